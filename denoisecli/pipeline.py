@@ -1,0 +1,151 @@
+"""From stored (noisy, clean) pairs to training batches: packed, shuffled, augmented, seeded."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from denoisecli.augment import augment_batch
+from denoisecli.dataset import load_manifest, load_pairs
+from denoisecli.errors import DatasetError
+from denoisecli.spec import Spec
+
+CHUNKS = 12
+"""Clips are cut into this many chunks per segment; only a clip's last chunk is padded."""
+
+CLIP_BUFFER = 256
+SEGMENT_BUFFER = 128
+"""Clips, then segments, held in memory for shuffling."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches that a model is trained, selected and tested with.
+
+    Training and validation clips come from the stored training set, divided by clean file; the
+    test set is only read by `test`.
+    """
+
+    folder: Path
+    spec: Spec
+    dataset_id: str
+    train_steps: int
+
+    def training(self, epoch: int, skip: int = 0) -> tf.data.Dataset:
+        """One epoch of (noisy, clean), each (batch_size, segment); its order depends on the epoch.
+
+        Args:
+            epoch: counted from 0.
+            skip: batches at the start that were seen before an interruption.
+        """
+        training = self.spec.training
+        seed = training.seed * 100_003 + epoch
+        pairs = self._part(validation=False).shuffle(
+            CLIP_BUFFER, seed=seed, reshuffle_each_iteration=True
+        )
+        batches = (
+            _pack(pairs.repeat(), self.chunk)
+            .shuffle(SEGMENT_BUFFER, seed=seed)
+            .batch(training.batch_size, drop_remainder=True)
+            .take(self.train_steps)
+            .enumerate()
+            .skip(skip)
+        )
+        settings = training.augmentation
+
+        def augment(step: Any, pair: Any) -> Any:
+            noisy, clean = pair[..., 0], pair[..., 1]
+            if settings is None:
+                return noisy, clean
+            return augment_batch(noisy, clean, settings, tf.stack([seed, tf.cast(step, tf.int32)]))
+
+        return batches.map(augment, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+    def validation(self) -> tf.data.Dataset:
+        """Held-out clips as stored, in batches; the same every time."""
+        return self._as_stored(self._part(validation=True))
+
+    def test(self) -> tf.data.Dataset:
+        """The test set as stored, in batches."""
+        return self._as_stored(load_pairs(self.folder, "test"))
+
+    @property
+    def chunk(self) -> int:
+        """Samples of a chunk."""
+        training = self.spec.training
+        return max(1, round(training.segment_seconds * self.spec.audio.sample_rate / CHUNKS))
+
+    def _part(self, *, validation: bool) -> tf.data.Dataset:
+        held_out = tf.constant(_held_out(self.folder, self.spec))
+        return (
+            load_pairs(self.folder, "train")
+            .enumerate()
+            .filter(lambda index, pair: held_out[index] == validation)
+            .map(lambda index, pair: pair)
+        )
+
+    def _as_stored(self, pairs: tf.data.Dataset) -> tf.data.Dataset:
+        batches = _pack(pairs, self.chunk).batch(self.spec.training.batch_size)
+        return batches.map(lambda pair: (pair[..., 0], pair[..., 1])).prefetch(2)
+
+
+def open_batches(folder: Path, spec: Spec) -> Batches:
+    """Look at a stored dataset and prepare its batches.
+
+    Raises:
+        DatasetError: the folder holds no dataset, its sample rate or kind does not fit the spec,
+            or there is too little for a single batch.
+    """
+    manifest = load_manifest(folder)
+    rate = manifest["recipe"]["sample_rate"]
+    if rate != spec.audio.sample_rate:
+        raise DatasetError(
+            f"{folder} has a sample rate of {rate} Hz, the spec {spec.name!r} wants "
+            f"{spec.audio.sample_rate}; build the dataset with --sample-rate or change the spec"
+        )
+    held_out = _held_out(folder, spec)
+    samples = np.array([row["samples"] for row in manifest["mixes"] if row["set"] == "train"])
+    batches = Batches(folder, spec, manifest["id"], 0)
+    segments = int(np.ceil(samples[~held_out] / batches.chunk).sum()) // CHUNKS
+    if segments < spec.training.batch_size and spec.training.steps_per_epoch is None:
+        raise DatasetError(
+            f"{folder} has {segments} segments of {spec.training.segment_seconds:g} s to train "
+            f"with, fewer than one batch of {spec.training.batch_size}; record more, or make "
+            "training.batch_size, training.segment_seconds smaller or set training.steps_per_epoch"
+        )
+    steps = spec.training.steps_per_epoch or segments // spec.training.batch_size
+    return Batches(folder, spec, manifest["id"], steps)
+
+
+def _held_out(folder: Path, spec: Spec) -> np.ndarray:
+    """Which mixes of the training set are for validation, all mixes of a clean file alike."""
+    rows = [row for row in load_manifest(folder)["mixes"] if row["set"] == "train"]
+    names = sorted({row["clean"] for row in rows}, key=lambda name: zlib.crc32(name.encode()))
+    if len(names) < 2:
+        raise DatasetError(f"{folder}: one clean file is too few to split off a validation part")
+    count = min(len(names) - 1, max(1, round(spec.training.validation_share * len(names))))
+    chosen = set(names[:count])
+    return np.array([row["clean"] in chosen for row in rows])
+
+
+def _pack(pairs: tf.data.Dataset, chunk: int) -> tf.data.Dataset:
+    """Lay clips end to end and cut them into segments, so that short clips waste nothing.
+
+    Shape:
+        - elements in: two vectors of any equal length
+        - elements out: (CHUNKS * chunk, 2)
+    """
+
+    def chunks(noisy: Any, clean: Any) -> tf.data.Dataset:
+        pair = tf.stack([noisy, clean], axis=-1)
+        pair = tf.pad(pair, [[0, -tf.shape(pair)[0] % chunk], [0, 0]])
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(pair, [-1, chunk, 2]))
+
+    return (
+        pairs.flat_map(chunks)
+        .batch(CHUNKS, drop_remainder=True)
+        .map(lambda segment: tf.reshape(segment, [CHUNKS * chunk, 2]))
+    )

@@ -1,0 +1,461 @@
+"""The JSON spec: everything about a model and its training, validated, with defaults.
+
+Two-element lists are always ``[frequency, time]``, like the axes of a spectrogram.
+"""
+
+import difflib
+import json
+from math import log10, prod
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from denoisecli.errors import SpecError
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Pair = tuple[PositiveInt, PositiveInt]
+Range = tuple[float, float]
+Activation = Literal["relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "linear"]
+Normalization = Literal["batch", "layer", "none"]
+Axis = Literal["frequency", "time"]
+
+
+class Section(BaseModel):
+    """A part of the spec; an unknown key is an error, never a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Audio(Section):
+    """What the model hears."""
+
+    sample_rate: int = Field(16000, ge=4000, le=192000, description="in Hz")
+
+
+class Stft(Section):
+    """The short-time Fourier transform around the network."""
+
+    n_fft: int = Field(512, ge=16, le=16384, description="window length in samples")
+    hop_length: PositiveInt = Field(256, description="samples between windows")
+    window: Literal["hann", "sqrt_hann", "hamming", "blackman"] = "sqrt_hann"
+
+    @property
+    def bins(self) -> int:
+        """Number of frequency bins."""
+        return self.n_fft // 2 + 1
+
+    @model_validator(mode="after")
+    def _overlaps(self) -> "Stft":
+        if self.hop_length > self.n_fft // 2:
+            raise ValueError(
+                f"hop_length {self.hop_length} leaves gaps between windows of n_fft {self.n_fft}; "
+                f"at most {self.n_fft // 2} is allowed"
+            )
+        return self
+
+
+class Bands(Section):
+    """Merge the bins above a frequency into wider and wider bands."""
+
+    kind: Literal["erb", "mel"] = "erb"
+    count: PositiveInt = Field(64, description="number of bands above `above_hz`")
+    above_hz: float = Field(2000, ge=0, description="bins up to here are kept as they are")
+
+
+class Features(Section):
+    """What of the noisy spectrum the network sees."""
+
+    compression: float = Field(0.3, gt=0, le=1, description="power that magnitudes are raised to")
+    channels: tuple[Literal["real", "imaginary", "magnitude"], ...] = Field(
+        ("real", "imaginary", "magnitude"), min_length=1
+    )
+    bands: Bands | None = None
+
+
+class Convolutions(Section):
+    """A stack of convolutions at one resolution."""
+
+    filters: PositiveInt
+    kernel_size: Pair = (3, 3)
+    convolutions: int = Field(1, ge=1, le=16, description="how many, one after the other")
+    kind: Literal["plain", "depthwise_separable", "residual"] = "plain"
+    normalization: Normalization = "batch"
+    activation: Activation = "relu"
+    dropout: float = Field(0, ge=0, lt=1)
+
+
+class DownLevel(Convolutions):
+    """One level of the way down.
+
+    With ``pooling`` "stride" the first convolution strides and the skip is taken behind it;
+    with "max" or "average" the skip is taken at full resolution and the pooling follows.
+    """
+
+    strides: Pair = (2, 1)
+    pooling: Literal["stride", "max", "average"] = "stride"
+
+
+class UpLevel(Convolutions):
+    """One level of the way up; it undoes the strides of the level it mirrors."""
+
+    skip: Literal["concatenate", "add", "convolution", "none"] = "concatenate"
+    upsampling: Literal["transposed", "nearest"] = "transposed"
+    upsampling_size: PositiveInt | None = Field(
+        None, description="taps along frequency of the upsampling; null: twice the stride"
+    )
+
+
+class ConvolutionBlock(Convolutions):
+    """Valley: convolutions, dilated if wanted, added to their input when `residual_input`."""
+
+    block: Literal["convolution"]
+    dilation: Pair = (1, 1)
+    residual_input: bool = True
+
+
+class RecurrentBlock(Section):
+    """Valley: a recurrent layer along one axis, then a dense layer back, added to its input."""
+
+    block: Literal["recurrent"]
+    axis: Axis
+    units: PositiveInt = Field(description="per direction")
+    cell: Literal["gru", "lstm"] = "gru"
+    bidirectional: bool = True
+    normalization: Normalization = "batch"
+    dropout: float = Field(0, ge=0, lt=1)
+
+
+class AttentionBlock(Section):
+    """Valley: multi-head self-attention along one axis, added to its input."""
+
+    block: Literal["attention"]
+    axis: Axis
+    heads: PositiveInt = 4
+    key_dim: PositiveInt = 16
+    normalization: Normalization = "batch"
+    dropout: float = Field(0, ge=0, lt=1)
+
+
+ValleyBlock = Annotated[
+    ConvolutionBlock | RecurrentBlock | AttentionBlock, Field(discriminator="block")
+]
+
+
+class Output(Section):
+    """The mask that the noisy spectrum is multiplied with."""
+
+    mask: Literal["complex", "magnitude"] = "complex"
+    limit: float = Field(
+        2.0,
+        gt=1,
+        le=100,
+        description="bound of the mask: of its real and its imaginary part, or of the gain",
+    )
+
+
+class Loss(Section):
+    """One weighted term of the loss (see losses.py for what each is)."""
+
+    kind: Literal[
+        "compressed_magnitude",
+        "compressed_complex",
+        "multi_resolution_stft",
+        "si_sdr",
+        "waveform_l1",
+        "weighted_sdr",
+    ]
+    weight: float = Field(gt=0)
+
+
+class Augmentation(Section):
+    """What is done to every training batch (see augment.py); ranges are uniform."""
+
+    remix: bool = Field(True, description="shuffle the noises in a batch, draw new SNRs")
+    snr_db: Range = Field((-5.0, 20.0), description="SNR drawn when remixing")
+    second_noise: Fraction = Field(0.3, description="how often two noises are summed")
+    clean_only: Fraction = Field(0.03, description="how often there is no noise")
+    noise_only: Fraction = Field(0.02, description="how often there is no speech")
+    level_dbfs: Range | None = Field((-45.0, -12.0), description="RMS level of the mix")
+    equalization_db: float = Field(6.0, ge=0, le=24, description="random smooth EQ, +- this, each")
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "Augmentation":
+        for name in ("snr_db", "level_dbfs"):
+            limits = getattr(self, name)
+            if limits is not None and limits[0] > limits[1]:
+                raise ValueError(f"{name}: the range must be [low, high], found {list(limits)}")
+        if self.clean_only + self.noise_only > 1:
+            raise ValueError("clean_only and noise_only together must not pass 1")
+        return self
+
+
+class Training(Section):
+    """How the model is trained."""
+
+    losses: tuple[Loss, ...] = Field(
+        (
+            Loss(kind="compressed_magnitude", weight=1.0),
+            Loss(kind="compressed_complex", weight=0.5),
+            Loss(kind="si_sdr", weight=0.02),
+        ),
+        min_length=1,
+    )
+    batch_size: PositiveInt = 16
+    segment_seconds: float = Field(3.0, gt=0.1, le=60)
+    epochs: PositiveInt = 40
+    steps_per_epoch: PositiveInt | None = Field(None, description="null: all data once")
+    validation_share: float = Field(0.05, gt=0, lt=1, description="split off the training set")
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = Field(2e-3, gt=0, le=1)
+    warmup_steps: int = Field(200, ge=0)
+    final_learning_rate: Fraction = Field(0.01, description="share left at the end of the cosine")
+    weight_decay: float = Field(0.01, ge=0)
+    gradient_clip: float = Field(3.0, gt=0, description="largest global gradient norm")
+    average_decay: float = Field(
+        0.998, ge=0, lt=1, description="exponential moving average of the weights; 0: none"
+    )
+    monitor: Literal["val_loss", "val_si_sdr_improvement"] = "val_loss"
+    early_stopping: PositiveInt | None = Field(
+        None, description="epochs without improvement; null: never"
+    )
+    augmentation: Augmentation | None = Field(default_factory=Augmentation)
+    seed: int = Field(0, ge=0)
+
+
+class Spec(Section):
+    """A whole spec file."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    model: Literal["unet"] = "unet"
+    causal: bool = Field(False, description="no look-ahead along time, for live use")
+    audio: Audio = Field(default_factory=Audio)
+    stft: Stft = Field(default_factory=Stft)
+    features: Features = Field(default_factory=Features)
+    downsampling: tuple[DownLevel, ...] = Field(min_length=1)
+    valley: tuple[ValleyBlock, ...] = ()
+    upsampling: tuple[UpLevel, ...] = Field(
+        min_length=1, description="listed from the valley upwards"
+    )
+    output: Output = Field(default_factory=Output)
+    training: Training = Field(default_factory=Training)
+
+    @property
+    def feature_bands(self) -> int:
+        """Size of the frequency axis that the network works on."""
+        bands = self.features.bands
+        return self.stft.bins if bands is None else self.kept_bins + bands.count
+
+    @property
+    def kept_bins(self) -> int:
+        """Number of low bins that are not merged into bands."""
+        bands = self.features.bands
+        if bands is None:
+            return self.stft.bins
+        return int(bands.above_hz * self.stft.n_fft / self.audio.sample_rate) + 1
+
+    @property
+    def band_positions(self) -> list[float]:
+        """Where each merged bin lies among the bands, 0 to ``count - 1``.
+
+        Bands are evenly spaced on the ERB-rate scale (Glasberg and Moore 1990) or the mel scale
+        (O'Shaughnessy 1987) between the first merged bin and half the sample rate.
+        """
+        bands = self.features.bands
+        if bands is None:
+            return []
+        width = self.audio.sample_rate / self.stft.n_fft
+        hertz = [index * width for index in range(self.kept_bins, self.stft.bins)]
+        if bands.kind == "erb":
+            scale = [21.4 * log10(1 + 0.00437 * f) for f in hertz]
+        else:
+            scale = [2595 * log10(1 + f / 700) for f in hertz]
+        step = (scale[-1] - scale[0]) / max(1, bands.count - 1) or 1
+        return [(value - scale[0]) / step for value in scale]
+
+    @property
+    def total_strides(self) -> Pair:
+        """By how much all levels together reduce ``(frequency, time)``."""
+        strides = [level.strides for level in self.downsampling]
+        return prod(s[0] for s in strides), prod(s[1] for s in strides)
+
+    @model_validator(mode="after")
+    def _buildable(self) -> "Spec":
+        """Walk down and up through the levels, before anything is built."""
+        bands = self.features.bands
+        if bands is not None:
+            if self.kept_bins + 1 >= self.stft.bins:
+                raise ValueError(
+                    f"features.bands: above_hz {bands.above_hz:g} leaves no bins to merge; "
+                    f"it must be below {self.audio.sample_rate / 2:g}"
+                )
+            positions = self.band_positions
+            if positions[1] > 1:  # the lowest bands are the narrowest
+                raise ValueError(
+                    f"features.bands: {bands.count} bands above {bands.above_hz:g} Hz are narrower "
+                    f"than a bin; about {int((bands.count - 1) / positions[1]) + 1} are possible"
+                )
+        size = self.feature_bands
+        for index, level in enumerate(self.downsampling):
+            if level.strides[0] > size:
+                raise ValueError(
+                    f"downsampling[{index}]: only {size} frequency bands arrive here, a frequency "
+                    f"stride of {level.strides[0]} leaves nothing; use fewer levels or strides"
+                )
+            size = -(-size // level.strides[0])
+        if len(self.upsampling) != len(self.downsampling):
+            raise ValueError(
+                f"upsampling: {len(self.upsampling)} levels cannot mirror the "
+                f"{len(self.downsampling)} of downsampling; give one for each"
+            )
+        self._check_skips()
+        if self.causal:
+            self._check_causal()
+        return self
+
+    def _check_skips(self) -> None:
+        arriving = self.downsampling[-1].filters
+        for block in self.valley:
+            if isinstance(block, ConvolutionBlock):
+                arriving = block.filters
+        for index, up in enumerate(self.upsampling):
+            down_index = len(self.downsampling) - 1 - index
+            down = self.downsampling[down_index]
+            joined = arriving if down.pooling == "stride" else up.filters
+            if up.skip == "add" and joined != down.filters:
+                raise ValueError(
+                    f"upsampling[{index}]: skip 'add' needs equal filters, but {joined} meet the "
+                    f"{down.filters} of downsampling[{down_index}]; use 'convolution' or "
+                    "'concatenate', or make them equal"
+                )
+            arriving = up.filters
+
+    def _check_causal(self) -> None:
+        for index, level in enumerate(self.downsampling):
+            if level.strides[1] > 1:
+                raise ValueError(
+                    f"downsampling[{index}]: a causal model cannot stride along time "
+                    f"(found {level.strides[1]})"
+                )
+        for index, block in enumerate(self.valley):
+            if isinstance(block, ConvolutionBlock) or block.axis == "frequency":
+                continue
+            if isinstance(block, AttentionBlock):
+                raise ValueError(f"valley[{index}]: a causal model cannot attend along time")
+            if block.bidirectional:
+                raise ValueError(
+                    f"valley[{index}]: a causal model cannot be bidirectional along time"
+                )
+
+
+def load_spec(source: str | Path) -> Spec:
+    """Read a spec file, the spec in a model folder, or a bundled spec by its name.
+
+    Raises:
+        SpecError: there is no such spec, it is not JSON, or it is not a valid spec; the message
+            has one line per problem, with its path in the file.
+    """
+    from denoisecli.models import find_spec
+
+    path = find_spec(source)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read as text: {error}") from error
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SpecError(
+            f"{path}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from error
+    try:
+        return parse_spec(document)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
+
+
+def parse_spec(document: Any) -> Spec:
+    """Validate a spec given as plain JSON data.
+
+    Raises:
+        SpecError: one line per problem: where, what was found, what is allowed.
+    """
+    if isinstance(document, dict):
+        document = {key: value for key, value in document.items() if key != "$schema"}
+    try:
+        # As JSON, so that strictness is JSON's: lists are tuples, integers are not strings.
+        return Spec.model_validate_json(json.dumps(document), strict=True)
+    except ValidationError as error:
+        problems = [_explain(problem, document) for problem in error.errors()]
+        if len(problems) == 1:
+            raise SpecError(problems[0]) from error
+        listing = "\n".join(f"  {problem}" for problem in problems)
+        raise SpecError(f"{len(problems)} problems:\n{listing}") from error
+
+
+def save_spec(spec: Spec, path: Path) -> None:
+    """Write the resolved spec, all defaults spelt out."""
+    path.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a spec file, for completion in editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Spec.model_json_schema(),
+    }
+
+
+def _explain(problem: Any, document: Any) -> str:
+    """One line for one pydantic error."""
+    location = [part for part in problem["loc"] if part not in _TAGS]
+    where = _path(location)
+    if problem["type"] == "extra_forbidden":
+        allowed = _allowed_keys(problem["loc"][:-1], document)
+        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"{where}: unknown key; {hint}allowed: {', '.join(allowed)}"
+    if problem["type"] == "missing":
+        return f"{where}: missing, but required"
+    message = problem["msg"].removeprefix("Value error, ")
+    found = problem["input"]
+    if isinstance(found, dict | list) or problem["type"] == "value_error":
+        return f"{where}: {message}" if where else message
+    return f"{where}: {message[:1].lower()}{message[1:]}, found {json.dumps(found)}"
+
+
+_TAGS = ("convolution", "recurrent", "attention")
+
+
+def _path(location: list[Any]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def _allowed_keys(location: tuple[Any, ...], document: Any) -> list[str]:
+    """Keys of the section at ``location``, found by walking the model's fields."""
+    blocks = {"convolution": ConvolutionBlock, "recurrent": RecurrentBlock}
+    section: Any = Spec
+    for part in location:
+        if isinstance(part, int):
+            continue
+        if part in _TAGS:
+            section = blocks.get(part, AttentionBlock)
+        else:
+            section = _section_of(section.model_fields[part].annotation)
+    return list(section.model_fields)
+
+
+def _section_of(annotation: Any) -> Any:
+    """The Section class inside ``tuple[Section, ...]``, ``Section | None`` and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _section_of(argument)
+        if found is not None:
+            return found
+    return None

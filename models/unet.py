@@ -1,0 +1,233 @@
+"""The U-Net, built from a spec: noisy spectrum in, mask out."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers as kl
+
+from denoisecli.models import layers
+from denoisecli.spec import (
+    AttentionBlock,
+    ConvolutionBlock,
+    Convolutions,
+    DownLevel,
+    Spec,
+    UpLevel,
+    ValleyBlock,
+    parse_spec,
+)
+
+
+@layers.register
+class UNet(keras.Model):
+    """U-Net (Ronneberger et al. 2015) over frequency and time, nothing hard-wired.
+
+    Args:
+        spec: the whole spec; its sections `features`, `downsampling`, `valley`, `upsampling`
+            and `output` say what is built.
+
+    Shape:
+        - input: (batch, frequency, time, 2), real and imaginary part of the noisy STFT, where
+          frequency = n_fft // 2 + 1; any number of frames
+        - output: the mask, (batch, frequency, time, 2) when complex, (..., 1) when magnitude
+    """
+
+    def __init__(self, spec: Spec, **kwargs: Any):
+        spectrum = keras.Input((spec.stft.bins, None, 2), name="spectrum")
+        mask = _Builder(spec).mask(spectrum)
+        super().__init__(inputs=spectrum, outputs=mask, name=kwargs.pop("name", "unet"), **kwargs)
+        self.spec = spec
+
+    def get_config(self) -> dict[str, Any]:
+        """The spec is all it takes to build the model again."""
+        return {"spec": self.spec.model_dump(mode="json")}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "UNet":
+        """Build from `get_config`."""
+        return cls(parse_spec(config["spec"]))
+
+
+class _Builder:
+    """Walks the spec and lays the layers."""
+
+    def __init__(self, spec: Spec):
+        self.spec = spec
+
+    def mask(self, spectrum: Any) -> Any:
+        spec = self.spec
+        x = layers.Features(spec.features.compression, spec.features.channels, name="features")(
+            spectrum
+        )
+        if spec.features.bands is not None:
+            to_bands, to_bins = band_matrices(spec)
+            x = layers.FrequencyMatrix(to_bands, name="bins_to_bands")(x)
+        whole = x
+        x = layers.PadToMultiple(spec.total_strides, name="pad")(x)
+        skips = []
+        for index, level in enumerate(spec.downsampling):
+            x, skip = self.down(x, level, f"down{index}")
+            skips.append(skip)
+        for index, block in enumerate(spec.valley):
+            x = self.valley(x, block, f"valley{index}")
+        for index, up in enumerate(spec.upsampling):
+            last = index == len(spec.upsampling) - 1
+            x = self.up(x, skips.pop(), up, spec.downsampling[-1 - index], f"up{index}", last)
+        x = layers.CropLike(name="crop")(x, whole)
+        if spec.features.bands is not None:
+            x = layers.FrequencyMatrix(to_bins, name="bands_to_bins")(x)
+        return layers.BoundedMask(spec.output.mask, spec.output.limit, name="mask")(x)
+
+    def down(self, x: Any, level: DownLevel, name: str) -> tuple[Any, Any]:
+        """One level down: returns what goes on and what skips."""
+        if level.pooling == "stride":
+            x = self.stack(x, level, name, strides=level.strides)
+            return x, x
+        x = self.stack(x, level, name)
+        pool = {"max": kl.MaxPooling2D, "average": kl.AveragePooling2D}[level.pooling]
+        return pool(level.strides, name=f"{name}_pool")(x), x
+
+    def up(self, x: Any, skip: Any, up: UpLevel, down: DownLevel, name: str, last: bool) -> Any:
+        """One level up; the last one ends in the linear layer named "output"."""
+        if down.pooling == "stride":
+            x = self.stack(self.join(x, skip, up, name), up, name)
+            return self.upsample(x, up, down.strides, name, last)
+        x = self.upsample(x, up, down.strides, name, last=False)
+        x = self.stack(self.join(x, skip, up, name), up, name)
+        return kl.Conv2D(name="output", kernel_size=1, **self.output_options())(x) if last else x
+
+    def join(self, x: Any, skip: Any, up: UpLevel, name: str) -> Any:
+        """Bring what was skipped back in."""
+        if up.skip == "none":
+            return x
+        if up.skip == "concatenate":
+            return kl.Concatenate(name=f"{name}_concatenate")([x, skip])
+        if up.skip == "convolution":
+            skip = kl.Conv2D(x.shape[-1], 1, name=f"{name}_skip")(skip)
+        return kl.Add(name=f"{name}_add")([x, skip])
+
+    def upsample(self, x: Any, up: UpLevel, strides: tuple[int, int], name: str, last: bool) -> Any:
+        """Undo the strides; along time a kernel no longer than the stride, so causal stays so."""
+        size = (up.upsampling_size or 2 * strides[0], strides[1])
+        options: dict[str, Any] = {"filters": up.filters, "name": f"{name}_upsample"}
+        if last:
+            options = {**self.output_options(), "name": "output"}
+        if up.upsampling == "nearest":
+            x = kl.UpSampling2D(strides, name=f"{name}_nearest")(x)
+            return kl.Conv2D(kernel_size=size, padding="same", **options)(x)
+        return kl.Conv2DTranspose(kernel_size=size, strides=strides, padding="same", **options)(x)
+
+    def output_options(self) -> dict[str, Any]:
+        """Filters and a start at the identity: an untrained model changes little."""
+        output = self.spec.output
+        bias = layers.BoundedMask(output.mask, output.limit).identity_bias()
+        return {
+            "filters": len(bias),
+            "kernel_initializer": keras.initializers.RandomNormal(stddev=1e-2),
+            "bias_initializer": lambda shape, dtype=None: keras.ops.convert_to_tensor(bias, dtype),
+        }
+
+    def stack(
+        self,
+        x: Any,
+        stack: Convolutions,
+        name: str,
+        strides: tuple[int, int] = (1, 1),
+        dilation: tuple[int, int] = (1, 1),
+    ) -> Any:
+        """`convolutions` times convolution, normalization, activation, dropout."""
+        for index in range(stack.convolutions):
+            label = f"{name}_{index}"
+            step = strides if index == 0 else (1, 1)
+            y = self.convolve(x, stack, label, step, dilation)
+            y = self.normalize(y, stack.normalization, label)
+            if stack.kind == "residual":
+                if step != (1, 1) or x.shape[-1] != stack.filters:
+                    x = kl.Conv2D(stack.filters, 1, step, name=f"{label}_shortcut")(x)
+                y = kl.Add(name=f"{label}_add")([x, y])
+            if stack.activation != "linear":
+                y = kl.Activation(stack.activation, name=f"{label}_{stack.activation}")(y)
+            x = self.drop(y, stack.dropout, label)
+        return x
+
+    def convolve(
+        self,
+        x: Any,
+        stack: Convolutions,
+        name: str,
+        strides: tuple[int, int],
+        dilation: tuple[int, int],
+    ) -> Any:
+        """One convolution, padded to keep its size (before striding)."""
+        options: dict[str, Any] = {"dilation_rate": dilation, "padding": "same"}
+        frames = (stack.kernel_size[1] - 1) * dilation[1]
+        if self.spec.causal and frames > 0:
+            x = layers.CausalPad(
+                (stack.kernel_size[0] - 1) * dilation[0], frames, name=f"{name}_past"
+            )(x)
+            options["padding"] = "valid"
+        # A normalization behind has a bias of its own.
+        use_bias = stack.normalization == "none"
+        if stack.kind != "depthwise_separable":
+            return kl.Conv2D(
+                stack.filters,
+                stack.kernel_size,
+                strides,
+                use_bias=use_bias,
+                name=f"{name}_convolution",
+                **options,
+            )(x)
+        # TensorFlow's depthwise kernel cannot stride unevenly; the pointwise one may stride instead.
+        x = kl.DepthwiseConv2D(
+            stack.kernel_size, use_bias=False, name=f"{name}_depthwise", **options
+        )(x)
+        return kl.Conv2D(
+            stack.filters, 1, strides, use_bias=use_bias, name=f"{name}_pointwise"
+        )(x)
+
+    def valley(self, x: Any, block: ValleyBlock, name: str) -> Any:
+        """One block at the lowest resolution."""
+        if isinstance(block, ConvolutionBlock):
+            y = self.stack(x, block, name, dilation=block.dilation)
+            if not block.residual_input:
+                return y
+            if x.shape[-1] != block.filters:
+                x = kl.Conv2D(block.filters, 1, name=f"{name}_shortcut")(x)
+            return kl.Add(name=f"{name}_add")([x, y])
+        if isinstance(block, AttentionBlock):
+            y = layers.AxisAttention(
+                block.axis, block.heads, block.key_dim, name=f"{name}_attention"
+            )(x)
+        else:
+            y = layers.AxisRecurrent(
+                block.axis, block.cell, block.units, block.bidirectional, name=f"{name}_{block.cell}"
+            )(x)
+            y = kl.Dense(x.shape[-1], use_bias=block.normalization == "none", name=f"{name}_dense")(y)
+        y = self.drop(self.normalize(y, block.normalization, name), block.dropout, name)
+        return kl.Add(name=f"{name}_add")([x, y])
+
+    def normalize(self, x: Any, kind: str, name: str) -> Any:
+        if kind == "batch":
+            return kl.BatchNormalization(momentum=0.98, epsilon=1e-5, name=f"{name}_norm")(x)
+        if kind == "layer":
+            return kl.LayerNormalization(epsilon=1e-5, name=f"{name}_norm")(x)
+        return x
+
+    def drop(self, x: Any, rate: float, name: str) -> Any:
+        return kl.Dropout(rate, name=f"{name}_dropout")(x) if rate else x
+
+
+def band_matrices(spec: Spec) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices from bins to bands and back: (bins, bands) and (bands, bins).
+
+    A band is the weighted mean of its bins under a triangle; back, a bin is interpolated
+    between its two nearest bands. Bins below the bands pass as they are.
+    """
+    kept = spec.kept_bins
+    weights = np.zeros((spec.stft.bins, spec.feature_bands), "float32")
+    weights[:kept, :kept] = np.eye(kept)
+    positions = np.arange(spec.feature_bands - kept)
+    for index, position in enumerate(spec.band_positions):
+        weights[kept + index, kept:] = np.maximum(0, 1 - np.abs(positions - position))
+    return weights / weights.sum(axis=0), weights.T
