@@ -1,0 +1,379 @@
+"""The command line: each command parses, calls its core module and shows the result."""
+
+import os
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from denoisecli import console
+from denoisecli.errors import DenoiseError, UsageError
+
+
+class Commands(TyperGroup):
+    """Turns expected failures into one sentence and an honest exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take --debug and --quiet wherever they stand."""
+        own = args[: args.index("--")] if "--" in args else args
+        console.Settings.debug = "--debug" in own
+        console.Settings.quiet = "--quiet" in own
+        rest = [arg for arg in own if arg not in ("--debug", "--quiet")] + args[len(own) :]
+        return super().parse_args(ctx, rest)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except DenoiseError as error:
+            console.fail(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            console.fail(DenoiseError("stopped"))
+            raise typer.Exit(130) from error
+        except (OSError, MemoryError) as error:
+            console.fail(error)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="markdown",
+)
+
+
+def main() -> None:
+    """Entry point of the `denoise` script."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"denoise {version('denoisecli')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show errors and warnings only.")] = False,
+) -> None:
+    """Teach a U-Net to remove noise from sound, and remove it."""
+
+
+AudioFile = Annotated[Path, typer.Argument(help="An audio file.", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.", show_default=False)]
+Ratio = Annotated[
+    str | None,
+    typer.Option(help="Share of the noise, 0..1, or a range as 0.05:0.5.", show_default=False),
+]
+Snr = Annotated[
+    str | None,
+    typer.Option(help="The same as an SNR in dB, or a range as -5:20.", show_default=False),
+]
+Seed = Annotated[int, typer.Option(help="Chooses all that is left to chance.")]
+NoMatchLevel = Annotated[
+    bool, typer.Option("--no-match-level", help="Do not scale the noise to the clean's level.")
+]
+
+
+class Scale(StrEnum):
+    """Scales of a stored spectrogram."""
+
+    magnitude = "magnitude"
+    power = "power"
+    db = "db"
+    mel = "mel"
+
+
+@app.command()
+def clean(
+    source: AudioFile,
+    output: Output,
+    model: Annotated[
+        str, typer.Option(help="A model folder or the name of a bundled model.")
+    ] = "speech",
+    strength: Annotated[
+        float, typer.Option(min=0, max=1, help="How much of the noise is taken out.")
+    ] = 1.0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; all cores by default.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON record.")] = False,
+) -> None:
+    """Remove the noise from a recording.
+
+    Example: `denoise clean noisy.wav -o out.wav`
+    """
+    from denoisecli.enhance import Denoiser
+
+    denoiser = Denoiser(model, strength=strength, threads=threads)
+    with console.progress(f"cleaning {source.name}") as tell:
+        result = denoiser.clean_file(source, output, overwrite=overwrite, progress=tell)
+    if result.clipped_samples:
+        console.warn(f"{result.clipped_samples} samples passed full scale and were clamped")
+    if as_json:
+        console.print_json(result.record())
+    console.say(
+        f"{output}: {result.seconds:.1f} s in {result.wall_seconds:.2f} s "
+        f"({result.seconds / result.wall_seconds:.0f}x real time), "
+        f"level {result.rms_in_dbfs:.1f} -> {result.rms_out_dbfs:.1f} dBFS"
+    )
+
+
+@app.command()
+def spectrogram(
+    source: AudioFile,
+    output: Output,
+    scale: Annotated[Scale, typer.Option(help="What the matrix holds.")] = Scale.magnitude,
+    n_fft: Annotated[int, typer.Option(help="Length of the transform in samples.")] = 1024,
+    hop_length: Annotated[int, typer.Option(help="Samples between frames.")] = 256,
+    window: Annotated[str, typer.Option(help="hann, sqrt_hann, hamming, ...")] = "hann",
+    n_mels: Annotated[int, typer.Option(help="Bands of the mel scale.")] = 80,
+    sample_rate: Annotated[
+        int | None, typer.Option(help="Resample first, Hz.", show_default=False)
+    ] = None,
+    phase: Annotated[bool, typer.Option(help="Keep the phase, so that --invert is exact.")] = True,
+    invert: Annotated[
+        bool, typer.Option("--invert", help="The other way: .npz to an audio file.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn audio into a spectrogram (.npz, or .npy for the bare matrix), or back.
+
+    Example: `denoise spectrogram talk.wav -o talk.npz --scale db`,
+    back: `denoise spectrogram talk.npz --invert -o talk.wav`
+    """
+    from denoisecli.spectrogram import invert_file, spectrogram_file
+
+    if invert:
+        gain = invert_file(source, output, overwrite=overwrite)
+        if gain < 1:
+            console.warn(f"scaled by {gain:.3f} to stay within full scale")
+        console.say(f"wrote {output}")
+        return
+    made = spectrogram_file(
+        source,
+        output,
+        sample_rate=sample_rate,
+        n_fft=n_fft,
+        hop_length=hop_length,
+        window=window,
+        scale=scale.value,
+        n_mels=n_mels,
+        phase=phase,
+        overwrite=overwrite,
+    )
+    frequency, timesteps = made.matrix.shape
+    console.say(f"wrote {output}: {frequency} frequencies x {timesteps} timesteps, {made.scale}")
+
+
+@app.command()
+def plot(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Audio files or .npz, stacked.", show_default=False)
+    ],
+    output: Output,
+    waveform: Annotated[bool, typer.Option("--waveform", help="Draw waveforms too.")] = False,
+    dynamic_range: Annotated[float, typer.Option(help="dB shown below the loudest.")] = 80.0,
+    max_frequency: Annotated[
+        float | None, typer.Option(help="Upper end in Hz.", show_default=False)
+    ] = None,
+    width: Annotated[float, typer.Option(help="Inches.")] = 10.0,
+    dpi: Annotated[int, typer.Option(help="Pixels per inch.")] = 150,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw spectrograms under one another, as a PNG, SVG or PDF.
+
+    Example: `denoise plot noisy.wav out.wav -o before-after.png`
+    """
+    from denoisecli.plot import plot_files
+
+    plot_files(
+        sources,
+        output,
+        waveform=waveform,
+        dynamic_range=dynamic_range,
+        max_frequency=max_frequency,
+        width=width,
+        dpi=dpi,
+        overwrite=overwrite,
+    )
+    console.say(f"wrote {output}")
+
+
+@app.command()
+def mix(
+    clean: Annotated[Path, typer.Argument(help="The clean recording.", show_default=False)],
+    noise: Annotated[Path, typer.Argument(help="The noise.", show_default=False)],
+    output: Output,
+    ratio: Ratio = None,
+    snr: Snr = None,
+    seed: Seed = 0,
+    no_match_level: NoMatchLevel = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Mix noise into a clean recording, (1 - ratio) * clean + ratio * noise.
+
+    Example: `denoise mix speech.wav rain.wav --snr 5 -o noisy.wav`
+    """
+    from denoisecli.mix import mix_files, ratio_from_snr
+
+    ratio_number, snr_number = _number(ratio, "--ratio"), _number(snr, "--snr")
+    if (ratio_number is None) == (snr_number is None):
+        raise UsageError("give either --ratio or --snr")
+    if snr_number is not None and no_match_level:
+        raise UsageError("an SNR can only be had when levels are matched; give --ratio")
+    share = ratio_number if snr_number is None else ratio_from_snr(snr_number)
+    assert share is not None
+    made = mix_files(
+        clean,
+        noise,
+        output,
+        ratio=share,
+        seed=seed,
+        match_level=not no_match_level,
+        overwrite=overwrite,
+    )
+    if made.gain < 1:
+        console.warn(f"scaled by {made.gain:.3f} so that the mix does not pass full scale")
+    console.say(f"wrote {output}: ratio {made.ratio:.3f}, SNR {made.snr_db:.1f} dB")
+
+
+@app.command("build-dataset")
+def build_dataset(
+    clean: Annotated[Path, typer.Argument(help="Folder of clean recordings.", show_default=False)],
+    noise: Annotated[Path, typer.Argument(help="Folder of noises.", show_default=False)],
+    ratio: Ratio = None,
+    snr: Snr = None,
+    split: Annotated[float, typer.Option(help="Share of the files that train.")] = 0.8,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder that the sets are put into.")
+    ] = Path("data"),
+    train_name: Annotated[str, typer.Option(help="Folder of the training set.")] = "train",
+    test_name: Annotated[str, typer.Option(help="Folder of the test set.")] = "test",
+    group_by: Annotated[
+        str, typer.Option(help="Split by file, or by folder to keep speakers on one side.")
+    ] = "file",
+    sample_rate: Annotated[int, typer.Option(help="Hz.")] = 16000,
+    segment: Annotated[
+        float | None, typer.Option(help="Cut recordings to this many s.", show_default=False)
+    ] = None,
+    mixes_per_clip: Annotated[int, typer.Option(help="Each with another noise.")] = 1,
+    kind: Annotated[str, typer.Option(help="Store waveform or spectrogram pairs.")] = "waveform",
+    seed: Seed = 0,
+    no_match_level: NoMatchLevel = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Files at a time.", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Mix two folders of recordings into a training and a test set.
+
+    Example: `denoise build-dataset clean/ noise/ --snr=-5:20 --split 0.9`
+    """
+    from denoisecli.dataset import Recipe, build, load_manifest
+
+    recipe = Recipe(
+        ratio=_range(ratio, "--ratio"),
+        snr_db=_range(snr, "--snr"),
+        split=split,
+        group_by=group_by,  # type: ignore[arg-type]  # Recipe checks it
+        sample_rate=sample_rate,
+        segment=segment,
+        mixes_per_clip=mixes_per_clip,
+        match_level=not no_match_level,
+        kind=kind,  # type: ignore[arg-type]
+        seed=seed,
+    )
+    with console.progress("building", unit="steps") as tell:
+        build(
+            clean,
+            noise,
+            output,
+            recipe,
+            train_name=train_name,
+            test_name=test_name,
+            jobs=jobs,
+            overwrite=overwrite,
+            progress=tell,
+        )
+    manifest = load_manifest(output)
+    for name, facts in manifest["sets"].items():
+        console.say(
+            f"{name}: {facts['mixes']} mixes, {facts['hours']:.2f} h, from "
+            f"{facts['clean_files']} clean and {facts['noise_files']} noise files "
+            f"-> {output / facts['folder']}"
+        )
+    if manifest["skipped"]:
+        first = manifest["skipped"][0]
+        console.warn(
+            f"{len(manifest['skipped'])} files were left out, e.g. {first['file']}: "
+            f"{first['reason']}; {output / 'dataset.json'} lists them all"
+        )
+
+
+@app.command()
+def train(
+    spec: Annotated[
+        str, typer.Argument(help="A spec file or the name of a bundled one.", show_default=False)
+    ],
+    data: Annotated[Path, typer.Option(help="Folder made by build-dataset.")] = Path("data"),
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/NAME.", show_default=False)
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over.")] = False,
+) -> None:
+    """Train a model by its spec; the same command goes on after a stop.
+
+    Example: `denoise train tiny`, then `denoise clean noisy.wav -o out.wav --model runs/tiny`
+    """
+    from denoisecli.spec import load_spec
+
+    loaded = load_spec(spec)  # before TensorFlow: a misspelt key is reported at once
+    from denoisecli.train import train as train_model
+
+    with console.TrainingDisplay() as display:
+        folder = train_model(
+            loaded, data, run or Path("runs") / loaded.name, display, fresh=fresh
+        )
+    from denoisecli.models import read_metrics
+
+    metrics = read_metrics(folder)
+    console.say(
+        f"wrote {folder}: {metrics['epochs']} epochs, {metrics['audio_hours']:.1f} hours of audio "
+        f"in {metrics['minutes']:.1f} min; on the test set SI-SDR improves by "
+        f"{metrics['test']['si_sdr_improvement']:.2f} dB"
+    )
+
+
+def _number(text: str | None, option: str) -> float | None:
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"{option} wants a number, found {text!r}") from error
+
+
+def _range(text: str | None, option: str) -> float | tuple[float, float] | None:
+    """A number, or LOW:HIGH."""
+    if text is None or ":" not in text:
+        return _number(text, option)
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError as error:
+        raise UsageError(f"{option} wants a number or LOW:HIGH, found {text!r}") from error

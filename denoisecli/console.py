@@ -1,0 +1,148 @@
+"""All that is shown: progress, tables, errors, JSON. The only module that prints."""
+
+import json
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Settings:
+    """What --quiet and --debug set."""
+
+    quiet = False
+    debug = False
+
+
+def say(text: str) -> None:
+    """A line about what was done, to stderr so that stdout stays for results."""
+    if not Settings.quiet:
+        err.print(escape(text))
+
+
+def warn(text: str) -> None:
+    """A line that --quiet does not hide."""
+    err.print(f"[yellow]warning:[/] {escape(text)}")
+
+
+def fail(error: BaseException) -> None:
+    """One clear sentence on stderr; with --debug the traceback before it."""
+    if Settings.debug:
+        err.print(escape("".join(traceback.format_exception(error))))
+    err.print(f"[bold red]error:[/] {escape(str(error) or type(error).__name__)}")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on one line of stdout."""
+    out.print(json.dumps(value, allow_nan=False, default=str), markup=False)
+
+
+def print_table(columns: list[str], rows: list[list[str]], title: str | None = None) -> None:
+    """A table on stdout; the first column is text, the others are numbers."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    out.print(table, soft_wrap=False)
+
+
+@contextmanager
+def progress(label: str, *, unit: str | None = None) -> Iterator[Callable[[float, float], None]]:
+    """A progress bar on stderr; gives a function that takes what is done and what there is.
+
+    Args:
+        label: what is being done.
+        unit: name of what is counted, or None to show a percentage.
+    """
+    count = MofNCompleteColumn() if unit else TaskProgressColumn()
+    columns = (
+        TextColumn(escape(label)),
+        BarColumn(),
+        count,
+        TextColumn(unit or ""),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=Settings.quiet) as bar:
+        task = bar.add_task("", total=None)
+
+        def tell(done: float, total: float) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield tell
+
+
+class TrainingDisplay:
+    """Shows a training run: one line per epoch, a bar for the epoch, a bar for the whole."""
+
+    def __init__(self) -> None:
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=err,
+        )
+        self.live = Live(Group(self.bars), console=err, transient=True)
+        self.steps = 0
+
+    def __enter__(self) -> "TrainingDisplay":
+        if not Settings.quiet:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+        say(text)
+
+    def start(self, epochs: int, steps: int, epoch: int) -> None:
+        """Training begins, or goes on, at this epoch (from 0)."""
+        self.steps = steps
+        self.whole = self.bars.add_task("all epochs", total=epochs * steps, figures="")
+        self.part = self.bars.add_task("epoch", total=steps, figures="")
+        self.bars.update(self.whole, completed=epoch * steps)
+        say(
+            f"{'epoch':>5} {'loss':>8} {'val loss':>9} {'SI-SDR gain':>12} {'val':>7}  "
+            f"{'minutes':>8} {'hours of audio':>15}"
+        )
+
+    def step(self, epoch: int, step: int, logs: dict[str, float]) -> None:
+        """A batch is done."""
+        figures = f"loss {logs.get('loss', 0):.4f}"
+        self.bars.update(self.whole, completed=epoch * self.steps + step)
+        self.bars.update(
+            self.part, completed=step, description=f"epoch {epoch + 1}", figures=figures
+        )
+
+    def epoch(self, row: dict[str, float], *, best: bool) -> None:
+        """An epoch is done."""
+        say(
+            f"{row['epoch']:>5} {row.get('loss', float('nan')):>8.4f} {row['val_loss']:>9.4f} "
+            f"{row.get('si_sdr_improvement', float('nan')):>9.2f} dB "
+            f"{row['val_si_sdr_improvement']:>4.2f} dB {row['minutes']:>8.1f} "
+            f"{row['audio_hours']:>15.1f}{'  best' if best else ''}"
+        )
