@@ -54,10 +54,11 @@ def main() -> None:
     app()
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"denoise {version('denoisecli')}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -346,9 +347,7 @@ def train(
     from denoisecli.train import train as train_model
 
     with console.TrainingDisplay() as display:
-        folder = train_model(
-            loaded, data, run or Path("runs") / loaded.name, display, fresh=fresh
-        )
+        folder = train_model(loaded, data, run or Path("runs") / loaded.name, display, fresh=fresh)
     from denoisecli.models import read_metrics
 
     metrics = read_metrics(folder)

@@ -82,7 +82,9 @@ def progress(label: str, *, unit: str | None = None) -> Iterator[Callable[[float
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True, disable=Settings.quiet) as bar:
+    with Progress(
+        *columns, console=err, transient=True, disable=Settings.quiet or not err.is_terminal
+    ) as bar:
         task = bar.add_task("", total=None)
 
         def tell(done: float, total: float) -> None:
@@ -108,7 +110,7 @@ class TrainingDisplay:
         self.steps = 0
 
     def __enter__(self) -> "TrainingDisplay":
-        if not Settings.quiet:
+        if err.is_terminal and not Settings.quiet:
             self.live.start()
         return self
 

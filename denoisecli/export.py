@@ -2,8 +2,9 @@
 
 General converters turn a recurrent layer into a loop of many small operators, which takes most of
 the time of a small network; ONNX has operators of its own for GRU and LSTM. Batch normalization is
-folded into the convolution before it. Inside the graph maps are (batch, channels, frequency, time),
-ONNX's own order.
+folded into the convolution before it. Convolutions take maps as (batch, channels, frequency, time),
+recurrent and dense layers as (batch, frequency, time, channels); a map is brought into the other
+order only where it has to be, since that costs as much as a convolution.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,18 +39,18 @@ def export_onnx(network: keras.Model, path: Path) -> float:
         ModelError: a layer cannot be exported, or the graph computes something else.
     """
     graph = _Graph()
-    names: dict[int, str] = {}
+    maps: dict[int, _Map] = {}
     for layer in network.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            maps[id(layer.output)] = _Map(graph, last="spectrum")
+            continue
         write = _WRITERS.get(type(layer).__name__)
         if write is None:
             raise ModelError(f"layer {layer.name} ({type(layer).__name__}) cannot be exported")
-        if isinstance(layer, keras.layers.InputLayer):
-            names[id(layer.output)] = write(graph, layer)
-            continue
         inputs = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
-        names[id(layer.output)] = write(graph, layer, *(names[id(tensor)] for tensor in inputs))
+        maps[id(layer.output)] = write(graph, layer, *(maps[id(tensor)] for tensor in inputs))
     mask = network.outputs[0]
-    graph.add("Transpose", names[id(mask)], perm=[0, 2, 3, 1], output="mask")
+    graph.add("Identity", maps[id(mask)].last, output="mask")
     model = graph.model(network.inputs[0].shape, mask.shape)
     onnx.checker.check_model(model, full_check=True)
     difference = _largest_difference(network, model)
@@ -99,12 +100,13 @@ class _Graph:
     def linear(
         self, operator: str, x: str, weight: np.ndarray, bias: Any, axis: int, **options: Any
     ) -> str:
-        """Append a convolution whose weights a batch normalization behind may be folded into."""
-        groups = options.get("group", 1)
-        size = weight.shape[axis] * (groups if operator == "ConvTranspose" else 1)
+        """Append a linear node whose weights a batch normalization behind may be folded into."""
         w = self.constant(weight)
-        b = self.constant(np.zeros(size) if bias is None else bias)
-        y = self.add(operator, x, w, b, **options)
+        b = self.constant(np.zeros(weight.shape[axis]) if bias is None else bias)
+        if operator == "MatMul":
+            y = self.add("Add", self.add("MatMul", x, w), b)
+        else:
+            y = self.add(operator, x, w, b, **options)
         self.foldable[y] = w, b, axis
         return y
 
@@ -123,28 +125,43 @@ class _Graph:
         )
 
 
+class _Map:
+    """A map in the graph, in either order of axes; the other one is made when it is needed."""
+
+    def __init__(self, graph: _Graph, *, first: str | None = None, last: str | None = None):
+        self._graph, self._first, self._last = graph, first, last
+
+    @property
+    def first(self) -> str:
+        """Name as (batch, channels, frequency, time)."""
+        if self._first is None:
+            assert self._last is not None
+            self._first = self._graph.add("Transpose", self._last, perm=[0, 3, 1, 2])
+        return self._first
+
+    @property
+    def last(self) -> str:
+        """Name as (batch, frequency, time, channels)."""
+        if self._last is None:
+            assert self._first is not None
+            self._last = self._graph.add("Transpose", self._first, perm=[0, 2, 3, 1])
+        return self._last
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether it is there with its channels at the end."""
+        return self._last is not None
+
+    def elementwise(self, operator: str, *others: str, **options: Any) -> "_Map":
+        """What an operator that does not look at axes makes of it, in the order it is in."""
+        if self.channels_last:
+            return _Map(self._graph, last=self._graph.add(operator, self.last, *others, **options))
+        return _Map(self._graph, first=self._graph.add(operator, self.first, *others, **options))
+
+
 def _value(name: str, shape: Sequence[Any]) -> onnx.ValueInfoProto:
     dims = ["batch", shape[1], "time", shape[3]]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
-
-
-def _input(graph: _Graph, layer: Any) -> str:
-    return graph.add("Transpose", "spectrum", perm=[0, 3, 1, 2])
-
-
-def _features(graph: _Graph, layer: Any, x: str) -> str:
-    power = graph.add("ReduceSum", graph.add("Mul", x, x), graph.integers(1), keepdims=1)
-    power = graph.add("Add", power, graph.constant(layers.EPSILON))
-    gain = graph.add("Pow", power, graph.constant((layer.compression - 1) / 2))
-    parts = graph.add("Mul", x, gain)
-    chosen = []
-    for channel in layer.channels:
-        if channel == "magnitude":
-            chosen.append(graph.add("Pow", power, graph.constant(layer.compression / 2)))
-        else:
-            index = ("real", "imaginary").index(channel)
-            chosen.append(_slice(graph, parts, 1, index, index + 1))
-    return graph.add("Concat", *chosen, axis=1)
 
 
 def _slice(graph: _Graph, x: str, axis: int, start: int, stop: int) -> str:
@@ -152,33 +169,48 @@ def _slice(graph: _Graph, x: str, axis: int, start: int, stop: int) -> str:
     return graph.add("Slice", x, *limits)
 
 
-def _frequency_matrix(graph: _Graph, layer: Any, x: str) -> str:
-    return graph.add("MatMul", graph.constant(layer.matrix.T), x)
+def _features(graph: _Graph, layer: Any, x: _Map) -> _Map:
+    power = graph.add("ReduceSum", graph.add("Mul", x.first, x.first), graph.integers(1))
+    power = graph.add("Add", power, graph.constant(layers.EPSILON))
+    gain = graph.add("Pow", power, graph.constant((layer.compression - 1) / 2))
+    parts = graph.add("Mul", x.first, gain)
+    chosen = []
+    for channel in layer.channels:
+        if channel == "magnitude":
+            chosen.append(graph.add("Pow", power, graph.constant(layer.compression / 2)))
+        else:
+            index = ("real", "imaginary").index(channel)
+            chosen.append(_slice(graph, parts, 1, index, index + 1))
+    return _Map(graph, first=graph.add("Concat", *chosen, axis=1))
 
 
-def _pad_to_multiple(graph: _Graph, layer: Any, x: str) -> str:
+def _frequency_matrix(graph: _Graph, layer: Any, x: _Map) -> _Map:
+    return _Map(graph, first=graph.add("MatMul", graph.constant(layer.matrix.T), x.first))
+
+
+def _pad_to_multiple(graph: _Graph, layer: Any, x: _Map) -> _Map:
     frequency = -layer.input.shape[1] % layer.multiples[0]
-    if layer.multiples[1] == 1:
-        return graph.add("Pad", x, graph.integers(0, 0, 0, 0, 0, 0, frequency, 0))
-    frames = _slice(graph, graph.add("Shape", x), 0, 3, 4)
-    time = graph.add("Mod", graph.add("Neg", frames), graph.integers(layer.multiples[1]))
-    return graph.add(
-        "Pad", x, graph.add("Concat", graph.integers(0, 0, 0, 0, 0, 0, frequency), time, axis=0)
-    )
+    pads = graph.integers(0, 0, 0, 0, 0, 0, frequency, 0)
+    if layer.multiples[1] > 1:
+        frames = _slice(graph, graph.add("Shape", x.first), 0, 3, 4)
+        time = graph.add("Mod", graph.add("Neg", frames), graph.integers(layer.multiples[1]))
+        pads = graph.add("Concat", graph.integers(0, 0, 0, 0, 0, 0, frequency), time, axis=0)
+    return _Map(graph, first=graph.add("Pad", x.first, pads))
 
 
-def _crop_like(graph: _Graph, layer: Any, x: str, reference: str) -> str:
-    ends = _slice(graph, graph.add("Shape", reference), 0, 2, 4)
-    return graph.add("Slice", x, graph.integers(0, 0), ends, graph.integers(2, 3))
+def _crop_like(graph: _Graph, layer: Any, x: _Map, reference: _Map) -> _Map:
+    ends = _slice(graph, graph.add("Shape", reference.first), 0, 2, 4)
+    cropped = graph.add("Slice", x.first, graph.integers(0, 0), ends, graph.integers(2, 3))
+    return _Map(graph, first=cropped)
 
 
-def _causal_pad(graph: _Graph, layer: Any, x: str) -> str:
+def _causal_pad(graph: _Graph, layer: Any, x: _Map) -> _Map:
     low = layer.frequency // 2
-    pads = (0, 0, low, layer.frames, 0, 0, layer.frequency - low, 0)
-    return graph.add("Pad", x, graph.integers(*pads))
+    pads = graph.integers(0, 0, low, layer.frames, 0, 0, layer.frequency - low, 0)
+    return _Map(graph, first=graph.add("Pad", x.first, pads))
 
 
-def _convolution(graph: _Graph, layer: Any, x: str) -> str:
+def _convolution(graph: _Graph, layer: Any, x: _Map) -> _Map:
     kernel = _numpy(layer.kernel)
     options: dict[str, Any] = {
         "kernel_shape": list(kernel.shape[:2]),
@@ -200,15 +232,15 @@ def _convolution(graph: _Graph, layer: Any, x: str) -> str:
         kernel = kernel.transpose(2, 3, 0, 1)
     else:
         kernel = kernel.transpose(3, 2, 0, 1)
-    return graph.linear("Conv", x, kernel, _bias(layer), 0, **options)
+    return _Map(graph, first=graph.linear("Conv", x.first, kernel, _bias(layer), 0, **options))
 
 
-def _transposed(graph: _Graph, layer: Any, x: str) -> str:
+def _transposed(graph: _Graph, layer: Any, x: _Map) -> _Map:
     kernel = _numpy(layer.kernel)
     sizes = list(zip(kernel.shape[:2], layer.strides, strict=True))
-    return graph.linear(
+    y = graph.linear(
         "ConvTranspose",
-        x,
+        x.first,
         kernel.transpose(3, 2, 0, 1),
         _bias(layer),
         1,
@@ -217,38 +249,40 @@ def _transposed(graph: _Graph, layer: Any, x: str) -> str:
         pads=_halves([max(size - stride, 0) for size, stride in sizes]),
         output_padding=[max(stride - size, 0) for size, stride in sizes],
     )
+    return _Map(graph, first=y)
 
 
-def _dense(graph: _Graph, layer: Any, x: str) -> str:
-    kernel = _numpy(layer.kernel).T[:, :, None, None]
-    return graph.linear("Conv", x, kernel, _bias(layer), 0, kernel_shape=[1, 1])
+def _dense(graph: _Graph, layer: Any, x: _Map) -> _Map:
+    return _Map(graph, last=graph.linear("MatMul", x.last, _numpy(layer.kernel), _bias(layer), 1))
 
 
-def _batch_normalization(graph: _Graph, layer: Any, x: str) -> str:
+def _batch_normalization(graph: _Graph, layer: Any, x: _Map) -> _Map:
     scale = _numpy(layer.gamma) / np.sqrt(_numpy(layer.moving_variance) + layer.epsilon)
     shift = _numpy(layer.beta) - _numpy(layer.moving_mean) * scale
-    if x not in graph.foldable:
-        x = graph.add("Mul", x, graph.constant(scale[:, None, None]))
-        return graph.add("Add", x, graph.constant(shift[:, None, None]))
-    weight, bias, axis = graph.foldable[x]
-    shape = [1] * 4
-    shape[axis] = -1
-    graph.constants[weight] = graph.constants[weight] * scale.reshape(shape)
-    graph.constants[bias] = graph.constants[bias] * scale + shift
-    return x
+    name = x.last if x.channels_last else x.first
+    if name in graph.foldable:
+        weight, bias, axis = graph.foldable[name]
+        shape = [1] * graph.constants[weight].ndim
+        shape[axis] = -1
+        graph.constants[weight] = graph.constants[weight] * scale.reshape(shape)
+        graph.constants[bias] = graph.constants[bias] * scale + shift
+        return x
+    shape = [-1] if x.channels_last else [-1, 1, 1]
+    scaled = x.elementwise("Mul", graph.constant(scale.reshape(shape)))
+    return scaled.elementwise("Add", graph.constant(shift.reshape(shape)))
 
 
-def _layer_normalization(graph: _Graph, layer: Any, x: str) -> str:
-    x = graph.add("Transpose", x, perm=[0, 2, 3, 1])
+def _layer_normalization(graph: _Graph, layer: Any, x: _Map) -> _Map:
     scale, shift = (graph.constant(_numpy(weight)) for weight in (layer.gamma, layer.beta))
-    x = graph.add("LayerNormalization", x, scale, shift, axis=-1, epsilon=layer.epsilon)
-    return graph.add("Transpose", x, perm=[0, 3, 1, 2])
+    y = graph.add("LayerNormalization", x.last, scale, shift, axis=-1, epsilon=layer.epsilon)
+    return _Map(graph, last=y)
 
 
-def _activation(graph: _Graph, layer: Any, x: str) -> str:
+def _activation(graph: _Graph, layer: Any, x: _Map) -> _Map:
     name = layer.activation.__name__
     if name == "silu":
-        return graph.add("Mul", x, graph.add("Sigmoid", x))
+        name_in_order = x.last if x.channels_last else x.first
+        return x.elementwise("Mul", graph.add("Sigmoid", name_in_order))
     operator, options = {
         "relu": ("Relu", {}),
         "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
@@ -256,51 +290,54 @@ def _activation(graph: _Graph, layer: Any, x: str) -> str:
         "gelu": ("Gelu", {}),
         "tanh": ("Tanh", {}),
     }[name]
-    return graph.add(operator, x, **options)
+    return x.elementwise(operator, **options)
 
 
-def _pooling(operator: str) -> Callable[[_Graph, Any, str], str]:
-    def write(graph: _Graph, layer: Any, x: str) -> str:
+def _pooling(operator: str) -> Callable[[_Graph, Any, _Map], _Map]:
+    def write(graph: _Graph, layer: Any, x: _Map) -> _Map:
         size = list(layer.pool_size)
-        return graph.add(operator, x, kernel_shape=size, strides=size)
+        return _Map(graph, first=graph.add(operator, x.first, kernel_shape=size, strides=size))
 
     return write
 
 
-def _nearest(graph: _Graph, layer: Any, x: str) -> str:
-    scales = graph.constant([1, 1, *layer.size])
-    return graph.add(
+def _nearest(graph: _Graph, layer: Any, x: _Map) -> _Map:
+    y = graph.add(
         "Resize",
-        x,
+        x.first,
         "",
-        scales,
+        graph.constant([1, 1, *layer.size]),
         mode="nearest",
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
     )
+    return _Map(graph, first=y)
 
 
-def _add(graph: _Graph, layer: Any, *inputs: str) -> str:
-    return graph.add("Add", *inputs)
+def _add(graph: _Graph, layer: Any, x: _Map, y: _Map) -> _Map:
+    if x.channels_last and y.channels_last:
+        return _Map(graph, last=graph.add("Add", x.last, y.last))
+    return _Map(graph, first=graph.add("Add", x.first, y.first))
 
 
-def _concatenate(graph: _Graph, layer: Any, *inputs: str) -> str:
-    return graph.add("Concat", *inputs, axis=1)
+def _concatenate(graph: _Graph, layer: Any, *inputs: _Map) -> _Map:
+    return _Map(graph, first=graph.add("Concat", *(x.first for x in inputs), axis=1))
 
 
-def _identity(graph: _Graph, layer: Any, x: str) -> str:
+def _identity(graph: _Graph, layer: Any, x: _Map) -> _Map:
     return x
 
 
-_TO_SEQUENCES = {"time": [3, 0, 2, 1], "frequency": [2, 0, 3, 1]}
-"""(batch, channels, frequency, time) -> (steps, batch, other axis, channels)."""
+_TO_SEQUENCES = {"time": [2, 0, 1, 3], "frequency": [1, 0, 2, 3]}
+"""(batch, frequency, time, channels) -> (steps, batch, other axis, channels); moving one axis
+alone is what ONNX Runtime does fast."""
 
 
-def _recurrent(graph: _Graph, layer: Any, x: str) -> str:
+def _recurrent(graph: _Graph, layer: Any, x: _Map) -> _Map:
     channels = layer.input.shape[-1]
-    x = graph.add("Transpose", x, perm=_TO_SEQUENCES[layer.axis])
-    shape = _slice(graph, graph.add("Shape", x), 0, 0, 3)
-    rows = graph.add("Reshape", x, graph.integers(0, -1, channels))
+    steps_first = graph.add("Transpose", x.last, perm=_TO_SEQUENCES[layer.axis])
+    shape = _slice(graph, graph.add("Shape", steps_first), 0, 0, 3)
+    rows = graph.add("Reshape", steps_first, graph.integers(0, -1, channels))
     both = [layer.recurrent]
     if layer.bidirectional:
         both = [layer.recurrent.forward_layer, layer.recurrent.backward_layer]
@@ -319,7 +356,7 @@ def _recurrent(graph: _Graph, layer: Any, x: str) -> str:
     size = graph.integers(layer.units * len(both))
     y = graph.add("Reshape", y, graph.add("Concat", shape, size, axis=0))
     back = np.argsort(_TO_SEQUENCES[layer.axis])
-    return graph.add("Transpose", y, perm=back.tolist())
+    return _Map(graph, last=graph.add("Transpose", y, perm=back.tolist()))
 
 
 def _gates(layer: Any, cell: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -335,22 +372,21 @@ def _gates(layer: Any, cell: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return kernel.T, recurrent.T, np.concatenate([bias, np.zeros_like(bias)])
 
 
-def _attention(graph: _Graph, layer: Any, x: str) -> str:
+def _attention(graph: _Graph, layer: Any, x: _Map) -> _Map:
     heads, size = layer.heads, layer.key_dim
-    x = graph.add("Transpose", x, perm=_TO_SEQUENCES[layer.axis])
-    x = graph.add("Transpose", x, perm=[1, 2, 0, 3])  # batch, other axis, steps, channels
-    shape = _slice(graph, graph.add("Shape", x), 0, 0, 3)
+    to_rows = [0, 1, 2, 3] if layer.axis == "time" else [0, 2, 1, 3]  # its own inverse
+    rows = graph.add("Transpose", x.last, perm=to_rows)  # batch, other axis, steps, channels
+    shape = _slice(graph, graph.add("Shape", rows), 0, 0, 3)
     if layer.axis == "frequency":
-        x = graph.add("Add", x, graph.constant(_numpy(layer.positions)))
+        rows = graph.add("Add", rows, graph.constant(_numpy(layer.positions)))
     split = graph.add(
         "Reshape",
-        graph.add("MatMul", x, graph.constant(_numpy(layer.inward))),
+        graph.add("MatMul", rows, graph.constant(_numpy(layer.inward))),
         graph.add("Concat", shape, graph.integers(3, heads, size), axis=0),
     )
     split = graph.add("Transpose", split, perm=[3, 0, 1, 4, 2, 5])
     query, key, value = (
-        graph.add("Squeeze", _slice(graph, split, 0, i, i + 1), graph.integers(0))
-        for i in range(3)
+        graph.add("Squeeze", _slice(graph, split, 0, i, i + 1), graph.integers(0)) for i in range(3)
     )
     key = graph.add("Transpose", key, perm=[0, 1, 2, 4, 3])
     query = graph.add("Mul", query, graph.constant(size**-0.5))
@@ -360,13 +396,12 @@ def _attention(graph: _Graph, layer: Any, x: str) -> str:
         "Reshape", mixed, graph.add("Concat", shape, graph.integers(heads * size), axis=0)
     )
     mixed = graph.add("MatMul", mixed, graph.constant(_numpy(layer.outward)))
-    mixed = graph.add("Transpose", mixed, perm=[2, 0, 1, 3])
-    return graph.add("Transpose", mixed, perm=np.argsort(_TO_SEQUENCES[layer.axis]).tolist())
+    return _Map(graph, last=graph.add("Transpose", mixed, perm=to_rows))
 
 
-def _bounded_mask(graph: _Graph, layer: Any, x: str) -> str:
-    bounded = graph.add("Tanh" if layer.mask == "complex" else "Sigmoid", x)
-    return graph.add("Mul", bounded, graph.constant(layer.limit))
+def _bounded_mask(graph: _Graph, layer: Any, x: _Map) -> _Map:
+    bounded = x.elementwise("Tanh" if layer.mask == "complex" else "Sigmoid")
+    return bounded.elementwise("Mul", graph.constant(layer.limit))
 
 
 def _numpy(weight: Any) -> np.ndarray:
@@ -382,8 +417,7 @@ def _halves(totals: list[int]) -> list[int]:
     return [total // 2 for total in totals] + [total - total // 2 for total in totals]
 
 
-_WRITERS: dict[str, Callable[..., str]] = {
-    "InputLayer": _input,
+_WRITERS: dict[str, Callable[..., _Map]] = {
     "Features": _features,
     "FrequencyMatrix": _frequency_matrix,
     "PadToMultiple": _pad_to_multiple,
