@@ -1,6 +1,7 @@
 """The command line: each command parses, calls its core module and shows the result."""
 
 import os
+from dataclasses import asdict
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -50,8 +51,16 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the `denoise` script."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app()
+
+
+def _load_tensorflow() -> None:
+    """Import TensorFlow and find the devices, which it does talkatively."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with console.native_chatter_muted():
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()
 
 
 def _version(wanted: bool) -> bool:
@@ -285,6 +294,7 @@ def build_dataset(
 
     Example: `denoise build-dataset clean/ noise/ --snr=-5:20 --split 0.9`
     """
+    _load_tensorflow()
     from denoisecli.dataset import Recipe, build, load_manifest
 
     recipe = Recipe(
@@ -344,6 +354,7 @@ def train(
     from denoisecli.spec import load_spec
 
     loaded = load_spec(spec)  # before TensorFlow: a misspelt key is reported at once
+    _load_tensorflow()
     from denoisecli.train import train as train_model
 
     with console.TrainingDisplay() as display:
@@ -356,6 +367,65 @@ def train(
         f"in {metrics['minutes']:.1f} min; on the test set SI-SDR improves by "
         f"{metrics['test']['si_sdr_improvement']:.2f} dB"
     )
+
+
+@app.command()
+def spec(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A spec file or the name of a bundled one.", show_default=False),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of specs, for editors.")
+    ] = False,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Print the spec with all its defaults.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Check a spec and show what it builds: layers, parameters, arithmetic, look-ahead.
+
+    Example: `denoise spec speech`
+    """
+    from denoisecli.spec import json_schema, load_spec
+
+    if schema:
+        console.print_json(json_schema(), indent=2)
+        return
+    if name is None:
+        raise UsageError("name a spec, or give --schema")
+    loaded = load_spec(name)
+    if resolved:
+        console.print_json(loaded.model_dump(mode="json"), indent=2)
+        return
+    _load_tensorflow()
+    from denoisecli.describe import describe
+
+    facts = describe(loaded)
+    if as_json:
+        console.print_json(asdict(facts))
+        return
+    rows = [
+        [
+            row.name,
+            row.kind,
+            *map(str, (row.shape[0], f"{row.shape[1]:g}", row.shape[2])),
+            f"{row.parameters:,}",
+            f"{row.macs / 1e6:.1f}",
+        ]
+        for row in facts.layers
+    ]
+    columns = ["layer", "kind", "bands", "frames/s", "channels", "parameters", "MMAC/s"]
+    console.print_table(columns, rows, texts=2)
+    console.say(
+        f"{loaded.name}: {facts.parameters:,} parameters, {facts.macs / 1e6:.0f} million "
+        f"multiply-accumulates per second of audio, sees {_seconds(facts.past)} back and "
+        f"{_seconds(facts.future)} ahead"
+    )
+
+
+def _seconds(value: float) -> str:
+    return "all" if value == float("inf") else f"{value * 1000:.0f} ms"
 
 
 def _number(text: str | None, option: str) -> float | None:

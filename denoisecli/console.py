@@ -1,6 +1,9 @@
 """All that is shown: progress, tables, errors, JSON. The only module that prints."""
 
 import json
+import math
+import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +24,8 @@ from rich.progress import (
 from rich.table import Table
 
 out = Console(highlight=False, soft_wrap=True)
+if not out.is_terminal:
+    out.width = 120  # tables in pipes and files are not squeezed into 80 columns
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -49,16 +54,42 @@ def fail(error: BaseException) -> None:
     err.print(f"[bold red]error:[/] {escape(str(error) or type(error).__name__)}")
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on one line of stdout."""
-    out.print(json.dumps(value, allow_nan=False, default=str), markup=False)
+@contextmanager
+def native_chatter_muted() -> Iterator[None]:
+    """Keep what TensorFlow's libraries write on loading off stderr, unless --debug."""
+    if Settings.debug:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
-def print_table(columns: list[str], rows: list[list[str]], title: str | None = None) -> None:
-    """A table on stdout; the first column is text, the others are numbers."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+def print_json(value: Any, *, indent: int | None = None) -> None:
+    """One JSON document on stdout, on one line by default; infinity and NaN become null."""
+    out.print(json.dumps(_finite(value), allow_nan=False, default=str, indent=indent), markup=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_table(columns: list[str], rows: list[list[str]], *, texts: int = 1) -> None:
+    """A table on stdout; the first columns are text, the others are numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        table.add_column(column, justify="left" if index < texts else "right")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     out.print(table, soft_wrap=False)

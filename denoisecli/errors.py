@@ -20,7 +20,7 @@ class ModelError(DenoiseError):
 
 
 class UsageError(DenoiseError):
-    """Something was asked for in a wrong way: bad option, missing or existing file (exit code 2)."""
+    """Something was asked for in a wrong way: a bad option, a missing file (exit code 2)."""
 
     exit_code = 2
 

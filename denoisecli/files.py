@@ -1,6 +1,5 @@
 """Write beside, then rename: a target is either whole or not there."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -34,8 +33,8 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield part
         refuse_existing(target, overwrite=overwrite)  # another run may have finished meanwhile
         if part.is_dir() and target.is_dir():
-            os.replace(target, folder / "replaced")
-        os.replace(part, target)
+            target.replace(folder / "replaced")
+        part.replace(target)
     except OSError as error:
         if error.filename is not None and not Path(error.filename).is_relative_to(folder):
             raise  # some other file's trouble: not ours to explain
