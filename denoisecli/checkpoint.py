@@ -19,10 +19,11 @@ def save_checkpoint(path: Path, arrays: dict[str, Arrays], progress: dict[str, A
     Raises:
         DenoiseError: the file cannot be written.
     """
-    flat = {f"{name}/{i}": a for name, group in arrays.items() for i, a in enumerate(group)}
-    note = np.frombuffer(json.dumps(progress).encode(), np.uint8)
+    flat: dict[str, Any] = {"progress": np.frombuffer(json.dumps(progress).encode(), np.uint8)}
+    for name, group in arrays.items():
+        flat |= {f"{name}/{index}": array for index, array in enumerate(group)}
     with replacing(path, overwrite=True) as part, part.open("wb") as file:
-        np.savez(file, progress=note, **flat)
+        np.savez(file, **flat)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Arrays], dict[str, Any]]:
@@ -39,7 +40,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Arrays], dict[str, Any]]:
                 if "/" in key:
                     arrays.setdefault(key.partition("/")[0], []).append(file[key])
             return arrays, progress
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ModelError(
             f"{path} is no checkpoint or is damaged; start over with --fresh"
         ) from error

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from denoisecli.augment import augment_batch
-from denoisecli.dataset import load_manifest, load_pairs
+from denoisecli.dataset import SETS, load_manifest, load_pairs
 from denoisecli.errors import DatasetError
 from denoisecli.spec import Spec
 
@@ -32,6 +32,7 @@ class Batches:
     folder: Path
     spec: Spec
     dataset_id: str
+    held_out: np.ndarray
     train_steps: int
 
     def training(self, epoch: int, skip: int = 0) -> tf.data.Dataset:
@@ -42,7 +43,7 @@ class Batches:
             skip: batches at the start that were seen before an interruption.
         """
         training = self.spec.training
-        seed = training.seed * 100_003 + epoch
+        seed = (training.seed * 100_003 + epoch) % 2**31  # 32 bits hold it
         pairs = self._part(validation=False).shuffle(
             CLIP_BUFFER, seed=seed, reshuffle_each_iteration=True
         )
@@ -75,11 +76,15 @@ class Batches:
     @property
     def chunk(self) -> int:
         """Samples of a chunk."""
-        training = self.spec.training
-        return max(1, round(training.segment_seconds * self.spec.audio.sample_rate / CHUNKS))
+        return _chunk(self.spec)
+
+    @property
+    def segment(self) -> int:
+        """Samples of a segment."""
+        return CHUNKS * self.chunk
 
     def _part(self, *, validation: bool) -> tf.data.Dataset:
-        held_out = tf.constant(_held_out(self.folder, self.spec))
+        held_out = tf.constant(self.held_out)
         return (
             load_pairs(self.folder, "train")
             .enumerate()
@@ -96,8 +101,9 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
     """Look at a stored dataset and prepare its batches.
 
     Raises:
-        DatasetError: the folder holds no dataset, its sample rate or kind does not fit the spec,
-            or there is too little for a single batch.
+        DatasetError: the folder holds no dataset or a damaged one, its sample rate or kind does
+            not fit the spec, or there is too little for a batch to train with or a segment to
+            validate or to test with.
     """
     manifest = load_manifest(folder)
     rate = manifest["recipe"]["sample_rate"]
@@ -106,29 +112,52 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
             f"{folder} has a sample rate of {rate} Hz, the spec {spec.name!r} wants "
             f"{spec.audio.sample_rate}; build the dataset with --sample-rate or change the spec"
         )
-    held_out = _held_out(folder, spec)
-    samples = np.array([row["samples"] for row in manifest["mixes"] if row["set"] == "train"])
-    batches = Batches(folder, spec, manifest["id"], 0)
-    segments = int(np.ceil(samples[~held_out] / batches.chunk).sum()) // CHUNKS
-    if segments < spec.training.batch_size and spec.training.steps_per_epoch is None:
+    for name in SETS:
+        load_pairs(folder, name)  # so that no damage comes to light after hours of training
+    training = spec.training
+    rows = [row for row in manifest["mixes"] if row["set"] == "train"]
+    held_out = _held_out(rows, training.validation_share, folder)
+    samples = np.array([row["samples"] for row in rows])
+    test_samples = np.array([row["samples"] for row in manifest["mixes"] if row["set"] == "test"])
+    seconds = f"{training.segment_seconds:g} s"
+    if _segments(samples[held_out], spec) == 0:
         raise DatasetError(
-            f"{folder} has {segments} segments of {spec.training.segment_seconds:g} s to train "
-            f"with, fewer than one batch of {spec.training.batch_size}; record more, or make "
-            "training.batch_size, training.segment_seconds smaller or set training.steps_per_epoch"
+            f"{folder} has less than a segment of {seconds} to validate with; record more, or make "
+            "training.segment_seconds smaller or training.validation_share larger"
         )
-    steps = spec.training.steps_per_epoch or segments // spec.training.batch_size
-    return Batches(folder, spec, manifest["id"], steps)
+    if _segments(test_samples, spec) == 0:
+        raise DatasetError(
+            f"{folder} has less than a segment of {seconds} to test with; build it with a smaller "
+            "--split, or make training.segment_seconds smaller"
+        )
+    segments = _segments(samples[~held_out], spec)
+    if segments < training.batch_size and training.steps_per_epoch is None:
+        raise DatasetError(
+            f"{folder} has {segments} segments of {seconds} to train with, fewer than one batch of "
+            f"{training.batch_size}; record more, or make training.batch_size, "
+            "training.segment_seconds smaller or set training.steps_per_epoch"
+        )
+    steps = training.steps_per_epoch or segments // training.batch_size
+    return Batches(folder, spec, manifest["id"], held_out, steps)
 
 
-def _held_out(folder: Path, spec: Spec) -> np.ndarray:
+def _held_out(rows: list[dict[str, Any]], share: float, folder: Path) -> np.ndarray:
     """Which mixes of the training set are for validation, all mixes of a clean file alike."""
-    rows = [row for row in load_manifest(folder)["mixes"] if row["set"] == "train"]
     names = sorted({row["clean"] for row in rows}, key=lambda name: zlib.crc32(name.encode()))
     if len(names) < 2:
         raise DatasetError(f"{folder}: one clean file is too few to split off a validation part")
-    count = min(len(names) - 1, max(1, round(spec.training.validation_share * len(names))))
+    count = min(len(names) - 1, max(1, round(share * len(names))))
     chosen = set(names[:count])
     return np.array([row["clean"] in chosen for row in rows])
+
+
+def _chunk(spec: Spec) -> int:
+    return max(1, round(spec.training.segment_seconds * spec.audio.sample_rate / CHUNKS))
+
+
+def _segments(samples: np.ndarray, spec: Spec) -> int:
+    """How many segments clips of so many samples make."""
+    return int(np.ceil(samples / _chunk(spec)).sum()) // CHUNKS
 
 
 def _pack(pairs: tf.data.Dataset, chunk: int) -> tf.data.Dataset:

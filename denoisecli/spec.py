@@ -25,7 +25,7 @@ Axis = Literal["frequency", "time"]
 class Section(BaseModel):
     """A part of the spec; an unknown key is an error, never a silent default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Audio(Section):
@@ -37,7 +37,7 @@ class Audio(Section):
 class Stft(Section):
     """The short-time Fourier transform around the network."""
 
-    n_fft: int = Field(512, ge=16, le=16384, description="window length in samples")
+    n_fft: int = Field(512, ge=16, le=16384, multiple_of=2, description="window length in samples")
     hop_length: PositiveInt = Field(256, description="samples between windows")
     window: Literal["hann", "sqrt_hann", "hamming", "blackman"] = "sqrt_hann"
 
@@ -174,9 +174,11 @@ class Augmentation(Section):
 
     remix: bool = Field(True, description="shuffle the noises in a batch, draw new SNRs")
     snr_db: Range = Field((-5.0, 20.0), description="SNR drawn when remixing")
-    second_noise: Fraction = Field(0.3, description="how often two noises are summed")
-    clean_only: Fraction = Field(0.03, description="how often there is no noise")
-    noise_only: Fraction = Field(0.02, description="how often there is no speech")
+    second_noise: Fraction = Field(
+        0.3, description="when remixing: how often two noises are summed"
+    )
+    clean_only: Fraction = Field(0.03, description="when remixing: how often there is no noise")
+    noise_only: Fraction = Field(0.02, description="when remixing: how often there is no speech")
     level_dbfs: Range | None = Field((-45.0, -12.0), description="RMS level of the mix")
     equalization_db: float = Field(6.0, ge=0, le=24, description="random smooth EQ, +- this, each")
 
@@ -221,7 +223,7 @@ class Training(Section):
         None, description="epochs without improvement; null: never"
     )
     augmentation: Augmentation | None = Field(default_factory=Augmentation)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
 
 class Spec(Section):
@@ -272,8 +274,8 @@ class Spec(Section):
             scale = [21.4 * log10(1 + 0.00437 * f) for f in hertz]
         else:
             scale = [2595 * log10(1 + f / 700) for f in hertz]
-        step = (scale[-1] - scale[0]) / max(1, bands.count - 1) or 1
-        return [(value - scale[0]) / step for value in scale]
+        share = (bands.count - 1) / (scale[-1] - scale[0])
+        return [(value - scale[0]) * share for value in scale]
 
     @property
     def total_strides(self) -> Pair:
@@ -361,7 +363,7 @@ def load_spec(source: str | Path) -> Spec:
 
     path = find_spec(source)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read as text: {error}") from error
     try:
@@ -370,6 +372,8 @@ def load_spec(source: str | Path) -> Spec:
         raise SpecError(
             f"{path}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         ) from error
+    except (ValueError, RecursionError) as error:  # an absurdly long number, absurd nesting
+        raise SpecError(f"{path}: not JSON: {error}") from error
     try:
         return parse_spec(document)
     except SpecError as error:
@@ -388,7 +392,12 @@ def parse_spec(document: Any) -> Spec:
         # As JSON, so that strictness is JSON's: lists are tuples, integers are not strings.
         return Spec.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
-        problems = [_explain(problem, document) for problem in error.errors()]
+        problems = [
+            _explain(problem)
+            for problem in error.errors()
+            # A list of wrong items is not empty, though pydantic counts the right ones only.
+            if problem["type"] != "too_short" or not problem["input"]
+        ]
         if len(problems) == 1:
             raise SpecError(problems[0]) from error
         listing = "\n".join(f"  {problem}" for problem in problems)
@@ -402,31 +411,41 @@ def save_spec(spec: Spec, path: Path) -> None:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a spec file, for completion in editors."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Spec.model_json_schema(),
-    }
+    schema = Spec.model_json_schema()
+    schema["properties"]["$schema"] = {"type": "string"}  # by which an editor finds this schema
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _explain(problem: Any, document: Any) -> str:
+def _explain(problem: Any) -> str:
     """One line for one pydantic error."""
-    location = [part for part in problem["loc"] if part not in _TAGS]
+    location, found = list(problem["loc"]), problem["input"]
+    if location[:1] == ["valley"] and len(location) > 2:
+        del location[2]  # the kind of block, which is no key in the file
     where = _path(location)
     if problem["type"] == "extra_forbidden":
-        allowed = _allowed_keys(problem["loc"][:-1], document)
+        allowed = _allowed_keys(problem["loc"][:-1])
         close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"{where}: unknown key; {hint}allowed: {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"{where}: missing, but required"
-    message = problem["msg"].removeprefix("Value error, ")
-    found = problem["input"]
-    if isinstance(found, dict | list) or problem["type"] == "value_error":
+    if problem["type"] == "union_tag_not_found":
+        return f"{where}.block: missing, but required; allowed: {', '.join(_BLOCKS)}"
+    if problem["type"] == "union_tag_invalid":
+        found = json.dumps(found["block"])
+        return f"{where}.block: found {found}; allowed: {', '.join(_BLOCKS)}"
+    if problem["type"] == "value_error":
+        message = problem["msg"].removeprefix("Value error, ")
         return f"{where}: {message}" if where else message
-    return f"{where}: {message[:1].lower()}{message[1:]}, found {json.dumps(found)}"
+    message = f"{where or 'the spec'}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+    return message if isinstance(found, dict | list) else f"{message}, found {json.dumps(found)}"
 
 
-_TAGS = ("convolution", "recurrent", "attention")
+_BLOCKS = {
+    "convolution": ConvolutionBlock,
+    "recurrent": RecurrentBlock,
+    "attention": AttentionBlock,
+}
 
 
 def _path(location: list[Any]) -> str:
@@ -436,16 +455,13 @@ def _path(location: list[Any]) -> str:
     return text.removeprefix(".")
 
 
-def _allowed_keys(location: tuple[Any, ...], document: Any) -> list[str]:
+def _allowed_keys(location: tuple[Any, ...]) -> list[str]:
     """Keys of the section at ``location``, found by walking the model's fields."""
-    blocks = {"convolution": ConvolutionBlock, "recurrent": RecurrentBlock}
     section: Any = Spec
     for part in location:
-        if isinstance(part, int):
-            continue
-        if part in _TAGS:
-            section = blocks.get(part, AttentionBlock)
-        else:
+        if part in _BLOCKS:
+            section = _BLOCKS[part]
+        elif isinstance(part, str):
             section = _section_of(section.model_fields[part].annotation)
     return list(section.model_fields)
 

@@ -28,8 +28,10 @@ def stft(audio: Any, settings: Stft) -> Any:
     return ops.transpose(ops.stack([real, imaginary], axis=-1), (0, 2, 1, 3))
 
 
-def istft(spectrum: Any, settings: Stft, length: int) -> Any:
+def istft(spectrum: Any, settings: Stft, length: Any) -> Any:
     """Inverse of `stft`: least squares (Griffin and Lim 1984, equation 6).
+
+    `length` in samples is a number, or a scalar tensor in graphs for any length.
 
     Shape:
         - spectrum: (batch, frequency, frames, 2)

@@ -8,17 +8,18 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
 
 from denoisecli.checkpoint import load_checkpoint, save_checkpoint
+from denoisecli.curves import plot_history
 from denoisecli.errors import DenoiseError, ModelError, UsageError
 from denoisecli.export import export_onnx
 from denoisecli.files import replacing
@@ -26,7 +27,6 @@ from denoisecli.losses import SILENCE, si_sdr_db, total_loss
 from denoisecli.models import build_model
 from denoisecli.models.layers import apply_mask
 from denoisecli.pipeline import Batches, open_batches
-from denoisecli.curves import plot_history
 from denoisecli.spec import Spec, save_spec
 from denoisecli.tensor_stft import istft, stft
 
@@ -37,6 +37,7 @@ CHECKPOINT = "checkpoint.npz"
 MODEL = "model"
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Is told how training goes."""
 
@@ -135,15 +136,18 @@ def train(
     Raises:
         UsageError: ``run`` holds a finished run or one of another spec.
         DatasetError: the data cannot be used.
-        ModelError: the loss stopped being a number; the last checkpoint is kept.
+        ModelError: the loss stopped being a number, the last checkpoint is kept; or the checkpoint
+            is damaged.
         Interrupted: by Ctrl-C, after saving a checkpoint.
     """
     observer.note(f"training on {use_device()}")
     batches = open_batches(data, spec)
     checkpoint = run / CHECKPOINT
+    if run.is_file():
+        raise UsageError(f"{run} is a file; a run needs a folder")
     if fresh:
         checkpoint.unlink(missing_ok=True)
-    elif (run / MODEL).exists():
+    elif (run / MODEL).exists() and not checkpoint.exists():
         raise UsageError(f"{run} is finished: {run / MODEL} is there; --fresh starts over")
     keras.utils.set_random_seed(spec.training.seed)
     trainer = _Trainer(spec, batches, checkpoint, observer)
@@ -163,7 +167,8 @@ def use_device() -> str:
 
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
+        with suppress(RuntimeError):  # it is too late for that: the GPU is in use already
+            tf.config.experimental.set_memory_growth(gpu, True)
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         return f"the GPU ({details.get('device_name', gpus[0].name)})"
@@ -181,8 +186,9 @@ def make_optimizer(spec: Spec, total_steps: int) -> keras.optimizers.Optimizer:
         warmup_target=training.learning_rate if warmup else None,
         warmup_steps=warmup,
     )
-    kind = {"adamw": keras.optimizers.AdamW, "muon": keras.optimizers.Muon}[training.optimizer]
-    return kind(
+    optimizers = keras.optimizers
+    optimizer = optimizers.AdamW if training.optimizer == "adamw" else optimizers.Muon
+    return optimizer(
         learning_rate=schedule,
         weight_decay=training.weight_decay,
         global_clipnorm=training.gradient_clip,
@@ -203,7 +209,7 @@ class _Trainer:
         self.task = Task(spec, self.network)
         self.optimizer = make_optimizer(spec, batches.train_steps * spec.training.epochs)
         self.task.compile(optimizer=self.optimizer, jit_compile=False)
-        self.task.build((None, 12 * batches.chunk))
+        self.task.build((None, batches.segment))
         self.optimizer.build(self.task.trainable_variables)
         self.best = _arrays(self.network.weights)
 
@@ -211,6 +217,7 @@ class _Trainer:
         """Go on from the checkpoint."""
         arrays, progress = load_checkpoint(self.checkpoint)
         changed = _differences(progress["spec"], self.spec.model_dump(mode="json"))
+        changed = [key for key in changed if key != "description"]
         if changed:
             raise UsageError(
                 f"{self.checkpoint} is of another spec; these differ: {', '.join(changed)}; "
@@ -220,22 +227,29 @@ class _Trainer:
             raise UsageError(
                 f"{self.checkpoint} was trained on another dataset; --fresh starts over"
             )
-        _assign(self.task.variables, arrays["task"])
-        _assign(self.optimizer.variables, arrays["optimizer"])
-        self.best = arrays["best"]
-        self.state = _State(**progress["state"])
+        try:
+            _assign(self.task.variables, arrays["task"])
+            _assign(self.optimizer.variables, arrays["optimizer"])
+            self.best = arrays["best"]
+            self.state = _State(**progress["state"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{self.checkpoint} is of another version of denoise; --fresh starts over"
+            ) from error
         self.observer.note(
             f"resuming at epoch {self.state.epoch + 1}, step {self.state.step} "
             f"after {self.state.seconds / 60:.0f} min"
         )
 
-    def save(self, raw: list[np.ndarray] | None = None) -> None:
+    def save(self) -> None:
         """Put all there is on disk."""
         arrays = {
-            "task": raw or _arrays(self.task.variables),
+            "task": _arrays(self.task.variables),
             "optimizer": _arrays(self.optimizer.variables),
             "best": self.best,
         }
+        if not all(np.isfinite(array).all() for array in arrays["task"]):
+            raise self.diverged("a weight")  # the loss will show it one step later
         progress = {
             "spec": self.spec.model_dump(mode="json"),
             "dataset": self.batches.dataset_id,
@@ -250,6 +264,10 @@ class _Trainer:
         with _ctrl_c() as stop:
             while state.epoch < training.epochs and not self._stopped_improving():
                 self._epoch(stop)
+                if stop.is_set():
+                    raise Interrupted(
+                        f"stopped after epoch {state.epoch}; the same command goes on from there"
+                    )
 
     def tick(self) -> None:
         """Count the time since the last tick as training time."""
@@ -271,8 +289,10 @@ class _Trainer:
             logs = {name: values[-1] for name, values in fitted.history.items()}
             # fit() ends by putting the averaged weights in place: validate those, train the others.
             raw = watch.raw
-        else:
+        else:  # stopped between the last batch and its validation
+            logs = self.task.get_metrics_result()
             raw = _arrays(self.task.variables)
+            self.optimizer.finalize_variable_values(self.task.trainable_variables)
         measured = self.task.evaluate(self.batches.validation(), verbose=0, return_dict=True)
         self.tick()
         row = {
@@ -282,7 +302,8 @@ class _Trainer:
             **{name: float(value) for name, value in logs.items()},
             **{f"val_{name}": float(value) for name, value in measured.items()},
         }
-        _require_finite(row, self.checkpoint)
+        if not all(math.isfinite(value) for value in row.values()):
+            raise self.diverged("a figure of the validation")
         state.history.append(row)
         better = self._is_best(row[self.spec.training.monitor])
         if better:
@@ -293,9 +314,19 @@ class _Trainer:
         self.save()
         self.observer.epoch(row, best=better)
 
+    def diverged(self, what: str) -> ModelError:
+        """The error that says what is no longer a number, and what there is to go on from."""
+        kept = "nothing was saved yet"
+        if self.checkpoint.exists():
+            kept = f"the last good state is in {self.checkpoint}"
+        return ModelError(
+            f"{what} is no longer a number in epoch {self.state.epoch + 1}, "
+            f"step {self.state.step}; {kept}; try a lower learning_rate"
+        )
+
     def _audio_hours(self) -> float:
         training = self.spec.training
-        batch = training.batch_size * 12 * self.batches.chunk / self.spec.audio.sample_rate
+        batch = training.batch_size * self.batches.segment / self.spec.audio.sample_rate
         return (self.state.epoch + 1) * self.batches.train_steps * batch / 3600
 
     def _is_best(self, value: float) -> bool:
@@ -333,6 +364,7 @@ class _Trainer:
                 writer.writeheader()
                 writer.writerows(state.history)
             plot_history(state.history, part / "curves.png")
+        self.checkpoint.unlink(missing_ok=True)
         return folder
 
 
@@ -354,16 +386,18 @@ class _Watch(keras.callbacks.Callback):
         super().__init__()
         self.trainer, self.stop = trainer, stop
         self.saved = time.monotonic()
+        self.means = _arrays(trainer.task.metrics_variables)
         self.raw: list[np.ndarray] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if self.trainer.state.step > 0:  # fit() has reset what the epoch's means are made of
+            _assign(self.trainer.task.metrics_variables, self.means)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         state, logs = self.trainer.state, dict(logs or {})
         state.step += 1
         if not math.isfinite(logs.get("loss", 0.0)):
-            raise ModelError(
-                f"the loss is no longer a number in epoch {state.epoch + 1}, step {state.step}; "
-                f"the last good state is in {self.trainer.checkpoint}; try a lower learning_rate"
-            )
+            raise self.trainer.diverged("the loss")
         self.trainer.observer.step(state.epoch, state.step, logs)
         now = time.monotonic()
         if self.stop.is_set() or now - self.saved > CHECKPOINT_SECONDS:
@@ -409,15 +443,11 @@ def _assign(variables: Any, arrays: list[np.ndarray]) -> None:
         variable.assign(array)
 
 
-def _require_finite(row: dict[str, float], checkpoint: Path) -> None:
-    if not all(math.isfinite(value) for value in row.values()):
-        raise ModelError(f"validation gave no number ({row}); the last good state is {checkpoint}")
-
-
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
     """Paths in two JSON documents at which they differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
-        return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{path}.{key}")]
+        return [
+            d for key in keys for d in _differences(old.get(key), new.get(key), f"{path}.{key}")
+        ]
     return [] if old == new else [path.removeprefix(".")]
-

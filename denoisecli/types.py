@@ -14,3 +14,6 @@ SpectrogramMatrix = Float[np.ndarray, "frequency timesteps"]
 
 ComplexSpectrogram = Complex[np.ndarray, "frequency frames"]
 """The short-time Fourier transform of an AudioVector."""
+
+AudioBlock = Float[np.ndarray, "channels _"]
+"""A piece of a stream: any number of timesteps, even none, at full scale -1..1."""

@@ -2,6 +2,7 @@
 
 Maps are (batch, frequency, time, channels) throughout.
 """
+# ruff: noqa: D102 - the methods are Keras's own; what they do here is said by their class
 
 from typing import Any
 

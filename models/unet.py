@@ -178,13 +178,11 @@ class _Builder:
                 name=f"{name}_convolution",
                 **options,
             )(x)
-        # TensorFlow's depthwise kernel cannot stride unevenly; the pointwise one may stride instead.
+        # TensorFlow's depthwise kernel cannot stride unevenly: the pointwise one strides instead.
         x = kl.DepthwiseConv2D(
             stack.kernel_size, use_bias=False, name=f"{name}_depthwise", **options
         )(x)
-        return kl.Conv2D(
-            stack.filters, 1, strides, use_bias=use_bias, name=f"{name}_pointwise"
-        )(x)
+        return kl.Conv2D(stack.filters, 1, strides, use_bias=use_bias, name=f"{name}_pointwise")(x)
 
     def valley(self, x: Any, block: ValleyBlock, name: str) -> Any:
         """One block at the lowest resolution."""
@@ -201,9 +199,14 @@ class _Builder:
             )(x)
         else:
             y = layers.AxisRecurrent(
-                block.axis, block.cell, block.units, block.bidirectional, name=f"{name}_{block.cell}"
+                block.axis,
+                block.cell,
+                block.units,
+                block.bidirectional,
+                name=f"{name}_{block.cell}",
             )(x)
-            y = kl.Dense(x.shape[-1], use_bias=block.normalization == "none", name=f"{name}_dense")(y)
+            use_bias = block.normalization == "none"
+            y = kl.Dense(x.shape[-1], use_bias=use_bias, name=f"{name}_dense")(y)
         y = self.drop(self.normalize(y, block.normalization, name), block.dropout, name)
         return kl.Add(name=f"{name}_add")([x, y])
 

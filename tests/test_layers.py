@@ -1,0 +1,168 @@
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from denoisecli.models import layers
+
+SHAPE = (2, 6, 5, 4)
+
+
+def maps(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape or SHAPE).astype(np.float32)
+
+
+def run(layer: keras.layers.Layer, *inputs: np.ndarray) -> np.ndarray:
+    return np.asarray(layer(*inputs))
+
+
+def all_layers() -> list[tuple[keras.layers.Layer, list[tuple[int, ...]]]]:
+    """One of each kind, with the shapes of its inputs."""
+    everything = ("magnitude", "imaginary", "real")
+    return [
+        (layers.Features(0.3, ("magnitude",)), [(2, 6, 5, 2)]),
+        (layers.Features(1.0, everything), [(2, 6, 5, 2)]),
+        (layers.FrequencyMatrix(maps(6, 3)), [SHAPE]),
+        (layers.PadToMultiple((4, 1)), [SHAPE]),
+        (layers.PadToMultiple((4, 3)), [SHAPE]),
+        (layers.PadToMultiple((3, 5)), [SHAPE]),
+        (layers.CropLike(), [(2, 8, 7, 3), SHAPE]),
+        (layers.CausalPad(3, 2), [SHAPE]),
+        *(
+            (layers.AxisRecurrent(axis, cell, 3, both), [SHAPE])
+            for axis, cell, both in (
+                ("time", "gru", True),
+                ("frequency", "gru", False),
+                ("time", "lstm", False),
+                ("frequency", "lstm", True),
+            )
+        ),
+        (layers.AxisAttention("time", 2, 3), [SHAPE]),
+        (layers.AxisAttention("frequency", 3, 2), [SHAPE]),
+        (layers.BoundedMask("complex", 2.0), [SHAPE]),
+        (layers.BoundedMask("magnitude", 2.0), [SHAPE]),
+    ]
+
+
+@pytest.mark.parametrize(("layer", "shapes"), all_layers())
+def test_shapes_and_config(layer: keras.layers.Layer, shapes: list[tuple[int, ...]]) -> None:
+    inputs = [maps(*shape) for shape in shapes]
+    output = run(layer, *inputs)
+    assert np.isfinite(output).all()
+    assert layer.compute_output_shape(*shapes) == output.shape
+    # With any number of frames, as the network is built.
+    symbolic = layer(*(keras.Input((shape[1], None, shape[3])) for shape in shapes))
+    for found, expected in zip(symbolic.shape, output.shape, strict=True):
+        assert found in (None, expected)
+    assert symbolic.shape[0] is symbolic.shape[2] is None
+
+    config = keras.saving.serialize_keras_object(layer)
+    copy = keras.saving.deserialize_keras_object(config)
+    assert type(copy) is type(layer)
+    copy.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(run(copy, *inputs), output)
+
+
+def test_features() -> None:
+    spectrum = maps(2, 6, 5, 2)
+    numbers = spectrum[..., 0] + 1j * spectrum[..., 1]
+    compressed = np.abs(numbers) ** 0.3 * np.exp(1j * np.angle(numbers))
+    found = run(layers.Features(0.3, ("real", "imaginary", "magnitude")), spectrum)
+    expected = np.stack([compressed.real, compressed.imag, np.abs(compressed)], axis=-1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    found = run(layers.Features(1.0, ("imaginary",)), spectrum)
+    np.testing.assert_allclose(found, spectrum[..., 1:], atol=1e-5)
+    silence = run(layers.Features(0.3, ("real", "magnitude")), np.zeros((1, 3, 2, 2), "float32"))
+    assert np.abs(silence).max() < 0.02
+
+
+def test_frequency_matrix() -> None:
+    inputs, matrix = maps(), maps(6, 3)
+    found = run(layers.FrequencyMatrix(matrix.tolist()), inputs)
+    expected = np.moveaxis(np.tensordot(inputs, matrix, (1, 0)), -1, 1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_padding_and_cropping() -> None:
+    inputs = maps()
+    padded = run(layers.PadToMultiple((4, 3)), inputs)
+    assert padded.shape == (2, 8, 6, 4)
+    np.testing.assert_array_equal(padded[:, 6:], 0)
+    np.testing.assert_array_equal(padded[:, :, 5:], 0)
+    np.testing.assert_array_equal(run(layers.CropLike(), padded, inputs), inputs)
+    np.testing.assert_array_equal(run(layers.PadToMultiple((3, 5)), inputs), inputs)
+
+    past = run(layers.CausalPad(3, 2), inputs)
+    assert past.shape == (2, 9, 7, 4)
+    np.testing.assert_array_equal(past[:, 1:7, 2:], inputs)
+    assert np.abs(past).sum() == pytest.approx(np.abs(inputs).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("axis", ["time", "frequency"])
+def test_recurrent_runs_along_its_axis(axis: str) -> None:
+    inputs = maps()
+    steps_last = inputs if axis == "time" else inputs.transpose(0, 2, 1, 3)
+    for cell, kind in (("gru", keras.layers.GRU), ("lstm", keras.layers.LSTM)):
+        layer = layers.AxisRecurrent(axis, cell, 3, bidirectional=False)
+        found = run(layer, inputs)
+        reference = kind(3, return_sequences=True)
+        reference.build((None, None, 4))
+        reference.set_weights(layer.get_weights())
+        rows = np.asarray(reference(steps_last.reshape(-1, steps_last.shape[2], 4)))
+        expected = rows.reshape(*steps_last.shape[:3], 3)
+        if axis == "frequency":
+            expected = expected.transpose(0, 2, 1, 3)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("axis", ["time", "frequency"])
+def test_attention_is_that_of_keras(axis: str) -> None:
+    inputs = maps()
+    layer = layers.AxisAttention(axis, heads=2, key_dim=3)
+    layer.build(SHAPE)
+    inward, outward = (maps(*weight.shape) for weight in (layer.inward, layer.outward))
+    layer.inward.assign(inward)
+    layer.outward.assign(outward)
+    rows = inputs if axis == "time" else inputs.transpose(0, 2, 1, 3)
+    if axis == "frequency":
+        assert layer.positions.shape == (6, 4)
+        layer.positions.assign(maps(6, 4))
+        rows = rows + maps(6, 4)
+    rows = rows.reshape(-1, rows.shape[2], 4)
+    reference = keras.layers.MultiHeadAttention(2, 3, use_bias=False)
+    reference.build(rows.shape, rows.shape)
+    kernels = inward.reshape(4, 3, 2, 3).transpose(1, 0, 2, 3)
+    reference.set_weights([*kernels, outward.reshape(2, 3, 4)])
+    expected = np.asarray(reference(rows, rows))
+    found = run(layer, inputs)
+    if axis == "frequency":
+        found = found.transpose(0, 2, 1, 3)
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=1e-5)
+
+
+def test_unknown_axis() -> None:
+    with pytest.raises(ValueError, match="axis must be 'frequency' or 'time', found 'channels'"):
+        layers.AxisAttention("channels", 1, 1)
+
+
+@pytest.mark.parametrize("limit", [1.1, 2.0, 10.0])
+def test_bounded_mask(limit: float) -> None:
+    for mask, low, one in (("complex", -limit, [1, 0]), ("magnitude", 0, [1])):
+        layer = layers.BoundedMask(mask, limit)
+        extremes = np.float32([-1e9, 1e9]).reshape(1, 1, 2, 1)
+        np.testing.assert_allclose(run(layer, extremes).ravel(), [low, limit], rtol=1e-6)
+        identity = np.float32(layer.identity_bias()).reshape(1, 1, 1, -1)
+        np.testing.assert_allclose(run(layer, identity).ravel(), one, atol=1e-6)
+
+
+def test_apply_mask() -> None:
+    spectrum, mask = maps(2, 6, 5, 2), maps(2, 6, 5, 2)[::-1]
+
+    def numbers(pairs: Any) -> np.ndarray:
+        return np.asarray(pairs)[..., 0] + 1j * np.asarray(pairs)[..., 1]
+
+    found = layers.apply_mask(mask, spectrum)
+    np.testing.assert_allclose(numbers(found), numbers(mask) * numbers(spectrum), atol=1e-6)
+    found = layers.apply_mask(mask[..., :1], spectrum)
+    np.testing.assert_allclose(found, mask[..., :1] * spectrum, atol=1e-6)
