@@ -1,82 +1,22 @@
-"""Audio files in and out, whole or block by block, and resampling."""
+"""Whole audio files in and out, and resampling."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 from jaxtyping import Float
 
-from denoisecli import files
-from denoisecli.errors import AudioError, DenoiseError, UsageError
-from denoisecli.types import AudioChannels, AudioVector
-
-FORMATS = {
-    ".wav": "WAV",
-    ".flac": "FLAC",
-    ".ogg": "OGG",
-    ".oga": "OGG",
-    ".opus": "OGG",
-    ".mp3": "MP3",
-    ".aiff": "AIFF",
-    ".aif": "AIFF",
-    ".w64": "W64",
-    ".rf64": "RF64",
-    ".caf": "CAF",
-    ".au": "AU",
-}
-"""File suffixes that are read and written, and the libsndfile format of each."""
-
-# Bits per sample of the subtypes that hold samples as they are; lossy ones are not here.
-_BITS = {
-    "PCM_S8": 8,
-    "PCM_U8": 8,
-    "PCM_16": 16,
-    "PCM_24": 24,
-    "PCM_32": 32,
-    "FLOAT": 32,
-    "DOUBLE": 64,
-    "ALAC_16": 16,
-    "ALAC_20": 20,
-    "ALAC_24": 24,
-    "ALAC_32": 32,
-}
-_FLOATING = ("FLOAT", "DOUBLE")
-# Lossy subtypes kept when source and target share them; ADPCM and its like pad the length.
-_KEPT = ("ULAW", "ALAW", "VORBIS", "OPUS", "MPEG_LAYER_III")
-
-BLOCK_FRAMES = 2**18
-"""Samples per channel that :func:`read_blocks` gives at a time: about 5 s at 48 kHz."""
-
-_WRITE_FRAMES = 2**16  # libsndfile's Vorbis encoder overflows its stack on large writes
-_MAX_BYTES = {"WAV": 2**32 - 2**16, "AIFF": 2**32 - 2**16}  # 32-bit sizes in the header
-
-AudioBlock = Float[np.ndarray, "channels _"]
-"""A piece of a stream: any number of timesteps, even none, at full scale -1..1."""
+from denoisecli.errors import UsageError
+from denoisecli.formats import FORMATS
+from denoisecli.reading import BLOCK_FRAMES, AudioInfo, reader
+from denoisecli.types import AudioBlock, AudioChannels, AudioVector
+from denoisecli.writing import writer
 
 # One or several channels, before and after the number of timesteps has changed.
 _Audio = Float[np.ndarray, "*channels timesteps"]
 _NewLength = Float[np.ndarray, "*channels new_timesteps"]
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What the header of an audio file says."""
-
-    path: Path
-    sample_rate: int
-    channels: int
-    frames: int
-    format: str
-    subtype: str
-
-    @property
-    def duration(self) -> float:
-        """Length in seconds."""
-        return self.frames / self.sample_rate
 
 
 def probe(path: Path | str) -> AudioInfo:
@@ -86,8 +26,11 @@ def probe(path: Path | str) -> AudioInfo:
         UsageError: there is no such file, or it is a folder.
         AudioError: it is no audio file, a damaged one, or one without samples.
     """
-    with _opened(Path(path)) as file:
-        return _info(Path(path), file)
+    with reader(path) as file:
+        info = file.info
+        if info.frames:
+            return info
+        return replace(info, frames=sum(block.shape[1] for block in file))
 
 
 def read(path: Path | str, *, sample_rate: int | None = None) -> tuple[AudioChannels, int]:
@@ -102,7 +45,7 @@ def read(path: Path | str, *, sample_rate: int | None = None) -> tuple[AudioChan
 
     Raises:
         UsageError: there is no such file, or it is a folder.
-        AudioError: no audio, damaged, without samples, or with NaN or infinite samples.
+        AudioError: no audio, damaged, cut off, without samples, or with NaN or infinite samples.
     """
     own_rate = probe(path).sample_rate
     audio = np.concatenate(list(read_blocks(path)), axis=1)
@@ -129,24 +72,8 @@ def read_blocks(path: Path | str, frames: int = BLOCK_FRAMES) -> Iterator[AudioB
     Raises:
         UsageError, AudioError: as :func:`read`.
     """
-    path = Path(path)
-    with _opened(path) as file:
-        position = 0
-        while True:
-            try:
-                block = file.read(frames, dtype="float32", always_2d=True).T
-            except soundfile.LibsndfileError as error:
-                seconds = position / file.samplerate
-                raise AudioError(
-                    f"{path} is damaged at {seconds:.0f} s or later: {_reason(error)}"
-                ) from error
-            if block.shape[1] == 0:
-                break
-            require_finite(block, file.samplerate, where=str(path), start=position)
-            position += block.shape[1]
-            yield np.ascontiguousarray(block)
-        if position == 0:  # the header promised samples that cannot be decoded
-            raise AudioError(f"{path} is damaged: no samples can be read")
+    with reader(path, block_frames=frames) as file:
+        yield from file
 
 
 def write(
@@ -181,102 +108,12 @@ def write(
         target.write(audio)
 
 
-class AudioWriter:
-    """An open audio file that takes one block after another; made by :func:`writer`.
-
-    Attributes:
-        clipped: how many samples so far passed full scale and were clamped to it.
-    """
-
-    def __init__(self, file: soundfile.SoundFile) -> None:
-        self.clipped = 0
-        self._file = file
-        self._clamps = file.subtype not in _FLOATING
-
-    def write(self, block: AudioBlock) -> None:
-        """Append samples (channels, timesteps)."""
-        if self._clamps:
-            # Positive full scale itself is one step too high for PCM, but no audible clipping.
-            self.clipped += int(np.count_nonzero(np.abs(block) > 1))
-            block = np.clip(block, -1, 1)
-        for start in range(0, block.shape[1], _WRITE_FRAMES):
-            self._file.write(block[:, start : start + _WRITE_FRAMES].T)
-
-
-@contextmanager
-def writer(
-    path: Path | str,
-    sample_rate: int,
-    channels: int,
-    *,
-    frames: int,
-    subtype: str | None = None,
-    overwrite: bool = False,
-) -> Iterator[AudioWriter]:
-    """Open an audio file to be written block by block; it appears when the block succeeds.
-
-    ``frames`` is the expected length (samples per channel): a WAV of 4 GB and more is written
-    as RF64. The other arguments and the errors are those of :func:`write`.
-    """
-    path = Path(path)
-    container = format_of(path)
-    subtype = subtype or default_subtype(path)
-    size = frames * channels * _BITS.get(subtype, 16) // 8
-    if size > _MAX_BYTES.get(container, size):
-        if container != "WAV":
-            raise UsageError(f"{path}: {container} holds no more than 4 GB; write .wav or .w64")
-        container = "RF64"
-    with files.replacing(path, overwrite=overwrite) as part:
-        try:
-            file = soundfile.SoundFile(part, "w", sample_rate, channels, subtype, format=container)
-        except (soundfile.LibsndfileError, ValueError) as error:
-            what = f"{channels} channels at {sample_rate} Hz as {container}/{subtype}"
-            raise UsageError(f"{path}: cannot write {what}: {_reason(error)}") from error
-        try:
-            with file:
-                yield AudioWriter(file)
-        except soundfile.LibsndfileError as error:
-            raise DenoiseError(f"cannot write {path}: {_reason(error)}") from error
-
-
-def format_of(path: Path | str) -> str:
-    """Give the libsndfile format for a file name.
-
-    Raises:
-        UsageError: the suffix is not one of FORMATS.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise UsageError(f"{path}: unknown audio format '{suffix}'; known are {' '.join(FORMATS)}")
-    return FORMATS[suffix]
-
-
-def default_subtype(path: Path | str) -> str:
-    """Give the sample format usual for a file name: 16 bits, or the codec of a lossy format."""
-    if Path(path).suffix.lower() == ".opus":
-        return "OPUS"
-    return soundfile.default_subtype(format_of(path))
-
-
-def nearest_subtype(path: Path | str, like: str) -> str:
-    """Give the sample format for ``path`` nearest to the subtype ``like``.
-
-    That is the same one where the format of ``path`` has it; else the smallest that loses no
-    bits; else the best there is. A lossy source or target takes the target's default.
-    """
-    container = format_of(path)
-    available = soundfile.available_subtypes(container)
-    keeps = like in _BITS or like in _KEPT
-    if keeps and like in available and Path(path).suffix.lower() != ".opus":
-        return like
-    choices = [name for name in _BITS if name in available and not name.startswith("ALAC")]
-    if like not in _BITS or not choices:
-        return default_subtype(path)
-    return next((name for name in choices if _BITS[name] >= _BITS[like]), choices[-1])
-
-
-def find_audio(folder: Path | str) -> list[Path]:
+def find_audio(folder: Path | str, suffixes: Collection[str] = tuple(FORMATS)) -> list[Path]:
     """List the audio files in a folder and the folders below it, sorted; hidden ones excepted.
+
+    Args:
+        folder: where to look.
+        suffixes: those of audio files, in lower case.
 
     Raises:
         UsageError: there is no such folder, it is a file, or no audio file is in it.
@@ -289,12 +126,12 @@ def find_audio(folder: Path | str) -> list[Path]:
     found = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in FORMATS
+        if path.suffix.lower() in suffixes
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
     ]
     if not found:
-        raise UsageError(f"{folder} has no audio files ({' '.join(FORMATS)})")
+        raise UsageError(f"{folder} has no audio files ({' '.join(suffixes)})")
     return found
 
 
@@ -368,55 +205,3 @@ def rms(audio: AudioVector | AudioChannels) -> float:
 def dbfs(amplitude: float) -> float:
     """Give an amplitude (or RMS) in dB relative to full scale 1.0; -inf for 0."""
     return float(20 * np.log10(amplitude)) if amplitude > 0 else float("-inf")
-
-
-def require_finite(
-    audio: AudioChannels, sample_rate: int, *, where: str = "the audio", start: int = 0
-) -> None:
-    """Refuse NaN and infinite samples.
-
-    Args:
-        audio: samples (channels, timesteps).
-        sample_rate: Hz.
-        where: name of the signal for the message.
-        start: position of the first sample in it.
-
-    Raises:
-        AudioError: says at which second, in which channel.
-    """
-    finite = np.isfinite(audio)
-    if not finite.all():
-        channel, timestep = np.argwhere(~finite)[np.argmin(np.nonzero(~finite)[1])]
-        seconds = (start + timestep) / sample_rate
-        raise AudioError(
-            f"{where} has a sample that is no number (NaN or infinite) at {seconds:.3f} s, "
-            f"channel {channel + 1}"
-        )
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    if not path.exists():
-        raise UsageError(f"{path} does not exist")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; an audio file is needed")
-    try:
-        path.open("rb").close()
-        file = soundfile.SoundFile(path)
-    except OSError as error:
-        raise AudioError(f"cannot read {path}: {error.strerror}") from error
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless raw audio
-        known = " ".join(FORMATS)
-        raise AudioError(f"{path} is damaged or no audio file of a known kind ({known})") from error
-    with file:
-        if file.frames == 0:
-            raise AudioError(f"{path} has no samples")
-        yield file
-
-
-def _info(path: Path, file: soundfile.SoundFile) -> AudioInfo:
-    return AudioInfo(path, file.samplerate, file.channels, file.frames, file.format, file.subtype)
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "error_string", str(error)).removeprefix("Error : ").strip(" .")

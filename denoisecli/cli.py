@@ -1,6 +1,8 @@
 """The command line: each command parses, calls its core module and shows the result."""
 
 import os
+import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
 from importlib.metadata import version
@@ -12,6 +14,7 @@ from typer.core import TyperGroup
 
 from denoisecli import console
 from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.files import refuse_existing
 
 
 class Commands(TyperGroup):
@@ -109,38 +112,214 @@ class Scale(StrEnum):
 
 @app.command()
 def clean(
-    source: AudioFile,
-    output: Output,
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, patterns, or - for a pipe.", show_default=False),
+    ],
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", help="A file, a folder, or - for a pipe.", show_default=False
+        ),
+    ],
     model: Annotated[
         str, typer.Option(help="A model folder or the name of a bundled model.")
     ] = "speech",
     strength: Annotated[
         float, typer.Option(min=0, max=1, help="How much of the noise is taken out.")
     ] = 1.0,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; all cores by default.")
+    attenuation_limit: Annotated[
+        float | None,
+        typer.Option(min=0, help="Take nothing down by more than this, dB.", show_default=False),
     ] = None,
+    keep_noise: Annotated[
+        str | None, typer.Option(help="Write what was removed here.", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw before and after here.", show_default=False)
+    ] = None,
+    clip: Annotated[str, typer.Option(help="Beyond full scale: clamp, rescale or none.")] = "clamp",
+    suffix: Annotated[
+        str | None, typer.Option(help="Format in a folder, as .flac.", show_default=False)
+    ] = None,
+    subtype: Annotated[
+        str | None, typer.Option(help="Sample format, as PCM_24.", show_default=False)
+    ] = None,
+    sample_rate: Annotated[
+        int | None, typer.Option(help="Of what is written, Hz.", show_default=False)
+    ] = None,
+    mono: Annotated[bool, typer.Option("--mono", help="Write the mean of the channels.")] = False,
+    replace_nan: Annotated[
+        bool, typer.Option("--replace-nan", help="Set samples that are no numbers to zero.")
+    ] = False,
+    keep_readable: Annotated[
+        bool, typer.Option("--keep-readable", help="Clean what is left of damaged files.")
+    ] = False,
+    raw_rate: Annotated[
+        int | None, typer.Option(help="A pipe without a header: Hz.", show_default=False)
+    ] = None,
+    raw_channels: Annotated[int, typer.Option(min=1, help="Its channels.")] = 1,
+    raw_subtype: Annotated[str, typer.Option(help="Its samples.")] = "PCM_16",
+    engine: Annotated[str, typer.Option(help="auto, onnx or keras.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of a file.", show_default=False)
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Files at a time.")] = 1,
+    cluster: Annotated[
+        str | None, typer.Option(help="Dask scheduler, tcp://HOST:PORT.", show_default=False)
+    ] = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out what is there; resumes a batch.")
+    ] = False,
     overwrite: Overwrite = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON record.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON record for each file.")
+    ] = False,
 ) -> None:
-    """Remove the noise from a recording.
+    """Remove the noise from recordings.
 
-    Example: `denoise clean noisy.wav -o out.wav`
+    Example: `denoise clean noisy.wav -o out.wav`,
+    a folder: `denoise clean takes/ -o cleaned/ --jobs 2`,
+    a pipe: `ffmpeg -i talk.mp4 -f wav - | denoise clean - -o - > talk.wav`
     """
+    from denoisecli.pipe import RawFormat
+    from denoisecli.recordings import FileOptions
+
+    raw = None if raw_rate is None else RawFormat(raw_rate, raw_channels, raw_subtype)
+    files = FileOptions(
+        sample_rate=sample_rate,
+        subtype=subtype,
+        mono=mono,
+        clip=clip,
+        replace_nan=replace_nan,
+        keep_readable=keep_readable,
+        raw=raw,
+    )
+    settings = {
+        "model": model,
+        "strength": strength,
+        "attenuation_limit_db": attenuation_limit,
+        "engine": engine,
+        "device": device,
+        "threads": threads,
+    }
+    if "-" in (*sources, output):
+        if len(sources) > 1 or plot or jobs > 1 or cluster or skip_existing or dry_run or suffix:
+            raise UsageError("a pipe is for a single recording, without options of batches")
+        _clean_pipe(sources[0], output, keep_noise, settings, files, overwrite, as_json)
+        return
+    if raw is not None:
+        raise UsageError("--raw-rate is for pipes; give - as the recording")
+
+    from denoisecli.plan import plan
+
+    planned = plan(sources, output, suffix=suffix, noise_output=keep_noise)
+    if plot is not None and len(planned) > 1:
+        raise UsageError(f"--plot draws one recording, but there are {len(planned)}")
+    if dry_run:
+        for job in planned:
+            exists = " (exists)" if job.target.exists() else ""
+            console.result(f"{job.source} -> {job.target}{exists}")
+        return
+
+    from denoisecli import batch
+
+    with ExitStack() as stack:
+        executor = None if cluster is None else stack.enter_context(batch.cluster(cluster))
+        display = stack.enter_context(console.CleaningDisplay(len(planned)))
+
+        def tell(event: batch.Event) -> None:
+            if isinstance(event, batch.Started):
+                display.start(event.job, event.job.source.name)
+            elif isinstance(event, batch.Advanced):
+                display.advance(event.job, event.seconds, event.total)
+            else:
+                display.end(event.job, event.result.seconds if event.result else 0.0)
+                if as_json:
+                    console.print_json(_outcome_record(event))
+
+        outcomes = batch.run(
+            planned,
+            settings=settings,
+            options=files,
+            workers=jobs,
+            executor=executor,
+            overwrite=overwrite,
+            skip_existing=skip_existing,
+            tell=tell,
+        )
+    _report_cleaned(outcomes)
+    if plot is not None:
+        from denoisecli.plot import plot_files
+
+        plot_files([planned[0].source, planned[0].target], plot, overwrite=overwrite)
+
+
+def _clean_pipe(
+    source: str,
+    target: str,
+    noise_target: str | None,
+    settings: dict[str, Any],
+    files: Any,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     from denoisecli.enhance import Denoiser
 
-    denoiser = Denoiser(model, strength=strength, threads=threads)
-    with console.progress(f"cleaning {source.name}") as tell:
-        result = denoiser.clean_file(source, output, overwrite=overwrite, progress=tell)
-    if result.clipped_samples:
-        console.warn(f"{result.clipped_samples} samples passed full scale and were clamped")
+    if target == "-" and as_json:
+        raise UsageError("stdout cannot hold both the sound and --json")
+    result = Denoiser(**settings).clean_file(
+        sys.stdin.buffer if source == "-" else source,
+        sys.stdout.buffer if target == "-" else target,
+        files,
+        noise_target=noise_target,
+        overwrite=overwrite,
+    )
     if as_json:
         console.print_json(result.record())
+    _report_result(result)
+
+
+def _report_result(result: Any) -> None:
+    for warning in result.warnings:
+        console.warn(f"{result.source}: {warning}")
     console.say(
-        f"{output}: {result.seconds:.1f} s in {result.wall_seconds:.2f} s "
+        f"{result.target}: {result.seconds:.1f} s in {result.wall_seconds:.2f} s "
         f"({result.seconds / result.wall_seconds:.0f}x real time), "
         f"level {result.rms_in_dbfs:.1f} -> {result.rms_out_dbfs:.1f} dBFS"
     )
+
+
+def _report_cleaned(outcomes: list[Any]) -> None:
+    """Say how it went; raise if anything failed."""
+    if len(outcomes) == 1 and outcomes[0].error is not None:
+        raise outcomes[0].error
+    for outcome in outcomes:
+        if outcome.result is not None:
+            _report_result(outcome.result)
+    if len(outcomes) == 1:
+        if outcomes[0].status == "skipped":
+            console.say(f"{outcomes[0].job.target} is there already: skipped")
+        return
+    counts = {
+        status: sum(outcome.status == status for outcome in outcomes)
+        for status in ("done", "skipped", "failed")
+    }
+    console.say(", ".join(f"{count} {status}" for status, count in counts.items()))
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if failed:
+        lines = "\n".join(f"  {outcome.job.source}: {outcome.error}" for outcome in failed)
+        raise DenoiseError(f"{len(failed)} of {len(outcomes)} files failed:\n{lines}")
+
+
+def _outcome_record(outcome: Any) -> dict[str, Any]:
+    record = {"status": outcome.status, "source": str(outcome.job.source)}
+    record |= {"target": str(outcome.job.target)}
+    if outcome.error is not None:
+        record["error"] = str(outcome.error)
+    return record | (outcome.result.record() if outcome.result else {})
 
 
 @app.command()
@@ -422,6 +601,167 @@ def spec(
         f"multiply-accumulates per second of audio, sees {_seconds(facts.past)} back and "
         f"{_seconds(facts.future)} ahead"
     )
+
+
+@app.command()
+def evaluate(
+    clean: Annotated[Path, typer.Option(help="Folder of clean recordings.", show_default=False)],
+    noisy: Annotated[Path, typer.Option(help="Folder of noisy ones.", show_default=False)],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A model folder or a bundled name; repeatable. By default speech."),
+    ] = None,
+    estimate: Annotated[
+        list[Path] | None, typer.Option(help="A folder of cleaned files.", show_default=False)
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=COMMAND with {input} and {output}.", show_default=False),
+    ] = None,
+    spectral_gating: Annotated[
+        bool, typer.Option("--spectral-gating", help="Compare with noisereduce.")
+    ] = False,
+    metrics: Annotated[
+        str, typer.Option(help="Names, with commas between them; all for every one.")
+    ] = "pesq_wb,stoi,estoi,si_sdr",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that score.")] = 2,
+    keep: Annotated[
+        Path | None, typer.Option(help="Leave the cleaned files here.", show_default=False)
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write all scores here.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all scores as JSON.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure what models and other denoisers do to recordings whose clean sound is known.
+
+    Example: `denoise evaluate --clean valid/clean --noisy valid/noisy --model runs/speech`
+    """
+    from denoisecli import estimators as kinds
+    from denoisecli.evaluate import evaluate as run_evaluation
+    from denoisecli.evaluate import pairs
+    from denoisecli.metrics import METRICS
+
+    if csv is not None:
+        refuse_existing(csv, overwrite=overwrite)
+    chosen: dict[str, kinds.Estimator] = {}
+    for folder in estimate or []:
+        chosen[folder.name] = kinds.Folder(folder)
+    for text in baseline or []:
+        name, equals, command = text.partition("=")
+        if not equals:
+            raise UsageError(f"--baseline wants NAME=COMMAND, found {text!r}")
+        chosen[name] = kinds.Command(command)
+    if spectral_gating:
+        chosen["noisereduce"] = kinds.SpectralGating()
+    for one in model or ([] if chosen else ["speech"]):
+        chosen[Path(one).name] = kinds.Model(one)
+    names = list(METRICS) if metrics == "all" else [name.strip() for name in metrics.split(",")]
+    with console.progress("evaluating", unit="files") as tell:
+        result = run_evaluation(
+            pairs(clean, noisy), chosen, metrics=names, jobs=jobs, keep=keep, progress=tell
+        )
+    if csv is not None:
+        result.to_csv(csv, overwrite=overwrite)
+    if as_json:
+        console.print_json(result.to_dict())
+    else:
+        _print_evaluation(result)
+    for score in result.errors:
+        console.warn(f"{score.estimator}: {score.file}: {score.error}")
+    if result.errors:
+        raise DenoiseError(f"{len(result.errors)} files could not be cleaned or scored")
+
+
+def _print_evaluation(result: Any) -> None:
+    """Means with 95 % intervals, by input SNR, and what was made worse."""
+    from denoisecli.metrics import METRICS
+    from denoisecli.scores import WORSE_DB, WORST
+
+    labels = [METRICS[name].label for name in result.metrics]
+
+    def cells(estimator: str, files: Any = None) -> list[str]:
+        texts = []
+        for name in result.metrics:
+            interval = result.mean(estimator, name, files)
+            digits = METRICS[name].decimals
+            text = f"{interval.mean:.{digits}f} ±{(interval.high - interval.low) / 2:.{digits}f}"
+            texts.append(text + (f" ({interval.failed} failed)" if interval.failed else ""))
+        return texts
+
+    rows = [
+        [
+            estimator,
+            *cells(estimator),
+            f"{1 / cost.real_time_factor:.0f}x",
+            f"{cost.load_seconds:.1f}",
+        ]
+        for estimator, cost in result.costs.items()
+    ]
+    console.print_table(["", *labels, "real time", "load s"], rows)
+    groups = result.groups()
+    if len(groups) > 1:
+        rows = [
+            [f"{group}, {len(files)} files", estimator, *cells(estimator, files)]
+            for group, files in groups.items()
+            for estimator in result.costs
+        ]
+        console.print_table(["input SNR", "", *labels], rows, texts=2)
+    for estimator in list(result.costs)[1:]:
+        if "si_sdr" not in result.metrics:
+            continue
+        worst = list(result.gains(estimator, "si_sdr").items())[:WORST]
+        listed = ", ".join(f"{file} {gain:+.1f}" for file, gain in worst)
+        console.result(
+            f"{estimator}: {len(result.worsened(estimator))} files made worse by more than "
+            f"{WORSE_DB} dB SI-SDR; least gained (dB): {listed}"
+        )
+
+
+@app.command()
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the bundled models with their figures.
+
+    Example: `denoise models`
+    """
+    from denoisecli.models import find_model, model_names, read_metrics
+    from denoisecli.spec import load_spec
+
+    found = []
+    for name in model_names():
+        folder = find_model(name)
+        spec, metrics = load_spec(folder), read_metrics(folder)
+        size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
+        found.append(
+            {
+                "name": name,
+                "description": spec.description,
+                "sample_rate": spec.audio.sample_rate,
+                "causal": spec.causal,
+                "parameters": metrics["parameters"],
+                "hours_of_audio_trained": metrics["audio_hours"],
+                "test_si_sdr_improvement_db": metrics["test"]["si_sdr_improvement"],
+                "mib": size,
+                "folder": str(folder),
+            }
+        )
+    if as_json:
+        console.print_json(found)
+        return
+    rows = [
+        [
+            str(one["name"]),
+            f"{one['sample_rate']} Hz",
+            f"{one['parameters']:,}",
+            f"{one['test_si_sdr_improvement_db']:.1f} dB",
+            f"{one['mib']:.1f} MiB",
+        ]
+        for one in found
+    ]
+    console.print_table(["model", "rate", "parameters", "SI-SDR gain", "size"], rows)
 
 
 def _seconds(value: float) -> str:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -40,6 +42,11 @@ def say(text: str) -> None:
     """A line about what was done, to stderr so that stdout stays for results."""
     if not Settings.quiet:
         err.print(escape(text))
+
+
+def result(text: str) -> None:
+    """A line of results on stdout."""
+    out.print(escape(text))
 
 
 def warn(text: str) -> None:
@@ -118,10 +125,64 @@ def progress(label: str, *, unit: str | None = None) -> Iterator[Callable[[float
     ) as bar:
         task = bar.add_task("", total=None)
 
-        def tell(done: float, total: float) -> None:
+        def tell(done: int | float, total: int | float) -> None:
             bar.update(task, completed=done, total=total)
 
         yield tell
+
+
+class CleaningDisplay:
+    """Shows a batch: a bar for all files, one for each in work, time left and speed."""
+
+    def __init__(self, files: int) -> None:
+        self.started = time.monotonic()
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+            disable=Settings.quiet or not err.is_terminal,
+        )
+        self.whole = self.bars.add_task(f"{files} files", total=files, speed="", visible=files > 1)
+        self.tasks: dict[Any, TaskID] = {}
+        self.seconds: dict[Any, float] = {}
+
+    def __enter__(self) -> "CleaningDisplay":
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def start(self, job: Any, name: str) -> None:
+        """A file is in work."""
+        self.tasks[job] = self.bars.add_task(escape(name), total=None, speed="")
+
+    def advance(self, job: Any, seconds: int | float, total: int | float) -> None:
+        """So many seconds of a file are done; a total of 0 is not known."""
+        self.seconds[job] = seconds
+        self._show_speed()
+        if job in self.tasks:
+            self.bars.update(self.tasks[job], completed=seconds, total=total or None)
+
+    def end(self, job: Any, seconds: int | float) -> None:
+        """A file is done, skipped or failed."""
+        self.seconds[job] = seconds
+        self._show_speed()
+        if job in self.tasks:
+            self.bars.remove_task(self.tasks.pop(job))
+        self.bars.advance(self.whole)
+
+    def _show_speed(self) -> None:
+        elapsed = max(time.monotonic() - self.started, 1e-3)
+        speed = f"{sum(self.seconds.values()) / elapsed:.0f}x real time"
+        self.bars.update(self.whole, speed=speed)
+        for task in self.tasks.values():
+            self.bars.update(task, speed=speed if len(self.tasks) == 1 else "")
 
 
 class TrainingDisplay:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
-def plot_history(history: Sequence[dict[str, float]], path: Path) -> None:
+def plot_history(history: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw training and validation curves as a PNG.
 
     Args:

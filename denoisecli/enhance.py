@@ -1,53 +1,19 @@
-"""Noisy audio in, clean audio out, block by block."""
+"""Noisy audio in, clean audio out: arrays, streams, files."""
 
-import math
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from denoisecli import audio as audio_files
-from denoisecli.audio import AudioBlock, StreamResampler, dbfs
+from denoisecli.engines import open_engine
 from denoisecli.errors import AudioError, UsageError
-from denoisecli.masking import Gains, Masking, OnnxEngine
+from denoisecli.masking import LIVE, WHOLE, Blocks, Masking
 from denoisecli.models import find_model
+from denoisecli.pipe import ByteSink, ByteSource
+from denoisecli.reading import require_finite
+from denoisecli.recordings import CleanResult, FileOptions, Progress, clean_recording
 from denoisecli.spec import load_spec
-
-Progress = Callable[[float, float], None]
-"""Called with the seconds of audio done and in all."""
-
-
-@dataclass(frozen=True)
-class CleanResult:
-    """What :meth:`Denoiser.clean_file` did.
-
-    Attributes:
-        source: the noisy file.
-        target: the cleaned file.
-        seconds: length of the audio in s.
-        wall_seconds: time it took in s.
-        rms_in_dbfs: level of the input; -inf for digital silence.
-        rms_out_dbfs: level of the output.
-        clipped_samples: samples that passed full scale and were clamped to it.
-    """
-
-    source: Path
-    target: Path
-    seconds: float
-    wall_seconds: float
-    rms_in_dbfs: float
-    rms_out_dbfs: float
-    clipped_samples: int
-
-    @property
-    def real_time_factor(self) -> float:
-        """Seconds of work per second of audio."""
-        return self.wall_seconds / self.seconds
+from denoisecli.stream import DenoiseStream
 
 
 class Denoiser:
@@ -57,11 +23,14 @@ class Denoiser:
         model: a model folder, or the name of a bundled model.
         strength: 0..1, how much of the noise is taken out: 1 gives what the model makes of it,
             0 the input.
+        attenuation_limit_db: take nothing down by more than this (dB, 0 or more), by mixing as
+            much of the input back in; None is no limit.
+        engine: "onnx", "keras", or "auto".
+        device: "cpu", "gpu", or "auto".
         threads: CPU threads; by default one per core.
-        device: "cpu" or "gpu".
 
     Raises:
-        UsageError: no such model or device, or ``strength`` is out of range.
+        UsageError: no such model, engine or device, or a number is out of range.
         SpecError, ModelError: the model folder is damaged.
     """
 
@@ -70,16 +39,26 @@ class Denoiser:
         model: str | Path = "speech",
         *,
         strength: float = 1.0,
+        attenuation_limit_db: float | None = None,
+        engine: str = "auto",
+        device: str = "auto",
         threads: int | None = None,
-        device: Literal["cpu", "gpu"] = "cpu",
     ) -> None:
         if not 0 <= strength <= 1:
             raise UsageError(f"strength must be between 0 and 1, not {strength:g}")
+        if attenuation_limit_db is not None and not attenuation_limit_db >= 0:
+            raise UsageError(
+                f"the attenuation limit must be at least 0 dB, not {attenuation_limit_db:g}"
+            )
         folder = find_model(model)
         self.spec = load_spec(folder / "spec.json")
-        self.strength = strength
-        engine = OnnxEngine(folder / "model.onnx", threads=threads, device=device)
-        self._masking = Masking(self.spec, engine)
+        self.amount = strength
+        if attenuation_limit_db is not None:
+            # What the mask takes away wholly is left at the limit, as DeepFilterNet does it.
+            self.amount *= 1 - 10 ** (-attenuation_limit_db / 20)
+        self._masking = Masking(
+            self.spec, open_engine(folder, engine=engine, device=device, threads=threads)
+        )
 
     def clean(
         self, audio: Shaped[np.ndarray, "*channels timesteps"], sample_rate: int
@@ -105,176 +84,68 @@ class Denoiser:
                 f"sample, not {audio.shape}"
             )
         channels = np.atleast_2d(audio).astype(np.float32, copy=False)
-        audio_files.require_finite(channels, sample_rate)
-        step = audio_files.BLOCK_FRAMES
-        blocks = (channels[:, i : i + step] for i in range(0, channels.shape[1], step))
-        cleaned = np.concatenate(list(self.stream(blocks, sample_rate)), axis=1)
+        require_finite(channels, sample_rate)
+        stream = self.stream(sample_rate, len(channels), blocks=WHOLE)
+        cleaned = np.concatenate([stream.process(channels), stream.finish()], axis=1)
         return cleaned.reshape(audio.shape)
+
+    def stream(
+        self, sample_rate: int, channels: int = 1, *, blocks: Blocks = LIVE
+    ) -> DenoiseStream:
+        """Begin to clean sound as it comes, such as that of a microphone.
+
+        Args:
+            sample_rate: Hz.
+            channels: number of channels.
+            blocks: how the sound is cut for the network: ``masking.LIVE`` for a short delay,
+                ``masking.WHOLE`` where only speed matters.
+
+        Returns:
+            A stream with ``process(block)``, ``finish()``, and its ``delay`` in seconds.
+
+        Raises:
+            UsageError: the sample rate or the number of channels is below 1.
+        """
+        return DenoiseStream(self._masking, sample_rate, channels, blocks, self.amount)
 
     def clean_file(
         self,
-        source: Path | str,
-        target: Path | str,
+        source: Path | str | ByteSource,
+        target: Path | str | ByteSink,
+        options: FileOptions | None = None,
         *,
+        noise_target: Path | str | None = None,
         overwrite: bool = False,
         progress: Progress | None = None,
     ) -> CleanResult:
         """Clean an audio file of any length; memory does not grow with it.
 
-        Sample rate, channels and length stay as they are, to the sample. The format follows the
-        target's suffix, with the source's bit depth or the nearest there is.
+        Sample rate, channels and length stay as they are, to the sample, and tags are carried
+        over, as far as ``options`` say nothing else. The format follows the target's suffix.
+        Between two pipes the sound is cleaned as it comes, with the delay of :meth:`stream`.
 
         Args:
-            source: the noisy file.
-            target: the cleaned file; it appears only when it is whole.
-            overwrite: replace an existing ``target`` (which may be ``source``).
-            progress: called after every block.
+            source: the noisy file, or a pipe such as ``sys.stdin.buffer``.
+            target: the cleaned file, which appears only when it is whole, or a pipe, which gets
+                WAV.
+            options: how files are read and written.
+            noise_target: a file for what was removed: the source less the target.
+            overwrite: replace existing targets (``target`` may be ``source``).
+            progress: called with what is done of the recording, again and again.
 
         Raises:
-            UsageError: ``source`` is missing, ``target`` exists, or its format is unknown or
-                cannot hold the sample rate or number of channels.
-            AudioError: ``source`` is damaged, empty, or has samples that are NaN or infinite.
-            DenoiseError: ``target`` cannot be written.
+            UsageError: ``source`` is missing, a target exists, or its format is unknown or
+                cannot hold the sample rate, subtype or number of channels.
+            AudioError: ``source`` is damaged, cut off, empty, changed meanwhile, or has samples
+                that are NaN or infinite.
+            DenoiseError: a target cannot be written.
         """
-        source, target = Path(source), Path(target)
-        start = time.perf_counter()
-        info = audio_files.probe(source)
-        meter_in, meter_out = _Meter(), _Meter()
-        with audio_files.writer(
+        return clean_recording(
+            self.stream,
+            source,
             target,
-            info.sample_rate,
-            info.channels,
-            frames=info.frames,
-            subtype=audio_files.nearest_subtype(target, info.subtype),
+            options or FileOptions(),
+            noise_target=noise_target,
             overwrite=overwrite,
-        ) as output:
-            blocks = map(meter_in, audio_files.read_blocks(source))
-            for block in self.stream(blocks, info.sample_rate):
-                output.write(meter_out(block))
-                if progress is not None:
-                    progress(meter_out.timesteps / info.sample_rate, info.duration)
-        return CleanResult(
-            source=source,
-            target=target,
-            seconds=meter_out.timesteps / info.sample_rate,
-            wall_seconds=time.perf_counter() - start,
-            rms_in_dbfs=meter_in.dbfs,
-            rms_out_dbfs=meter_out.dbfs,
-            clipped_samples=output.clipped,
+            progress=progress,
         )
-
-    def stream(self, blocks: Iterable[AudioBlock], sample_rate: int) -> Iterator[AudioBlock]:
-        """Clean a stream of blocks: the core of all the above.
-
-        What the model cannot hear, because the two rates differ, is the original less its own
-        image after resampling there and back: nothing when the rates are equal, the high band
-        of a 48 kHz recording for a 16 kHz model. It is kept, with the gain that the model gives
-        to the bands next to it (GAIN_BAND).
-
-        Args:
-            blocks: float32 samples (channels, any number of timesteps), all finite.
-            sample_rate: Hz.
-
-        Yields:
-            Blocks of other lengths, but as many timesteps in all, aligned with the input.
-        """
-        if sample_rate < 1:
-            raise UsageError(f"the sample rate must be at least 1 Hz, not {sample_rate}")
-        blocks = iter(blocks)
-        first = next(blocks, None)
-        if first is None:
-            return
-        channels = len(first)
-        model_rate = self.spec.audio.sample_rate
-        there = StreamResampler(sample_rate, model_rate, channels)
-        back = StreamResampler(model_rate, sample_rate, 2 * channels)
-        original = _Queue()
-        gains = _GainCurve(channels, model_rate / (sample_rate * self.spec.stft.hop_length))
-
-        def heard() -> Iterator[AudioBlock]:
-            for block in chain([first], blocks):
-                original.put(block)
-                yield there(block)
-            # A few zeros more, so that rounding on the way there and back loses no sample.
-            yield there(np.zeros((channels, sample_rate // model_rate + 1), np.float32))
-            yield there.finish()
-
-        top = min(sample_rate, model_rate) / model_rate
-        for masked in self._masking(heard(), top):
-            gains.append(masked.gains)
-            pair = np.concatenate([masked.clean, masked.noisy])
-            yield self._rejoin(original, back(pair), gains)
-        yield self._rejoin(original, back.finish(), gains)
-
-    def _rejoin(
-        self,
-        original: "_Queue",
-        pair: Float[np.ndarray, "pair_channels _"],
-        gains: "_GainCurve",
-    ) -> AudioBlock:
-        """Give the next timesteps of the output, from the clean sound over the noisy image."""
-        noisy = original.take(pair.shape[1])
-        channels, timesteps = noisy.shape
-        clean, image = pair[:channels, :timesteps], pair[channels:, :timesteps]
-        clean = clean + gains.take(timesteps) * (noisy - image)
-        return noisy + np.float32(self.strength) * (clean - noisy)
-
-
-class _GainCurve:
-    """Gains per hop, interpolated linearly to gains per timestep; ``hops`` is hops a timestep."""
-
-    def __init__(self, channels: int, hops: float) -> None:
-        self._hops = hops
-        self._gains: Gains = np.ones((channels, 1), np.float32)
-        self._first = 0  # frame number of the first gain kept
-        self._position = 0  # timesteps taken
-
-    def append(self, gains: Gains) -> None:
-        """Add frames; the first of them replaces the last one there was, at the same instant."""
-        self._gains = np.concatenate([self._gains[:, :-1], gains], axis=1)
-
-    def take(self, timesteps: int) -> AudioBlock:
-        """Give the gains of the next timesteps."""
-        frame = (self._position + np.arange(timesteps)) * self._hops - self._first
-        frames = np.arange(self._gains.shape[1])
-        gains = np.stack([np.interp(frame, frames, channel) for channel in self._gains])
-
-        self._position += timesteps
-        passed = min(int(self._position * self._hops) - self._first, self._gains.shape[1] - 1)
-        self._gains = self._gains[:, passed:]
-        self._first += passed
-        return gains.astype(np.float32)
-
-
-class _Queue:
-    """Blocks in, as many timesteps out as are wanted and there."""
-
-    def __init__(self) -> None:
-        self._blocks: list[AudioBlock] = []
-
-    def put(self, block: AudioBlock) -> None:
-        self._blocks.append(block)
-
-    def take(self, timesteps: int) -> AudioBlock:
-        sound = np.concatenate(self._blocks, axis=1)
-        self._blocks = [sound[:, timesteps:]]
-        return sound[:, :timesteps]
-
-
-class _Meter:
-    """Passes blocks through and measures their level."""
-
-    def __init__(self) -> None:
-        self.timesteps = 0
-        self._energy = 0.0
-        self._samples = 0
-
-    def __call__(self, block: AudioBlock) -> AudioBlock:
-        self.timesteps += block.shape[1]
-        self._samples += block.size
-        self._energy += float(np.square(block, dtype=np.float64).sum())
-        return block
-
-    @property
-    def dbfs(self) -> float:
-        return dbfs(math.sqrt(self._energy / self._samples))

@@ -343,7 +343,7 @@ def _recurrent(graph: _Graph, layer: Any, x: _Map) -> _Map:
         both = [layer.recurrent.forward_layer, layer.recurrent.backward_layer]
     parts = [_gates(one, layer.cell) for one in both]
     weights = (graph.constant(np.stack(arrays)) for arrays in zip(*parts, strict=True))
-    options = {"linear_before_reset": 1} if layer.cell == "gru" else {}
+    options: dict[str, Any] = {"linear_before_reset": 1} if layer.cell == "gru" else {}
     y = graph.add(
         layer.cell.upper(),
         rows,

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from denoisecli.errors import DenoiseError, UsageError
@@ -23,6 +23,7 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     target = Path(target)
     refuse_existing(target, overwrite=overwrite)
+    new_parent = not target.parent.exists()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{target.stem[:40]}.", dir=target.parent))
@@ -41,6 +42,9 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise DenoiseError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if new_parent:
+            with suppress(OSError):  # it holds the target now, or other files
+                target.parent.rmdir()
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:

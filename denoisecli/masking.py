@@ -1,26 +1,21 @@
-"""The network on a stream of sound at its own sample rate: engines that run it, and blocks."""
+"""The network on a stream of sound at its own sample rate, in blocks with context around them."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-import onnxruntime
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 
-from denoisecli.audio import AudioBlock, fit_length
-from denoisecli.errors import ModelError, UsageError
+from denoisecli.audio import fit_length
+from denoisecli.engines import MaskEngine
+from denoisecli.errors import ModelError
 from denoisecli.spec import Spec
-from denoisecli.spectrogram import istft, stft
-from denoisecli.types import AudioChannels
-
-BLOCK_SECONDS = 30.0
-"""How much new sound the network gets at a time."""
-
-CONTEXT_SECONDS = 4.0
-"""How much sound before (and, unless the model is causal, after) a block it hears as well."""
+from denoisecli.spectrogram import ComplexSpectrogram, istft, stft
+from denoisecli.types import AudioBlock, AudioChannels, AudioVector
 
 GAIN_BAND = (0.79, 0.915)
 """Bands whose gain the sound above the model's reach gets, as shares of the top frequency.
@@ -28,68 +23,31 @@ GAIN_BAND = (0.79, 0.915)
 They end where the resampler's roll-off begins: 6.3 to 7.3 kHz for a model of 16 kHz.
 """
 
-MAX_BATCH = 2
-"""Channels that go through the network at once: memory must not grow with their number."""
-
-SpectrumBatch = Float[np.ndarray, "batch frequency frames 2"]
-MaskBatch = Float[np.ndarray, "batch frequency frames parts"]
-_Spectra = Complex[np.ndarray, "channels frequency frames"]
 Gains = Float[np.ndarray, "channels frames"]
 
 
-@runtime_checkable
-class MaskEngine(Protocol):
-    """What runs the network."""
+@dataclass(frozen=True)
+class Blocks:
+    """How sound is cut for the network, in seconds.
 
-    def __call__(self, spectrum: SpectrumBatch) -> MaskBatch:
-        """Give the mask for a noisy spectrum.
-
-        Args:
-            spectrum: float32 (batch, frequency, frames, 2): real and imaginary part.
-
-        Returns:
-            float32 (batch, frequency, frames, 2) complex, or (..., 1) magnitude mask.
-        """
-
-
-class OnnxEngine:
-    """Run ``model.onnx`` with ONNX Runtime.
-
-    Args:
-        path: the ONNX file.
-        threads: CPU threads; by default one per core.
-        device: "cpu", or "gpu" for CUDA (needs the package onnxruntime-gpu).
-
-    Raises:
-        ModelError: the file is missing or damaged.
-        UsageError: there is no such device here, or ``threads`` is below 1.
+    Attributes:
+        length: new sound in a block.
+        before: sound in front of it that the network hears as well.
+        after: sound behind it, likewise; a causal model needs no more than a window of it.
+        live: give each block as soon as it is clean, instead of working on several at a time.
     """
 
-    def __init__(
-        self, path: Path, *, threads: int | None = None, device: Literal["cpu", "gpu"] = "cpu"
-    ) -> None:
-        if threads is not None and threads < 1:
-            raise UsageError(f"threads must be at least 1, not {threads}")
-        if not path.is_file():
-            raise ModelError(f"{path} does not exist; `denoise export` writes it")
-        provider = "CUDAExecutionProvider" if device == "gpu" else "CPUExecutionProvider"
-        if provider not in onnxruntime.get_available_providers():
-            raise UsageError("device gpu needs CUDA and the package onnxruntime-gpu")
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3  # its warnings are not for users
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=[provider])
-        except Exception as error:  # ONNX Runtime has no common base class for its errors
-            raise ModelError(f"{path} cannot be loaded: {error}") from error
+    length: float
+    before: float
+    after: float
+    live: bool = False
 
-    def __call__(self, spectrum: SpectrumBatch) -> MaskBatch:
-        """See :class:`MaskEngine`."""
-        try:
-            return self._session.run(["mask"], {"spectrum": spectrum})[0]
-        except Exception as error:
-            raise ModelError(f"the ONNX model does not fit its spec: {error}") from error
+
+WHOLE = Blocks(length=10.0, before=2.0, after=2.0)
+"""For files: longer blocks were no faster, since they leave the processor's cache."""
+
+LIVE = Blocks(length=1.0, before=2.0, after=1.0, live=True)
+"""For sound as it comes: what is heard twice costs time, but the delay is short."""
 
 
 @dataclass(frozen=True)
@@ -105,78 +63,131 @@ class Masked:
 
 
 class Masking:
-    """The network on a stream at the model's rate, in blocks with context around them.
+    """The network with the transforms around it, for one channel of one block at a time.
 
-    Blocks begin on the grid of the STFT, so that its frames are those of the whole signal.
+    It keeps nothing from one block to the next, so several streams may share it.
     """
 
     def __init__(self, spec: Spec, engine: MaskEngine) -> None:
-        self._spec = spec
+        self.spec = spec
+        self.runs = engine.runs
         self._engine = engine
+        self._pool = ThreadPoolExecutor(engine.runs) if engine.runs > 1 else None
         self._stft_options: dict[str, Any] = {
             "n_fft": spec.stft.n_fft,
             "hop_length": spec.stft.hop_length,
             "window": spec.stft.window,
         }
-        self._block = self._hops(BLOCK_SECONDS * spec.audio.sample_rate)
-        self._before = self._hops(CONTEXT_SECONDS * spec.audio.sample_rate)
-        # The frames that reach back into the block themselves reach n_fft beyond it.
-        self._after = self._hops(spec.stft.n_fft) if spec.causal else self._before
 
-    def __call__(self, blocks: Iterable[AudioBlock], top: float) -> Iterator[Masked]:
-        """Clean a stream; ``top`` is its highest frequency as a share of the model's."""
-        pending: list[AudioBlock] = []
-        ready = 0  # timesteps in pending
-        done = 0  # those of them that are context only
-        for block in blocks:
-            pending.append(block)
-            ready += block.shape[1]
-            while ready >= done + self._block + self._after:
-                sound = np.concatenate(pending, axis=1)
-                end = done + self._block
-                yield self._mask(sound[:, : end + self._after], done, end, top)
-                done = min(end, self._before)
-                pending = [sound[:, end - done :]]
-                ready = pending[0].shape[1]
-        if ready > done:
-            yield self._mask(np.concatenate(pending, axis=1), done, ready, top)
+    def submit(self, *arguments: Any) -> "Future[tuple[AudioVector, AudioVector]]":
+        """Begin :meth:`clean` in another thread, or do it at once where there is none."""
+        if self._pool is not None:
+            return self._pool.submit(self.clean, *arguments)
+        done: Future[tuple[AudioVector, AudioVector]] = Future()
+        done.set_result(self.clean(*arguments))
+        return done
 
-    def _mask(self, sound: AudioChannels, start: int, end: int, top: float) -> Masked:
-        """Clean timesteps start..end of ``sound``; the others are context."""
-        hop_length = self._spec.stft.hop_length
-        whole = fit_length(sound, self._hops(sound.shape[1]))
-        spectra = np.stack([stft(channel, **self._stft_options) for channel in whole])
-        mask = np.concatenate(
-            [
-                self._complex_mask(spectra[i : i + MAX_BATCH])
-                for i in range(0, len(spectra), MAX_BATCH)
-            ]
-        )
-        masked = mask * spectra
+    def clean(
+        self, sound: AudioVector, start: int, end: int, top: float
+    ) -> tuple[Float[np.ndarray, "piece"], Float[np.ndarray, "frames"]]:
+        """Clean timesteps start..end of ``sound``; the others are context.
+
+        Args:
+            sound: one channel at the model's rate.
+            start: first timestep wanted, on the STFT's grid.
+            end: the timestep behind the last one wanted.
+            top: highest frequency in the sound as a share of the model's.
+
+        Returns:
+            The clean sound, and the gains as in :class:`Masked`.
+        """
+        hop_length = self.spec.stft.hop_length
+        whole = fit_length(sound, self.hops(sound.size))
+        spectrum = stft(whole, **self._stft_options)
+        mask = self._mask(spectrum)
+        masked = mask * spectrum
         if not np.isfinite(masked).all():
-            raise ModelError(f"the model {self._spec.name} gave values that are not finite")
-        clean = np.stack(
-            [istft(one, length=whole.shape[1], **self._stft_options) for one in masked]
-        )
+            raise ModelError(f"the model {self.spec.name} gave values that are not finite")
+        clean = istft(masked, length=whole.size, **self._stft_options)[start:end]
 
-        bins = [round(share * top * (mask.shape[1] - 1)) for share in GAIN_BAND]
-        gains = np.abs(mask[:, bins[0] : bins[1] + 1]).mean(axis=1).clip(max=1)
-        frames = slice(start // hop_length, self._hops(end) // hop_length + 1)
-        return Masked(sound[:, start:end], clean[:, start:end], gains[:, frames])
+        bins = [round(share * top * (mask.shape[0] - 1)) for share in GAIN_BAND]
+        frames = slice(start // hop_length, self.hops(end) // hop_length + 1)
+        gains = np.abs(mask[bins[0] : bins[1] + 1, frames]).mean(axis=0).clip(max=1)
+        return clean, gains
 
-    def _complex_mask(self, spectra: _Spectra) -> _Spectra:
-        parts = np.stack([spectra.real, spectra.imag], axis=-1)
-        mask = self._engine(parts)
-        size = 2 if self._spec.output.mask == "complex" else 1
-        if mask.shape != (*spectra.shape, size):
+    def _mask(self, spectrum: ComplexSpectrogram) -> ComplexSpectrogram:
+        mask = self._engine(np.stack([spectrum.real, spectrum.imag], axis=-1)[None])
+        size = 2 if self.spec.output.mask == "complex" else 1
+        if mask.shape != (1, *spectrum.shape, size):
             raise ModelError(
-                f"the model {self._spec.name} gave a mask of shape {mask.shape} where its spec "
-                f"says {(*spectra.shape, size)}"
+                f"the model {self.spec.name} gave a mask of shape {mask.shape} where its spec "
+                f"says {(1, *spectrum.shape, size)}"
             )
-        real = mask[..., 0]
-        return real + 1j * mask[..., 1] if size == 2 else real.astype(np.complex64)
+        real = mask[0, ..., 0]
+        return real + 1j * mask[0, ..., 1] if size == 2 else real.astype(np.complex64)
 
-    def _hops(self, timesteps: int | float) -> int:
+    def hops(self, timesteps: int | float) -> int:
         """Round up to the STFT's grid."""
-        hop_length = self._spec.stft.hop_length
+        hop_length = self.spec.stft.hop_length
         return math.ceil(timesteps / hop_length) * hop_length
+
+
+class MaskStream:
+    """Sound at the model's rate in, block by block, and out, as soon as it is clean.
+
+    Blocks begin on the grid of the STFT, so that its frames are those of the whole signal.
+
+    Args:
+        masking: the network.
+        blocks: how the sound is cut.
+        top: highest frequency in the sound as a share of the model's.
+    """
+
+    def __init__(self, masking: Masking, blocks: Blocks, top: float) -> None:
+        sample_rate, n_fft = masking.spec.audio.sample_rate, masking.spec.stft.n_fft
+        self._masking = masking
+        self._top = top
+        self._length = masking.hops(blocks.length * sample_rate)
+        self._before = masking.hops(blocks.before * sample_rate)
+        # The frames that reach back into the block themselves reach n_fft beyond it.
+        self._after = masking.hops(
+            n_fft if masking.spec.causal else max(n_fft, blocks.after * sample_rate)
+        )
+        self.delay = self._length + self._after
+        self._pending: list[AudioBlock] = []
+        self._ready = 0  # timesteps in pending
+        self._done = 0  # those of them that are context only
+        self._running: deque[Callable[[], Masked]] = deque()
+        self._ahead = 0 if blocks.live else masking.runs - 1
+
+    def process(self, sound: AudioBlock) -> Iterator[Masked]:
+        """Take sound; give what is clean, which is up to ``delay`` timesteps behind."""
+        self._pending.append(sound)
+        self._ready += sound.shape[1]
+        while self._ready >= self._done + self._length + self._after:
+            sound = np.concatenate(self._pending, axis=1)
+            end = self._done + self._length
+            self._begin(sound[:, : end + self._after], self._done, end)
+            self._done = min(end, self._before)
+            self._pending = [sound[:, end - self._done :]]
+            self._ready = self._pending[0].shape[1]
+            while len(self._running) > self._ahead:
+                yield self._running.popleft()()
+
+    def finish(self) -> Iterator[Masked]:
+        """End the stream: give all that is left."""
+        if self._ready > self._done:
+            sound = np.concatenate(self._pending, axis=1)
+            self._begin(sound, self._done, self._ready)
+        while self._running:
+            yield self._running.popleft()()
+
+    def _begin(self, sound: AudioChannels, start: int, end: int) -> None:
+        futures = [self._masking.submit(one, start, end, self._top) for one in sound]
+        noisy = sound[:, start:end]
+
+        def wait() -> Masked:
+            clean, gains = zip(*(future.result() for future in futures), strict=True)
+            return Masked(noisy, np.stack(clean), np.stack(gains))
+
+        self._running.append(wait)

@@ -1,13 +1,12 @@
 """A noisy recording to a clean one: a file or a pipe, block by block."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from denoisecli.errors import UsageError
 from denoisecli.formats import FLOATING, nearest_subtype, require_subtype
 from denoisecli.masking import LIVE, WHOLE
 from denoisecli.output import CLIPS, Output, Sink
-from denoisecli.pipe import STDOUT, PipeWriter, RawFormat, pipe_reader
+from denoisecli.pipe import STDOUT, ByteSink, ByteSource, PipeWriter, RawFormat, pipe_reader
 from denoisecli.reading import AudioInfo, AudioReader, reader
 from denoisecli.stream import DenoiseStream, Piece
 from denoisecli.types import AudioBlock
@@ -115,8 +114,8 @@ class CleanResult:
 
 def clean_recording(
     open_stream: Callable[..., DenoiseStream],
-    source: Path | str | BinaryIO,
-    target: Path | str | BinaryIO,
+    source: Path | str | ByteSource,
+    target: Path | str | ByteSink,
     options: FileOptions,
     *,
     noise_target: Path | str | None,
@@ -133,7 +132,7 @@ def clean_recording(
         recording = _source(stack, source, options)
         info = recording.info
         channels = 1 if options.mono else info.channels
-        targets: list[Path | BinaryIO] = [_as_path(target)]
+        targets: list[Path | ByteSink] = [Path(target) if isinstance(target, str) else target]
         if noise_target is not None:
             targets.append(Path(noise_target))
             _require_different(targets)
@@ -145,7 +144,7 @@ def clean_recording(
             options.sample_rate or info.sample_rate,
             _spool(targets[0]) if options.clip == "rescale" else None,
         )
-        live = not isinstance(_as_path(source), Path) and not isinstance(targets[0], Path)
+        live = not isinstance(source, str | Path) and not isinstance(targets[0], Path)
         cleaner = open_stream(info.sample_rate, channels, blocks=LIVE if live else WHOLE)
         for piece in _pieces(cleaner, recording, options.mono):
             meter_in.add(piece.noisy)
@@ -180,17 +179,16 @@ def _pieces(stream: DenoiseStream, recording: AudioReader, mono: bool) -> Iterat
     yield from stream.last_pieces()
 
 
-def _source(stack: ExitStack, source: Path | str | BinaryIO, options: FileOptions) -> AudioReader:
-    source = _as_path(source)
+def _source(stack: ExitStack, source: Path | str | ByteSource, options: FileOptions) -> AudioReader:
     faults = {"replace_nan": options.replace_nan, "keep_readable": options.keep_readable}
-    if isinstance(source, Path):
+    if isinstance(source, str | Path):
         return stack.enter_context(reader(source, **faults))
     return pipe_reader(source, options.raw, **faults)
 
 
 def _sink(
     stack: ExitStack,
-    target: Path | BinaryIO,
+    target: Path | ByteSink,
     info: AudioInfo,
     options: FileOptions,
     overwrite: bool,
@@ -223,17 +221,13 @@ def _sink(
     return PipeWriter(target, sample_rate, channels, subtype, bare=options.raw is not None)
 
 
-def _spool(target: Path | BinaryIO) -> Path:
+def _spool(target: Path | ByteSink) -> Path:
     if not isinstance(target, Path):
         raise UsageError("a pipe cannot be rescaled, since its peak is known only at its end")
     return target.parent
 
 
-def _as_path(place: Path | str | BinaryIO) -> Path | BinaryIO:
-    return Path(place) if isinstance(place, str | os.PathLike) else place
-
-
-def _require_different(targets: list[Path | BinaryIO]) -> None:
+def _require_different(targets: list[Path | ByteSink]) -> None:
     first, second = targets
     if isinstance(first, Path) and isinstance(second, Path) and first.resolve() == second.resolve():
         raise UsageError(f"{first} cannot take both the clean sound and the noise")

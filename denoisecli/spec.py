@@ -222,7 +222,7 @@ class Training(Section):
     early_stopping: PositiveInt | None = Field(
         None, description="epochs without improvement; null: never"
     )
-    augmentation: Augmentation | None = Field(default_factory=Augmentation)
+    augmentation: Augmentation | None = Augmentation()
     seed: int = Field(0, ge=0, lt=2**32)
 
 
@@ -233,16 +233,16 @@ class Spec(Section):
     description: str = ""
     model: Literal["unet"] = "unet"
     causal: bool = Field(False, description="no look-ahead along time, for live use")
-    audio: Audio = Field(default_factory=Audio)
-    stft: Stft = Field(default_factory=Stft)
-    features: Features = Field(default_factory=Features)
+    audio: Audio = Audio()
+    stft: Stft = Stft()
+    features: Features = Features()
     downsampling: tuple[DownLevel, ...] = Field(min_length=1)
     valley: tuple[ValleyBlock, ...] = ()
     upsampling: tuple[UpLevel, ...] = Field(
         min_length=1, description="listed from the valley upwards"
     )
-    output: Output = Field(default_factory=Output)
-    training: Training = Field(default_factory=Training)
+    output: Output = Output()
+    training: Training = Training()
 
     @property
     def feature_bands(self) -> int:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class Observer(Protocol):
     def step(self, epoch: int, step: int, logs: dict[str, float]) -> None:
         """A batch is done: the means over the epoch so far."""
 
-    def epoch(self, row: dict[str, float], *, best: bool) -> None:
+    def epoch(self, row: dict[str, Any], *, best: bool) -> None:
         """An epoch is done: its line of history.csv."""
 
 
@@ -109,7 +110,7 @@ class _State:
     best: float | None = None
     best_epoch: int = -1
     seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def train(
@@ -155,8 +156,11 @@ def train(
         trainer.resume()
     run.mkdir(parents=True, exist_ok=True)
     save_spec(spec, run / "spec.json")
-    trainer.fit()
-    return trainer.finish(run / MODEL)
+    with warnings.catch_warnings():
+        # Keras does not know how long the datasets are, and takes their ends for a mistake.
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        trainer.fit()
+        return trainer.finish(run / MODEL)
 
 
 def use_device() -> str:

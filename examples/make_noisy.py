@@ -1,6 +1,6 @@
 """Make examples/noisy.wav: speech synthesised by espeak-ng in a passing train of noises.
 
-Needs the program espeak-ng. The noise is made here too, so the file is free of other people's rights.
+Needs the program espeak-ng. The noise is made here too, so the file is free of others' rights.
 """
 
 import subprocess

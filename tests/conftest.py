@@ -1,12 +1,17 @@
 """Fixtures of generated sound; array shapes are checked at run time in every test."""
 
+from pathlib import Path
+
 from jaxtyping import install_import_hook
 
-install_import_hook(["denoisecli"], "beartype.beartype")
+SOURCES = Path(__file__).parents[1] / "denoisecli"
+# Not denoisecli.models: Keras reads the signatures of its layers, which the hook hides.
+install_import_hook(
+    [f"denoisecli.{path.stem}" for path in SOURCES.glob("*.py")], "beartype.beartype"
+)
 
 import json  # noqa: E402
 from collections.abc import Callable  # noqa: E402
-from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402

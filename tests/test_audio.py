@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import soxr
 
-from denoisecli import audio
+from denoisecli import audio, formats, reading, writing
 from denoisecli.errors import AudioError, UsageError
 
 LOSSLESS = [
@@ -38,7 +38,7 @@ def test_what_is_written_is_read_back_bit_by_bit(tmp_path, rng, suffix, subtype,
     assert soundfile.info(path).subtype == subtype
 
 
-@pytest.mark.parametrize("suffix", audio.FORMATS)
+@pytest.mark.parametrize("suffix", formats.FORMATS)
 def test_every_known_suffix_can_be_written_and_read(tmp_path, stereo, suffix):
     path = tmp_path / f"x{suffix}"
     audio.write(path, stereo, 16000)
@@ -83,7 +83,7 @@ def test_samples_beyond_full_scale_are_clamped_and_counted(tmp_path):
     samples = np.array([[0.5, 1.5, -1.5, 1.0, -1.0]], np.float32)
     for subtype in ("PCM_16", "ULAW"):
         path = tmp_path / f"{subtype}.wav"
-        with audio.writer(path, 8000, 1, frames=5, subtype=subtype) as target:
+        with writing.writer(path, 8000, 1, frames=5, subtype=subtype) as target:
             target.write(samples)
             assert target.clipped == 2
         np.testing.assert_allclose(audio.read(path)[0], samples.clip(-1, 1), atol=0.02)
@@ -96,7 +96,7 @@ def test_floating_point_files_are_not_clamped(tmp_path):
 
 
 def test_large_wav_becomes_rf64(tmp_path, monkeypatch, stereo):
-    monkeypatch.setattr(audio, "_MAX_BYTES", {"WAV": 60_000, "AIFF": 60_000})
+    monkeypatch.setattr(writing, "_MAX_BYTES", {"WAV": 60_000, "AIFF": 60_000})
     audio.write(tmp_path / "large.wav", stereo, 16000)
     audio.write(tmp_path / "small.wav", stereo[:1], 16000)
     assert audio.probe(tmp_path / "large.wav").format == "RF64"
@@ -127,7 +127,7 @@ def test_large_wav_becomes_rf64(tmp_path, monkeypatch, stereo):
     ],
 )
 def test_nearest_subtype(name, like, expected):
-    assert audio.nearest_subtype(name, like) == expected
+    assert formats.nearest_subtype(name, like) == expected
 
 
 @pytest.mark.parametrize("timesteps", [1, 7, 1000, 100_001])
@@ -247,7 +247,7 @@ def test_writing_refuses(tmp_path, stereo):
 def test_interrupted_writing_leaves_nothing(tmp_path, stereo):
     with (
         pytest.raises(KeyboardInterrupt),
-        audio.writer(tmp_path / "x.wav", 16000, 2, frames=16000) as target,
+        writing.writer(tmp_path / "x.wav", 16000, 2, frames=16000) as target,
     ):
         target.write(stereo)
         raise KeyboardInterrupt
@@ -270,4 +270,4 @@ def test_fit_length():
 
 def test_info_has_the_path(audio_file, stereo):
     path = audio_file("x.wav", stereo, 16000, "PCM_24")
-    assert audio.probe(str(path)) == audio.AudioInfo(Path(path), 16000, 2, 16000, "WAV", "PCM_24")
+    assert audio.probe(str(path)) == reading.AudioInfo(Path(path), 16000, 2, 16000, "WAV", "PCM_24")

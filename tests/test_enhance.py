@@ -7,10 +7,10 @@ import pytest
 import soundfile
 from conftest import constant_mask, smoothed_power_mask
 
-from denoisecli import audio, enhance, masking
-from denoisecli.enhance import Denoiser
-from denoisecli.errors import AudioError, ModelError, SpecError, UsageError
-from denoisecli.masking import Masking
+from denoisecli import audio, enhance, reading, recordings
+from denoisecli.enhance import Denoiser, FileOptions
+from denoisecli.errors import AudioError, DenoiseError, ModelError, SpecError, UsageError
+from denoisecli.masking import LIVE, Blocks, Masking
 
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000]
 
@@ -65,12 +65,14 @@ def test_strength_mixes_the_original_back_in(half, nothing, speech, strength):
 def test_blocks_do_not_show(smoothing, speech, noise, monkeypatch):
     """The whole in one block, and block by block, at a rate that needs resampling."""
     sound = np.stack([speech(20, 44100) + noise(20, 44100), noise(20, 44100)])
+    monkeypatch.setattr(enhance, "WHOLE", Blocks(100.0, 2.0, 2.0))
     whole = Denoiser(smoothing).clean(sound, 44100)
-    monkeypatch.setattr(masking, "BLOCK_SECONDS", 3.0)
-    monkeypatch.setattr(audio, "BLOCK_FRAMES", 10_007)
-    blockwise = Denoiser(smoothing).clean(sound, 44100)
     assert audio.rms(whole - sound) > 0.01  # the network does something
-    assert audio.rms(blockwise - whole) < 1e-4 * audio.rms(whole)
+    for blocks in (Blocks(3.0, 2.0, 2.0), LIVE):
+        stream = Denoiser(smoothing).stream(44100, 2, blocks=blocks)
+        blockwise = [stream.process(sound[:, i : i + 10_007]) for i in range(0, 882_000, 10_007)]
+        blockwise = np.concatenate([*blockwise, stream.finish()], axis=1)
+        assert audio.rms(blockwise - whole) < 1e-4 * audio.rms(whole)
 
 
 def test_channels_are_cleaned_each_for_itself(smoothing, speech, noise):
@@ -91,7 +93,7 @@ def test_high_band_follows_the_gain_of_the_bands_below_it(identity, half, nothin
 
 def test_high_band_gain_follows_in_time(identity, rng, monkeypatch):
     """A mask that is 1 in the first half and 0 in the second, across several blocks."""
-    monkeypatch.setattr(masking, "BLOCK_SECONDS", 1.0)
+    monkeypatch.setattr(enhance, "WHOLE", Blocks(1.0, 1.0, 1.0))
     sample_rate, seconds = 48000, 8
     switch = 4 * sample_rate
     sound = 0.1 * rng.standard_normal(seconds * sample_rate).astype(np.float32)
@@ -103,6 +105,7 @@ def test_high_band_gain_follows_in_time(identity, rng, monkeypatch):
         return np.broadcast_to(loud, (*spectrum.shape[:3], 1)) * np.float32([1, 0])
 
     denoiser = Denoiser(identity)
+    gate.runs = 1
     denoiser._masking = Masking(denoiser.spec, gate)
     cleaned = denoiser.clean(sound, sample_rate)
     hop = 3 * 256
@@ -130,10 +133,41 @@ def test_silence_stays_silence(smoothing, sample_rate):
 def test_stream_keeps_the_length_whatever_the_blocks(half, noise):
     sound = noise(2, 44100)[None]
     cuts = [0, 0, 1, 7, 7, 5000, 40_000, 88_199, 88_200]
-    blocks = [sound[:, a:b] for a, b in pairwise(cuts)]
-    cleaned = np.concatenate(list(Denoiser(half).stream(blocks, 44100)), axis=1)
+    stream = Denoiser(half).stream(44100)
+    pieces = [stream.process(sound[:, a:b]) for a, b in pairwise(cuts)]
+    cleaned = np.concatenate([*pieces, stream.finish()], axis=1)
     np.testing.assert_allclose(cleaned, sound / 2, atol=1e-5)
-    assert list(Denoiser(half).stream([], 44100)) == []
+    assert Denoiser(half).stream(44100).finish().shape == (1, 0)
+
+
+@pytest.mark.parametrize("sample_rate", [4000, 8000, 16000, 44100, 48000, 192_000])
+def test_stream_is_no_later_than_it_says(half, rng, sample_rate):
+    stream = Denoiser(half).stream(sample_rate)
+    assert 2 < stream.delay < 2.5
+    taken = given = lag = 0
+    step = sample_rate // 50
+    for _ in range(250):
+        taken += step
+        given += stream.process(rng.uniform(-1, 1, (1, step)).astype(np.float32)).shape[1]
+        lag = max(lag, taken - given)
+    assert 0.9 * stream.delay < lag / sample_rate <= stream.delay
+
+
+def test_stream_refuses(half):
+    with pytest.raises(UsageError, match="at least 1 channel"):
+        Denoiser(half).stream(44100, 0)
+    with pytest.raises(UsageError, match="has 2 channels, not 1"):
+        Denoiser(half).stream(44100, 2).process(np.zeros((1, 5), np.float32))
+
+
+@pytest.mark.parametrize("limit", [0.0, 6.0, 20.0])
+def test_attenuation_is_limited(nothing, half, speech, limit):
+    sound = speech(1, 44100)
+    floor = 10 ** (-limit / 20)
+    cleaned = Denoiser(nothing, attenuation_limit_db=limit).clean(sound, 44100)
+    np.testing.assert_allclose(cleaned, floor * sound, atol=1e-5)
+    cleaned = Denoiser(half, attenuation_limit_db=limit).clean(sound, 44100)
+    np.testing.assert_allclose(cleaned, (1 + floor) / 2 * sound, atol=1e-5)
 
 
 def test_float64_is_taken(half, speech):
@@ -162,12 +196,18 @@ def test_denoiser_refuses(identity, tmp_path):
     for strength in (-0.1, 1.1, float("nan")):
         with pytest.raises(UsageError, match="strength must be between 0 and 1"):
             Denoiser(identity, strength=strength)
+    for limit in (-1.0, float("nan")):
+        with pytest.raises(UsageError, match="limit must be at least 0 dB"):
+            Denoiser(identity, attenuation_limit_db=limit)
     with pytest.raises(UsageError, match="no model 'nosuch'"):
         Denoiser("nosuch")
     with pytest.raises(UsageError, match="sample rate"):
         Denoiser(identity).clean(np.zeros(5, np.float32), 0)
     (identity / "model.onnx").unlink()
-    with pytest.raises(ModelError, match="does not exist"):
+    with pytest.raises(UsageError, match="holds no model.onnx"):
+        Denoiser(identity)
+    (identity / "model.onnx").write_text("no network")
+    with pytest.raises(ModelError, match="cannot be loaded"):
         Denoiser(identity)
     (identity / "spec.json").write_text("{")
     with pytest.raises(SpecError):
@@ -252,7 +292,7 @@ def test_silent_file(smoothing, audio_file, tmp_path):
 
 
 def test_progress_reaches_the_end(half, audio_file, noise, tmp_path, monkeypatch):
-    monkeypatch.setattr(masking, "BLOCK_SECONDS", 2.0)
+    monkeypatch.setattr(recordings, "WHOLE", Blocks(2.0, 1.0, 1.0))
     calls = []
     path = audio_file("x.wav", noise(15, 16000))
     Denoiser(half).clean_file(
@@ -263,23 +303,16 @@ def test_progress_reaches_the_end(half, audio_file, noise, tmp_path, monkeypatch
     assert calls[-1] == (15, 15)
 
 
-def test_memory_does_not_grow_with_the_length(half, noise, monkeypatch):
-    """The stream is never far behind its input."""
-    monkeypatch.setattr(masking, "BLOCK_SECONDS", 2.0)
+def test_nothing_piles_up(half, noise):
+    """A long stream is never far behind its input, so memory does not grow with the length."""
+    stream = Denoiser(half).stream(44100, blocks=Blocks(2.0, 1.0, 1.0))
     block = noise(1, 44100)[None]
-    taken = given = largest = 0
-
-    def endless():
-        nonlocal taken
-        for _ in range(60):
-            taken += block.shape[1]
-            yield block
-
-    for piece in Denoiser(half).stream(endless(), 44100):
-        given += piece.shape[1]
-        largest = max(largest, taken - given)
-    assert given == taken == 60 * 44100
-    assert largest < 12 * 44100
+    taken = given = 0
+    for _ in range(60):
+        taken += block.shape[1]
+        given += stream.process(block).shape[1]
+        assert taken - given < 8 * 44100
+    assert given + stream.finish().shape[1] == 60 * 44100
 
 
 def test_importing_is_light():

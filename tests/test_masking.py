@@ -3,8 +3,9 @@ import pytest
 from conftest import constant_mask, smoothed_power_mask
 
 from denoisecli import masking
-from denoisecli.errors import ModelError, UsageError
-from denoisecli.masking import Masking, OnnxEngine
+from denoisecli.engines import OnnxEngine
+from denoisecli.errors import ModelError
+from denoisecli.masking import WHOLE, Blocks, Masking, MaskStream
 from denoisecli.spec import parse_spec
 from denoisecli.spectrogram import istft, stft
 
@@ -26,21 +27,34 @@ def blocks_of(sound, size):
     return [sound[:, i : i + size] for i in range(0, sound.shape[1], size)]
 
 
-def run(network, sound, size=5000):
-    pieces = list(network(blocks_of(sound, size), 1.0))
+class Network:
+    """A function as an engine."""
+
+    def __init__(self, function, runs=1):
+        self.function = function
+        self.runs = runs
+
+    def __call__(self, spectrum):
+        return self.function(spectrum)
+
+
+def run(spec, engine, sound, size=5000, blocks=WHOLE, top=1.0):
+    stream = MaskStream(Masking(spec, engine), blocks, top)
+    pieces = [piece for block in blocks_of(sound, size) for piece in stream.process(block)]
+    pieces += stream.finish()
     return np.concatenate([piece.clean for piece in pieces], axis=1), pieces
 
 
 @pytest.mark.parametrize("timesteps", [1, 255, 256, 257, 16000, 250_001])
 @pytest.mark.parametrize("n_fft", [512, 320])
-def test_blocks_are_the_whole(speech, noise, monkeypatch, timesteps, n_fft):
+@pytest.mark.parametrize("runs", [1, 3])
+def test_blocks_are_the_whole(speech, noise, timesteps, n_fft, runs):
     """An independent reference: the transform of the whole signal, masked, inverted."""
-    monkeypatch.setattr(masking, "BLOCK_SECONDS", 5.0)
     options = {"n_fft": n_fft, "hop_length": 160 if n_fft == 320 else 128, "window": "hann"}
     sound = np.stack([speech(16, 16000), noise(16, 16000)])[:, :timesteps]
     spec = make_spec(stft=options, output={"mask": "magnitude"}, causal=True,
                      downsampling=[{"filters": 1, "strides": [2, 1]}])  # fmt: skip
-    clean, pieces = run(Masking(spec, power_gain), sound)
+    clean, pieces = run(spec, Network(power_gain, runs), sound, blocks=Blocks(5.0, 2.0, 2.0))
 
     padded = np.pad(sound, [(0, 0), (0, -timesteps % options["hop_length"])])
     spectra = np.stack([stft(channel, **options) for channel in padded])
@@ -51,22 +65,36 @@ def test_blocks_are_the_whole(speech, noise, monkeypatch, timesteps, n_fft):
     np.testing.assert_array_equal(noisy, sound)
 
 
-def test_block_joins_with_context_on_both_sides(speech, noise, monkeypatch, model_folder):
+def test_block_joins_with_context_on_both_sides(speech, noise, model_folder):
     spec = make_spec(output={"mask": "magnitude"})
     engine = OnnxEngine(model_folder(smoothed_power_mask()) / "model.onnx")
     sound = np.stack([speech(40, 16000) + noise(40, 16000), noise(40, 16000)])
 
-    def clean(block, context):
-        monkeypatch.setattr(masking, "BLOCK_SECONDS", block)
-        monkeypatch.setattr(masking, "CONTEXT_SECONDS", context)
-        return run(Masking(spec, engine), sound, size=7777)[0]
+    def clean(length, context):
+        return run(spec, engine, sound, 7777, Blocks(length, context, context))[0]
 
     def difference_db(cleaned):
         return 10 * np.log10(np.square(cleaned - whole).mean() / np.square(whole).mean() + 1e-20)
 
     whole = clean(100.0, 4.0)
-    assert difference_db(clean(5.0, masking.CONTEXT_SECONDS)) < -100
+    assert difference_db(clean(5.0, WHOLE.before)) < -100
     assert difference_db(clean(5.0, 0.1)) > -60  # or else the test would prove nothing
+
+
+def test_live_blocks_come_at_once(noise):
+    """After every block in, the output is at most the delay behind."""
+    spec = make_spec(output={"mask": "magnitude"})
+    sound = noise(5, 16000)[None]
+    for blocks, behind in ((masking.LIVE, 0), (Blocks(1.0, 2.0, 1.0), 1)):
+        stream = MaskStream(Masking(spec, Network(power_gain, runs=2)), blocks, 1.0)
+        assert stream.delay == (63 + 63) * 256  # 1 s and 1 s, rounded up to the hops
+        taken = given = lag = 0
+        for block in blocks_of(sound, 100):
+            taken += 100
+            given += sum(piece.clean.shape[1] for piece in stream.process(block))
+            lag = max(lag, taken - given)
+        assert stream.delay + behind * 63 * 256 > lag >= stream.delay + behind * 63 * 256 - 200
+        assert given + sum(piece.clean.shape[1] for piece in stream.finish()) == 80_000
 
 
 def test_gains_are_those_of_the_bands_below_the_top(speech):
@@ -74,9 +102,9 @@ def test_gains_are_those_of_the_bands_below_the_top(speech):
         gains = np.linspace(0, 1, spectrum.shape[1], dtype=np.float32)
         return np.broadcast_to(gains[None, :, None, None], (*spectrum.shape[:3], 1))
 
-    network = Masking(make_spec(output={"mask": "magnitude"}), slope)
+    spec = make_spec(output={"mask": "magnitude"})
     for top in (1.0, 0.5):
-        (piece,) = network([speech(1, 16000)[None]], top)
+        _, (piece,) = run(spec, Network(slope), speech(1, 16000)[None], 16000, top=top)
         middle = top * np.mean(masking.GAIN_BAND)
         np.testing.assert_allclose(piece.gains, middle, atol=0.005)
         assert piece.gains.shape == (1, 1 + -(-16000 // 256))
@@ -84,11 +112,12 @@ def test_gains_are_those_of_the_bands_below_the_top(speech):
 
 def test_gains_are_not_above_one(speech, model_folder):
     engine = OnnxEngine(model_folder(constant_mask(1.5, -1)) / "model.onnx")
-    (piece,) = Masking(make_spec(), engine)([speech(1, 16000)[None]], 1.0)
+    _, (piece,) = run(make_spec(), engine, speech(1, 16000)[None])
     assert (piece.gains == 1).all()
 
 
-def test_many_channels_go_through_the_network_a_few_at_a_time(rng):
+def test_channels_go_through_the_network_one_by_one(rng):
+    """Memory must not grow with their number."""
     sizes = []
 
     def watch(spectrum):
@@ -96,48 +125,21 @@ def test_many_channels_go_through_the_network_a_few_at_a_time(rng):
         return np.ones((*spectrum.shape[:3], 1), np.float32)
 
     sound = rng.uniform(-1, 1, (5, 3000)).astype(np.float32)
-    clean, _ = run(Masking(make_spec(output={"mask": "magnitude"}), watch), sound)
-    assert max(sizes) == masking.MAX_BATCH
+    clean, _ = run(make_spec(output={"mask": "magnitude"}), Network(watch), sound)
+    assert sizes == [1] * 5
     np.testing.assert_allclose(clean, sound, atol=1e-6)
 
 
 def test_mask_that_does_not_fit_the_spec(rng):
-    network = Masking(make_spec(), lambda spectrum: np.ones((*spectrum.shape[:3], 1), np.float32))
+    network = Network(lambda spectrum: np.ones((*spectrum.shape[:3], 1), np.float32))
     with pytest.raises(ModelError, match=r"gave a mask of shape \(1, 257, 2, 1\)"):
-        run(network, rng.uniform(-1, 1, (1, 200)).astype(np.float32))
+        run(make_spec(), network, rng.uniform(-1, 1, (1, 200)).astype(np.float32))
 
 
 def test_values_that_are_not_finite(rng):
-    network = Masking(make_spec(), lambda spectrum: np.full_like(spectrum, np.nan))
+    network = Network(lambda spectrum: np.full_like(spectrum, np.nan))
     with pytest.raises(ModelError, match="not finite"):
-        run(network, rng.uniform(-1, 1, (1, 200)).astype(np.float32))
-
-
-def test_engine_takes_any_batch_and_length(model_folder, rng):
-    engine = OnnxEngine(model_folder(constant_mask(0.5, -0.25)) / "model.onnx", threads=1)
-    for shape in ((1, 257, 1, 2), (3, 257, 50, 2)):
-        mask = engine(rng.standard_normal(shape).astype(np.float32))
-        assert mask.shape == shape
-        np.testing.assert_allclose(mask, np.broadcast_to([0.5, -0.25], shape))
-
-
-def test_engine_refuses(tmp_path, model_folder):
-    with pytest.raises(ModelError, match=r"model\.onnx does not exist; `denoise export`"):
-        OnnxEngine(tmp_path / "model.onnx")
-    (tmp_path / "model.onnx").write_bytes(b"no network")
-    with pytest.raises(ModelError, match=r"model\.onnx cannot be loaded"):
-        OnnxEngine(tmp_path / "model.onnx")
-    path = model_folder(constant_mask(1)) / "model.onnx"
-    with pytest.raises(UsageError, match="threads must be at least 1"):
-        OnnxEngine(path, threads=0)
-
-
-def test_gpu_must_be_there(model_folder, monkeypatch):
-    monkeypatch.setattr(
-        masking.onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"]
-    )
-    with pytest.raises(UsageError, match="gpu needs CUDA and the package onnxruntime-gpu"):
-        OnnxEngine(model_folder(constant_mask(1)) / "model.onnx", device="gpu")
+        run(make_spec(), network, rng.uniform(-1, 1, (1, 200)).astype(np.float32))
 
 
 def test_network_that_does_not_fit_its_spec(model_folder, speech):
@@ -148,4 +150,4 @@ def test_network_that_does_not_fit_its_spec(model_folder, speech):
 
     engine = OnnxEngine(model_folder(broken()) / "model.onnx")
     with pytest.raises(ModelError, match="does not fit its spec"):
-        run(Masking(make_spec(), engine), speech(1, 16000)[None])
+        run(make_spec(), engine, speech(1, 16000)[None])

@@ -191,8 +191,8 @@ def test_what_does_not_fit(data: Path, tmp_path: Path) -> None:
     assert "segments of 0.3 s to train with, fewer than one batch of 64" in message
     assert isinstance(open_batches(data, spec_of(batch_size=64, steps_per_epoch=1)), Batches)
     for share, what in ((0.01, "to validate with"), (0.7, "to test with")):
-        spec = spec_of(segment_seconds=2.5, validation_share=share, steps_per_epoch=1)
-        assert f"less than a segment of 2.5 s {what}" in problem(data, spec)
+        spec = spec_of(segment_seconds=4.0, validation_share=share, steps_per_epoch=1)
+        assert f"less than a segment of 4 s {what}" in problem(data, spec)
     assert "is no dataset" in problem(tmp_path, spec_of())
 
 

@@ -1,0 +1,160 @@
+"""What runs the network: ONNX Runtime, or Keras."""
+
+import os
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import onnxruntime
+from jaxtyping import Float
+
+from denoisecli.errors import ModelError, UsageError
+
+ENGINES = ("auto", "onnx", "keras")
+DEVICES = ("auto", "cpu", "gpu")
+
+MAX_RUNS = 2
+"""How many runs of the network go on at once; each takes about 100 MB."""
+
+SpectrumBatch = Float[np.ndarray, "batch frequency frames 2"]
+MaskBatch = Float[np.ndarray, "batch frequency frames parts"]
+
+
+@runtime_checkable
+class MaskEngine(Protocol):
+    """What runs the network; from several threads at once, if ``runs`` is more than one."""
+
+    @property
+    def runs(self) -> int:
+        """How many calls at once keep the device busy."""
+
+    def __call__(self, spectrum: SpectrumBatch) -> MaskBatch:
+        """Give the mask for a noisy spectrum.
+
+        Args:
+            spectrum: float32 (batch, frequency, frames, 2): real and imaginary part.
+
+        Returns:
+            float32 (batch, frequency, frames, 2) complex, or (..., 1) magnitude mask.
+        """
+
+
+def open_engine(
+    folder: Path,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+) -> MaskEngine:
+    """Load the network in a model folder.
+
+    Args:
+        folder: the model folder.
+        engine: "onnx" runs ``model.onnx``, "keras" ``model.keras``, which takes seconds to load;
+            "auto" takes ONNX unless it lacks the device.
+        device: "gpu", "cpu", or "auto" for a GPU where the engine has one at hand.
+        threads: CPU threads; by default one per core.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+        UsageError: there is no such engine or device here, or ``threads`` is below 1.
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"there is no engine {engine!r}; use auto, onnx or keras")
+    if device not in DEVICES:
+        raise UsageError(f"there is no device {device!r}; use auto, cpu or gpu")
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads must be at least 1, not {threads}")
+    if engine == "auto":
+        engine = "keras" if device == "gpu" and not OnnxEngine.has_gpu() else "onnx"
+    kind = OnnxEngine if engine == "onnx" else KerasEngine
+    return kind(folder / f"model.{engine}", device=device, threads=threads)
+
+
+def cpu_cores() -> int:
+    """Give the number of cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+class OnnxEngine:
+    """Run ``model.onnx`` with ONNX Runtime; the arguments are those of :func:`open_engine`.
+
+    A small network gains little from several threads in one run, so there are two runs at once,
+    each with its share of the threads.
+    """
+
+    def __init__(self, path: Path, *, device: str = "auto", threads: int | None = None) -> None:
+        if not path.is_file():
+            raise ModelError(f"{path} does not exist; `denoise export` writes it")
+        if device == "gpu" and not self.has_gpu():
+            raise UsageError("engine onnx has no GPU: it needs CUDA and onnxruntime-gpu")
+        threads = threads or cpu_cores()
+        self.on_gpu = device != "cpu" and self.has_gpu()
+        self.runs = 1 if self.on_gpu else min(MAX_RUNS, threads)
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.intra_op_num_threads = threads // self.runs
+        options.log_severity_level = 3  # its warnings are not for users
+        providers = ["CUDAExecutionProvider"] if self.on_gpu else []
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=[*providers, "CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime has no common base class for its errors
+            raise ModelError(f"{path} cannot be loaded: {error}") from error
+
+    @staticmethod
+    def has_gpu() -> bool:
+        """Tell whether ONNX Runtime was built for CUDA."""
+        return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+    def __call__(self, spectrum: SpectrumBatch) -> MaskBatch:
+        """See :class:`MaskEngine`."""
+        try:
+            return self._session.run(["mask"], {"spectrum": spectrum})[0]
+        except Exception as error:
+            raise ModelError(f"the ONNX model does not fit its spec: {error}") from error
+
+
+class KerasEngine:
+    """Run ``model.keras`` with Keras; the arguments are those of :func:`open_engine`."""
+
+    runs = 1
+
+    def __init__(self, path: Path, *, device: str = "auto", threads: int | None = None) -> None:
+        if not path.is_file():
+            raise ModelError(f"{path} does not exist; `denoise train` writes it")
+        import keras  # takes seconds
+        import tensorflow as tf
+
+        from denoisecli.models import unet  # noqa: F401 (Keras has to know the class)
+
+        self.on_gpu = device != "cpu" and bool(tf.config.list_physical_devices("GPU"))
+        if device == "gpu" and not self.on_gpu:
+            raise UsageError("engine keras finds no GPU: it needs CUDA and tensorflow[and-cuda]")
+        if (
+            threads is not None
+            and threads != tf.config.threading.get_intra_op_parallelism_threads()
+        ):
+            try:
+                tf.config.threading.set_intra_op_parallelism_threads(threads)
+            except RuntimeError as error:
+                raise UsageError("TensorFlow runs already; threads cannot be changed") from error
+        self._device = "gpu:0" if self.on_gpu else "cpu:0"
+        try:
+            with keras.device(self._device):
+                self._model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # a damaged archive fails in more ways than can be listed
+            raise ModelError(f"{path} cannot be loaded: {error}") from error
+
+    def __call__(self, spectrum: SpectrumBatch) -> MaskBatch:
+        """See :class:`MaskEngine`."""
+        import keras
+
+        try:
+            with keras.device(self._device):
+                mask = self._model(spectrum, training=False)
+        except Exception as error:
+            raise ModelError(f"the Keras model does not fit its spec: {error}") from error
+        return np.asarray(keras.ops.convert_to_numpy(mask), np.float32)

@@ -1,0 +1,122 @@
+"""Which recording goes where: files, folders and patterns in, a file or a folder out."""
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from denoisecli.audio import find_audio
+from denoisecli.errors import UsageError
+from denoisecli.formats import FORMATS, MEDIA, format_of
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording to clean."""
+
+    source: Path
+    target: Path
+    noise_target: Path | None = None
+
+
+def plan(
+    inputs: Sequence[str | Path],
+    output: str | Path,
+    *,
+    suffix: str | None = None,
+    noise_output: str | Path | None = None,
+) -> list[Job]:
+    """Decide which file goes where.
+
+    One file goes to ``output`` if that has a suffix and is no folder. Otherwise ``output`` is a
+    folder: files go into it, and folders with all folders below them, which are mirrored there.
+    Names stay, but what is read through PyAV (formats.MEDIA) becomes WAV.
+
+    Args:
+        inputs: files, folders, and patterns such as ``"takes/*.wav"`` or ``"**/*.flac"``.
+        output: a file or a folder.
+        suffix: format of what is written to a folder, such as ".flac"; by default as it was.
+        noise_output: a file or a folder, as ``output`` is, for what is removed.
+
+    Raises:
+        UsageError: an input does not exist, matches nothing or holds no audio, ``output`` is a
+            file where a folder is needed, or two inputs would become the same file.
+    """
+    if not inputs:
+        raise UsageError("no recordings were given")
+    if suffix is not None:
+        format_of(f"x{suffix}")
+    one_file = len(inputs) == 1 and Path(inputs[0]).is_file()
+    if one_file and _is_file_name(output):
+        source, target, noise = Path(inputs[0]), Path(output), None
+        format_of(target)
+        if noise_output is not None:
+            into = "" if _is_file_name(noise_output) else target.name
+            noise = Path(noise_output) / into
+        return [Job(source, target, noise)]
+    sources = list(_sources(inputs))
+    for folder in (output, noise_output):
+        if folder is not None:
+            _require_folder(Path(folder))
+    made = [Path(folder).resolve() for folder in (output, noise_output) if folder is not None]
+    jobs: dict[Path, Job] = {}
+    for source, root in sources:
+        if any(_is_inside(source, folder) and not _is_inside(root, folder) for folder in made):
+            continue  # the output of an earlier run, which lies among the inputs
+        relative = source.relative_to(root)
+        new_suffix = suffix or (".wav" if relative.suffix.lower() in MEDIA else relative.suffix)
+        name = relative.with_suffix(new_suffix)
+        job = Job(
+            source, Path(output) / name, None if noise_output is None else Path(noise_output) / name
+        )
+        known = jobs.setdefault(job.target, job)
+        if known.source.resolve() != source.resolve():
+            raise UsageError(
+                f"{known.source} and {source} would both become {job.target}; clean them apart"
+            )
+    if not jobs:
+        raise UsageError(f"all recordings lie in {output} itself; choose another folder")
+    return list(jobs.values())
+
+
+def _is_file_name(output: str | Path) -> bool:
+    path = Path(output)
+    return bool(path.suffix) and not path.is_dir() and not str(output).endswith(("/", "\\"))
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder)
+
+
+def _require_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file; several recordings need a folder to go to")
+    if path.suffix.lower() in FORMATS and not path.is_dir():
+        raise UsageError(f"{path} names one file; several recordings need a folder to go to")
+
+
+def _sources(inputs: Sequence[str | Path]) -> Iterator[tuple[Path, Path]]:
+    """Give every recording, and the folder below which its place is kept."""
+    suffixes = (*FORMATS, *MEDIA)
+    for one in inputs:
+        path = Path(one)
+        if path.is_dir():
+            for source in find_audio(path, suffixes):
+                yield source, path
+        elif path.exists():
+            yield path, path.parent
+        else:
+            found = [Path(name) for name in sorted(glob.glob(str(one), recursive=True))]  # noqa: PTH207
+            found = [name for name in found if name.is_file() and name.suffix.lower() in suffixes]
+            if not found:
+                wanted = "matches no recordings" if glob.has_magic(str(one)) else "does not exist"
+                raise UsageError(f"{one} {wanted}")
+            for source in found:
+                yield source, _fixed_part(str(one))
+
+
+def _fixed_part(pattern: str) -> Path:
+    """Give the folders of a pattern in front of its first wildcard."""
+    parts = Path(pattern).parts[:-1]
+    fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return Path(*parts[:fixed])

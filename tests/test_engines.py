@@ -1,0 +1,88 @@
+import keras
+import numpy as np
+import onnxruntime
+import pytest
+from conftest import constant_mask
+
+from denoisecli.engines import KerasEngine, OnnxEngine, cpu_cores, open_engine
+from denoisecli.errors import ModelError, UsageError
+from denoisecli.export import export_onnx
+from denoisecli.models import build_model
+from denoisecli.spec import parse_spec
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model folder as training writes it, with weights that do something."""
+    folder = tmp_path_factory.mktemp("trained")
+    model = build_model(
+        parse_spec(
+            {
+                "name": "small",
+                "downsampling": [{"filters": 4, "strides": [4, 1]}],
+                "valley": [{"block": "recurrent", "axis": "time", "units": 4}],
+                "upsampling": [{"filters": 4}],
+            }
+        )
+    )
+    for weight in model.trainable_variables:
+        weight.assign(keras.random.normal(weight.shape, stddev=0.3, seed=1))
+    model.save(folder / "model.keras")
+    export_onnx(model, folder / "model.onnx")
+    return folder
+
+
+def test_engine_takes_any_batch_and_length(model_folder, rng):
+    engine = open_engine(model_folder(constant_mask(0.5, -0.25)), threads=1)
+    assert engine.runs == 1
+    for shape in ((1, 257, 1, 2), (3, 257, 50, 2)):
+        mask = engine(rng.standard_normal(shape).astype(np.float32))
+        assert mask.shape == shape
+        np.testing.assert_allclose(mask, np.broadcast_to([0.5, -0.25], shape))
+
+
+def test_engines_agree(trained, rng):
+    spectrum = rng.standard_normal((1, 257, 20, 2)).astype(np.float32)
+    masks = [open_engine(trained, engine=name)(spectrum) for name in ("onnx", "keras")]
+    assert masks[0].std() > 0.01
+    np.testing.assert_allclose(masks[0], masks[1], atol=1e-4)
+
+
+def test_auto_takes_onnx_unless_only_keras_could_have_a_gpu(trained, monkeypatch):
+    assert isinstance(open_engine(trained), OnnxEngine)
+    assert isinstance(open_engine(trained, device="cpu"), OnnxEngine)
+    chosen = []
+    monkeypatch.setattr(KerasEngine, "__init__", lambda self, path, **_: chosen.append(path.name))
+    open_engine(trained, device="gpu")
+    assert chosen == ["model.keras"]
+
+
+def test_missing_or_damaged_model(tmp_path):
+    for engine in ("onnx", "keras"):
+        with pytest.raises(ModelError, match=rf"model\.{engine} does not exist; `denoise"):
+            open_engine(tmp_path, engine=engine)
+        (tmp_path / f"model.{engine}").write_bytes(b"no network")
+        with pytest.raises(ModelError, match=rf"model\.{engine} cannot be loaded"):
+            open_engine(tmp_path, engine=engine)
+
+
+def test_options_are_checked(trained, monkeypatch):
+    with pytest.raises(UsageError, match="no engine 'torch'; use auto, onnx or keras"):
+        open_engine(trained, engine="torch")
+    with pytest.raises(UsageError, match="no device 'tpu'; use auto, cpu or gpu"):
+        open_engine(trained, device="tpu")
+    with pytest.raises(UsageError, match="threads must be at least 1"):
+        open_engine(trained, threads=0)
+
+
+def test_gpu_must_be_there(trained, monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(UsageError, match="engine onnx has no GPU: it needs CUDA"):
+        open_engine(trained, engine="onnx", device="gpu")
+    with pytest.raises(UsageError, match="engine keras finds no GPU: it needs CUDA"):
+        open_engine(trained, engine="keras", device="gpu")
+
+
+def test_threads_are_shared_by_the_runs(trained):
+    assert open_engine(trained).runs == min(2, cpu_cores())
+    assert open_engine(trained, threads=8).runs == 2

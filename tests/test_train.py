@@ -1,0 +1,347 @@
+import csv
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnxruntime
+import pytest
+import soundfile
+import tensorflow as tf
+
+from denoisecli import train as training
+from denoisecli.checkpoint import load_checkpoint, save_checkpoint
+from denoisecli.dataset import build
+from denoisecli.errors import DatasetError, ModelError, UsageError
+from denoisecli.losses import total_loss
+from denoisecli.pairs import Recipe
+from denoisecli.spec import Spec, load_spec, parse_spec
+from denoisecli.train import CHECKPOINT, Interrupted, make_optimizer, train
+
+EPOCHS, STEPS = 3, 4
+FILES = {"spec.json", "model.keras", "model.onnx", "metrics.json", "history.csv", "curves.png"}
+
+
+def spec_of(description: str = "", **changes: Any) -> Spec:
+    """A network of all that keeps a state of its own: normalization, dropout, averaging."""
+    return parse_spec(
+        {
+            "name": "test",
+            "description": description,
+            "audio": {"sample_rate": 4000},
+            "stft": {"n_fft": 32, "hop_length": 16},
+            "downsampling": [{"filters": 4, "strides": [4, 1], "dropout": 0.2}],
+            "valley": [{"block": "recurrent", "axis": "time", "units": 2, "bidirectional": False}],
+            "upsampling": [{"filters": 4}],
+            "training": {
+                "batch_size": 4,
+                "segment_seconds": 0.2,
+                "epochs": EPOCHS,
+                "steps_per_epoch": STEPS,
+                "warmup_steps": 2,
+                "average_decay": 0.8,
+                **changes,
+            },
+        }
+    )
+
+
+class Recorder:
+    """An observer that keeps what it is told and does something at one moment."""
+
+    def __init__(
+        self, moment: tuple[int, int] | None = None, action: Callable[[], None] | None = None
+    ) -> None:
+        self.moment, self.action = moment, action
+        self.notes: list[str] = []
+        self.steps: list[tuple[int, int]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.best: list[bool] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def start(self, epochs: int, steps: int, epoch: int) -> None:
+        self.notes.append(f"{epochs} epochs of {steps} steps from {epoch}")
+
+    def step(self, epoch: int, step: int, logs: dict[str, float]) -> None:
+        assert set(logs) == {"loss", "si_sdr_improvement"}
+        self.steps.append((epoch, step))
+        self._act((epoch, step))
+
+    def epoch(self, row: dict[str, Any], *, best: bool) -> None:
+        self.rows.append(row)
+        self.best.append(best)
+        self._act((len(self.rows), 0))
+
+    def _act(self, moment: tuple[int, int]) -> None:
+        if moment == self.moment and self.action:
+            self.action()
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+class Killed(Exception):
+    """Stands for a power cut: nothing is saved any more."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    rng = np.random.default_rng(0)
+    t = np.arange(4000) / 4000
+    for kind, count in (("clean", 8), ("noise", 4)):
+        (folder / kind).mkdir()
+        for number in range(count):
+            sound = 0.1 * rng.normal(size=t.size)
+            if kind == "clean":
+                sound = 0.2 * np.sin(2 * np.pi * 150 * (number + 1) * t)
+            soundfile.write(folder / kind / f"{number}.wav", sound, 4000)
+    recipe = Recipe(snr_db=(0.0, 5.0), sample_rate=4000)
+    build(folder / "clean", folder / "noise", folder / "data", recipe)
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
+    """A run without interruption."""
+    recorder = Recorder()
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert train(spec_of(), data, run, recorder) == run / "model"
+    return run, recorder
+
+
+def weights(run: Path) -> list[np.ndarray]:
+    return keras.saving.load_model(run / "model" / "model.keras").get_weights()
+
+
+def history(run: Path) -> list[dict[str, float]]:
+    with (run / "model" / "history.csv").open(newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_model_folder(finished: tuple[Path, Recorder]) -> None:
+    run, _ = finished
+    model = run / "model"
+    assert {path.name for path in model.iterdir()} == FILES
+    assert {path.name for path in run.iterdir()} == {"model", "spec.json"}
+    assert load_spec(model) == load_spec(run) == spec_of()
+    assert (model / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+    metrics = json.loads((model / "metrics.json").read_text())
+    assert metrics["epochs"] == EPOCHS
+    assert set(metrics["test"]) == {"loss", "si_sdr_improvement"}
+    assert np.isfinite(list(metrics["test"].values())).all()
+    assert metrics["onnx_difference"] < 1e-4
+    assert metrics["versions"]["keras"] == keras.__version__
+    network = keras.saving.load_model(model / "model.keras")
+    assert metrics["parameters"] == network.count_params()
+
+    spectrum = np.random.default_rng(0).normal(size=(1, 17, 9, 2)).astype(np.float32)
+    session = onnxruntime.InferenceSession(model / "model.onnx")
+    (mask,) = session.run(["mask"], {"spectrum": spectrum})
+    np.testing.assert_allclose(mask, network(spectrum, training=False), atol=1e-4)
+
+
+def test_what_the_observer_is_told(finished: tuple[Path, Recorder]) -> None:
+    run, recorder = finished
+    assert recorder.notes[0].startswith(("training on the CPU (", "training on the GPU ("))
+    assert recorder.notes[1:] == [f"{EPOCHS} epochs of {STEPS} steps from 0"]
+    assert recorder.steps == [(e, s + 1) for e in range(EPOCHS) for s in range(STEPS)]
+    rows = history(run)
+    assert rows == [{key: float(value) for key, value in row.items()} for row in recorder.rows]
+    assert list(rows[0]) == [
+        *("epoch", "minutes", "audio_hours", "loss", "si_sdr_improvement"),
+        *("val_loss", "val_si_sdr_improvement"),
+    ]
+    segment = 12 * round(0.2 * 4000 / 12) / 4000
+    hours = [(epoch + 1) * STEPS * 4 * segment / 3600 for epoch in range(EPOCHS)]
+    assert [row["audio_hours"] for row in rows] == pytest.approx(hours, abs=1e-3)
+    losses = [row["val_loss"] for row in rows]
+    assert recorder.best == [loss == min(losses[: i + 1]) for i, loss in enumerate(losses)]
+    metrics = json.loads((run / "model" / "metrics.json").read_text())
+    assert metrics["best_epoch"] == 1 + int(np.argmin(losses))
+
+
+def test_finished_run_is_refused(finished: tuple[Path, Recorder], data: Path) -> None:
+    with pytest.raises(UsageError, match=r"whole is finished: .*--fresh starts over"):
+        train(spec_of(), data, finished[0], Recorder())
+
+
+def test_resuming_is_exact(
+    finished: tuple[Path, Recorder],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Interrupted four times at different moments, a run ends as if it had not been."""
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match="stopped in epoch 1; the same command goes on") as raised:
+        train(spec_of(), data, tmp_path, Recorder((0, 2), interrupt))
+    assert raised.value.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is handler
+
+    # Between the last batch and the validation; another description makes no other run.
+    recorder = Recorder((0, STEPS), interrupt)
+    with pytest.raises(Interrupted):
+        train(spec_of("described"), data, tmp_path, recorder)
+    assert recorder.steps == [(0, 3), (0, 4)]
+    assert recorder.notes[1].startswith("resuming at epoch 1, step 2 after")
+    assert recorder.rows == []
+
+    # Killed: what counts is the last checkpoint, one step before.
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        train(spec_of(), data, tmp_path, Recorder((1, 3), kill))
+
+    # While an epoch ends.
+    recorder = Recorder((1, 0), interrupt)
+    with pytest.raises(Interrupted, match="stopped after epoch 2; the same command goes on"):
+        train(spec_of(), data, tmp_path, recorder)
+    assert recorder.steps == [(1, 3), (1, 4)]
+    assert not (tmp_path / "model").exists()
+
+    recorder = Recorder()
+    train(spec_of(), data, tmp_path, recorder)
+    assert recorder.steps == [(2, step + 1) for step in range(STEPS)]
+    whole, _ = finished
+    for found, expected in zip(weights(tmp_path), weights(whole), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    for row, expected in zip(history(tmp_path), history(whole), strict=True):
+        del row["minutes"], expected["minutes"]
+        assert row == pytest.approx(expected, rel=1e-4)
+
+
+def test_fresh(finished: tuple[Path, Recorder], data: Path, tmp_path: Path) -> None:
+    """A run that is started over and interrupted can go on, and its old model stays until then."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.onnx").write_bytes(b"old")
+    for fresh in (True, False):
+        recorder = Recorder((0, 1 if fresh else 2), interrupt)
+        with pytest.raises(Interrupted):
+            train(spec_of(), data, tmp_path, recorder, fresh=fresh)
+        assert (model / "model.onnx").read_bytes() == b"old"
+    assert recorder.steps == [(0, 2)]
+
+
+@pytest.fixture
+def stopped(data: Path, tmp_path: Path) -> Path:
+    """A run with a checkpoint behind its first step, without the time that takes."""
+    spec = spec_of()
+    keras.utils.set_random_seed(0)
+    batches = training.open_batches(data, spec)
+    training._Trainer(spec, batches, tmp_path / CHECKPOINT, Recorder()).save()
+    return tmp_path
+
+
+def test_another_spec_is_refused(stopped: Path, data: Path) -> None:
+    changed = spec_of("described", learning_rate=0.1, augmentation=None)
+    with pytest.raises(UsageError) as raised:
+        train(changed, data, stopped, Recorder())
+    message = str(raised.value)
+    assert "these differ: training.augmentation, training.learning_rate; --fresh" in message
+    assert load_checkpoint(stopped / CHECKPOINT)[1]["spec"] == spec_of().model_dump(mode="json")
+
+
+def test_another_dataset_is_refused(stopped: Path, data: Path) -> None:
+    arrays, progress = load_checkpoint(stopped / CHECKPOINT)
+    save_checkpoint(stopped / CHECKPOINT, arrays, {**progress, "dataset": "other"})
+    with pytest.raises(UsageError, match="trained on another dataset; --fresh starts over"):
+        train(spec_of(), data, stopped, Recorder())
+
+
+def test_damaged_checkpoints(stopped: Path, data: Path) -> None:
+    arrays, progress = load_checkpoint(stopped / CHECKPOINT)
+    for changed in ({"task": arrays["task"][1:]}, {"optimizer": []}, {"best": []}):
+        save_checkpoint(stopped / CHECKPOINT, {**arrays, **changed}, progress)
+        with pytest.raises(ModelError, match="of another version of denoise; --fresh starts over"):
+            train(spec_of(), data, stopped, Recorder())
+    (stopped / CHECKPOINT).write_bytes(b"PK")
+    with pytest.raises(ModelError, match="no checkpoint or is damaged"):
+        train(spec_of(), data, stopped, Recorder())
+
+
+def test_wrong_places(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file is a file; a run needs a folder"):
+        train(spec_of(), data, tmp_path / "file", Recorder())
+    with pytest.raises(DatasetError, match="is no dataset"):
+        train(spec_of(), tmp_path, tmp_path / "run", Recorder())
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_number(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss still is a number when the weights no longer are; then it is none either."""
+    size, factor, nothing = tf.Variable(1.0), tf.Variable(1.0), tf.Variable(0.0)
+
+    def loss(estimate: Any, *others: Any) -> Any:
+        root = tf.sqrt(size * tf.reduce_sum(tf.square(estimate)))  # of zero: 0, its slope infinite
+        return factor * total_loss(estimate, *others) + nothing * root
+
+    monkeypatch.setattr(training, "total_loss", loss)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    recorder = Recorder((0, 2), lambda: size.assign(0.0))
+    message = r"a weight is no longer a number in epoch 1, step 3; the last good state is in .*npz"
+    with pytest.raises(ModelError, match=message):
+        train(spec_of(), data, tmp_path, recorder)
+    arrays, progress = load_checkpoint(tmp_path / CHECKPOINT)
+    assert progress["state"]["step"] == 2
+    assert all(np.isfinite(array).all() for group in arrays.values() for array in group)
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 60.0)
+    recorder = Recorder((0, 1), lambda: factor.assign(np.nan))
+    message = "the loss is no longer a number in epoch 1, step 2; nothing was saved yet; try"
+    with pytest.raises(ModelError, match=message):
+        size.assign(1.0)
+        train(spec_of(), data, tmp_path, recorder, fresh=True)
+    assert not (tmp_path / "model").exists()
+
+
+def test_early_stopping(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "total_loss", lambda *args: 0 * total_loss(*args))
+    recorder = Recorder()
+    train(spec_of(epochs=9, steps_per_epoch=1, early_stopping=2), data, tmp_path, recorder)
+    assert recorder.best == [True, False, False]
+    metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
+    assert (metrics["epochs"], metrics["best_epoch"]) == (3, 1)
+
+
+def test_second_interrupt_does_not_wait() -> None:
+    with pytest.raises(KeyboardInterrupt), training._ctrl_c() as stop:
+        interrupt()
+        assert stop.is_set()
+        interrupt()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_optimizers(optimizer: str) -> None:
+    spec = spec_of(optimizer=optimizer, warmup_steps=10, learning_rate=0.01)
+    made = make_optimizer(spec, 30)
+    kernel = keras.Variable(np.ones((3, 3, 2, 4), "float32"), name="kernel")
+    bias = keras.Variable(np.ones(4, "float32"), name="bias")
+    made.build([kernel, bias])
+    rates = []
+    for _ in range(30):
+        rates.append(float(made.learning_rate))
+        made.apply([keras.ops.ones_like(kernel), keras.ops.ones_like(bias)])
+    assert rates[0] == 0
+    assert rates[10] == max(rates) == pytest.approx(0.01)
+    assert float(made.learning_rate) == pytest.approx(0.01 * 0.01, rel=1e-3)
+    assert np.abs(kernel).max() < 1
+    assert np.abs(bias).max() < 1
+
+
+def test_schedule_without_warmup() -> None:
+    made = make_optimizer(spec_of(warmup_steps=500, final_learning_rate=0.0), 1)
+    assert float(made.learning_rate) == pytest.approx(2e-3)
