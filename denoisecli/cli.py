@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -525,21 +526,32 @@ def train(
         Path | None, typer.Option(help="Folder of the run; runs/NAME.", show_default=False)
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over.")] = False,
+    init_from: Annotated[
+        str | None,
+        typer.Option(help="A model whose weights to start with.", show_default=False),
+    ] = None,
 ) -> None:
     """Train a model by its spec; the same command goes on after a stop.
 
     Example: `denoise train tiny`, then `denoise clean noisy.wav -o out.wav --model runs/tiny`
     """
+    from denoisecli.models import find_model, read_metrics
     from denoisecli.spec import load_spec
 
+    start = None if init_from is None else find_model(init_from)
     loaded = load_spec(spec)  # before TensorFlow: a misspelt key is reported at once
     _load_tensorflow()
     from denoisecli.train import train as train_model
 
     with console.TrainingDisplay() as display:
-        folder = train_model(loaded, data, run or Path("runs") / loaded.name, display, fresh=fresh)
-    from denoisecli.models import read_metrics
-
+        folder = train_model(
+            loaded,
+            data,
+            run or Path("runs") / loaded.name,
+            display,
+            fresh=fresh,
+            init_from=start,
+        )
     metrics = read_metrics(folder)
     console.say(
         f"wrote {folder}: {metrics['epochs']} epochs, {metrics['audio_hours']:.1f} hours of audio "
@@ -694,8 +706,8 @@ def _print_evaluation(result: Any) -> None:
         [
             estimator,
             *cells(estimator),
-            f"{1 / cost.real_time_factor:.0f}x",
-            f"{cost.load_seconds:.1f}",
+            "-" if isnan(cost.real_time_factor) else f"{1 / cost.real_time_factor:.0f}x",
+            "-" if isnan(cost.load_seconds) else f"{cost.load_seconds:.1f}",
         ]
         for estimator, cost in result.costs.items()
     ]

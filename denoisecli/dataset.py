@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from denoisecli.errors import DatasetError, DenoiseError, UsageError
 from denoisecli.files import refuse_existing, replacing
-from denoisecli.pairs import Kind, Mixing, Recipe, to_spectrograms
+from denoisecli.pairs import Kind, Mixing, Recipe, Row, to_spectrograms
 from denoisecli.sources import Progress, Source, scan, split
 
 MANIFEST = "dataset.json"
@@ -140,18 +140,11 @@ def build(
 
         done = len(clean_sources) + len(noise_sources) + len(skipped)
         total = done + sum(len(mixing.clips) for mixing in mixings.values())
-        sets, rows = {}, []
+        sets: dict[str, Any] = {}
+        rows: list[Row] = []
         for name, mixing in mixings.items():
             mixing.on_clip = lambda clips, before=done: tell(before + clips, total)
-            pairs = mixing.pairs()
-            if recipe.kind == "spectrogram":
-                pairs = to_spectrograms(pairs)
-            try:
-                save(pairs, beside / name)
-            except tf.errors.OpError:
-                if mixing.error is None:
-                    raise
-                raise mixing.error from None
+            _save_mixes(mixing, recipe, beside / name)
             done += len(mixing.clips)
             rows += [{"set": name, **row} for row in mixing.rows]
             skipped += mixing.skipped
@@ -205,6 +198,8 @@ def load_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} was built by denoise {manifest.get('denoise_version')} in a newer format "
             "than this version can read; update denoise, or build the dataset again"
         )
+    if missing := {"id", "recipe", "sets", "mixes"} - manifest.keys():
+        raise DatasetError(f"{path} is damaged: it has no {', '.join(sorted(missing))}")
     return manifest
 
 
@@ -287,6 +282,25 @@ def _split_sources(
         name: Mixing(halves[i], noise_halves[i], recipe, stream=i + 1, jobs=jobs)
         for i, name in enumerate(SETS)
     }
+
+
+def _save_mixes(mixing: Mixing, recipe: Recipe, folder: Path) -> None:
+    pairs = mixing.pairs()
+    if recipe.kind == "spectrogram":
+        pairs = to_spectrograms(
+            pairs, n_fft=recipe.n_fft, hop_length=recipe.hop_length, window=recipe.window
+        )
+    try:
+        save(pairs, folder)
+    except tf.errors.OpError:
+        if mixing.error is None:
+            raise
+        raise mixing.error from None
+    if not mixing.rows:
+        skip = mixing.skipped[0]
+        raise DatasetError(
+            f"no clean clip can be used at this sample rate: {skip.file} {skip.reason}"
+        )
 
 
 def _swap(beside: Path, output: Path, folders: dict[str, str]) -> None:

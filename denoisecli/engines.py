@@ -9,6 +9,7 @@ import onnxruntime
 from jaxtyping import Float
 
 from denoisecli.errors import ModelError, UsageError
+from denoisecli.models import load_network
 
 ENGINES = ("auto", "onnx", "keras")
 DEVICES = ("auto", "cpu", "gpu")
@@ -128,8 +129,6 @@ class KerasEngine:
         import keras  # takes seconds
         import tensorflow as tf
 
-        from denoisecli.models import unet  # noqa: F401 (Keras has to know the class)
-
         self.on_gpu = device != "cpu" and bool(tf.config.list_physical_devices("GPU"))
         if device == "gpu" and not self.on_gpu:
             raise UsageError("engine keras finds no GPU: it needs CUDA and tensorflow[and-cuda]")
@@ -142,11 +141,8 @@ class KerasEngine:
             except RuntimeError as error:
                 raise UsageError("TensorFlow runs already; threads cannot be changed") from error
         self._device = "gpu:0" if self.on_gpu else "cpu:0"
-        try:
-            with keras.device(self._device):
-                self._model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        except Exception as error:  # a damaged archive fails in more ways than can be listed
-            raise ModelError(f"{path} cannot be loaded: {error}") from error
+        with keras.device(self._device):
+            self._model = load_network(path)
 
     def __call__(self, spectrum: SpectrumBatch) -> MaskBatch:
         """See :class:`MaskEngine`."""

@@ -44,6 +44,9 @@ class Recipe:
         mixes_per_clip: Mixes made of each clean clip, each with a noise of its own.
         match_level: Scale the noise to the level of the clean sound before mixing.
         kind: What is stored: pairs of "waveform" or of "spectrogram" (magnitudes).
+        n_fft: Frame length of spectrograms in samples; see ``to_spectrograms``.
+        hop_length: Samples from one frame of a spectrogram to the next.
+        window: Name of the window of spectrograms.
         seed: Chooses everything that is left to chance.
 
     Raises:
@@ -59,6 +62,9 @@ class Recipe:
     mixes_per_clip: int = 1
     match_level: bool = True
     kind: Kind = "waveform"
+    n_fft: int = 512
+    hop_length: int = 256
+    window: str = "sqrt_hann"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -83,6 +89,9 @@ class Recipe:
             raise UsageError(f"there must be 1 or more mixes per clip, not {self.mixes_per_clip}")
         if self.kind not in get_args(Kind):
             raise UsageError(f"the kind is {' or '.join(get_args(Kind))}, not {self.kind}")
+        window_vector(self.window, self.n_fft)  # raises as well
+        if self.hop_length < 1:
+            raise UsageError(f"the hop length must be 1 or more, not {self.hop_length}")
         if self.seed < 0:
             raise UsageError(f"the seed must be 0 or more, not {self.seed}")
 

@@ -25,7 +25,7 @@ from denoisecli.errors import DenoiseError, ModelError, UsageError
 from denoisecli.export import export_onnx
 from denoisecli.files import replacing
 from denoisecli.losses import SILENCE, si_sdr_db, total_loss
-from denoisecli.models import build_model
+from denoisecli.models import build_model, load_network
 from denoisecli.models.layers import apply_mask
 from denoisecli.pipeline import Batches, open_batches
 from denoisecli.spec import Spec, save_spec
@@ -120,6 +120,7 @@ def train(
     observer: Observer,
     *,
     fresh: bool = False,
+    init_from: Path | None = None,
 ) -> Path:
     """Train until the last epoch or early stopping, going on where an earlier call stopped.
 
@@ -129,6 +130,7 @@ def train(
         run: folder of this run; checkpoints, history and at the end the model folder go there.
         observer: is told how it goes.
         fresh: throw away what an earlier call left in ``run``.
+        init_from: a model folder whose weights a new run starts with, where layers match.
 
     Returns:
         The model folder: spec.json, model.keras, model.onnx, metrics.json, history.csv and
@@ -154,6 +156,8 @@ def train(
     trainer = _Trainer(spec, batches, checkpoint, observer)
     if checkpoint.exists():
         trainer.resume()
+    elif init_from is not None:
+        trainer.start_from(init_from)
     run.mkdir(parents=True, exist_ok=True)
     save_spec(spec, run / "spec.json")
     with warnings.catch_warnings():
@@ -244,6 +248,27 @@ class _Trainer:
             f"resuming at epoch {self.state.epoch + 1}, step {self.state.step} "
             f"after {self.state.seconds / 60:.0f} min"
         )
+
+    def start_from(self, folder: Path) -> None:
+        """Take the weights of a trained model, layer by layer, where name and shapes match."""
+        other = {layer.name: layer for layer in load_network(folder / "model.keras").layers}
+        left = []
+        matched = 0
+        for layer in self.network.layers:
+            shapes = [weight.shape for weight in layer.weights]
+            if not shapes:
+                continue
+            source = other.get(layer.name)
+            if source is None or [weight.shape for weight in source.weights] != shapes:
+                left.append(layer.name)
+                continue
+            layer.set_weights(source.get_weights())
+            matched += 1
+        if not matched:
+            raise UsageError(f"no layer of {folder} matches one of {self.spec.name!r}")
+        self.best = _arrays(self.network.weights)
+        names = f"; not in it: {', '.join(left)}" if left else ""
+        self.observer.note(f"{matched} layers start with the weights of {folder}{names}")
 
     def save(self) -> None:
         """Put all there is on disk."""

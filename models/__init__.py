@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from denoisecli.errors import SpecError, UsageError
+from denoisecli.errors import ModelError, SpecError, UsageError
 
 if TYPE_CHECKING:
     from denoisecli.spec import Spec
@@ -22,6 +22,22 @@ def build_model(spec: "Spec") -> Any:
     """Build the untrained Keras model that ``spec`` describes."""
     module, _, name = CLASSES[spec.model].partition(":")
     return getattr(import_module(module), name)(spec)
+
+
+def load_network(path: Path) -> Any:
+    """Load a trained Keras model (``model.keras``); safe for the files of strangers.
+
+    Raises:
+        ModelError: it is not there, or cannot be loaded.
+    """
+    import keras
+
+    import denoisecli.models.unet  # noqa: F401 (Keras has to know the class)
+
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # a damaged archive fails in more ways than can be listed
+        raise ModelError(f"{path} cannot be loaded: {error}") from error
 
 
 def spec_names() -> list[str]:
@@ -74,5 +90,13 @@ def find_model(source: str | Path) -> Path:
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """Return what training measured of the model in this folder."""
-    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    """Return what training measured of the model in this folder.
+
+    Raises:
+        ModelError: there is no such file in it, or a damaged one.
+    """
+    path = folder / "metrics.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error

@@ -173,15 +173,26 @@ def test_no_noise_makes_strict_json(folders: tuple[Path, Path], tmp_path: Path) 
 
 def test_spectrogram_kind(folders: tuple[Path, Path], tmp_path: Path) -> None:
     waves, _ = build(*folders, tmp_path / "waves", RECIPE)
-    recipe = Recipe(snr_db=(-5.0, 20.0), seed=7, kind="spectrogram")
+    recipe = Recipe(snr_db=(-5.0, 20.0), seed=7, kind="spectrogram", n_fft=400, hop_length=100)
     spectra, _ = build(*folders, tmp_path / "spectra", recipe)
     for (noisy, _), (wave, _) in zip(
         spectra.as_numpy_iterator(), waves.as_numpy_iterator(), strict=True
     ):
-        assert noisy.shape == (257, 1 + wave.size // 256)
+        assert noisy.shape == (201, 1 + wave.size // 100)
     with pytest.raises(DatasetError, match="spectrogram pairs, not waveform"):
         load_pairs(tmp_path / "spectra")
     assert load_pairs(tmp_path / "spectra", kind="spectrogram").cardinality() == 8
+
+
+def test_nothing_below_the_new_rate(
+    folders: tuple[Path, Path], audio_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    for number in range(3):
+        tone = np.sin(2 * np.pi * (9000 + number) * np.arange(48000) / 48000)
+        audio_file(f"high/{number}.flac", 1e-3 * tone * np.hanning(48000), 48000)
+    with pytest.raises(DatasetError, match="is silent from 0.00 s"):
+        build(tmp_path / "high", folders[1], tmp_path / "data", Recipe(ratio=0.2, sample_rate=8000))
+    assert not list((tmp_path / "data").iterdir())
 
 
 def test_overwrite(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -323,7 +334,8 @@ def test_load_of_something_else(tmp_path: Path) -> None:
     [
         ({"format_version": 99, "denoise_version": "9.9"}, r"9\.9 in a newer format"),
         ({"format": "other"}, "not the manifest"),
-        ({"sets": {}}, "no set 'train'"),
+        ({"sets": {}, "mixes": []}, "no set 'train'"),
+        ({}, "no mixes, sets"),
     ],
 )
 def test_other_manifests(
@@ -331,8 +343,7 @@ def test_other_manifests(
 ) -> None:
     output = tmp_path / "data"
     output.mkdir()
-    recipe = {"kind": "waveform"}
-    manifest = {"format": "denoise dataset", "format_version": 1, "recipe": recipe, "sets": {}}
+    manifest = {"format": "denoise dataset", "format_version": 1, "id": "", "recipe": {}}
     (output / "dataset.json").write_text(json.dumps({**manifest, **change}))
     with pytest.raises(DatasetError, match=message):
         load_pairs(output)

@@ -58,6 +58,8 @@ def snr(noisy: np.ndarray, clean: np.ndarray) -> float:
         {"ratio": 0.2, "segment": 0.01},
         {"ratio": 0.2, "segment": float("nan")},
         {"ratio": 0.2, "mixes_per_clip": 0},
+        {"ratio": 0.2, "window": "round"},
+        {"ratio": 0.2, "hop_length": 0},
         {"ratio": 0.2, "seed": -1},
     ],
 )
