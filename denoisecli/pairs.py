@@ -69,7 +69,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if (self.ratio is None) == (self.snr_db is None):
-            raise UsageError("give either a mixing ratio or an SNR")
+            raise UsageError("give a mixing ratio, for example 0.2, or an SNR in dB, and not both")
         low, high = self._range()
         if self.ratio is not None and not 0 <= low <= high <= 1:
             raise UsageError(f"the ratio must be within 0..1, low before high, not {self.ratio}")
