@@ -87,7 +87,7 @@ class OnnxEngine:
 
     def __init__(self, path: Path, *, device: str = "auto", threads: int | None = None) -> None:
         if not path.is_file():
-            raise ModelError(f"{path} does not exist; `denoise export` writes it")
+            raise ModelError(f"{path} does not exist; `denoise train` writes it")
         if device == "gpu" and not self.has_gpu():
             raise UsageError("engine onnx has no GPU: it needs CUDA and onnxruntime-gpu")
         threads = threads or cpu_cores()

@@ -43,8 +43,9 @@ class Blocks:
     live: bool = False
 
 
-WHOLE = Blocks(length=10.0, before=2.0, after=2.0)
-"""For files: longer blocks were no faster, since they leave the processor's cache."""
+WHOLE = Blocks(length=40.0, before=12.0, after=12.0)
+"""For files. Networks that are recurrent along time remember for long: with 4 s of context the
+bundled model's blocks differed from the whole file at -50 dB, with 12 s at -61 dB."""
 
 LIVE = Blocks(length=1.0, before=2.0, after=1.0, live=True)
 """For sound as it comes: what is heard twice costs time, but the delay is short."""

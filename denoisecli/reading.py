@@ -10,7 +10,7 @@ import soundfile
 
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.formats import FORMATS, MEDIA
-from denoisecli.integrity import UNKNOWN_FRAMES, lacks_its_end, promised_frames
+from denoisecli.integrity import UNKNOWN_FRAMES, holds_more, lacks_its_end, promised_frames
 from denoisecli.media import DecodingError, MediaFile
 from denoisecli.types import AudioBlock, AudioChannels
 
@@ -247,7 +247,11 @@ def _opened(path: Path) -> Iterator[SequentialFile | MediaFile]:
     with file:
         if file.frames == 0:
             raise AudioError(f"{path} has no samples")
-        yield file
+        if not holds_more(path, file):
+            yield file
+            return
+    with MediaFile(path) as media:
+        yield media
 
 
 def because(error: Exception) -> str:

@@ -270,11 +270,11 @@ class _Trainer:
         names = f"; not in it: {', '.join(left)}" if left else ""
         self.observer.note(f"{matched} layers start with the weights of {folder}{names}")
 
-    def save(self) -> None:
+    def save(self, task: keras.Model) -> None:
         """Put all there is on disk."""
         arrays = {
-            "task": _arrays(self.task.variables),
-            "optimizer": _arrays(self.optimizer.variables),
+            "task": _arrays(task.variables),
+            "optimizer": _arrays(task.optimizer.variables),
             "best": self.best,
         }
         if not all(np.isfinite(array).all() for array in arrays["task"]):
@@ -311,6 +311,8 @@ class _Trainer:
         if state.step < self.batches.train_steps:
             fitted = self.task.fit(
                 self.batches.training(state.epoch, skip=state.step),
+                # Else a step is tried without data, which moves the optimizer and the seeds on.
+                steps_per_epoch=self.batches.train_steps - state.step,
                 shuffle=False,
                 verbose=0,
                 callbacks=[watch],
@@ -340,7 +342,7 @@ class _Trainer:
             self.best = _arrays(self.network.weights)
         _assign(self.task.variables, raw)
         state.epoch, state.step = state.epoch + 1, 0
-        self.save()
+        self.save(self.task)
         self.observer.epoch(row, best=better)
 
     def diverged(self, what: str) -> ModelError:
@@ -432,7 +434,7 @@ class _Watch(keras.callbacks.Callback):
         if self.stop.is_set() or now - self.saved > CHECKPOINT_SECONDS:
             self.saved = now
             self.trainer.tick()
-            self.trainer.save()
+            self.trainer.save(self.model)  # which Keras brings up to date for JAX
         if self.stop.is_set():
             raise Interrupted(
                 f"stopped in epoch {state.epoch + 1}; the same command goes on from there"

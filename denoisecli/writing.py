@@ -14,6 +14,7 @@ from denoisecli.reading import because
 from denoisecli.types import AudioBlock
 
 _WRITE_FRAMES = 2**16  # libsndfile's Vorbis encoder overflows its stack on large writes
+_SYSTEM_ERROR = 2  # libsndfile's SF_ERR_SYSTEM
 _MAX_BYTES = {"WAV": 2**32 - 2**16, "AIFF": 2**32 - 2**16}  # 32-bit sizes in the header
 
 
@@ -77,11 +78,11 @@ def writer(
         if container != "WAV":
             raise UsageError(f"{path}: {container} holds no more than 4 GB; write .wav or .w64")
         container = "RF64"
+    what = f"{channels} channels at {sample_rate} Hz as {container}/{subtype}"
     with files.replacing(path, overwrite=overwrite) as part:
         try:
             file = soundfile.SoundFile(part, "w", sample_rate, channels, subtype, format=container)
         except (soundfile.LibsndfileError, ValueError) as error:
-            what = f"{channels} channels at {sample_rate} Hz as {container}/{subtype}"
             raise UsageError(f"{path}: cannot write {what}{because(error)}") from error
         try:
             with file:
@@ -92,7 +93,9 @@ def writer(
                 yield output
             _require_whole(part, output.frames)
         except soundfile.LibsndfileError as error:
-            raise DenoiseError(f"cannot write {path}{because(error)}; is the disk full?") from error
+            if error.code == _SYSTEM_ERROR:
+                raise DenoiseError(f"cannot write {path}; is the disk full?") from error
+            raise DenoiseError(f"{path}: cannot write {what}{because(error)}") from error
 
 
 def _require_whole(part: Path, frames: int) -> None:

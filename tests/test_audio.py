@@ -6,7 +6,7 @@ import soundfile
 import soxr
 
 from denoisecli import audio, formats, reading, writing
-from denoisecli.errors import AudioError, UsageError
+from denoisecli.errors import AudioError, DenoiseError, UsageError
 
 LOSSLESS = [
     ("wav", "PCM_U8", 8),
@@ -239,6 +239,8 @@ def test_writing_refuses(tmp_path, stereo):
         audio.write(tmp_path / "x.opus", stereo, 44100)
     with pytest.raises(UsageError, match="cannot write 3 channels at 16000 Hz as MP3"):
         audio.write(tmp_path / "x.mp3", np.zeros((3, 100), np.float32), 16000)
+    with pytest.raises(DenoiseError, match="1 channels at 65537 Hz as FLAC/PCM_16: "):
+        audio.write(tmp_path / "x.flac", stereo[0], 65537)
     with pytest.raises(UsageError, match="FLAC/FLOAT"):
         audio.write(tmp_path / "x.flac", stereo, 16000, subtype="FLOAT")
     assert [file.name for file in tmp_path.iterdir()] == ["x.wav"]

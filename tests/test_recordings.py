@@ -188,7 +188,7 @@ def test_two_runs_on_one_target(half, audio_file, noise, tmp_path):
 def test_full_disk(half, audio_file, noise, tmp_path, suffix):
     path = audio_file("x.wav", noise(5, 16000))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
         with pytest.raises(DenoiseError, match=r"cannot write .*is the disk full"):
             half.clean_file(path, tmp_path / f"y{suffix}")
@@ -286,6 +286,8 @@ LOSSLESS = [
 )
 def test_nothing_that_was_there_is_lost(keeper, sample_rate, channels, timesteps, stored, silent):
     suffix, subtype = stored
+    if suffix == ".flac" and sample_rate > 65535:
+        sample_rate -= sample_rate % 10  # it has no way to store the others
     rng = np.random.default_rng(timesteps)
     sound = np.stack([pink_noise(timesteps / sample_rate, sample_rate, rng)] * channels)
     sound *= 0 if silent else np.linspace(0.1, 1, channels)[:, None]
