@@ -1,5 +1,6 @@
 """Fixtures of generated sound; array shapes are checked at run time in every test."""
 
+import signal
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -20,6 +21,11 @@ import pytest  # noqa: E402
 import soundfile  # noqa: E402
 
 from denoisecli.types import AudioVector  # noqa: E402
+
+
+def pytest_configure() -> None:
+    # A shell starts programs in the background with Ctrl-C ignored, and the tests of it fail.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

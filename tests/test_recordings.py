@@ -162,7 +162,7 @@ def test_cut_off_file(half, audio_file, noise, tmp_path):
 
 def test_file_that_changes_while_it_is_read(half, audio_file, noise, tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "BLOCK_FRAMES", 1000)
-    path = audio_file("x.wav", noise(30, 16000))
+    path = audio_file("x.wav", noise(200, 16000))  # several blocks
 
     def append(done, total):
         with path.open("ab") as file:

@@ -128,7 +128,7 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def spectra(network: UNet) -> Iterator[np.ndarray]:
-    for batch, frames in ((1, 1), (3, 25)):
+    for batch, frames in ((1, 1), (3, 13)):
         yield noise(batch, network.spec.stft.bins, frames, 2)
 
 
@@ -195,11 +195,11 @@ def test_onnx_equals_keras(network: UNet, tmp_path: Path) -> None:
 
 
 def test_the_future_does_not_change_the_past(network: UNet) -> None:
-    spectrum = noise(1, network.spec.stft.bins, 40, 2)
+    spectrum = noise(1, network.spec.stft.bins, 16, 2)
     mask = run(network, spectrum)
-    for now in (1, 17):
+    for now in (1, 11):
         changed = spectrum.copy()
-        changed[:, :, now:] = 3 * noise(1, network.spec.stft.bins, 40 - now, 2)
+        changed[:, :, now:] = 3 * noise(1, network.spec.stft.bins, 16 - now, 2)
         difference = np.abs(run(network, changed) - mask).max(axis=(0, 1, 3))
         assert difference[now:].max() > 1e-3
         if network.spec.causal:
@@ -207,7 +207,7 @@ def test_the_future_does_not_change_the_past(network: UNet) -> None:
 
 
 def test_all_weights_learn(network: UNet) -> None:
-    spectrum = noise(2, network.spec.stft.bins, 24, 2)
+    spectrum = noise(2, network.spec.stft.bins, 12, 2)
     with tf.GradientTape() as tape:
         mask = network(spectrum, training=True)
         value = tf.reduce_sum(mask * noise(*mask.shape))
@@ -218,17 +218,17 @@ def test_all_weights_learn(network: UNet) -> None:
         assert np.abs(gradient).max() > 0, weight.path
 
 
-@pytest.mark.parametrize("timesteps", [500, 1024])
-def test_identity(network: UNet, timesteps: int) -> None:
+def test_identity(network: UNet) -> None:
     """A network whose last layer says one gives back what it gets."""
     output = network.get_layer("output")
     before = output.get_weights()
     bias = network.get_layer("mask").identity_bias()
     output.set_weights([np.zeros_like(before[0]), np.float32(bias)])
-    audio = 0.3 * noise(2, timesteps, 1)[..., 0]
-    estimate = Task(network.spec, network)(audio, training=False)
+    for timesteps in (500, 1024):
+        audio = 0.3 * noise(2, timesteps, 1)[..., 0]
+        estimate = Task(network.spec, network)(audio, training=False)
+        np.testing.assert_allclose(estimate, audio, atol=1e-4)
     output.set_weights(before)
-    np.testing.assert_allclose(estimate, audio, atol=1e-4)
 
 
 def test_untrained_changes_little() -> None:
