@@ -14,8 +14,8 @@ from denoisecli.audio import fit_length
 from denoisecli.engines import MaskEngine
 from denoisecli.errors import ModelError
 from denoisecli.spec import Spec
-from denoisecli.spectrogram import ComplexSpectrogram, istft, stft
-from denoisecli.types import AudioBlock, AudioChannels, AudioVector
+from denoisecli.stft import istft, stft
+from denoisecli.types import AudioBlock, AudioChannels, AudioVector, ComplexSpectrogram
 
 GAIN_BAND = (0.79, 0.915)
 """Bands whose gain the sound above the model's reach gets, as shares of the top frequency.

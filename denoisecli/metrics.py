@@ -21,7 +21,7 @@ from jaxtyping import Float
 from denoisecli import segmental
 from denoisecli.audio import resample
 from denoisecli.errors import AudioError, UsageError
-from denoisecli.spectrogram import stft
+from denoisecli.stft import stft
 from denoisecli.types import AudioVector
 
 MAX_DB = 100.0

@@ -13,7 +13,7 @@ from denoisecli import audio
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.mix import SILENCE_RMS, Mix, mix_pair, ratio_from_snr
 from denoisecli.sources import MIN_DURATION, GroupBy, Skipped, Source, in_order, scan
-from denoisecli.spectrogram import window_vector
+from denoisecli.stft import window_vector
 from denoisecli.types import AudioVector
 
 QUIET_DB = -30.0
@@ -261,11 +261,11 @@ def to_spectrograms(
         pairs: The dataset of AudioVectors.
         n_fft: Length of a frame and of its transform in samples.
         hop_length: Samples from one frame to the next.
-        window: Name of the window, as ``spectrogram.window_vector`` takes it.
+        window: Name of the window, as ``stft.window_vector`` takes it.
 
     Returns:
         A dataset of (noisy, clean) float32 SpectrogramMatrices with n_fft // 2 + 1 frequencies:
-        the magnitudes that ``spectrogram.stft`` gives.
+        the magnitudes that ``stft.stft`` gives.
     """
     weights = window_vector(window, n_fft)
 

@@ -20,8 +20,8 @@ from denoisecli.spectrogram import (
     invert,
     magnitude,
     mel_filters,
-    stft,
 )
+from denoisecli.stft import stft
 from denoisecli.types import AudioVector, SpectrogramMatrix
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from denoisecli.spec import Stft
-from denoisecli.spectrogram import window_vector
+from denoisecli.stft import window_vector
 
 
 def stft(audio: Any, settings: Stft) -> Any:

@@ -238,6 +238,8 @@ class _Trainer:
         try:
             _assign(self.task.variables, arrays["task"])
             _assign(self.optimizer.variables, arrays["optimizer"])
+            metrics = self.task.metrics_variables  # which earlier versions did not save
+            _assign(metrics, arrays.get("metrics", _arrays(metrics)))
             self.best = arrays["best"]
             self.state = _State(**progress["state"])
         except (KeyError, TypeError, ValueError) as error:
@@ -275,6 +277,7 @@ class _Trainer:
         arrays = {
             "task": _arrays(task.variables),
             "optimizer": _arrays(task.optimizer.variables),
+            "metrics": _arrays(task.metrics_variables),
             "best": self.best,
         }
         if not all(np.isfinite(array).all() for array in arrays["task"]):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from denoisecli.losses import LOSSES, SILENCE, si_sdr_db, total_loss
 from denoisecli.spec import Loss, Spec, parse_spec
-from denoisecli.spectrogram import stft
+from denoisecli.stft import stft
 
 LENGTH = 2000
 

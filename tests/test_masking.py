@@ -7,7 +7,7 @@ from denoisecli.engines import OnnxEngine
 from denoisecli.errors import ModelError
 from denoisecli.masking import WHOLE, Blocks, Masking, MaskStream
 from denoisecli.spec import parse_spec
-from denoisecli.spectrogram import istft, stft
+from denoisecli.stft import istft, stft
 
 
 def make_spec(**sections):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.pairs import Mixing, Recipe, mixed_pairs, to_spectrograms
 from denoisecli.sources import scan
-from denoisecli.spectrogram import stft
+from denoisecli.stft import stft
 
 
 @pytest.fixture

@@ -16,12 +16,10 @@ from denoisecli.spectrogram import (
     Spectrogram,
     invert,
     invert_file,
-    istft,
     spectrogram,
     spectrogram_file,
-    stft,
-    window_vector,
 )
+from denoisecli.stft import istft, stft, window_vector
 
 RATE = 16000
 

@@ -1,0 +1,57 @@
+"""Arguments that several commands share, and how their texts are read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from denoisecli.errors import UsageError
+
+AudioFile = Annotated[Path, typer.Argument(help="An audio file.", show_default=False)]
+
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.", show_default=False)]
+
+
+Ratio = Annotated[
+    str | None,
+    typer.Option(help="Share of the noise, 0..1, or a range as 0.05:0.5.", show_default=False),
+]
+
+
+Snr = Annotated[
+    str | None,
+    typer.Option(help="The same as an SNR in dB, or a range as -5:20.", show_default=False),
+]
+
+
+Seed = Annotated[int, typer.Option(help="Chooses all that is left to chance.")]
+
+
+NoMatchLevel = Annotated[
+    bool, typer.Option("--no-match-level", help="Do not scale the noise to the clean's level.")
+]
+
+
+def number(text: str | None, option: str) -> float | None:
+    """Read a number; the option is named in the error."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"{option} wants a number, found {text!r}") from error
+
+
+def number_or_range(text: str | None, option: str) -> float | tuple[float, float] | None:
+    """A number, or LOW:HIGH."""
+    if text is None or ":" not in text:
+        return number(text, option)
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError as error:
+        raise UsageError(f"{option} wants a number or LOW:HIGH, found {text!r}") from error
