@@ -232,7 +232,7 @@ class TrainingDisplay:
             self.part, completed=step, description=f"epoch {epoch + 1}", figures=figures
         )
 
-    def epoch(self, row: dict[str, float], *, best: bool) -> None:
+    def epoch(self, row: dict[str, Any], *, best: bool) -> None:
         """An epoch is done."""
         say(
             f"{row['epoch']:>5} {row.get('loss', float('nan')):>8.4f} {row['val_loss']:>9.4f} "

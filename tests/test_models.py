@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 from denoisecli import models
@@ -11,6 +12,7 @@ from denoisecli.models import (
     build_model,
     find_model,
     find_spec,
+    load_network,
     model_names,
     read_metrics,
     spec_names,
@@ -31,6 +33,34 @@ def test_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_every_class_can_be_built() -> None:
     assert set(models.CLASSES) == set(Spec.model_fields["model"].annotation.__args__)
     assert type(build_model(load_spec("tiny"))).__name__ == "UNet"
+
+
+def test_load_network(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    network = build_model(load_spec("tiny"))
+    network.save(tmp_path / "model.keras")
+    code = (
+        "import sys; from pathlib import Path; from denoisecli.models import load_network;"
+        "network = load_network(Path(sys.argv[1]));"
+        "print(type(network).__name__, float(network.weights[0][0, 0, 0, 0]))"
+    )
+    arguments = [sys.executable, "-c", code, str(tmp_path / "model.keras")]
+    result = subprocess.run(arguments, check=True, capture_output=True, text=True)
+    assert result.stdout.split() == ["UNet", str(float(network.weights[0][0, 0, 0, 0]))]
+
+
+def test_networks_that_are_not_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
+        load_network(path)
+    path.write_bytes(b"PK")
+    with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
+        load_network(path)
+    # A layer that would run the code of a stranger.
+    code = keras.layers.Lambda(lambda x: x + 1, output_shape=(2,))
+    keras.Sequential([keras.Input((2,)), code]).save(path)
+    with pytest.raises(ModelError, match=r"(?s)cannot be loaded: .*[Ll]ambda"):
+        load_network(path)
 
 
 def test_find_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import librosa
 import numpy as np
 import pytest
 
+import denoisecli.models
 from denoisecli.errors import SpecError
 from denoisecli.spec import (
     Augmentation,
@@ -299,3 +300,9 @@ def test_json_schema() -> None:
     )
     levels = schema["$defs"]["Augmentation"]["properties"]["level_dbfs"]
     assert levels["default"] == list(Augmentation().level_dbfs or ())
+
+
+def test_published_schema_is_current() -> None:
+    """`denoise spec --schema > models/spec.schema.json` brings it up to date."""
+    published = Path(denoisecli.models.__file__).parent / "spec.schema.json"
+    assert json.loads(published.read_text()) == json_schema()

@@ -273,6 +273,35 @@ def test_damaged_checkpoints(stopped: Path, data: Path) -> None:
         train(spec_of(), data, stopped, Recorder())
 
 
+def test_start_from_another_model(
+    finished: tuple[Path, Recorder], data: Path, tmp_path: Path
+) -> None:
+    folder = finished[0] / "model"
+
+    def trainer_of(spec: Spec) -> Any:
+        return training._Trainer(spec, training.open_batches(data, spec), tmp_path, Recorder())
+
+    trainer = trainer_of(spec_of(seed=1))
+    trainer.start_from(folder)
+    for found, expected in zip(trainer.best, weights(finished[0]), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    (note,) = trainer.observer.notes
+    assert note.endswith(f"layers start with the weights of {folder}")
+
+    # A wider way up: what differs is said, the rest is taken.
+    document = spec_of().model_dump(mode="json")
+    trainer = trainer_of(parse_spec({**document, "upsampling": [{"filters": 5}]}))
+    trainer.start_from(folder)
+    (note,) = trainer.observer.notes
+    assert note.endswith(f"{folder}; not in it: up0_0_convolution, up0_0_norm, output")
+
+    narrow = {"downsampling": [{"filters": 5, "strides": [4, 1]}], "upsampling": [{"filters": 5}]}
+    with pytest.raises(UsageError, match=r"no layer of .* matches one of 'test'"):
+        trainer_of(parse_spec({**document, **narrow})).start_from(folder)
+    with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
+        trainer.start_from(tmp_path)
+
+
 def test_wrong_places(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="file is a file; a run needs a folder"):
@@ -319,6 +348,20 @@ def test_early_stopping(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert recorder.best == [True, False, False]
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
     assert (metrics["epochs"], metrics["best_epoch"]) == (3, 1)
+
+
+def test_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_late(*args: Any) -> None:
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [gpu])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", too_late)
+    details = {"device_name": "Some Card"}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+    assert training.use_device() == "the GPU (Some Card)"
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    assert training.use_device() == f"the CPU ({os.cpu_count()} cores; no GPU found)"
 
 
 def test_second_interrupt_does_not_wait() -> None:
