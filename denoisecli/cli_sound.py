@@ -104,8 +104,11 @@ def clean(
     a folder: `denoise clean takes/ -o cleaned/ --jobs 2`,
     a pipe: `ffmpeg -i talk.mp4 -f wav - | denoise clean - -o - > talk.wav`
     """
+    from denoisecli.models import find_model
     from denoisecli.pipe import RawFormat
     from denoisecli.recordings import FileOptions
+
+    find_model(model)  # once, not as a failure of every file
 
     raw = None if raw_rate is None else RawFormat(raw_rate, raw_channels, raw_subtype)
     files = FileOptions(

@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,7 +17,7 @@ from denoisecli.files import replacing
 _LISTED = 10  # names in an error message
 
 
-class Estimator:
+class Estimator(ABC):
     """Makes cleaned files. It travels to another process before it is loaded.
 
     Attributes:
@@ -25,16 +26,17 @@ class Estimator:
 
     timed = True
 
-    def check(self, names: Collection[str]) -> None:
+    def check(self, names: Collection[str]) -> None:  # noqa: B027 (most have nothing to check)
         """Find out early whether recordings of these names can be cleaned.
 
         Raises:
             UsageError: they cannot.
         """
 
-    def load(self) -> None:
+    def load(self) -> None:  # noqa: B027 (some have nothing to load)
         """Get ready; how long this takes is the load time."""
 
+    @abstractmethod
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
         """Clean a file.
 
@@ -49,7 +51,6 @@ class Estimator:
         Raises:
             DenoiseError: this file could not be cleaned.
         """
-        raise NotImplementedError
 
 
 @dataclass

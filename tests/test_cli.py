@@ -149,6 +149,8 @@ class TestClean:
         source = audio_file("in.wav", np.zeros(100, np.float32))
         result = denoise("clean", source, "-o", source.with_name("o.wav"), "--model", "speach")
         fails(result, 2, "speach", *model_names())
+        several = denoise("clean", source, source.parent, "-o", "cleaned", "--model", "speach")
+        fails(several, 2, "speach")
 
     def test_debug_shows_the_traceback(self, tmp_path: Path, halving: Path) -> None:
         result = denoise(
