@@ -24,7 +24,7 @@ class Dies(Estimator):
         return noisy
 
 
-class CannotLoad(Estimator):
+class CannotLoad(Dies):
     def load(self) -> None:
         raise ModelError("the weights are gone")
 
