@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from denoisecli import cli_measuring, cli_sound, cli_training, console
+from denoisecli import cli_datasets, cli_measuring, cli_sound, cli_training, console
 from denoisecli.errors import DenoiseError
 
 
@@ -47,7 +47,7 @@ app.command()(cli_sound.clean)
 app.command()(cli_sound.spectrogram)
 app.command()(cli_sound.plot)
 app.command()(cli_sound.mix)
-app.command("build-dataset")(cli_training.build_dataset)
+app.command("build-dataset")(cli_datasets.build_dataset)
 app.command()(cli_training.train)
 app.command()(cli_training.spec)
 app.command()(cli_measuring.evaluate)

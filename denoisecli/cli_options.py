@@ -1,10 +1,12 @@
 """Arguments that several commands share, and how their texts are read."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from denoisecli import console
 from denoisecli.errors import UsageError
 
 AudioFile = Annotated[Path, typer.Argument(help="An audio file.", show_default=False)]
@@ -55,3 +57,12 @@ def number_or_range(text: str | None, option: str) -> float | tuple[float, float
         return float(low), float(high)
     except ValueError as error:
         raise UsageError(f"{option} wants a number or LOW:HIGH, found {text!r}") from error
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow and find the devices, which it does talkatively."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with console.native_chatter_muted():
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()

@@ -1,6 +1,5 @@
-"""The commands that teach: build-dataset, train, spec."""
+"""The commands that teach: train, spec."""
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -8,81 +7,8 @@ from typing import Annotated
 import typer
 
 from denoisecli import console
-from denoisecli.cli_options import NoMatchLevel, Overwrite, Ratio, Seed, Snr, number_or_range
+from denoisecli.cli_options import load_tensorflow
 from denoisecli.errors import UsageError
-
-
-def build_dataset(
-    clean: Annotated[Path, typer.Argument(help="Folder of clean recordings.", show_default=False)],
-    noise: Annotated[Path, typer.Argument(help="Folder of noises.", show_default=False)],
-    ratio: Ratio = None,
-    snr: Snr = None,
-    split: Annotated[float, typer.Option(help="Share of the files that train.")] = 0.8,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder that the sets are put into.")
-    ] = Path("data"),
-    train_name: Annotated[str, typer.Option(help="Folder of the training set.")] = "train",
-    test_name: Annotated[str, typer.Option(help="Folder of the test set.")] = "test",
-    group_by: Annotated[
-        str, typer.Option(help="Split by file, or by folder to keep speakers on one side.")
-    ] = "file",
-    sample_rate: Annotated[int, typer.Option(help="Hz.")] = 16000,
-    segment: Annotated[
-        float | None, typer.Option(help="Cut recordings to this many s.", show_default=False)
-    ] = None,
-    mixes_per_clip: Annotated[int, typer.Option(help="Each with another noise.")] = 1,
-    kind: Annotated[str, typer.Option(help="Store waveform or spectrogram pairs.")] = "waveform",
-    seed: Seed = 0,
-    no_match_level: NoMatchLevel = False,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Files at a time.", show_default=False)
-    ] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Mix two folders of recordings into a training and a test set.
-
-    Example: `denoise build-dataset clean/ noise/ --snr=-5:20 --split 0.9`
-    """
-    _load_tensorflow()
-    from denoisecli.dataset import Recipe, build, load_manifest
-
-    recipe = Recipe(
-        ratio=number_or_range(ratio, "--ratio"),
-        snr_db=number_or_range(snr, "--snr"),
-        split=split,
-        group_by=group_by,  # type: ignore[arg-type]  # Recipe checks it
-        sample_rate=sample_rate,
-        segment=segment,
-        mixes_per_clip=mixes_per_clip,
-        match_level=not no_match_level,
-        kind=kind,  # type: ignore[arg-type]
-        seed=seed,
-    )
-    with console.progress("building", unit="steps") as tell:
-        build(
-            clean,
-            noise,
-            output,
-            recipe,
-            train_name=train_name,
-            test_name=test_name,
-            jobs=jobs,
-            overwrite=overwrite,
-            progress=tell,
-        )
-    manifest = load_manifest(output)
-    for name, facts in manifest["sets"].items():
-        console.say(
-            f"{name}: {facts['mixes']} mixes, {facts['hours']:.2f} h, from "
-            f"{facts['clean_files']} clean and {facts['noise_files']} noise files "
-            f"-> {output / facts['folder']}"
-        )
-    if manifest["skipped"]:
-        first = manifest["skipped"][0]
-        console.warn(
-            f"{len(manifest['skipped'])} files were left out, e.g. {first['file']}: "
-            f"{first['reason']}; {output / 'dataset.json'} lists them all"
-        )
 
 
 def train(
@@ -108,7 +34,7 @@ def train(
 
     start = None if init_from is None else find_model(init_from)
     loaded = load_spec(spec)  # before TensorFlow: a misspelt key is reported at once
-    _load_tensorflow()
+    load_tensorflow()
     from denoisecli.train import train as train_model
 
     with console.TrainingDisplay() as display:
@@ -156,7 +82,7 @@ def spec(
     if resolved:
         console.print_json(loaded.model_dump(mode="json"), indent=2)
         return
-    _load_tensorflow()
+    load_tensorflow()
     from denoisecli.describe import describe
 
     facts = describe(loaded)
@@ -184,12 +110,3 @@ def spec(
 
 def _seconds(value: float) -> str:
     return "all" if value == float("inf") else f"{value * 1000:.0f} ms"
-
-
-def _load_tensorflow() -> None:
-    """Import TensorFlow and find the devices, which it does talkatively."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with console.native_chatter_muted():
-        import tensorflow
-
-        tensorflow.config.list_physical_devices()
