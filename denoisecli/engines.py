@@ -17,6 +17,9 @@ DEVICES = ("auto", "cpu", "gpu")
 MAX_RUNS = 2
 """How many runs of the network go on at once; each takes about 100 MB."""
 
+State = tuple[Float[np.ndarray, "batch bands units"], ...]
+"""What a network remembers of the sound before a block."""
+
 SpectrumBatch = Float[np.ndarray, "batch frequency frames 2"]
 MaskBatch = Float[np.ndarray, "batch frequency frames parts"]
 
@@ -29,6 +32,13 @@ class MaskEngine(Protocol):
     def runs(self) -> int:
         """How many calls at once keep the device busy."""
 
+    @property
+    def reach(self) -> tuple[int, int] | None:
+        """Frames at the start and the end of a block's mask that are wrong in midst of a sound.
+
+        None where more than that is: then `carry` does not help.
+        """
+
     def __call__(self, spectrum: SpectrumBatch) -> MaskBatch:
         """Give the mask for a noisy spectrum.
 
@@ -37,6 +47,20 @@ class MaskEngine(Protocol):
 
         Returns:
             float32 (batch, frequency, frames, 2) complex, or (..., 1) magnitude mask.
+        """
+
+    def carry(
+        self, spectrum: SpectrumBatch, state: State | None, keep: int
+    ) -> tuple[MaskBatch, State]:
+        """Give the mask for a block of a longer sound, going on from the block before.
+
+        Args:
+            spectrum: as above.
+            state: what the call for the block before returned; None where the sound begins.
+            keep: the frame of this block that the next one begins with.
+
+        Returns:
+            The mask, right but for `reach`, and the state for the next block.
         """
 
 
@@ -104,6 +128,12 @@ class OnnxEngine:
             )
         except Exception as error:  # ONNX Runtime has no common base class for its errors
             raise ModelError(f"{path} cannot be loaded: {error}") from error
+        facts = self._session.get_modelmeta().custom_metadata_map
+        self.reach: tuple[int, int] | None = None
+        if {"past_frames", "future_frames"} <= facts.keys():
+            self.reach = int(facts["past_frames"]), int(facts["future_frames"])
+        outputs = [output.name for output in self._session.get_outputs()]
+        self._states = [name for name in outputs if name.startswith("next_state_")]
 
     @staticmethod
     def has_gpu() -> bool:
@@ -112,8 +142,25 @@ class OnnxEngine:
 
     def __call__(self, spectrum: SpectrumBatch) -> MaskBatch:
         """See :class:`MaskEngine`."""
+        return self._run(["mask"], {"spectrum": spectrum})[0]
+
+    def carry(
+        self, spectrum: SpectrumBatch, state: State | None, keep: int
+    ) -> tuple[MaskBatch, State]:
+        """See :class:`MaskEngine`."""
+        inputs = {"spectrum": spectrum}
+        if self._states:
+            inputs["keep"] = np.array([keep])
+            if state is not None:
+                inputs["begins"] = np.array([0])
+                names = (name.removeprefix("next_") for name in self._states)
+                inputs.update(zip(names, state, strict=True))
+        mask, *state_after = self._run(["mask", *self._states], inputs)
+        return mask, tuple(state_after)
+
+    def _run(self, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         try:
-            return self._session.run(["mask"], {"spectrum": spectrum})[0]
+            return self._session.run(outputs, inputs)
         except Exception as error:
             raise ModelError(f"the ONNX model does not fit its spec: {error}") from error
 
@@ -122,6 +169,7 @@ class KerasEngine:
     """Run ``model.keras`` with Keras; the arguments are those of :func:`open_engine`."""
 
     runs = 1
+    reach = None
 
     def __init__(self, path: Path, *, device: str = "auto", threads: int | None = None) -> None:
         if not path.is_file():
@@ -154,3 +202,9 @@ class KerasEngine:
         except Exception as error:
             raise ModelError(f"the Keras model does not fit its spec: {error}") from error
         return np.asarray(keras.ops.convert_to_numpy(mask), np.float32)
+
+    def carry(
+        self, spectrum: SpectrumBatch, state: State | None, keep: int
+    ) -> tuple[MaskBatch, State]:
+        """See :class:`MaskEngine`; Keras keeps no state."""
+        return self(spectrum), ()

@@ -7,7 +7,7 @@ from jaxtyping import Float, Shaped
 
 from denoisecli.engines import open_engine
 from denoisecli.errors import AudioError, UsageError
-from denoisecli.masking import LIVE, WHOLE, Blocks, Masking
+from denoisecli.masking import Blocks, Masking
 from denoisecli.models import find_model
 from denoisecli.pipe import ByteSink, ByteSource
 from denoisecli.reading import require_finite
@@ -85,20 +85,21 @@ class Denoiser:
             )
         channels = np.atleast_2d(audio).astype(np.float32, copy=False)
         require_finite(channels, sample_rate)
-        stream = self.stream(sample_rate, len(channels), blocks=WHOLE)
+        blocks = self._masking.blocks(live=False)
+        stream = self.stream(sample_rate, len(channels), blocks=blocks)
         cleaned = np.concatenate([stream.process(channels), stream.finish()], axis=1)
         return cleaned.reshape(audio.shape)
 
     def stream(
-        self, sample_rate: int, channels: int = 1, *, blocks: Blocks = LIVE
+        self, sample_rate: int, channels: int = 1, *, blocks: Blocks | None = None
     ) -> DenoiseStream:
         """Begin to clean sound as it comes, such as that of a microphone.
 
         Args:
             sample_rate: Hz.
             channels: number of channels.
-            blocks: how the sound is cut for the network: ``masking.LIVE`` for a short delay,
-                ``masking.WHOLE`` where only speed matters.
+            blocks: how the sound is cut for the network; by default for a short delay, which
+                is that of ``masking.HOPS`` for a causal model, else of ``masking.LIVE``.
 
         Returns:
             A stream with ``process(block)``, ``finish()``, and its ``delay`` in seconds.
@@ -106,6 +107,7 @@ class Denoiser:
         Raises:
             UsageError: the sample rate or the number of channels is below 1.
         """
+        blocks = blocks or self._masking.blocks(live=True)
         return DenoiseStream(self._masking, sample_rate, channels, blocks, self.amount)
 
     def clean_file(
@@ -141,7 +143,9 @@ class Denoiser:
             DenoiseError: a target cannot be written.
         """
         return clean_recording(
-            self.stream,
+            lambda rate, channels, live: self.stream(
+                rate, channels, blocks=self._masking.blocks(live=live)
+            ),
             source,
             target,
             options or FileOptions(),

@@ -5,8 +5,17 @@ the time of a small network; ONNX has operators of its own for GRU and LSTM. Bat
 folded into the convolution before it. Convolutions take maps as (batch, channels, frequency, time),
 recurrent and dense layers as (batch, frequency, time, channels); a map is brought into the other
 order only where it has to be, since that costs as much as a convolution.
+
+A network whose only memory without end is of GRUs that run forward along time can work on long
+sound block by block and give exactly what it gives for the whole. Its graph has more inputs, all
+with defaults that mean "the whole sound": `begins`, 0 where there was sound before this block;
+`keep`, the frame of this block that the next block begins with; `state_0`, `state_1`, ...: what the
+GRUs knew. `next_state_0`, ... are what they will know. The first and last frames of a mask, as
+many as the metadata `past_frames` and `future_frames` say, are wrong where the sound goes on
+there, so blocks have to overlap by them; GRUs leave out what is wrong before them.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +29,9 @@ from onnx import TensorProto, helper, numpy_helper
 from denoisecli.errors import ModelError
 from denoisecli.models import layers
 
+Frames = int | float
+"""A number of frames, or infinity."""
+
 OPSET = 20
 IR_VERSION = 9
 TOLERANCE = 1e-2
@@ -30,7 +42,7 @@ def export_onnx(network: keras.Model, path: Path) -> float:
     """Write the network as ONNX and compare it with Keras.
 
     The graph takes `spectrum` (batch, frequency, time, 2) and gives `mask` (batch, frequency,
-    time, 1 or 2), both float32, with any batch and time.
+    time, 1 or 2), both float32, with any batch and time; see above for its further inputs.
 
     Returns:
         The largest difference from Keras on random input.
@@ -47,11 +59,19 @@ def export_onnx(network: keras.Model, path: Path) -> float:
         write = _WRITERS.get(type(layer).__name__)
         if write is None:
             raise ModelError(f"layer {layer.name} ({type(layer).__name__}) cannot be exported")
-        inputs = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
-        maps[id(layer.output)] = write(graph, layer, *(maps[id(tensor)] for tensor in inputs))
+        tensors = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
+        inputs = [maps[id(tensor)] for tensor in tensors]
+        past, future = _reach(layer)
+        output = write(graph, layer, *inputs)
+        output.past = past + max(x.past for x in inputs)
+        output.future = future + max(x.future for x in inputs)
+        maps[id(layer.output)] = output
     mask = network.outputs[0]
     graph.add("Identity", maps[id(mask)].last, output="mask")
     model = graph.model(network.inputs[0].shape, mask.shape)
+    reach = {"past_frames": maps[id(mask)].past, "future_frames": maps[id(mask)].future}
+    if all(map(math.isfinite, reach.values())):
+        helper.set_model_props(model, {name: str(value) for name, value in reach.items()})
     onnx.checker.check_model(model, full_check=True)
     difference = _largest_difference(network, model)
     if not difference < TOLERANCE:
@@ -65,10 +85,12 @@ def _largest_difference(network: keras.Model, model: onnx.ModelProto) -> float:
     shape = (2, network.inputs[0].shape[1], 37, 2)
     spectrum = generator.normal(size=shape).astype(np.float32)
     expected = keras.ops.convert_to_numpy(network(spectrum, training=False))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of every input that has a default
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    (found,) = session.run(None, {"spectrum": spectrum})
+    (found,) = session.run(["mask"], {"spectrum": spectrum})
     return float(np.abs(expected - found).max())
 
 
@@ -80,6 +102,8 @@ class _Graph:
         self.constants: dict[str, np.ndarray] = {}
         self.foldable: dict[str, tuple[str, str, int]] = {}
         """Output of a linear node -> its weight, its bias, the weight's axis of outputs."""
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **options: Any) -> str:
         """Append a node with one output; returns the name of that."""
@@ -96,6 +120,14 @@ class _Graph:
     def integers(self, *values: int) -> str:
         """Append a vector of integers."""
         return self.constant(values, np.int64)
+
+    def input(self, name: str, default: np.ndarray, shape: Sequence[int | str]) -> str:
+        """Add an input that need not be given, if it is not there yet."""
+        if name not in self.constants:
+            self.constants[name] = default
+            kind = helper.np_dtype_to_tensor_dtype(default.dtype)
+            self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
 
     def linear(
         self, operator: str, x: str, weight: np.ndarray, bias: Any, axis: int, **options: Any
@@ -115,8 +147,8 @@ class _Graph:
         graph = helper.make_graph(
             self.nodes,
             "denoise",
-            [_value("spectrum", input_shape)],
-            [_value("mask", output_shape)],
+            [_value("spectrum", input_shape), *self.inputs],
+            [_value("mask", output_shape), *self.outputs],
             [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
         )
         opset = helper.make_opsetid("", OPSET)
@@ -126,10 +158,15 @@ class _Graph:
 
 
 class _Map:
-    """A map in the graph, in either order of axes; the other one is made when it is needed."""
+    """A map in the graph, in either order of axes; the other one is made when it is needed.
+
+    Its first ``past`` and last ``future`` frames depend on what is before and behind the block.
+    """
 
     def __init__(self, graph: _Graph, *, first: str | None = None, last: str | None = None):
         self._graph, self._first, self._last = graph, first, last
+        self.past: Frames = 0
+        self.future: Frames = 0
 
     @property
     def first(self) -> str:
@@ -157,6 +194,36 @@ class _Map:
         if self.channels_last:
             return _Map(self._graph, last=self._graph.add(operator, self.last, *others, **options))
         return _Map(self._graph, first=self._graph.add(operator, self.first, *others, **options))
+
+
+def _reach(layer: Any) -> tuple[Frames, Frames]:
+    """Frames before and behind a frame that a layer looks at, apart from a state to carry on."""
+    kind = type(layer).__name__
+    if kind == "CausalPad":
+        return layer.frames, -layer.frames  # the convolution behind it takes them off again
+    if kind == "AxisRecurrent" and layer.axis == "time":
+        return (0, 0) if _carries(layer) else (math.inf, math.inf)
+    if kind == "AxisAttention" and layer.axis == "time":
+        return math.inf, math.inf
+    if kind in ("MaxPooling2D", "AveragePooling2D"):
+        return (0, 0) if layer.pool_size[1] == 1 else (math.inf, math.inf)
+    if kind == "UpSampling2D":
+        return (0, 0) if layer.size[1] == 1 else (math.inf, math.inf)
+    if kind not in ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose"):
+        return 0, 0
+    if layer.strides[1] > 1:
+        return math.inf, math.inf
+    frames = (layer.kernel_size[1] - 1) * layer.dilation_rate[1]
+    if kind == "Conv2DTranspose":
+        return frames // 2 + frames % 2, frames // 2
+    if layer.padding == "same":
+        return frames // 2, frames - frames // 2
+    return 0, frames
+
+
+def _carries(layer: Any) -> bool:
+    """Whether a recurrent layer's state can be handed from block to block."""
+    return layer.axis == "time" and layer.cell == "gru" and not layer.bidirectional
 
 
 def _value(name: str, shape: Sequence[Any]) -> onnx.ValueInfoProto:
@@ -343,20 +410,67 @@ def _recurrent(graph: _Graph, layer: Any, x: _Map) -> _Map:
         both = [layer.recurrent.forward_layer, layer.recurrent.backward_layer]
     parts = [_gates(one, layer.cell) for one in both]
     weights = (graph.constant(np.stack(arrays)) for arrays in zip(*parts, strict=True))
-    options: dict[str, Any] = {"linear_before_reset": 1} if layer.cell == "gru" else {}
-    y = graph.add(
-        layer.cell.upper(),
-        rows,
-        *weights,
-        hidden_size=layer.units,
-        direction="bidirectional" if layer.bidirectional else "forward",
-        **options,
-    )  # (steps, directions, rows, units)
-    y = graph.add("Transpose", y, perm=[0, 2, 1, 3])
+    options: dict[str, Any] = {
+        "hidden_size": layer.units,
+        "direction": "bidirectional" if layer.bidirectional else "forward",
+    }
+    if layer.cell == "gru":
+        options["linear_before_reset"] = 1
     size = graph.integers(layer.units * len(both))
+    if _carries(layer) and math.isfinite(x.past):
+        y = _carried(graph, layer, x, rows, shape, list(weights), options)
+    else:
+        y = graph.add(layer.cell.upper(), rows, *weights, **options)
+        # (steps, directions, rows, units)
+        y = graph.add("Transpose", y, perm=[0, 2, 1, 3])
     y = graph.add("Reshape", y, graph.add("Concat", shape, size, axis=0))
     back = np.argsort(_TO_SEQUENCES[layer.axis])
     return _Map(graph, last=graph.add("Transpose", y, perm=back.tolist()))
+
+
+def _carried(
+    graph: _Graph,
+    layer: Any,
+    x: _Map,
+    rows: str,
+    shape: str,
+    weights: list[str],
+    options: dict[str, Any],
+) -> str:
+    """A GRU that goes on from an earlier block; what is wrong at the block's start it leaves out.
+
+    ``rows`` is (steps, rows, channels), ``shape`` holds steps, batch and bands. The output is
+    (steps, 1, rows, units), with zeros where the input was wrong.
+    """
+    index = len(graph.outputs)
+    one = np.ones(1, np.int64)
+    begins = graph.input("begins", one, [1])
+    keep = graph.input("keep", 0 * one, [1])
+    sizes = ["state_batch", f"state_bands_{index}", layer.units]
+    nothing = np.zeros((1, 1, layer.units), np.float32)
+    state = graph.input(f"state_{index}", nothing, sizes)
+
+    units = graph.integers(layer.units)
+    state_shape = graph.add("Concat", _slice(graph, shape, 0, 1, 3), units, axis=0)
+    state = graph.add("Expand", state, state_shape)
+    state = graph.add("Reshape", state, graph.integers(1, -1, layer.units))
+    past = graph.integers(int(x.past))
+    skip = graph.add("Mul", graph.add("Sub", graph.integers(1), begins), past)
+    end, axis = graph.integers(np.iinfo(np.int64).max), graph.integers(0)
+    right = graph.add("Slice", rows, skip, end, axis)
+    y = graph.add("GRU", right, *weights, "", state, **options)
+
+    last = graph.add("Sub", graph.add("Add", keep, past), graph.add("Add", skip, graph.integers(1)))
+    # Beyond the block there is nothing to be known, and nobody to be told.
+    final = graph.add("Sub", _slice(graph, graph.add("Shape", y), 0, 0, 1), graph.integers(1))
+    last = graph.add("Max", graph.add("Min", last, final), graph.integers(0))
+    state = graph.add("Reshape", graph.add("Gather", y, last, axis=0), state_shape)
+    name = graph.add("Identity", state, output=f"next_state_{index}")
+    graph.outputs.append(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *sizes[1:]])
+    )
+    pads = graph.add("Concat", skip, graph.integers(0, 0, 0, 0, 0, 0, 0), axis=0)
+    return graph.add("Pad", y, pads)
 
 
 def _gates(layer: Any, cell: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

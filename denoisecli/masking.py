@@ -1,4 +1,9 @@
-"""The network on a stream of sound at its own sample rate, in blocks with context around them."""
+"""The network on a stream of sound at its own sample rate, block by block.
+
+An engine with a finite `reach` carries its state from block to block, so that the result is that
+for the whole sound; blocks overlap by a fraction of a second. Other networks (recurrent backwards
+along time, or attending along time) hear seconds of context around every block instead.
+"""
 
 import math
 from collections import deque
@@ -11,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.audio import fit_length
-from denoisecli.engines import MaskEngine
+from denoisecli.engines import MaskEngine, State
 from denoisecli.errors import ModelError
 from denoisecli.spec import Spec
 from denoisecli.stft import istft, stft
@@ -31,25 +36,32 @@ class Blocks:
     """How sound is cut for the network, in seconds.
 
     Attributes:
-        length: new sound in a block.
-        before: sound in front of it that the network hears as well.
-        after: sound behind it, likewise; a causal model needs no more than a window of it.
+        length: new sound in a block; at least a hop of the STFT is taken.
+        before: sound in front of it that a network hears as well that does not carry its state.
+        after: sound behind it, likewise.
         live: give each block as soon as it is clean, instead of working on several at a time.
     """
 
     length: float
-    before: float
-    after: float
+    before: float = 0.0
+    after: float = 0.0
     live: bool = False
 
 
-WHOLE = Blocks(length=48.0, before=16.0, after=16.0)
-"""For files. Networks that are recurrent along time remember for long: on the validation
-recordings, 6 minutes each of 0, 5 and 10 dB in one piece, the bundled model's blocks differed
-from the whole by -59, -64 and -67 dB with 12 s of context, by -64, -68 and -72 dB with 16 s."""
+CARRIED = Blocks(length=4.0)
+"""For files, with a network that carries its state."""
 
-LIVE = Blocks(length=1.0, before=2.0, after=1.0, live=True)
+WHOLE = Blocks(length=48.0, before=16.0, after=16.0)
+"""For files, with any other. Networks that are recurrent along time in both directions remember
+for long: on the validation recordings, 6 minutes each of 0, 5 and 10 dB in one piece, blocks of
+such a one differed from the whole by -59, -64 and -67 dB with 12 s of context, by -64, -68 and
+-72 dB with 16 s."""
+
+LIVE = Blocks(length=0.5, before=2.0, after=1.0, live=True)
 """For sound as it comes: what is heard twice costs time, but the delay is short."""
+
+HOPS = Blocks(length=0.0, live=True)
+"""For sound as it comes, with a causal network: the shortest delay there is."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,22 @@ class Masked:
     gains: Gains
 
 
+@dataclass(frozen=True)
+class _Block:
+    """A block of one channel: ``sound`` with timesteps ``start`` to ``end`` of it wanted.
+
+    ``begins`` and ``ends`` say whether the whole sound does so with it; the next block's sound
+    begins with timestep ``keep``. All but the end of the whole sound is on the STFT's grid.
+    """
+
+    sound: AudioVector
+    start: int
+    end: int
+    begins: bool
+    ends: bool
+    keep: int
+
+
 class Masking:
     """The network with the transforms around it, for one channel of one block at a time.
 
@@ -73,6 +101,7 @@ class Masking:
     def __init__(self, spec: Spec, engine: MaskEngine) -> None:
         self.spec = spec
         self.runs = engine.runs
+        self.carries = engine.reach is not None
         self._engine = engine
         self._pool = ThreadPoolExecutor(engine.runs) if engine.runs > 1 else None
         self._stft_options: dict[str, Any] = {
@@ -80,45 +109,90 @@ class Masking:
             "hop_length": spec.stft.hop_length,
             "window": spec.stft.window,
         }
+        # Frames at the ends of a block whose window reaches over them.
+        self._edge = math.ceil(spec.stft.n_fft / 2 / spec.stft.hop_length)
 
-    def submit(self, *arguments: Any) -> "Future[tuple[AudioVector, AudioVector]]":
+    def blocks(self, *, live: bool) -> Blocks:
+        """Choose how to cut sound: for a file, or as it comes."""
+        if live:
+            return HOPS if self.carries and self.spec.causal else LIVE
+        return CARRIED if self.carries else WHOLE
+
+    @property
+    def overlap(self) -> tuple[int, int] | None:
+        """Timesteps of context that a block needs on either side, with a state carried on."""
+        if self._engine.reach is None:
+            return None
+        # The frames that reach into the block, and what the network and the STFT see of theirs.
+        past, future = (
+            (frames + 2 * self._edge - 1) * self.spec.stft.hop_length
+            for frames in self._engine.reach
+        )
+        return past, future
+
+    def submit(
+        self, block: _Block, top: float, before: "Future[State] | None", after: "Future[State]"
+    ) -> "Future[tuple[AudioVector, Gains]]":
         """Begin :meth:`clean` in another thread, or do it at once where there is none."""
         if self._pool is not None:
-            return self._pool.submit(self.clean, *arguments)
-        done: Future[tuple[AudioVector, AudioVector]] = Future()
-        done.set_result(self.clean(*arguments))
+            return self._pool.submit(self.clean, block, top, before, after)
+        done: Future[tuple[AudioVector, Gains]] = Future()
+        done.set_result(self.clean(block, top, before, after))
         return done
 
     def clean(
-        self, sound: AudioVector, start: int, end: int, top: float
+        self, block: _Block, top: float, before: "Future[State] | None", after: "Future[State]"
     ) -> tuple[Float[np.ndarray, "piece"], Float[np.ndarray, "frames"]]:
-        """Clean timesteps start..end of ``sound``; the others are context.
+        """Clean the timesteps of a block that are wanted.
 
         Args:
-            sound: one channel at the model's rate.
-            start: first timestep wanted, on the STFT's grid.
-            end: the timestep behind the last one wanted.
+            block: the block.
             top: highest frequency in the sound as a share of the model's.
+            before: the network's state before the block; None where the sound begins.
+            after: is given the state for the next block, as soon as it is known.
 
         Returns:
             The clean sound, and the gains as in :class:`Masked`.
         """
-        hop_length = self.spec.stft.hop_length
-        whole = fit_length(sound, self.hops(sound.size))
-        spectrum = stft(whole, **self._stft_options)
-        mask = self._mask(spectrum)
+        try:
+            hop_length = self.spec.stft.hop_length
+            whole = fit_length(block.sound, self.hops(block.sound.size))
+            spectrum = stft(whole, **self._stft_options)
+            mask = self._mask(spectrum, block, before, after)
+        except BaseException as error:
+            if not after.done():
+                after.set_exception(error)
+            raise
         masked = mask * spectrum
         if not np.isfinite(masked).all():
             raise ModelError(f"the model {self.spec.name} gave values that are not finite")
-        clean = istft(masked, length=whole.size, **self._stft_options)[start:end]
+        clean = istft(masked, length=whole.size, **self._stft_options)[block.start : block.end]
 
         bins = [round(share * top * (mask.shape[0] - 1)) for share in GAIN_BAND]
-        frames = slice(start // hop_length, self.hops(end) // hop_length + 1)
+        frames = slice(block.start // hop_length, self.hops(block.end) // hop_length + 1)
         gains = np.abs(mask[bins[0] : bins[1] + 1, frames]).mean(axis=0).clip(max=1)
         return clean, gains
 
-    def _mask(self, spectrum: ComplexSpectrogram) -> ComplexSpectrogram:
-        mask = self._engine(np.stack([spectrum.real, spectrum.imag], axis=-1)[None])
+    def _mask(
+        self,
+        spectrum: ComplexSpectrogram,
+        block: _Block,
+        before: "Future[State] | None",
+        after: "Future[State]",
+    ) -> ComplexSpectrogram:
+        parts = np.stack([spectrum.real, spectrum.imag], axis=-1)[None]
+        if self.carries:
+            low = 0 if block.begins else self._edge
+            high = parts.shape[2] - (0 if block.ends else self._edge)
+            keep = block.keep // self.spec.stft.hop_length + self._edge - low
+            state = None if before is None else before.result()
+            inner, next_state = self._engine.carry(parts[:, :, low:high], state, keep)
+            after.set_result(next_state)
+            edges = (low, parts.shape[2] - high)
+            mask = np.pad(inner, [(0, 0), (0, 0), edges, (0, 0)])
+        else:
+            mask = self._engine(parts)
+            after.set_result(())
         size = 2 if self.spec.output.mask == "complex" else 1
         if mask.shape != (1, *spectrum.shape, size):
             raise ModelError(
@@ -149,16 +223,21 @@ class MaskStream:
         sample_rate, n_fft = masking.spec.audio.sample_rate, masking.spec.stft.n_fft
         self._masking = masking
         self._top = top
-        self._length = masking.hops(blocks.length * sample_rate)
-        self._before = masking.hops(blocks.before * sample_rate)
-        # The frames that reach back into the block themselves reach n_fft beyond it.
-        self._after = masking.hops(
-            n_fft if masking.spec.causal else max(n_fft, blocks.after * sample_rate)
-        )
+        self._length = max(masking.hops(blocks.length * sample_rate), masking.spec.stft.hop_length)
+        if masking.overlap is not None:
+            self._before, self._after = masking.overlap
+        else:
+            self._before = masking.hops(blocks.before * sample_rate)
+            # The frames that reach back into the block themselves reach n_fft beyond it.
+            self._after = masking.hops(
+                n_fft if masking.spec.causal else max(n_fft, blocks.after * sample_rate)
+            )
         self.delay = self._length + self._after
         self._pending: list[AudioBlock] = []
         self._ready = 0  # timesteps in pending
         self._done = 0  # those of them that are context only
+        self._position = 0  # timestep of the sound that pending begins with
+        self._states: list[Future[State] | None] | None = None
         self._running: deque[Callable[[], Masked]] = deque()
         self._ahead = 0 if blocks.live else masking.runs - 1
 
@@ -169,9 +248,11 @@ class MaskStream:
         while self._ready >= self._done + self._length + self._after:
             sound = np.concatenate(self._pending, axis=1)
             end = self._done + self._length
-            self._begin(sound[:, : end + self._after], self._done, end)
-            self._done = min(end, self._before)
-            self._pending = [sound[:, end - self._done :]]
+            done = min(end, self._before)
+            self._begin(sound[:, : end + self._after], self._done, end, keep=end - done)
+            self._position += end - done
+            self._done = done
+            self._pending = [sound[:, end - done :]]
             self._ready = self._pending[0].shape[1]
             while len(self._running) > self._ahead:
                 yield self._running.popleft()()
@@ -180,12 +261,22 @@ class MaskStream:
         """End the stream: give all that is left."""
         if self._ready > self._done:
             sound = np.concatenate(self._pending, axis=1)
-            self._begin(sound, self._done, self._ready)
+            self._begin(sound, self._done, self._ready, ends=True)
         while self._running:
             yield self._running.popleft()()
 
-    def _begin(self, sound: AudioChannels, start: int, end: int) -> None:
-        futures = [self._masking.submit(one, start, end, self._top) for one in sound]
+    def _begin(
+        self, sound: AudioChannels, start: int, end: int, *, keep: int = 0, ends: bool = False
+    ) -> None:
+        begins = self._position == 0
+        if self._states is None or begins:
+            self._states = [None] * len(sound)
+        futures = []
+        for index, one in enumerate(sound):
+            before, after = self._states[index], Future[State]()
+            block = _Block(one, start, end, begins, ends, keep)
+            futures.append(self._masking.submit(block, self._top, before, after))
+            self._states[index] = after
         noisy = sound[:, start:end]
 
         def wait() -> Masked:

@@ -13,7 +13,6 @@ import numpy as np
 from denoisecli.audio import dbfs, resampled_length
 from denoisecli.errors import UsageError
 from denoisecli.formats import FLOATING, nearest_subtype, require_subtype
-from denoisecli.masking import LIVE, WHOLE
 from denoisecli.output import CLIPS, Output, Sink
 from denoisecli.pipe import STDOUT, ByteSink, ByteSource, PipeWriter, RawFormat, pipe_reader
 from denoisecli.reading import AudioInfo, AudioReader, reader
@@ -113,7 +112,7 @@ class CleanResult:
 
 
 def clean_recording(
-    open_stream: Callable[..., DenoiseStream],
+    open_stream: Callable[[int, int, bool], DenoiseStream],
     source: Path | str | ByteSource,
     target: Path | str | ByteSink,
     options: FileOptions,
@@ -124,7 +123,8 @@ def clean_recording(
 ) -> CleanResult:
     """Do the work of ``Denoiser.clean_file``, which explains the arguments and the errors.
 
-    ``open_stream`` is ``Denoiser.stream``.
+    ``open_stream`` is given the sample rate, the number of channels, and whether the sound is to be
+    cleaned as it comes.
     """
     start = time.perf_counter()
     meter_in, meter_out = _Meter(), _Meter()
@@ -145,7 +145,7 @@ def clean_recording(
             _spool(targets[0]) if options.clip == "rescale" else None,
         )
         live = not isinstance(source, str | Path) and not isinstance(targets[0], Path)
-        cleaner = open_stream(info.sample_rate, channels, blocks=LIVE if live else WHOLE)
+        cleaner = open_stream(info.sample_rate, channels, live)
         for piece in _pieces(cleaner, recording, options.mono):
             meter_in.add(piece.noisy)
             meter_out.add(piece.clean)

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from conftest import constant_mask, smoothed_power_mask
@@ -5,7 +6,9 @@ from conftest import constant_mask, smoothed_power_mask
 from denoisecli import masking
 from denoisecli.engines import OnnxEngine
 from denoisecli.errors import ModelError
+from denoisecli.export import export_onnx
 from denoisecli.masking import WHOLE, Blocks, Masking, MaskStream
+from denoisecli.models import build_model
 from denoisecli.spec import parse_spec
 from denoisecli.stft import istft, stft
 
@@ -33,9 +36,13 @@ class Network:
     def __init__(self, function, runs=1):
         self.function = function
         self.runs = runs
+        self.reach = None
 
     def __call__(self, spectrum):
         return self.function(spectrum)
+
+    def carry(self, spectrum, state, keep):
+        raise AssertionError("there is no state")
 
 
 def run(spec, engine, sound, size=5000, blocks=WHOLE, top=1.0):
@@ -81,11 +88,82 @@ def test_block_joins_with_context_on_both_sides(speech, noise, model_folder):
     assert difference_db(clean(5.0, 0.1)) > -60  # or else the test would prove nothing
 
 
+RECURRENT = {"block": "recurrent", "axis": "time", "units": 6, "bidirectional": False}
+DILATED = {"block": "convolution", "filters": 5, "dilation": [1, 3]}
+
+
+@pytest.fixture(scope="module", params=["looks ahead", "causal", "convolutions only"])
+def carrying(request, tmp_path_factory):
+    """A network that carries its state, with weights that make it remember."""
+    valley = [RECURRENT, DILATED, RECURRENT]
+    spec = make_spec(
+        downsampling=[{"filters": 5, "strides": [4, 1]}],
+        valley=[DILATED] if request.param == "convolutions only" else valley,
+        causal=request.param == "causal",
+    )
+    network = build_model(spec)
+    for seed, weight in enumerate(network.trainable_variables):
+        if len(weight.shape) > 1:
+            weight.assign(keras.random.normal(weight.shape, stddev=0.5, seed=seed))
+    path = tmp_path_factory.mktemp("carrying") / "model.onnx"
+    export_onnx(network, path)
+    return spec, OnnxEngine(path)
+
+
+@pytest.mark.parametrize("length", [0.0, 0.1, 2.0])
+def test_blocks_with_a_state_are_the_whole(carrying, speech, noise, length, rng):
+    spec, engine = carrying
+    sound = np.stack([speech(6, 16000) + noise(6, 16000), noise(6, 16000)])[:, :90_001]
+    whole, _ = run(spec, engine, sound, blocks=Blocks(100.0))
+    assert np.abs(whole - sound).max() > 0.05  # the network does something
+    clean, pieces = run(spec, engine, sound, 777, blocks=Blocks(length))
+    assert len(pieces) >= 3
+    np.testing.assert_allclose(clean, whole, atol=1e-5)
+
+
+def test_a_state_is_needed(carrying, noise):
+    """Or else the test above would prove nothing."""
+    spec, engine = carrying
+    if len(spec.valley) == 1:
+        return
+    forgetful = Network(engine)
+    forgetful.reach = engine.reach
+    forgetful.carry = lambda spectrum, state, keep: engine.carry(spectrum, None, keep)
+    sound = noise(4, 16000)[None]
+    whole, _ = run(spec, engine, sound, blocks=Blocks(100.0))
+    clean, _ = run(spec, forgetful, sound, blocks=Blocks(0.5))
+    assert np.abs(clean - whole).max() > 1e-3
+
+
+def test_delay_of_a_causal_network_is_a_window(noise, carrying):
+    spec, engine = carrying
+    if not spec.causal:
+        assert Masking(spec, engine).blocks(live=True) == masking.LIVE
+        return
+    assert engine.reach == (10, 0)  # two convolutions of 3 frames, one of 3 with gaps of 3
+    blocks = Masking(spec, engine).blocks(live=True)
+    assert MaskStream(Masking(spec, engine), blocks, 1.0).delay == 512
+
+
+def test_an_error_reaches_every_block_behind_it(carrying, noise):
+    spec, engine = carrying
+    broken = Network(engine, runs=2)
+    broken.reach = engine.reach
+
+    def fail(*arguments):
+        raise ModelError("broken")
+
+    broken.carry = fail
+    with pytest.raises(ModelError, match="broken"):
+        run(spec, broken, noise(4, 16000)[None], blocks=Blocks(0.5))
+
+
 def test_live_blocks_come_at_once(noise):
     """After every block in, the output is at most the delay behind."""
     spec = make_spec(output={"mask": "magnitude"})
     sound = noise(5, 16000)[None]
-    for blocks, behind in ((masking.LIVE, 0), (Blocks(1.0, 2.0, 1.0), 1)):
+    live = Blocks(1.0, 2.0, 1.0, live=True)
+    for blocks, behind in ((live, 0), (Blocks(1.0, 2.0, 1.0), 1)):
         stream = MaskStream(Masking(spec, Network(power_gain, runs=2)), blocks, 1.0)
         assert stream.delay == (63 + 63) * 256  # 1 s and 1 s, rounded up to the hops
         taken = given = lag = 0
