@@ -206,13 +206,27 @@ def _run_in_processes(
                     tell(event)
 
     try:
-        futures = {pool.submit(_work, task, job): job for job in jobs}
+        with _ctrl_c_held():  # or else processes that are still importing would die of it, loudly
+            futures = {pool.submit(_work, task, job): job for job in jobs}
         for outcome in _outcomes(futures, pass_on):
             ended.add(outcome.job)
             yield outcome
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Let Ctrl-C wait until the block ends; processes started in it never hear of it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _outcomes(

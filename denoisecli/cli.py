@@ -1,12 +1,14 @@
 """The command line: errors become one sentence and an exit code; commands are put together."""
 
+import os
+import sys
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from denoisecli import cli_datasets, cli_measuring, cli_sound, cli_training, console
+from denoisecli import cli_datasets, cli_measuring, cli_sound, cli_training, cli_tuning, console
 from denoisecli.errors import DenoiseError
 
 
@@ -31,6 +33,9 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as error:
             console.fail(DenoiseError("stopped"))
             raise typer.Exit(130) from error
+        except BrokenPipeError as error:  # who reads our results has read enough: head, less
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from error  # as a shell calls SIGPIPE
         except (OSError, MemoryError) as error:
             console.fail(error)
             raise typer.Exit(1) from error
@@ -49,6 +54,8 @@ app.command()(cli_sound.plot)
 app.command()(cli_sound.mix)
 app.command("build-dataset")(cli_datasets.build_dataset)
 app.command()(cli_training.train)
+app.command()(cli_training.runs)
+app.command()(cli_tuning.tune)
 app.command()(cli_training.spec)
 app.command()(cli_measuring.evaluate)
 app.command()(cli_measuring.models)

@@ -1,6 +1,7 @@
 """The commands that take sound: clean, spectrogram, plot, mix."""
 
 import sys
+from collections import Counter
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -153,26 +154,34 @@ def clean(
         executor = None if cluster is None else stack.enter_context(batch.cluster(cluster))
         display = stack.enter_context(console.CleaningDisplay(len(planned)))
 
+        ended = []
+
         def tell(event: batch.Event) -> None:
             if isinstance(event, batch.Started):
                 display.start(event.job, event.job.source.name)
             elif isinstance(event, batch.Advanced):
                 display.advance(event.job, event.seconds, event.total)
             else:
+                ended.append(event)
                 display.end(event.job, event.result.seconds if event.result else 0.0)
                 if as_json:
                     console.print_json(_outcome_record(event))
 
-        outcomes = batch.run(
-            planned,
-            settings=settings,
-            options=files,
-            workers=jobs,
-            executor=executor,
-            overwrite=overwrite,
-            skip_existing=skip_existing,
-            tell=tell,
-        )
+        try:
+            outcomes = batch.run(
+                planned,
+                settings=settings,
+                options=files,
+                workers=jobs,
+                executor=executor,
+                overwrite=overwrite,
+                skip_existing=skip_existing,
+                tell=tell,
+            )
+        except KeyboardInterrupt:
+            stack.close()
+            _report_batch(ended, of=len(planned))
+            raise
     _report_cleaned(outcomes)
     if plot is not None:
         from denoisecli.plot import plot_files
@@ -219,22 +228,37 @@ def _report_cleaned(outcomes: list[Any]) -> None:
     """Say how it went; raise if anything failed."""
     if len(outcomes) == 1 and outcomes[0].error is not None:
         raise outcomes[0].error
+    if len(outcomes) > 1:
+        _report_batch(outcomes, of=len(outcomes))
+        failed = sum(outcome.error is not None for outcome in outcomes)
+        if failed:
+            raise DenoiseError(f"{failed} of {len(outcomes)} files failed")
+    elif outcomes[0].result is not None:
+        _report_result(outcomes[0].result)
+    else:
+        console.say(f"{outcomes[0].job.target} is there already: skipped")
+
+
+def _report_batch(outcomes: list[Any], *, of: int) -> None:
+    """A table of what was done, skipped and failed, and why; of so many files."""
+    rows = []
     for outcome in outcomes:
-        if outcome.result is not None:
-            _report_result(outcome.result)
-    if len(outcomes) == 1:
-        if outcomes[0].status == "skipped":
-            console.say(f"{outcomes[0].job.target} is there already: skipped")
-        return
-    counts = {
-        status: sum(outcome.status == status for outcome in outcomes)
-        for status in ("done", "skipped", "failed")
-    }
-    console.say(", ".join(f"{count} {status}" for status, count in counts.items()))
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
-    if failed:
-        lines = "\n".join(f"  {outcome.job.source}: {outcome.error}" for outcome in failed)
-        raise DenoiseError(f"{len(failed)} of {len(outcomes)} files failed:\n{lines}")
+        result, note, speed = outcome.result, "", ""
+        if outcome.error is not None:
+            note = str(outcome.error).removeprefix(f"{outcome.job.source} ")
+        if result is not None:
+            speed = f"{result.seconds / result.wall_seconds:.0f}x"
+            levels = f"level {result.rms_in_dbfs:.1f} -> {result.rms_out_dbfs:.1f} dBFS"
+            note = "; ".join((levels, *result.warnings))
+        rows.append([str(outcome.job.source), outcome.status, note, speed])
+    if rows:
+        console.say_table(["file", "", "", "speed"], rows, texts=3)
+    counts = Counter(outcome.status for outcome in outcomes)
+    parts = [f"{counts[status]} {status}" for status in ("done", "skipped", "failed")]
+    if len(outcomes) < of:
+        parts.append(f"{of - len(outcomes)} left")
+    seconds = sum(outcome.result.seconds for outcome in outcomes if outcome.result)
+    console.say(f"{', '.join(parts)}; {seconds / 60:.1f} min of audio")
 
 
 def _outcome_record(outcome: Any) -> dict[str, Any]:

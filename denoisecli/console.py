@@ -6,9 +6,9 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -25,10 +25,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from denoisecli.trials import TrialResult
+
 out = Console(highlight=False, soft_wrap=True)
-if not out.is_terminal:
-    out.width = 120  # tables in pipes and files are not squeezed into 80 columns
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+for _console in (out, err):
+    if not _console.is_terminal:
+        _console.width = 120  # tables in pipes and files are not squeezed into 80 columns
 
 
 class Settings:
@@ -92,14 +96,23 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_table(columns: list[str], rows: list[list[str]], *, texts: int = 1) -> None:
-    """A table on stdout; the first columns are text, the others are numbers."""
+def print_table(
+    columns: list[str], rows: list[list[str]], *, texts: int = 1, console: Console = out
+) -> None:
+    """A table, on stdout; the first columns are text, the others are numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < texts else "right")
+        left = index < texts
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    out.print(table, soft_wrap=False)
+    console.print(table, soft_wrap=False)
+
+
+def say_table(columns: list[str], rows: list[list[str]], *, texts: int = 1) -> None:
+    """A table on stderr, about what was done."""
+    if not Settings.quiet:
+        print_table(columns, rows, texts=texts, console=err)
 
 
 @contextmanager
@@ -240,3 +253,55 @@ class TrainingDisplay:
             f"{row['val_si_sdr_improvement']:>4.2f} dB {row['minutes']:>8.1f} "
             f"{row['audio_hours']:>15.1f}{'  best' if best else ''}"
         )
+
+
+class SearchDisplay:
+    """Shows a search: a live table of trials on a terminal, else a line for each that has ended."""
+
+    def __init__(self) -> None:
+        self.results: Sequence[TrialResult] = ()
+        self.running = ""
+        self.ended: set[str] = set()
+        self.live = Live(get_renderable=self._table, console=err, transient=True)
+
+    def __enter__(self) -> "SearchDisplay":
+        if err.is_terminal and not Settings.quiet:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+        say(text)
+
+    def progress(self, trial: str, text: str) -> None:
+        """How far a trial in this process is."""
+        self.running = f"trial {trial}: {text}"
+
+    def trials(self, results: "Sequence[TrialResult]") -> None:
+        """A trial has begun or ended."""
+        from denoisecli.trials import summary
+
+        self.results = results
+        for result in results:
+            if result.name not in self.ended and result.status not in ("running", "waiting"):
+                self.ended.add(result.name)
+                self.running = ""
+                if not err.is_terminal:
+                    say(summary(result))
+
+    def _table(self) -> Group:
+        from denoisecli.trials import COLUMNS, short_names, table_row
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        names = short_names(list(self.results[0].values)) if self.results else []
+        for index, column in enumerate([*COLUMNS, *names]):
+            table.add_column(escape(column), justify="left" if index < 2 else "right")
+        for result in self.results[-max(3, err.height - 4) :]:
+            table.add_row(*map(escape, table_row(result)), style=_STYLES.get(result.status))
+        return Group(table, escape(self.running))
+
+
+_STYLES = {"running": "bold", "failed": "red", "infeasible": "dim"}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import soundfile
 from conftest import constant_mask
 from typer.testing import CliRunner, Result
 
+from denoisecli import Denoiser
 from denoisecli.cli import app
 from denoisecli.models import model_names, spec_names
 
@@ -84,6 +86,21 @@ def test_commands_that_do_not_train_never_load_tensorflow(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("arguments", ["clean --help", "models", "spec --schema"])
+def test_a_reader_that_stops_reading_is_no_error(arguments: str) -> None:
+    code = "from denoisecli.cli import main; import sys; sys.argv[0] = 'denoise'; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode in (1, 141)  # Rich ends with 1 by itself
+
+
 class TestClean:
     def test_writes_what_the_model_makes(
         self, audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], halving: Path
@@ -109,6 +126,47 @@ class TestClean:
         result = denoise("clean", source, "-o", target, "--model", halving, "--quiet")
         assert result.exit_code == 0
         assert result.output == ""
+
+    def test_batch_ends_with_a_table(
+        self,
+        audio_file: Callable[..., Path],
+        speech: Callable[..., np.ndarray],
+        halving: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        for name in ("in/a.wav", "in/b.wav", "out/b.wav"):
+            audio_file(name, speech(0.3, 16000))
+        (tmp_path / "in" / "broken.wav").write_text("no sound")
+        monkeypatch.chdir(tmp_path)
+        result = denoise("clean", "in", "-o", "out", "--model", halving, "--skip-existing")
+        fails(result, 1, "1 of 3 files failed")
+        lines = [" ".join(line.split()) for line in result.stderr.splitlines()]
+        assert any(line.startswith("in/a.wav done level -") for line in lines)
+        assert "in/b.wav skipped" in lines
+        assert any(line.startswith("in/broken.wav failed is damaged") for line in lines)
+        assert "1 done, 1 skipped, 1 failed; 0.0 min of audio" in lines
+
+    def test_ctrl_c_tells_what_was_done(
+        self,
+        audio_file: Callable[..., Path],
+        speech: Callable[..., np.ndarray],
+        halving: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        folder = audio_file("in/a.wav", speech(0.3, 16000)).parent
+        audio_file("in/b.wav", speech(0.3, 16000))
+        clean_file = Denoiser.clean_file
+
+        def interrupted(self: Denoiser, source: Path, *arguments: Any, **options: Any) -> Any:
+            if source.name == "b.wav":
+                raise KeyboardInterrupt
+            return clean_file(self, source, *arguments, **options)
+
+        monkeypatch.setattr(Denoiser, "clean_file", interrupted)
+        result = denoise("clean", folder, "-o", folder.with_name("out"), "--model", halving)
+        fails(result, 130, "1 done, 0 skipped, 0 failed, 1 left", "stopped")
+        assert [path.name for path in folder.with_name("out").iterdir()] == ["a.wav"]
 
     def test_missing_file(self, tmp_path: Path, halving: Path) -> None:
         result = denoise("clean", tmp_path / "no.wav", "-o", tmp_path / "o.wav", "--model", halving)
