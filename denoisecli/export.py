@@ -16,7 +16,7 @@ there, so blocks have to overlap by them; GRUs leave out what is wrong before th
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,12 @@ import keras
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from denoisecli.errors import ModelError
 from denoisecli.models import layers
+from denoisecli.onnx_graph import Frames, Graph, Map
 
-Frames = int | float
-"""A number of frames, or infinity."""
-
-OPSET = 20
-IR_VERSION = 9
 TOLERANCE = 1e-2
 """A graph further from Keras than this is wrong; rounding alone stays far below, also on GPUs."""
 
@@ -50,11 +46,11 @@ def export_onnx(network: keras.Model, path: Path) -> float:
     Raises:
         ModelError: a layer cannot be exported, or the graph computes something else.
     """
-    graph = _Graph()
-    maps: dict[int, _Map] = {}
+    graph = Graph()
+    maps: dict[int, Map] = {}
     for layer in network.layers:
         if isinstance(layer, keras.layers.InputLayer):
-            maps[id(layer.output)] = _Map(graph, last="spectrum")
+            maps[id(layer.output)] = Map(graph, last="spectrum")
             continue
         write = _WRITERS.get(type(layer).__name__)
         if write is None:
@@ -94,108 +90,6 @@ def _largest_difference(network: keras.Model, model: onnx.ModelProto) -> float:
     return float(np.abs(expected - found).max())
 
 
-class _Graph:
-    """Nodes and constants as they are added."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, np.ndarray] = {}
-        self.foldable: dict[str, tuple[str, str, int]] = {}
-        """Output of a linear node -> its weight, its bias, the weight's axis of outputs."""
-        self.inputs: list[onnx.ValueInfoProto] = []
-        self.outputs: list[onnx.ValueInfoProto] = []
-
-    def add(self, operator: str, *inputs: str, output: str | None = None, **options: Any) -> str:
-        """Append a node with one output; returns the name of that."""
-        output = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], **options))
-        return output
-
-    def constant(self, value: Any, dtype: Any = np.float32) -> str:
-        """Append a constant; returns its name."""
-        name = f"constant_{len(self.constants)}"
-        self.constants[name] = np.asarray(value, dtype)
-        return name
-
-    def integers(self, *values: int) -> str:
-        """Append a vector of integers."""
-        return self.constant(values, np.int64)
-
-    def input(self, name: str, default: np.ndarray, shape: Sequence[int | str]) -> str:
-        """Add an input that need not be given, if it is not there yet."""
-        if name not in self.constants:
-            self.constants[name] = default
-            kind = helper.np_dtype_to_tensor_dtype(default.dtype)
-            self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
-        return name
-
-    def linear(
-        self, operator: str, x: str, weight: np.ndarray, bias: Any, axis: int, **options: Any
-    ) -> str:
-        """Append a linear node whose weights a batch normalization behind may be folded into."""
-        w = self.constant(weight)
-        b = self.constant(np.zeros(weight.shape[axis]) if bias is None else bias)
-        if operator == "MatMul":
-            y = self.add("Add", self.add("MatMul", x, w), b)
-        else:
-            y = self.add(operator, x, w, b, **options)
-        self.foldable[y] = w, b, axis
-        return y
-
-    def model(self, input_shape: Sequence[Any], output_shape: Sequence[Any]) -> onnx.ModelProto:
-        """Put the graph together."""
-        graph = helper.make_graph(
-            self.nodes,
-            "denoise",
-            [_value("spectrum", input_shape), *self.inputs],
-            [_value("mask", output_shape), *self.outputs],
-            [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
-        )
-        opset = helper.make_opsetid("", OPSET)
-        return helper.make_model(
-            graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="denoise"
-        )
-
-
-class _Map:
-    """A map in the graph, in either order of axes; the other one is made when it is needed.
-
-    Its first ``past`` and last ``future`` frames depend on what is before and behind the block.
-    """
-
-    def __init__(self, graph: _Graph, *, first: str | None = None, last: str | None = None):
-        self._graph, self._first, self._last = graph, first, last
-        self.past: Frames = 0
-        self.future: Frames = 0
-
-    @property
-    def first(self) -> str:
-        """Name as (batch, channels, frequency, time)."""
-        if self._first is None:
-            assert self._last is not None
-            self._first = self._graph.add("Transpose", self._last, perm=[0, 3, 1, 2])
-        return self._first
-
-    @property
-    def last(self) -> str:
-        """Name as (batch, frequency, time, channels)."""
-        if self._last is None:
-            assert self._first is not None
-            self._last = self._graph.add("Transpose", self._first, perm=[0, 2, 3, 1])
-        return self._last
-
-    @property
-    def channels_last(self) -> bool:
-        """Whether it is there with its channels at the end."""
-        return self._last is not None
-
-    def elementwise(self, operator: str, *others: str, **options: Any) -> "_Map":
-        """What an operator that does not look at axes makes of it, in the order it is in."""
-        if self.channels_last:
-            return _Map(self._graph, last=self._graph.add(operator, self.last, *others, **options))
-        return _Map(self._graph, first=self._graph.add(operator, self.first, *others, **options))
-
-
 def _reach(layer: Any) -> tuple[Frames, Frames]:
     """Frames before and behind a frame that a layer looks at, apart from a state to carry on."""
     kind = type(layer).__name__
@@ -226,17 +120,7 @@ def _carries(layer: Any) -> bool:
     return layer.axis == "time" and layer.cell == "gru" and not layer.bidirectional
 
 
-def _value(name: str, shape: Sequence[Any]) -> onnx.ValueInfoProto:
-    dims = ["batch", shape[1], "time", shape[3]]
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
-
-
-def _slice(graph: _Graph, x: str, axis: int, start: int, stop: int) -> str:
-    limits = (graph.integers(value) for value in (start, stop, axis))
-    return graph.add("Slice", x, *limits)
-
-
-def _features(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _features(graph: Graph, layer: Any, x: Map) -> Map:
     power = graph.add("ReduceSum", graph.add("Mul", x.first, x.first), graph.integers(1))
     power = graph.add("Add", power, graph.constant(layers.EPSILON))
     gain = graph.add("Pow", power, graph.constant((layer.compression - 1) / 2))
@@ -247,37 +131,37 @@ def _features(graph: _Graph, layer: Any, x: _Map) -> _Map:
             chosen.append(graph.add("Pow", power, graph.constant(layer.compression / 2)))
         else:
             index = ("real", "imaginary").index(channel)
-            chosen.append(_slice(graph, parts, 1, index, index + 1))
-    return _Map(graph, first=graph.add("Concat", *chosen, axis=1))
+            chosen.append(graph.slice(parts, 1, index, index + 1))
+    return Map(graph, first=graph.add("Concat", *chosen, axis=1))
 
 
-def _frequency_matrix(graph: _Graph, layer: Any, x: _Map) -> _Map:
-    return _Map(graph, first=graph.add("MatMul", graph.constant(layer.matrix.T), x.first))
+def _frequency_matrix(graph: Graph, layer: Any, x: Map) -> Map:
+    return Map(graph, first=graph.add("MatMul", graph.constant(layer.matrix.T), x.first))
 
 
-def _pad_to_multiple(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _pad_to_multiple(graph: Graph, layer: Any, x: Map) -> Map:
     frequency = -layer.input.shape[1] % layer.multiples[0]
     pads = graph.integers(0, 0, 0, 0, 0, 0, frequency, 0)
     if layer.multiples[1] > 1:
-        frames = _slice(graph, graph.add("Shape", x.first), 0, 3, 4)
+        frames = graph.slice(graph.add("Shape", x.first), 0, 3, 4)
         time = graph.add("Mod", graph.add("Neg", frames), graph.integers(layer.multiples[1]))
         pads = graph.add("Concat", graph.integers(0, 0, 0, 0, 0, 0, frequency), time, axis=0)
-    return _Map(graph, first=graph.add("Pad", x.first, pads))
+    return Map(graph, first=graph.add("Pad", x.first, pads))
 
 
-def _crop_like(graph: _Graph, layer: Any, x: _Map, reference: _Map) -> _Map:
-    ends = _slice(graph, graph.add("Shape", reference.first), 0, 2, 4)
+def _crop_like(graph: Graph, layer: Any, x: Map, reference: Map) -> Map:
+    ends = graph.slice(graph.add("Shape", reference.first), 0, 2, 4)
     cropped = graph.add("Slice", x.first, graph.integers(0, 0), ends, graph.integers(2, 3))
-    return _Map(graph, first=cropped)
+    return Map(graph, first=cropped)
 
 
-def _causal_pad(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _causal_pad(graph: Graph, layer: Any, x: Map) -> Map:
     low = layer.frequency // 2
     pads = graph.integers(0, 0, low, layer.frames, 0, 0, layer.frequency - low, 0)
-    return _Map(graph, first=graph.add("Pad", x.first, pads))
+    return Map(graph, first=graph.add("Pad", x.first, pads))
 
 
-def _convolution(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _convolution(graph: Graph, layer: Any, x: Map) -> Map:
     kernel = _numpy(layer.kernel)
     options: dict[str, Any] = {
         "kernel_shape": list(kernel.shape[:2]),
@@ -299,10 +183,10 @@ def _convolution(graph: _Graph, layer: Any, x: _Map) -> _Map:
         kernel = kernel.transpose(2, 3, 0, 1)
     else:
         kernel = kernel.transpose(3, 2, 0, 1)
-    return _Map(graph, first=graph.linear("Conv", x.first, kernel, _bias(layer), 0, **options))
+    return Map(graph, first=graph.linear("Conv", x.first, kernel, _bias(layer), 0, **options))
 
 
-def _transposed(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _transposed(graph: Graph, layer: Any, x: Map) -> Map:
     kernel = _numpy(layer.kernel)
     sizes = list(zip(kernel.shape[:2], layer.strides, strict=True))
     y = graph.linear(
@@ -316,14 +200,14 @@ def _transposed(graph: _Graph, layer: Any, x: _Map) -> _Map:
         pads=_halves([max(size - stride, 0) for size, stride in sizes]),
         output_padding=[max(stride - size, 0) for size, stride in sizes],
     )
-    return _Map(graph, first=y)
+    return Map(graph, first=y)
 
 
-def _dense(graph: _Graph, layer: Any, x: _Map) -> _Map:
-    return _Map(graph, last=graph.linear("MatMul", x.last, _numpy(layer.kernel), _bias(layer), 1))
+def _dense(graph: Graph, layer: Any, x: Map) -> Map:
+    return Map(graph, last=graph.linear("MatMul", x.last, _numpy(layer.kernel), _bias(layer), 1))
 
 
-def _batch_normalization(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _batch_normalization(graph: Graph, layer: Any, x: Map) -> Map:
     scale = _numpy(layer.gamma) / np.sqrt(_numpy(layer.moving_variance) + layer.epsilon)
     shift = _numpy(layer.beta) - _numpy(layer.moving_mean) * scale
     name = x.last if x.channels_last else x.first
@@ -339,13 +223,13 @@ def _batch_normalization(graph: _Graph, layer: Any, x: _Map) -> _Map:
     return scaled.elementwise("Add", graph.constant(shift.reshape(shape)))
 
 
-def _layer_normalization(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _layer_normalization(graph: Graph, layer: Any, x: Map) -> Map:
     scale, shift = (graph.constant(_numpy(weight)) for weight in (layer.gamma, layer.beta))
     y = graph.add("LayerNormalization", x.last, scale, shift, axis=-1, epsilon=layer.epsilon)
-    return _Map(graph, last=y)
+    return Map(graph, last=y)
 
 
-def _activation(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _activation(graph: Graph, layer: Any, x: Map) -> Map:
     name = layer.activation.__name__
     if name == "silu":
         name_in_order = x.last if x.channels_last else x.first
@@ -360,15 +244,15 @@ def _activation(graph: _Graph, layer: Any, x: _Map) -> _Map:
     return x.elementwise(operator, **options)
 
 
-def _pooling(operator: str) -> Callable[[_Graph, Any, _Map], _Map]:
-    def write(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _pooling(operator: str) -> Callable[[Graph, Any, Map], Map]:
+    def write(graph: Graph, layer: Any, x: Map) -> Map:
         size = list(layer.pool_size)
-        return _Map(graph, first=graph.add(operator, x.first, kernel_shape=size, strides=size))
+        return Map(graph, first=graph.add(operator, x.first, kernel_shape=size, strides=size))
 
     return write
 
 
-def _nearest(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _nearest(graph: Graph, layer: Any, x: Map) -> Map:
     y = graph.add(
         "Resize",
         x.first,
@@ -378,20 +262,20 @@ def _nearest(graph: _Graph, layer: Any, x: _Map) -> _Map:
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
     )
-    return _Map(graph, first=y)
+    return Map(graph, first=y)
 
 
-def _add(graph: _Graph, layer: Any, x: _Map, y: _Map) -> _Map:
+def _add(graph: Graph, layer: Any, x: Map, y: Map) -> Map:
     if x.channels_last and y.channels_last:
-        return _Map(graph, last=graph.add("Add", x.last, y.last))
-    return _Map(graph, first=graph.add("Add", x.first, y.first))
+        return Map(graph, last=graph.add("Add", x.last, y.last))
+    return Map(graph, first=graph.add("Add", x.first, y.first))
 
 
-def _concatenate(graph: _Graph, layer: Any, *inputs: _Map) -> _Map:
-    return _Map(graph, first=graph.add("Concat", *(x.first for x in inputs), axis=1))
+def _concatenate(graph: Graph, layer: Any, *inputs: Map) -> Map:
+    return Map(graph, first=graph.add("Concat", *(x.first for x in inputs), axis=1))
 
 
-def _identity(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _identity(graph: Graph, layer: Any, x: Map) -> Map:
     return x
 
 
@@ -400,10 +284,10 @@ _TO_SEQUENCES = {"time": [2, 0, 1, 3], "frequency": [1, 0, 2, 3]}
 alone is what ONNX Runtime does fast."""
 
 
-def _recurrent(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _recurrent(graph: Graph, layer: Any, x: Map) -> Map:
     channels = layer.input.shape[-1]
     steps_first = graph.add("Transpose", x.last, perm=_TO_SEQUENCES[layer.axis])
-    shape = _slice(graph, graph.add("Shape", steps_first), 0, 0, 3)
+    shape = graph.slice(graph.add("Shape", steps_first), 0, 0, 3)
     rows = graph.add("Reshape", steps_first, graph.integers(0, -1, channels))
     both = [layer.recurrent]
     if layer.bidirectional:
@@ -425,13 +309,13 @@ def _recurrent(graph: _Graph, layer: Any, x: _Map) -> _Map:
         y = graph.add("Transpose", y, perm=[0, 2, 1, 3])
     y = graph.add("Reshape", y, graph.add("Concat", shape, size, axis=0))
     back = np.argsort(_TO_SEQUENCES[layer.axis])
-    return _Map(graph, last=graph.add("Transpose", y, perm=back.tolist()))
+    return Map(graph, last=graph.add("Transpose", y, perm=back.tolist()))
 
 
 def _carried(
-    graph: _Graph,
+    graph: Graph,
     layer: Any,
-    x: _Map,
+    x: Map,
     rows: str,
     shape: str,
     weights: list[str],
@@ -451,7 +335,7 @@ def _carried(
     state = graph.input(f"state_{index}", nothing, sizes)
 
     units = graph.integers(layer.units)
-    state_shape = graph.add("Concat", _slice(graph, shape, 0, 1, 3), units, axis=0)
+    state_shape = graph.add("Concat", graph.slice(shape, 0, 1, 3), units, axis=0)
     state = graph.add("Expand", state, state_shape)
     state = graph.add("Reshape", state, graph.integers(1, -1, layer.units))
     past = graph.integers(int(x.past))
@@ -462,7 +346,7 @@ def _carried(
 
     last = graph.add("Sub", graph.add("Add", keep, past), graph.add("Add", skip, graph.integers(1)))
     # Beyond the block there is nothing to be known, and nobody to be told.
-    final = graph.add("Sub", _slice(graph, graph.add("Shape", y), 0, 0, 1), graph.integers(1))
+    final = graph.add("Sub", graph.slice(graph.add("Shape", y), 0, 0, 1), graph.integers(1))
     last = graph.add("Max", graph.add("Min", last, final), graph.integers(0))
     state = graph.add("Reshape", graph.add("Gather", y, last, axis=0), state_shape)
     name = graph.add("Identity", state, output=f"next_state_{index}")
@@ -486,11 +370,11 @@ def _gates(layer: Any, cell: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return kernel.T, recurrent.T, np.concatenate([bias, np.zeros_like(bias)])
 
 
-def _attention(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _attention(graph: Graph, layer: Any, x: Map) -> Map:
     heads, size = layer.heads, layer.key_dim
     to_rows = [0, 1, 2, 3] if layer.axis == "time" else [0, 2, 1, 3]  # its own inverse
     rows = graph.add("Transpose", x.last, perm=to_rows)  # batch, other axis, steps, channels
-    shape = _slice(graph, graph.add("Shape", rows), 0, 0, 3)
+    shape = graph.slice(graph.add("Shape", rows), 0, 0, 3)
     if layer.axis == "frequency":
         rows = graph.add("Add", rows, graph.constant(_numpy(layer.positions)))
     split = graph.add(
@@ -500,7 +384,7 @@ def _attention(graph: _Graph, layer: Any, x: _Map) -> _Map:
     )
     split = graph.add("Transpose", split, perm=[3, 0, 1, 4, 2, 5])
     query, key, value = (
-        graph.add("Squeeze", _slice(graph, split, 0, i, i + 1), graph.integers(0)) for i in range(3)
+        graph.add("Squeeze", graph.slice(split, 0, i, i + 1), graph.integers(0)) for i in range(3)
     )
     key = graph.add("Transpose", key, perm=[0, 1, 2, 4, 3])
     query = graph.add("Mul", query, graph.constant(size**-0.5))
@@ -510,10 +394,10 @@ def _attention(graph: _Graph, layer: Any, x: _Map) -> _Map:
         "Reshape", mixed, graph.add("Concat", shape, graph.integers(heads * size), axis=0)
     )
     mixed = graph.add("MatMul", mixed, graph.constant(_numpy(layer.outward)))
-    return _Map(graph, last=graph.add("Transpose", mixed, perm=to_rows))
+    return Map(graph, last=graph.add("Transpose", mixed, perm=to_rows))
 
 
-def _bounded_mask(graph: _Graph, layer: Any, x: _Map) -> _Map:
+def _bounded_mask(graph: Graph, layer: Any, x: Map) -> Map:
     bounded = x.elementwise("Tanh" if layer.mask == "complex" else "Sigmoid")
     return bounded.elementwise("Mul", graph.constant(layer.limit))
 
@@ -531,7 +415,7 @@ def _halves(totals: list[int]) -> list[int]:
     return [total // 2 for total in totals] + [total - total // 2 for total in totals]
 
 
-_WRITERS: dict[str, Callable[..., _Map]] = {
+_WRITERS: dict[str, Callable[..., Map]] = {
     "Features": _features,
     "FrequencyMatrix": _frequency_matrix,
     "PadToMultiple": _pad_to_multiple,

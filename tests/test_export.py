@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from denoisecli import export
+from denoisecli import export, onnx_graph
 from denoisecli.errors import ModelError
 from denoisecli.export import export_onnx
 from denoisecli.models import build_model
@@ -53,7 +53,7 @@ def test_graph_of_a_bundled_spec(tmp_path: Path) -> None:
     assert path.stat().st_size < 4 * network.count_params() + 20_000
 
     model = onnx.load(path)
-    assert [opset.version for opset in model.opset_import] == [export.OPSET]
+    assert [opset.version for opset in model.opset_import] == [onnx_graph.OPSET]
     for value, parts in ((model.graph.input, 2), (model.graph.output, 2)):
         sizes = [dim.dim_param or dim.dim_value for dim in value[0].type.tensor_type.shape.dim]
         assert sizes == ["batch", 257, "time", parts]
