@@ -1,6 +1,7 @@
 """What runs the network: ONNX Runtime, or Keras."""
 
 import os
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -17,8 +18,11 @@ DEVICES = ("auto", "cpu", "gpu")
 MAX_RUNS = 2
 """How many runs of the network go on at once; each takes about 100 MB."""
 
-State = tuple[Float[np.ndarray, "batch bands units"], ...]
-"""What a network remembers of the sound before a block."""
+State = dict[str, Float[np.ndarray, "batch bands units"]]
+"""What a stage of a network remembers of the sound before a block."""
+
+States = tuple["Future[State]", ...]
+"""That of all stages, as far as they have come."""
 
 SpectrumBatch = Float[np.ndarray, "batch frequency frames 2"]
 MaskBatch = Float[np.ndarray, "batch frequency frames parts"]
@@ -49,18 +53,24 @@ class MaskEngine(Protocol):
             float32 (batch, frequency, frames, 2) complex, or (..., 1) magnitude mask.
         """
 
+    @property
+    def stages(self) -> int:
+        """How many blocks of one sound can be in the network at once, one behind the other."""
+
     def carry(
-        self, spectrum: SpectrumBatch, state: State | None, keep: int
-    ) -> tuple[MaskBatch, State]:
+        self, spectrum: SpectrumBatch, before: States | None, after: States, keep: int
+    ) -> MaskBatch:
         """Give the mask for a block of a longer sound, going on from the block before.
 
         Args:
             spectrum: as above.
-            state: what the call for the block before returned; None where the sound begins.
+            before: what the call for the block before has in ``after``, waited for where it is
+                needed; None where the sound begins.
+            after: is given the states for the next block, one per stage, as soon as each is known.
             keep: the frame of this block that the next one begins with.
 
         Returns:
-            The mask, right but for `reach`, and the state for the next block.
+            The mask, right but for `reach`.
         """
 
 
@@ -115,6 +125,7 @@ class OnnxEngine:
         if device == "gpu" and not self.has_gpu():
             raise UsageError("engine onnx has no GPU: it needs CUDA and onnxruntime-gpu")
         threads = threads or cpu_cores()
+        self.path = path
         self.on_gpu = device != "cpu" and self.has_gpu()
         self.runs = 1 if self.on_gpu else min(MAX_RUNS, threads)
         options = onnxruntime.SessionOptions()
@@ -132,8 +143,25 @@ class OnnxEngine:
         self.reach: tuple[int, int] | None = None
         if {"past_frames", "future_frames"} <= facts.keys():
             self.reach = int(facts["past_frames"]), int(facts["future_frames"])
-        outputs = [output.name for output in self._session.get_outputs()]
-        self._states = [name for name in outputs if name.startswith("next_state_")]
+        cut = int(facts.get("second_stage", 0))
+        self._stages = [self._session]
+        if cut and self.runs > 1:
+            self._stages = self._split(path, cut, options)
+        self.stages = len(self._stages)
+
+    def _split(
+        self, path: Path, cut: int, options: onnxruntime.SessionOptions
+    ) -> list[onnxruntime.InferenceSession]:
+        import onnx
+
+        from denoisecli.onnx_graph import split
+
+        return [
+            onnxruntime.InferenceSession(
+                part.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+            for part in split(onnx.load(path), cut)
+        ]
 
     @staticmethod
     def has_gpu() -> bool:
@@ -142,25 +170,42 @@ class OnnxEngine:
 
     def __call__(self, spectrum: SpectrumBatch) -> MaskBatch:
         """See :class:`MaskEngine`."""
-        return self._run(["mask"], {"spectrum": spectrum})[0]
+        return self._run(self._session, ["mask"], {"spectrum": spectrum})[0]
 
     def carry(
-        self, spectrum: SpectrumBatch, state: State | None, keep: int
-    ) -> tuple[MaskBatch, State]:
+        self, spectrum: SpectrumBatch, before: States | None, after: States, keep: int
+    ) -> MaskBatch:
         """See :class:`MaskEngine`."""
-        inputs = {"spectrum": spectrum}
-        if self._states:
-            inputs["keep"] = np.array([keep])
-            if state is not None:
-                inputs["begins"] = np.array([0])
-                names = (name.removeprefix("next_") for name in self._states)
-                inputs.update(zip(names, state, strict=True))
-        mask, *state_after = self._run(["mask", *self._states], inputs)
-        return mask, tuple(state_after)
+        known: dict[str, np.ndarray] = {"spectrum": spectrum, "keep": np.array([keep])}
+        if before is not None:
+            known["begins"] = np.array([0])
+        for index, session in enumerate(self._stages):
+            state = before[index].result() if before is not None else {}
+            inputs = {
+                value.name
+                for value in (*session.get_inputs(), *session.get_overridable_initializers())
+            }
+            outputs = [value.name for value in session.get_outputs()]
+            given = {name: value for name, value in (known | state).items() if name in inputs}
+            made = dict(zip(outputs, self._run(session, outputs, given), strict=True))
+            after[index].set_result(
+                {
+                    name.removeprefix("next_"): value
+                    for name, value in made.items()
+                    if name.startswith("next_state_")
+                }
+            )
+            known |= made
+        return known["mask"]
 
-    def _run(self, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def _run(
+        self,
+        session: onnxruntime.InferenceSession,
+        outputs: list[str],
+        inputs: dict[str, np.ndarray],
+    ) -> list[np.ndarray]:
         try:
-            return self._session.run(outputs, inputs)
+            return session.run(outputs, inputs)
         except Exception as error:
             raise ModelError(f"the ONNX model does not fit its spec: {error}") from error
 
@@ -170,6 +215,7 @@ class KerasEngine:
 
     runs = 1
     reach = None
+    stages = 1
 
     def __init__(self, path: Path, *, device: str = "auto", threads: int | None = None) -> None:
         if not path.is_file():
@@ -204,7 +250,7 @@ class KerasEngine:
         return np.asarray(keras.ops.convert_to_numpy(mask), np.float32)
 
     def carry(
-        self, spectrum: SpectrumBatch, state: State | None, keep: int
-    ) -> tuple[MaskBatch, State]:
+        self, spectrum: SpectrumBatch, before: States | None, after: States, keep: int
+    ) -> MaskBatch:
         """See :class:`MaskEngine`; Keras keeps no state."""
-        return self(spectrum), ()
+        return self(spectrum)

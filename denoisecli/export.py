@@ -12,7 +12,9 @@ with defaults that mean "the whole sound": `begins`, 0 where there was sound bef
 `keep`, the frame of this block that the next block begins with; `state_0`, `state_1`, ...: what the
 GRUs knew. `next_state_0`, ... are what they will know. The first and last frames of a mask, as
 many as the metadata `past_frames` and `future_frames` say, are wrong where the sound goes on
-there, so blocks have to overlap by them; GRUs leave out what is wrong before them.
+there, so blocks have to overlap by them; GRUs leave out what is wrong before them. The metadata
+`second_stage` is the number of the node where the last of these GRUs begins: two threads can work
+on two blocks, one behind the other in the network.
 """
 
 import math
@@ -67,7 +69,8 @@ def export_onnx(network: keras.Model, path: Path) -> float:
     model = graph.model(network.inputs[0].shape, mask.shape)
     reach = {"past_frames": maps[id(mask)].past, "future_frames": maps[id(mask)].future}
     if all(map(math.isfinite, reach.values())):
-        helper.set_model_props(model, {name: str(value) for name, value in reach.items()})
+        facts = {**reach, "second_stage": graph.second_stage}
+        helper.set_model_props(model, {name: str(value) for name, value in facts.items()})
     onnx.checker.check_model(model, full_check=True)
     difference = _largest_difference(network, model)
     if not difference < TOLERANCE:
@@ -286,6 +289,9 @@ alone is what ONNX Runtime does fast."""
 
 def _recurrent(graph: Graph, layer: Any, x: Map) -> Map:
     channels = layer.input.shape[-1]
+    carried = _carries(layer) and math.isfinite(x.past)
+    if carried:
+        graph.second_stage = len(graph.nodes)
     steps_first = graph.add("Transpose", x.last, perm=_TO_SEQUENCES[layer.axis])
     shape = graph.slice(graph.add("Shape", steps_first), 0, 0, 3)
     rows = graph.add("Reshape", steps_first, graph.integers(0, -1, channels))
@@ -301,7 +307,7 @@ def _recurrent(graph: Graph, layer: Any, x: Map) -> Map:
     if layer.cell == "gru":
         options["linear_before_reset"] = 1
     size = graph.integers(layer.units * len(both))
-    if _carries(layer) and math.isfinite(x.past):
+    if carried:
         y = _carried(graph, layer, x, rows, shape, list(weights), options)
     else:
         y = graph.add(layer.cell.upper(), rows, *weights, **options)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.audio import fit_length
-from denoisecli.engines import MaskEngine, State
+from denoisecli.engines import MaskEngine, States
 from denoisecli.errors import ModelError
 from denoisecli.spec import Spec
 from denoisecli.stft import istft, stft
@@ -48,7 +48,7 @@ class Blocks:
     live: bool = False
 
 
-CARRIED = Blocks(length=4.0)
+CARRIED = Blocks(length=6.0)
 """For files, with a network that carries its state."""
 
 WHOLE = Blocks(length=48.0, before=16.0, after=16.0)
@@ -102,6 +102,7 @@ class Masking:
         self.spec = spec
         self.runs = engine.runs
         self.carries = engine.reach is not None
+        self.stages = engine.stages
         self._engine = engine
         self._pool = ThreadPoolExecutor(engine.runs) if engine.runs > 1 else None
         self._stft_options: dict[str, Any] = {
@@ -131,7 +132,7 @@ class Masking:
         return past, future
 
     def submit(
-        self, block: _Block, top: float, before: "Future[State] | None", after: "Future[State]"
+        self, block: _Block, top: float, before: States | None, after: States
     ) -> "Future[tuple[AudioVector, Gains]]":
         """Begin :meth:`clean` in another thread, or do it at once where there is none."""
         if self._pool is not None:
@@ -141,15 +142,15 @@ class Masking:
         return done
 
     def clean(
-        self, block: _Block, top: float, before: "Future[State] | None", after: "Future[State]"
+        self, block: _Block, top: float, before: States | None, after: States
     ) -> tuple[Float[np.ndarray, "piece"], Float[np.ndarray, "frames"]]:
         """Clean the timesteps of a block that are wanted.
 
         Args:
             block: the block.
             top: highest frequency in the sound as a share of the model's.
-            before: the network's state before the block; None where the sound begins.
-            after: is given the state for the next block, as soon as it is known.
+            before: the network's states before the block; None where the sound begins.
+            after: is given the states for the next block, as soon as they are known.
 
         Returns:
             The clean sound, and the gains as in :class:`Masked`.
@@ -160,8 +161,9 @@ class Masking:
             spectrum = stft(whole, **self._stft_options)
             mask = self._mask(spectrum, block, before, after)
         except BaseException as error:
-            if not after.done():
-                after.set_exception(error)
+            for state in after:
+                if not state.done():
+                    state.set_exception(error)
             raise
         masked = mask * spectrum
         if not np.isfinite(masked).all():
@@ -177,22 +179,19 @@ class Masking:
         self,
         spectrum: ComplexSpectrogram,
         block: _Block,
-        before: "Future[State] | None",
-        after: "Future[State]",
+        before: States | None,
+        after: States,
     ) -> ComplexSpectrogram:
         parts = np.stack([spectrum.real, spectrum.imag], axis=-1)[None]
         if self.carries:
             low = 0 if block.begins else self._edge
             high = parts.shape[2] - (0 if block.ends else self._edge)
             keep = block.keep // self.spec.stft.hop_length + self._edge - low
-            state = None if before is None else before.result()
-            inner, next_state = self._engine.carry(parts[:, :, low:high], state, keep)
-            after.set_result(next_state)
+            inner = self._engine.carry(parts[:, :, low:high], before, after, keep)
             edges = (low, parts.shape[2] - high)
             mask = np.pad(inner, [(0, 0), (0, 0), edges, (0, 0)])
         else:
             mask = self._engine(parts)
-            after.set_result(())
         size = 2 if self.spec.output.mask == "complex" else 1
         if mask.shape != (1, *spectrum.shape, size):
             raise ModelError(
@@ -237,7 +236,7 @@ class MaskStream:
         self._ready = 0  # timesteps in pending
         self._done = 0  # those of them that are context only
         self._position = 0  # timestep of the sound that pending begins with
-        self._states: list[Future[State] | None] | None = None
+        self._states: list[States | None] | None = None
         self._running: deque[Callable[[], Masked]] = deque()
         self._ahead = 0 if blocks.live else masking.runs - 1
 
@@ -273,7 +272,8 @@ class MaskStream:
             self._states = [None] * len(sound)
         futures = []
         for index, one in enumerate(sound):
-            before, after = self._states[index], Future[State]()
+            before = self._states[index]
+            after: States = tuple(Future() for _ in range(self._masking.stages))
             block = _Block(one, start, end, begins, ends, keep)
             futures.append(self._masking.submit(block, self._top, before, after))
             self._states[index] = after

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.shape_inference
+import onnx.utils
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 20
@@ -23,6 +25,8 @@ class Graph:
         """Output of a linear node -> its weight, its bias, the weight's axis of outputs."""
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
+        self.second_stage = 0
+        """Number of the node that `split` cuts in front of."""
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **options: Any) -> str:
         """Append a node with one output; returns the name of that."""
@@ -122,3 +126,30 @@ class Map:
 def _value(name: str, shape: Sequence[Any]) -> onnx.ValueInfoProto:
     dims = ["batch", shape[1], "time", shape[3]]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
+
+
+def split(model: onnx.ModelProto, second_stage: int) -> list[onnx.ModelProto]:
+    """Cut a model in two; the second takes what the first gives, by name.
+
+    Args:
+        model: the model.
+        second_stage: number of the first node of the second one.
+    """
+    graph = model.graph
+    made = {name for node in graph.node[:second_stage] for name in node.output}
+    inputs = [value.name for value in graph.input]
+    outputs = [value.name for value in graph.output]
+    used = {name for node in graph.node[second_stage:] for name in node.input}
+    between = sorted(used & made)
+    parts = onnx.utils.Extractor(onnx.shape_inference.infer_shapes(model))
+    first = {name for node in graph.node[:second_stage] for name in node.input}
+    return [
+        parts.extract_model(
+            [name for name in inputs if name in first],
+            between + [name for name in outputs if name in made],
+        ),
+        parts.extract_model(
+            between + [name for name in inputs if name in used],
+            [name for name in outputs if name not in made],
+        ),
+    ]

@@ -105,7 +105,7 @@ def test_high_band_gain_follows_in_time(identity, rng, monkeypatch):
         return np.broadcast_to(loud, (*spectrum.shape[:3], 1)) * np.float32([1, 0])
 
     denoiser = Denoiser(identity)
-    gate.runs, gate.reach, gate.carry = 1, None, gate
+    gate.runs, gate.reach, gate.stages, gate.carry = 1, None, 1, gate
     denoiser._masking = Masking(denoiser.spec, gate)
     cleaned = denoiser.clean(sound, sample_rate)
     hop = 3 * 256

@@ -37,11 +37,12 @@ class Network:
         self.function = function
         self.runs = runs
         self.reach = None
+        self.stages = 1
 
     def __call__(self, spectrum):
         return self.function(spectrum)
 
-    def carry(self, spectrum, state, keep):
+    def carry(self, spectrum, before, after, keep):
         raise AssertionError("there is no state")
 
 
@@ -107,7 +108,7 @@ def carrying(request, tmp_path_factory):
             weight.assign(keras.random.normal(weight.shape, stddev=0.5, seed=seed))
     path = tmp_path_factory.mktemp("carrying") / "model.onnx"
     export_onnx(network, path)
-    return spec, OnnxEngine(path)
+    return spec, OnnxEngine(path, threads=2)
 
 
 @pytest.mark.parametrize("length", [0.0, 0.1, 2.0])
@@ -121,14 +122,26 @@ def test_blocks_with_a_state_are_the_whole(carrying, speech, noise, length, rng)
     np.testing.assert_allclose(clean, whole, atol=1e-5)
 
 
+def test_stages_change_nothing(carrying, noise):
+    spec, engine = carrying
+    assert engine.stages == (1 if len(spec.valley) == 1 else 2)
+    alone = OnnxEngine(engine.path, threads=1)
+    assert alone.stages == 1
+    sound = noise(4, 16000)[None]
+    staged, _ = run(spec, engine, sound, blocks=Blocks(0.5))
+    np.testing.assert_allclose(staged, run(spec, alone, sound, blocks=Blocks(0.5))[0], atol=1e-6)
+
+
 def test_a_state_is_needed(carrying, noise):
     """Or else the test above would prove nothing."""
     spec, engine = carrying
     if len(spec.valley) == 1:
         return
     forgetful = Network(engine)
-    forgetful.reach = engine.reach
-    forgetful.carry = lambda spectrum, state, keep: engine.carry(spectrum, None, keep)
+    forgetful.reach, forgetful.stages = engine.reach, engine.stages
+    forgetful.carry = lambda spectrum, before, after, keep: engine.carry(
+        spectrum, None, after, keep
+    )
     sound = noise(4, 16000)[None]
     whole, _ = run(spec, engine, sound, blocks=Blocks(100.0))
     clean, _ = run(spec, forgetful, sound, blocks=Blocks(0.5))
