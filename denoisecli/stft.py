@@ -3,7 +3,6 @@
 from functools import lru_cache
 
 import numpy as np
-import scipy.fft
 from jaxtyping import Float
 
 from denoisecli.errors import AudioError, UsageError
@@ -79,7 +78,7 @@ def stft(
     audio = audio.astype(np.float32, copy=False)
     padded = np.pad(audio, n_fft // 2) if center else audio
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
-    return scipy.fft.rfft(frames * taper, axis=1, overwrite_x=True).T
+    return np.fft.rfft(frames * taper, axis=1).T
 
 
 def istft(
@@ -120,7 +119,7 @@ def istft(
             f"a spectrum of {spectrum.shape[0]} rows does not come from n_fft {n_fft}, "
             f"which gives {n_fft // 2 + 1}"
         )
-    frames = scipy.fft.irfft(spectrum.astype(np.complex64, copy=False).T, n_fft, axis=1)
+    frames = np.fft.irfft(spectrum.astype(np.complex64, copy=False).T, n_fft, axis=1)
     frames *= taper
     weight = _overlap_add(np.broadcast_to(taper**2, frames.shape), hop_length)
     sound = _overlap_add(frames, hop_length)
