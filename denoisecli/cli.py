@@ -8,7 +8,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from denoisecli import cli_datasets, cli_measuring, cli_sound, cli_training, cli_tuning, console
+from denoisecli import (
+    cli_datasets,
+    cli_measuring,
+    cli_models,
+    cli_sound,
+    cli_training,
+    cli_tuning,
+    console,
+)
 from denoisecli.errors import DenoiseError
 
 
@@ -53,12 +61,14 @@ app.command()(cli_sound.spectrogram)
 app.command()(cli_sound.plot)
 app.command()(cli_sound.mix)
 app.command("build-dataset")(cli_datasets.build_dataset)
+app.command()(cli_datasets.dataset)
 app.command()(cli_training.train)
 app.command()(cli_training.runs)
 app.command()(cli_tuning.tune)
 app.command()(cli_training.spec)
 app.command()(cli_measuring.evaluate)
-app.command()(cli_measuring.models)
+app.command()(cli_models.models)
+app.command()(cli_models.export)
 
 
 def main() -> None:

@@ -1,14 +1,25 @@
-"""The commands that teach: train, spec."""
+"""The commands that teach: train, runs, spec."""
 
+import os
 from dataclasses import asdict
+from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from denoisecli import console
 from denoisecli.cli_options import load_tensorflow
 from denoisecli.errors import UsageError
+
+
+class Device(StrEnum):
+    """Where to train."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
 
 
 def train(
@@ -22,19 +33,44 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over.")] = False,
     init_from: Annotated[
         str | None,
-        typer.Option(help="A model whose weights to start with.", show_default=False),
+        typer.Option(
+            help="A model, or an unfinished run, whose weights to start with.", show_default=False
+        ),
     ] = None,
+    device: Annotated[
+        Device, typer.Option(help="Where to train; auto: on all GPUs, if there are any.")
+    ] = Device.auto,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of process 0, if several train together (docs/scale-out.md).",
+            show_default=False,
+        ),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="How many train together.")] = 1,
+    process: Annotated[int, typer.Option(min=0, help="Which of them this one is.")] = 0,
 ) -> None:
     """Train a model by its spec; the same command goes on after a stop.
 
     Example: `denoise train tiny`, then `denoise clean noisy.wav -o out.wav --model runs/tiny`
     """
     from denoisecli.models import find_model, read_metrics
+    from denoisecli.runs import CHECKPOINT
     from denoisecli.spec import load_spec
 
-    start = None if init_from is None else find_model(init_from)
+    start = None
+    if init_from is not None:
+        unfinished = (Path(init_from) / CHECKPOINT).exists()
+        start = Path(init_from) if unfinished else find_model(init_from)
     loaded = load_spec(spec)  # before TensorFlow: a misspelt key is reported at once
+    if coordinator is not None:
+        if find_spec("jax") is None:
+            raise UsageError("several processes need JAX: pip install 'denoisecli[jax]'")
+        os.environ["KERAS_BACKEND"] = "jax"
+    elif processes > 1 or process > 0:
+        raise UsageError("several processes need --coordinator HOST:PORT, of process 0")
     load_tensorflow()
+    from denoisecli.devices import Cluster
     from denoisecli.train import train as train_model
 
     with console.TrainingDisplay() as display:
@@ -45,13 +81,50 @@ def train(
             display,
             fresh=fresh,
             init_from=start,
+            device=device.value,
+            cluster=None if coordinator is None else Cluster(coordinator, processes, process),
         )
+    if process > 0:
+        return
     metrics = read_metrics(folder)
     console.say(
         f"wrote {folder}: {metrics['epochs']} epochs, {metrics['audio_hours']:.1f} hours of audio "
         f"in {metrics['minutes']:.1f} min; on the test set SI-SDR improves by "
         f"{metrics['test']['si_sdr_improvement']:.2f} dB"
     )
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Folder of runs, or of one.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+) -> None:
+    """List training runs: how far they are, their best validation, their test.
+
+    Example: `denoise runs`
+    """
+    from denoisecli.runs import list_runs
+
+    found = list_runs(folder)
+    if as_json:
+        console.print_json([asdict(run) for run in found])
+        return
+    columns = {  # of the best epoch, or of the test
+        "val loss": ("best", "val_loss", ".4f"),
+        "SI-SDR gain": ("best", "val_si_sdr_improvement", ".2f"),
+        "PESQ": ("best", "val_pesq", ".3f"),
+        "ESTOI": ("best", "val_estoi", ".3f"),
+        "test loss": ("test", "loss", ".4f"),
+        "test gain": ("test", "si_sdr_improvement", ".2f"),
+    }
+    rows = []
+    for run in found:
+        epochs = f"{run.epochs}/{run.planned}"
+        row = [run.name, run.state, epochs, f"{run.audio_hours:.1f}", f"{run.minutes:.1f}"]
+        for part, name, digits in columns.values():
+            figures: dict[str, Any] = getattr(run, part)
+            row.append(f"{figures[name]:{digits}}" if name in figures else "-")
+        rows.append(row)
+    console.print_table(["run", "state", "epochs", "hours", "minutes", *columns], rows, texts=2)
 
 
 def spec(

@@ -26,6 +26,7 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from denoisecli.building import Progress as BuildProgress
     from denoisecli.trials import TrialResult
 
 out = Console(highlight=False, soft_wrap=True)
@@ -196,6 +197,45 @@ class CleaningDisplay:
         self.bars.update(self.whole, speed=speed)
         for task in self.tasks.values():
             self.bars.update(task, speed=speed if len(self.tasks) == 1 else "")
+
+
+class BuildDisplay:
+    """Shows the making of a dataset: a bar for the files read, then one for the mixes made."""
+
+    def __init__(self) -> None:
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}, {task.fields[hours]:.2f} h"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+            disable=Settings.quiet or not err.is_terminal,
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "BuildDisplay":
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def show(self, progress: "BuildProgress") -> None:
+        """So many files are read, or mixes made."""
+        stage = progress.stage
+        if stage not in self.tasks:
+            unit = "files" if stage == "reading" else "mixes"
+            self.tasks[stage] = self.bars.add_task(stage, unit=unit, hours=0.0)
+        self.bars.update(
+            self.tasks[stage],
+            completed=progress.done,
+            total=progress.total,
+            hours=progress.hours,
+        )
 
 
 class TrainingDisplay:

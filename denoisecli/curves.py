@@ -1,8 +1,10 @@
-"""The picture of a training run: loss and SI-SDR improvement over the epochs."""
+"""The picture of a training run: its figures over the hours of audio."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from denoisecli.scoring import SCORES
 
 
 def plot_history(history: Sequence[dict[str, Any]], path: Path) -> None:
@@ -14,13 +16,17 @@ def plot_history(history: Sequence[dict[str, Any]], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    hours = [row["audio_hours"] for row in history]
     titles = {"loss": "Loss", "si_sdr_improvement": "SI-SDR improvement (dB)"}
-    for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+    titles |= {
+        name: name.upper() for name in SCORES if any(f"val_{name}" in row for row in history)
+    }
+    figure = Figure(figsize=(4.5 * len(titles), 3.6), layout="constrained")
+    for axes, (name, title) in zip(figure.subplots(1, len(titles)), titles.items(), strict=True):
         for key, label in ((name, "training, augmented"), (f"val_{name}", "validation")):
-            values = [row.get(key, float("nan")) for row in history]
-            axes.plot(hours, values, marker="." if len(history) < 50 else "", label=label)
+            points = [(row["audio_hours"], row[key]) for row in history if key in row]
+            if points:
+                hours, values = zip(*points, strict=True)
+                axes.plot(hours, values, marker="." if len(points) < 50 else "", label=label)
         axes.set_title(title, loc="left")
         axes.set_xlabel("hours of audio seen")
         axes.grid(alpha=0.3)

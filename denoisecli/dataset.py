@@ -1,86 +1,28 @@
-"""Datasets on disk: a train and a test set made of two folders, their manifest, and back."""
+"""Datasets on disk: sets of mixes made of folders of recordings, their manifest, and back."""
 
-import hashlib
-import json
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from importlib.metadata import version
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from denoisecli import building, sources
+from denoisecli.building import Tell
 from denoisecli.errors import DatasetError, DenoiseError, UsageError
-from denoisecli.files import refuse_existing, replacing
-from denoisecli.pairs import Kind, Mixing, Recipe, Row, to_spectrograms
-from denoisecli.sources import Progress, Source, scan, split
+from denoisecli.files import refuse_existing
+from denoisecli.manifest import MANIFEST, load_manifest
+from denoisecli.recipe import Kind, Recipe
+from denoisecli.rooms import require_pyroomacoustics
+from denoisecli.sources import Role
+from denoisecli.storage import check_path, load, save, stored_size
+from denoisecli.workers import Workers, processes
+from denoisecli.workfolder import WORK, Plan, put_in_place, working
 
-MANIFEST = "dataset.json"
-FORMAT = "denoise dataset"
-FORMAT_VERSION = 1
+__all__ = ["SETS", "build", "load", "load_manifest", "load_pairs", "save"]
+
 SETS = ("train", "test")
-
-
-def save(dataset: tf.data.Dataset, folder: Path, *, overwrite: bool = False) -> None:
-    """Save a dataset to a folder, which appears when it is whole.
-
-    Args:
-        dataset: Any finite dataset.
-        folder: Where it goes.
-        overwrite: Replace the folder.
-
-    Raises:
-        UsageError: the folder exists already, or TensorFlow cannot read from such a path.
-        DenoiseError: it cannot be written to, or the disk is full.
-        Exception: what the dataset raises instead of an element.
-    """
-    _check_path(folder)
-    failed: list[Exception] = []
-    stopped = threading.Event()
-
-    def elements() -> Iterator[Any]:
-        try:
-            for element in dataset.as_numpy_iterator():
-                if stopped.is_set():
-                    return
-                yield element
-        except Exception as error:  # after an error, Dataset.save would wait for ever
-            failed.append(error)
-
-    source = tf.data.Dataset.from_generator(elements, output_signature=dataset.element_spec)
-    # TensorFlow holds its thread until all is saved: from the main one, Ctrl-C could not stop it.
-    with replacing(folder, overwrite=overwrite) as part, ThreadPoolExecutor(1) as thread:
-        saving = thread.submit(
-            source.save,
-            part.as_posix(),
-            shard_func=lambda *_: tf.constant(0, tf.int64),  # a single shard keeps the order
-        )
-        try:
-            saving.result()
-        except tf.errors.OpError as error:
-            raise DenoiseError(f"cannot write {folder}: {error.message}") from error
-        finally:
-            stopped.set()
-        if failed:
-            raise failed[0]
-
-
-def load(folder: Path) -> tf.data.Dataset:
-    """Load a dataset from the folder it was saved to, in the same order.
-
-    Raises:
-        UsageError: TensorFlow cannot read from such a path.
-        DatasetError: the folder holds no saved dataset.
-    """
-    _check_path(folder)
-    try:
-        return tf.data.Dataset.load(Path(folder).as_posix())
-    except (tf.errors.OpError, OSError, DecodeError) as error:
-        raise DatasetError(f"{folder} holds no saved dataset, or a damaged one") from error
+"""The sets that every dataset has; there may be "valid" as well."""
 
 
 def build(
@@ -89,118 +31,81 @@ def build(
     output: Path,
     recipe: Recipe,
     *,
+    test_clean: Path | None = None,
+    test_noise: Path | None = None,
+    reverb: Path | None = None,
     train_name: str = "train",
+    valid_name: str = "valid",
     test_name: str = "test",
-    jobs: int | None = None,
+    jobs: int = 1,
+    executor: Executor | None = None,
+    resume: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """Make a train and a test set of two folders, and store them with their manifest.
+    """Make sets of mixes of folders of recordings, and store them with their manifest.
 
-    Clean recordings and noises are both split before anything is mixed: no recording is in both
-    sets. Recordings that cannot be used, and copies of others, are left out and listed in the
-    manifest. The same recordings and recipe give the same dataset, bit for bit.
+    Clean recordings, noises and rooms are all split before anything is mixed: no recording is in
+    two sets. Recordings that cannot be used, and copies of others, are left out and listed in the
+    manifest. The same recordings and recipe give the same files, bit for bit, whatever does the
+    work. Every recording is decoded once and kept, at the dataset's rate, in a folder beside the
+    sets until they are done: that takes half of their space again.
+
+    When stopped, what is done so far stays in that folder, hidden, for ``resume``.
 
     Args:
         clean: Folder of clean recordings, searched recursively.
-        noise: Folder of noise recordings, searched recursively; ``pairs.mixed_pairs`` says how
-            noises are drawn from it.
-        output: Folder that ``dataset.json`` and the folders of the two sets go into; whatever
-            else is in it stays.
+        noise: Folder of noise recordings, searched recursively.
+        output: Folder that ``dataset.json`` and the folders of the sets go into; whatever else is
+            in it stays.
         recipe: What to make of the recordings.
+        test_clean: Folder of the clean recordings of the test set; none of the others are for it.
+        test_noise: Folder of the noises of the test set.
+        reverb: Folder of impulse responses of rooms.
         train_name: Name of the train set's folder.
+        valid_name: Name of the validation set's folder, if the recipe's split has one.
         test_name: Name of the test set's folder.
-        jobs: Files worked on at the same time; the result does not depend on it.
+        jobs: Processes that work at the same time; 1 works in this one. For more, a script has to
+            be importable (``if __name__ == "__main__":``).
+        executor: Does the work instead, such as that of a Dask client (see ``batch.cluster``);
+            recordings and ``output`` must lie at the same place for its machines.
+        resume: Go on with a build that was stopped.
         overwrite: Replace a dataset that is there.
-        progress: Told the number of steps done and of all (files to check and mixes to make, the
-            latter estimated at first); may be called from another thread.
+        progress: Told how far the build is.
 
     Returns:
         The train and the test set, as ``load_pairs`` gives them.
 
     Raises:
-        UsageError: a folder is missing, is a file or has no audio files below it; a name cannot
-            be that of a set; there is a dataset already.
+        UsageError: a folder is missing, is a file or has no audio files below it; the split does
+            not fit the folders; a name cannot be that of a set; there is a dataset already; the
+            build to be gone on with is of something else.
         DatasetError: too few recordings can be used.
-        AudioError: a recording changed while it was in use.
-        DenoiseError: ``output`` cannot be written to.
+        DenoiseError: ``output`` cannot be written to, or a process died.
     """
     output = Path(output)
-    folders = dict(zip(SETS, (train_name, test_name), strict=True))
-    _check_targets(output, folders, overwrite=overwrite)
-    tell = progress or (lambda done, total: None)
-
-    with replacing(output / MANIFEST, overwrite=overwrite) as manifest_part:
-        beside = manifest_part.parent
-        steps_a_file = 1 + recipe.mixes_per_clip
-        clean_sources, noise_sources, skipped = scan(
-            clean, noise, jobs=jobs, progress=lambda done, total: tell(done, total * steps_a_file)
-        )
-        mixings = _split_sources(clean_sources, noise_sources, recipe, jobs)
-
-        done = len(clean_sources) + len(noise_sources) + len(skipped)
-        total = done + sum(len(mixing.clips) for mixing in mixings.values())
-        sets: dict[str, Any] = {}
-        rows: list[Row] = []
-        for name, mixing in mixings.items():
-            mixing.on_clip = lambda clips, before=done: tell(before + clips, total)
-            _save_mixes(mixing, recipe, beside / name)
-            done += len(mixing.clips)
-            rows += [{"set": name, **row} for row in mixing.rows]
-            skipped += mixing.skipped
-            sets[name] = {
-                "folder": folders[name],
-                "clean_files": len(mixing.clean),
-                "noise_files": len(mixing.noise),
-                "mixes": len(mixing.rows),
-                "hours": sum(row["samples"] for row in mixing.rows) / recipe.sample_rate / 3600,
-                "bytes": _size(beside / name),
-            }
-        digests = [source.digest for source in (*clean_sources, *noise_sources)]
-        content = json.dumps([FORMAT_VERSION, asdict(recipe), digests, rows], sort_keys=True)
-        manifest = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "denoise_version": version("denoisecli"),
-            "id": hashlib.sha256(content.encode()).hexdigest()[:16],
-            "clean": str(clean),
-            "noise": str(noise),
-            "recipe": asdict(recipe),
-            "sets": sets,
-            "skipped": [asdict(skip) for skip in skipped],
-            "mixes": rows,
-        }
-        manifest_part.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n")
-        _swap(beside, output, folders)
+    folder = output.absolute() / WORK
+    folders = _folders(clean, noise, test_clean, test_noise, reverb)
+    names = _names(recipe, "test clean" in folders, train_name, valid_name, test_name)
+    swapping = resume and (folder / MANIFEST).exists()
+    _check_targets(output, names, overwrite=overwrite or swapping)
+    if recipe.rooms:
+        require_pyroomacoustics()
+    plan = Plan(folder, folders, sources.find(folders), recipe)
+    tell = progress or (lambda progress: None)
+    try:
+        with working(plan, resume=resume), ExitStack() as stack:
+            if not (folder / MANIFEST).exists():
+                workers = Workers(executor) if executor else stack.enter_context(processes(jobs))
+                building.decode(plan, workers, tell)
+                mixings, skipped = building.mixings(folder, plan.token)
+                building.store(plan, mixings, workers, tell)
+                building.describe(plan, mixings, skipped, names)
+            put_in_place(folder, output, names)
+    except OSError as error:
+        raise DenoiseError(f"cannot write {output}: {error.strerror or error}") from error
     train, test = (load_pairs(output, name, kind=recipe.kind) for name in SETS)
     return train, test
-
-
-def load_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a dataset.
-
-    Raises:
-        DatasetError: the folder holds no dataset, or one of a newer version.
-    """
-    path = Path(folder) / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise DatasetError(
-            f"{folder} is no dataset: there is no {MANIFEST} in it; build-dataset makes one"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DatasetError(f"{path} is not the manifest of a dataset")
-    if manifest.get("format_version", 0) > FORMAT_VERSION:
-        raise DatasetError(
-            f"{folder} was built by denoise {manifest.get('denoise_version')} in a newer format "
-            "than this version can read; update denoise, or build the dataset again"
-        )
-    if missing := {"id", "recipe", "sets", "mixes"} - manifest.keys():
-        raise DatasetError(f"{path} is damaged: it has no {', '.join(sorted(missing))}")
-    return manifest
 
 
 def load_pairs(folder: Path, name: str = "train", *, kind: Kind = "waveform") -> tf.data.Dataset:
@@ -208,7 +113,7 @@ def load_pairs(folder: Path, name: str = "train", *, kind: Kind = "waveform") ->
 
     Args:
         folder: The folder of the manifest.
-        name: "train" or "test", whatever the folders of the sets are called.
+        name: "train", "test" or "valid", whatever the folders of the sets are called.
         kind: The kind of pairs that is needed.
 
     Returns:
@@ -230,7 +135,7 @@ def load_pairs(folder: Path, name: str = "train", *, kind: Kind = "waveform") ->
     entry = manifest["sets"][name]
     set_folder = Path(folder) / entry["folder"]
     pairs = load(set_folder)
-    if _size(set_folder) != entry["bytes"]:
+    if stored_size(set_folder) != entry["bytes"]:
         raise DatasetError(f"{set_folder} is damaged: its size is not the one in {MANIFEST}")
     rank = 1 if kind == "waveform" else 2
     specs = tf.nest.flatten(pairs.element_spec)
@@ -241,18 +146,42 @@ def load_pairs(folder: Path, name: str = "train", *, kind: Kind = "waveform") ->
     return pairs.apply(tf.data.experimental.assert_cardinality(entry["mixes"]))
 
 
-def _check_path(folder: Path) -> None:
-    if set(Path(folder).as_posix()) & set("*?[\\"):
+def _folders(
+    clean: Path, noise: Path, test_clean: Path | None, test_noise: Path | None, reverb: Path | None
+) -> dict[Role, Path]:
+    if (test_clean is None) != (test_noise is None):
+        raise UsageError("a test set needs both folders, of clean recordings and of noises")
+    given: dict[Role, Path | None] = {
+        "clean": clean,
+        "noise": noise,
+        "test clean": test_clean,
+        "test noise": test_noise,
+        "room": reverb,
+    }
+    return {role: Path(path) for role, path in given.items() if path is not None}
+
+
+def _names(
+    recipe: Recipe, test_given: bool, train_name: str, valid_name: str, test_name: str
+) -> dict[str, str]:
+    """Give the folder of each set, in the order of the shares."""
+    if test_given and "test" in recipe.shares:
         raise UsageError(
-            f"{folder}: TensorFlow takes a path with * ? [ or \\ in it for a pattern; "
-            "choose another place for the dataset"
+            "the test set has folders of its own: the split is 1, or the shares of train and valid"
         )
+    if not test_given and "test" not in recipe.shares:
+        raise UsageError(
+            "nothing is left to test with: the split is less than 1, or the shares of train, valid "
+            "and test, or the test set has folders of its own"
+        )
+    names = {"train": train_name, "valid": valid_name, "test": test_name}
+    return {name: names[name] for name in (*recipe.shares, *(["test"] if test_given else []))}
 
 
-def _check_targets(output: Path, folders: dict[str, str], *, overwrite: bool) -> None:
+def _check_targets(output: Path, names: Mapping[str, str], *, overwrite: bool) -> None:
     """Refuse what build would have to give up on at its end, or must not replace."""
-    _check_path(output)
-    for name in folders.values():
+    check_path(output)
+    for name in names.values():
         if name in ("", "..", MANIFEST) or name.startswith(".") or Path(name).name != name:
             raise UsageError(f"'{name}' cannot be the name of a set")
         target = output / name
@@ -262,69 +191,6 @@ def _check_targets(output: Path, folders: dict[str, str], *, overwrite: bool) ->
                 f"{target} holds something else than a dataset and is not replaced; "
                 "move it away, or give the set another name"
             )
-    if len(set(folders.values())) < len(folders):
-        raise UsageError("the train and the test set need different names")
-
-
-def _split_sources(
-    clean: Sequence[Source], noise: Sequence[Source], recipe: Recipe, jobs: int | None
-) -> dict[str, Mixing]:
-    """Give the mixes of each set, no recording being in both."""
-    one_folder = len({source.folder for source in noise}) == 1
-    halves = split(clean, recipe.split, np.random.default_rng([recipe.seed, 0, 0]), recipe.group_by)
-    noise_halves = split(
-        noise,
-        recipe.split,
-        np.random.default_rng([recipe.seed, 0, 1]),
-        "file" if one_folder else recipe.group_by,
-    )
-    return {
-        name: Mixing(halves[i], noise_halves[i], recipe, stream=i + 1, jobs=jobs)
-        for i, name in enumerate(SETS)
-    }
-
-
-def _save_mixes(mixing: Mixing, recipe: Recipe, folder: Path) -> None:
-    pairs = mixing.pairs()
-    if recipe.kind == "spectrogram":
-        pairs = to_spectrograms(
-            pairs, n_fft=recipe.n_fft, hop_length=recipe.hop_length, window=recipe.window
-        )
-    try:
-        save(pairs, folder)
-    except tf.errors.OpError:
-        if mixing.error is None:
-            raise
-        raise mixing.error from None
-    if not mixing.rows:
-        skip = mixing.skipped[0]
-        raise DatasetError(
-            f"no clean clip can be used at this sample rate: {skip.file} {skip.reason}"
-        )
-
-
-def _swap(beside: Path, output: Path, folders: dict[str, str]) -> None:
-    """Put the finished sets in place of those in ``output``.
-
-    The old manifest goes first, and the new one comes last, when ``replacing`` ends: in between
-    there is no manifest, hence no dataset, but never one that does not fit its manifest.
-    """
-    old = beside / "old"
-    old.mkdir()
-    existing = [name for name in (MANIFEST, *folders.values()) if (output / name).exists()]
-    moves = [(output / name, old / name) for name in existing]
-    moves += [(beside / name, output / folder) for name, folder in folders.items()]
-    done = []
-    try:
-        for source, target in moves:
-            source.replace(target)
-            done.append((source, target))
-    except BaseException:
-        for source, target in reversed(done):
-            target.replace(source)
-        raise
-
-
-def _size(folder: Path) -> int:
-    """Give the number of bytes that the elements of a saved dataset take."""
-    return sum(path.stat().st_size for path in folder.rglob("*.snapshot"))
+    refuse_existing(output / MANIFEST, overwrite=overwrite)
+    if len(set(names.values())) < len(names):
+        raise UsageError("the sets need different names")

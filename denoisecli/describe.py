@@ -112,7 +112,7 @@ def _reach(spec: Spec) -> tuple[float, float]:
     total = 0.0
     scale = 1
 
-    def convolutions(stack: Any, dilation: int = 1) -> float:
+    def convolutions(stack: Any, dilation: int = 1) -> int:
         return stack.convolutions * (stack.kernel_size[1] - 1) * dilation * scale
 
     for level in spec.downsampling:

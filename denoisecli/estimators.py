@@ -10,11 +10,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from denoisecli.audio import find_audio, read, write
+import numpy as np
+
+from denoisecli.audio import probe, read, write
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.files import replacing
-
-_LISTED = 10  # names in an error message
+from denoisecli.testsets import listed, recordings
 
 
 class Estimator(ABC):
@@ -130,7 +131,7 @@ class Command(Estimator):
 
     Attributes:
         template: the command line, quoted as for a POSIX shell, with ``{input}`` and ``{output}``
-            in it. Instead of a noisy file that is no WAV it gets a 16-bit WAV.
+            in it. Instead of a noisy file that is no WAV of integers it gets a 16-bit WAV.
         timeout: seconds that it may take for a file.
 
     Raises:
@@ -160,7 +161,7 @@ class Command(Estimator):
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
         """Run the program."""
         with replacing(output) as part:
-            if noisy.suffix.lower() != ".wav":
+            if noisy.suffix.lower() != ".wav" or not probe(noisy).subtype.startswith("PCM"):
                 wav = part.with_name("noisy.wav")
                 write(wav, *read(noisy))
                 noisy = wav
@@ -226,25 +227,23 @@ class SpectralGating(Estimator):
         return output
 
 
-def recordings(folder: Path) -> dict[str, Path]:
-    """Find the audio files in a folder by name: relative path without suffix, with slashes.
+@dataclass
+class Wiener(Estimator):
+    """A Wiener filter for speech in noise that changes slowly; see :mod:`denoisecli.wiener`."""
 
-    Raises:
-        UsageError: no folder, no audio files, or two of the same name.
-    """
-    found: dict[str, Path] = {}
-    for path in find_audio(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise UsageError(f"{folder} has two recordings of one name: {found[name]} and {path}")
-        found[name] = path
-    return found
+    def load(self) -> None:
+        """Import it."""
+        self._wiener = import_module("denoisecli.wiener").wiener
+
+    def clean(self, name: str, noisy: Path, output: Path) -> Path:
+        """Clean each channel."""
+        audio, sample_rate = read(noisy)
+        write(output, np.stack([self._wiener(one, sample_rate) for one in audio]), sample_rate)
+        return output
 
 
-def listed(names: Collection[str]) -> str:
-    """Give names for a message, the first of them if there are many."""
-    shown = ", ".join(list(names)[:_LISTED])
-    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
+BASELINES: dict[str, type[Estimator]] = {"noisereduce": SpectralGating, "wiener": Wiener}
+"""Denoisers to compare with that need no command, by name."""
 
 
 def _filled(word: str, paths: dict[str, str]) -> str:

@@ -18,9 +18,10 @@ from scipy.fft import next_fast_len
 
 from denoisecli.audio import fit_length, read_mono
 from denoisecli.errors import AudioError, DenoiseError, UsageError
-from denoisecli.estimators import Estimator, Unchanged, listed, recordings
+from denoisecli.estimators import Estimator, Unchanged
 from denoisecli.metrics import METRICS, EstimateVector, measure, require
 from denoisecli.scores import INPUT, Cost, Evaluation, Score
+from denoisecli.testsets import Pair, listed
 from denoisecli.types import AudioVector
 
 SAMPLE_RATE = 16000
@@ -37,46 +38,12 @@ Progress = Callable[[float, float], None]
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A noisy recording and its clean sound.
-
-    Attributes:
-        name: what it is called in the results; unique.
-        clean: the clean file.
-        noisy: the noisy file.
-        noise: kind of noise, if known, to group by.
-    """
-
-    name: str
-    clean: Path
-    noisy: Path
-    noise: str | None = None
-
-
-def pairs(clean_dir: Path | str, noisy_dir: Path | str) -> list[Pair]:
-    """Match the recordings of two folders by name: relative path without suffix.
-
-    Raises:
-        UsageError: a folder is missing, empty, or has two recordings of one name; or a recording
-            in one folder has no counterpart in the other.
-    """
-    clean_dir, noisy_dir = Path(clean_dir), Path(noisy_dir)
-    clean, noisy = recordings(clean_dir), recordings(noisy_dir)
-    for folder, alone in ((clean_dir, clean.keys() - noisy), (noisy_dir, noisy.keys() - clean)):
-        if alone:
-            raise UsageError(
-                f"{folder} has recordings without a counterpart of the same name in the other "
-                f"folder: {listed(sorted(alone))}"
-            )
-    return [Pair(name, path, noisy[name]) for name, path in clean.items()]
-
-
 def evaluate(
     pairs: Sequence[Pair],
     estimators: Mapping[str, Estimator],
     *,
     metrics: Sequence[str] = tuple(METRICS),
+    baseline: str = INPUT,
     jobs: int = 1,
     keep: Path | None = None,
     seed: int = 0,
@@ -96,6 +63,7 @@ def evaluate(
         pairs: the recordings.
         estimators: by name; the unchanged input (INPUT) comes first by itself.
         metrics: keys of METRICS.
+        baseline: the estimator that the others are compared with.
         jobs: number of processes that score.
         keep: a folder to leave the cleaned files in, as ESTIMATOR/NAME.wav; a new or empty one.
             By default they are deleted.
@@ -104,14 +72,18 @@ def evaluate(
 
     Raises:
         UsageError: no pairs, pairs of one name, an estimator's name that is taken or no file name,
-            an estimator that cannot work, an unknown metric, a package that is not installed, or a
-            ``keep`` with something in it.
+            an estimator that cannot work, an unknown baseline or metric, a package that is not
+            installed, or a ``keep`` with something in it.
         DenoiseError: an estimator cannot be loaded.
     """
     every: dict[str, Estimator] = {INPUT: Unchanged(), **estimators}
     names = [pair.name for pair in pairs]
     _check(names, estimators, jobs, keep)
     require(metrics)
+    if baseline not in every:
+        raise UsageError(
+            f"there is nothing named {baseline!r} to compare with, only {listed([*every])}"
+        )
     for estimator in every.values():
         estimator.check(names)
 
@@ -119,6 +91,7 @@ def evaluate(
     costs: dict[str, Cost] = {}
     scores: list[Score] = []
     snrs: list[float] = []
+    files: dict[str, dict[str, Path]] = {}
     with _processes(jobs) as pool:
         for name, estimator in every.items():
             with _folder(keep, name) as folder:
@@ -126,7 +99,10 @@ def evaluate(
                 wanted = [*metrics, "snr"] if name == INPUT else [*metrics]  # to group the files
                 measured = _score_all(pool, run.cleaned, pairs, wanted, tell)
             if name == INPUT:
-                snrs = [scored.values["snr"] for scored in measured]
+                snrs = [
+                    scored.values["snr"] if pair.snr_db is None else pair.snr_db
+                    for pair, scored in zip(pairs, measured, strict=True)
+                ]
             new = [
                 Score(
                     file=pair.name,
@@ -145,7 +121,12 @@ def evaluate(
             ]
             costs[name] = _cost(new, run, timed=estimator.timed)
             scores += new
-    return Evaluation(list(metrics), costs, scores, seed)
+            files[name] = {
+                pair.name: made.path
+                for pair, made in zip(pairs, run.cleaned, strict=True)
+                if made.path is not None and made.path.exists()
+            }
+    return Evaluation(list(metrics), costs, scores, baseline, files, seed)
 
 
 @dataclass(frozen=True)

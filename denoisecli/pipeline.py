@@ -56,12 +56,14 @@ class Batches:
             .skip(skip)
         )
         settings = training.augmentation
+        rate = self.spec.audio.sample_rate
 
         def augment(step: Any, pair: Any) -> Any:
             noisy, clean = pair[..., 0], pair[..., 1]
             if settings is None:
                 return noisy, clean
-            return augment_batch(noisy, clean, settings, tf.stack([seed, tf.cast(step, tf.int32)]))
+            step_seed = tf.stack([seed, tf.cast(step, tf.int32)])
+            return augment_batch(noisy, clean, settings, rate, step_seed)
 
         return batches.map(augment, num_parallel_calls=2, deterministic=True).prefetch(4)
 

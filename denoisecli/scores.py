@@ -4,7 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ SNR_STEP = 5.0
 """Width in dB of the groups by input SNR; they are centred on its multiples."""
 
 WORSE_DB = 0.5
-"""A file whose SI-SDR fell by more than this was made worse."""
+"""A file whose SI-SDR is below the baseline's by more than this was made worse."""
 
 WORST = 5
 """How many of the worst files the summary names."""
@@ -102,12 +102,16 @@ class Evaluation:
         metrics: names of the metrics.
         costs: by estimator; the first one is INPUT.
         scores: one for each estimator and recording.
+        baseline: the estimator that the others are compared with.
+        files: the cleaned files, by estimator and recording, that were kept.
         seed: chooses the resamples of the intervals.
     """
 
     metrics: list[str]
     costs: dict[str, Cost]
     scores: list[Score]
+    baseline: str = INPUT
+    files: dict[str, dict[str, Path]] = field(default_factory=dict)
     seed: int = 0
 
     @property
@@ -119,9 +123,14 @@ class Evaluation:
         """Give the values of a metric by file."""
         return {s.file: s.values[metric] for s in self.scores if s.estimator == estimator}
 
-    def gains(self, estimator: str, metric: str, baseline: str = INPUT) -> dict[str, float]:
-        """Give the difference to a baseline by file, the worst first and NaN last."""
-        before = self.values(baseline, metric)
+    @property
+    def compared(self) -> list[str]:
+        """The estimators that are compared with the baseline."""
+        return [name for name in self.costs if name not in (INPUT, self.baseline)]
+
+    def gains(self, estimator: str, metric: str) -> dict[str, float]:
+        """Give the difference to the baseline by file, the worst first and NaN last."""
+        before = self.values(self.baseline, metric)
         after = self.values(estimator, metric)
         sign = 1 if METRICS[metric].higher_is_better else -1
         gains = {file: after[file] - before[file] for file in after}
@@ -133,18 +142,12 @@ class Evaluation:
         """Give the mean of a metric over the files, all by default."""
         return self._interval(self.values(estimator, metric), files)
 
-    def gain(
-        self,
-        estimator: str,
-        metric: str,
-        baseline: str = INPUT,
-        files: Collection[str] | None = None,
-    ) -> Interval:
-        """Give the mean of the difference to a baseline, paired by file."""
-        return self._interval(self.gains(estimator, metric, baseline), files)
+    def gain(self, estimator: str, metric: str, files: Collection[str] | None = None) -> Interval:
+        """Give the mean of the difference to the baseline, paired by file."""
+        return self._interval(self.gains(estimator, metric), files)
 
     def worsened(self, estimator: str) -> list[str]:
-        """Name the files whose SI-SDR fell by more than WORSE_DB, the worst first.
+        """Name the files whose SI-SDR is worse than the baseline's by WORSE_DB, the worst first.
 
         Empty where SI-SDR is not among the metrics.
         """
@@ -183,6 +186,7 @@ class Evaluation:
                     }
                     for name in self.metrics
                 },
+                "baseline": self.baseline,
                 "files": sum(score.estimator == INPUT for score in self.scores),
                 "estimators": {name: self._summary(name) for name in self.costs},
                 "scores": [asdict(score) for score in self.scores],
@@ -227,7 +231,7 @@ class Evaluation:
         by_noise = self.groups("noise")
         if set(by_noise) != {"unknown"}:
             summary["by_noise"] = {group: intervals(files) for group, files in by_noise.items()}
-        if estimator != INPUT:
+        if estimator in self.compared:
             summary["gain"] = {name: asdict(self.gain(estimator, name)) for name in self.metrics}
             if "si_sdr" in self.metrics:
                 summary["worsened"] = len(self.worsened(estimator))

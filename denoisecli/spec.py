@@ -17,9 +17,16 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Pair = tuple[PositiveInt, PositiveInt]
 Range = tuple[float, float]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Attenuation = Annotated[float, Field(ge=-100, le=0)]
+SpeedFactor = Annotated[float, Field(ge=0.5, le=1.5)]
+DecayTime = Annotated[float, Field(gt=0, le=5)]
 Activation = Literal["relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "linear"]
 Normalization = Literal["batch", "layer", "none"]
 Axis = Literal["frequency", "time"]
+
+PERCEPTUAL_SAMPLE_RATE = 16000
+"""In Hz: the loss "perceptual" is made for no other."""
 
 
 class Section(BaseModel):
@@ -165,31 +172,91 @@ class Loss(Section):
         "si_sdr",
         "waveform_l1",
         "weighted_sdr",
+        "perceptual",
     ]
     weight: float = Field(gt=0)
 
 
 class Augmentation(Section):
-    """What is done to every training batch (see augment.py); ranges are uniform."""
+    """What is done to every training batch (see augment.py); ranges are uniform.
+
+    A fraction says how often: of the examples of a batch, so many are changed.
+    """
 
     remix: bool = Field(True, description="shuffle the noises in a batch, draw new SNRs")
     snr_db: Range = Field((-5.0, 20.0), description="SNR drawn when remixing")
     second_noise: Fraction = Field(
         0.3, description="when remixing: how often two noises are summed"
     )
+    third_noise: Fraction = Field(
+        0.0, description="when two noises are summed: how often a third joins them"
+    )
     clean_only: Fraction = Field(0.03, description="when remixing: how often there is no noise")
     noise_only: Fraction = Field(0.02, description="when remixing: how often there is no speech")
     level_dbfs: Range | None = Field((-45.0, -12.0), description="RMS level of the mix")
     equalization_db: float = Field(6.0, ge=0, le=24, description="random smooth EQ, +- this, each")
+    speed: Fraction = Field(
+        0.0, description="how often speech, and how often noise, is played faster or slower"
+    )
+    speed_range: tuple[SpeedFactor, SpeedFactor] = Field(
+        (0.9, 1.1), description="factor of speed and pitch"
+    )
+    time_shift: bool = Field(False, description="shift the noises against the speech")
+    reverberation: Fraction = Field(
+        0.0,
+        description="how often speech is in a synthetic room; the target keeps the reflections of "
+        "the first 50 ms",
+    )
+    rt60_seconds: tuple[DecayTime, DecayTime] = Field(
+        (0.1, 0.6), description="time in which the reverberation decays by 60 dB"
+    )
+    direct_to_reverberant_db: Range = Field(
+        (-3.0, 12.0), description="direct sound against all reflections"
+    )
+    target_highpass_hz: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="the target has no rumble below this; the input keeps it; null: it has",
+    )
+    coloured_noise: Fraction = Field(0.0, description="how often white to brown noise is added")
+    hum: Fraction = Field(0.0, description="how often 50 or 60 Hz hum is added")
+    clicks: Fraction = Field(0.0, description="how often clicks are added")
+    synthetic_noise_db: Range = Field(
+        (-10.0, 10.0), description="level of those three relative to the noise they are added to"
+    )
+    band_limit: Fraction = Field(
+        0.0, description="how often input and target alike lose their highs, half of them lows too"
+    )
+    low_cut_hz: tuple[PositiveFloat, PositiveFloat] = Field(
+        (50.0, 400.0), description="where the lows end, uniform on the logarithm"
+    )
+    high_cut_hz: tuple[PositiveFloat, PositiveFloat] = Field(
+        (2000.0, 7000.0), description="where the highs begin, uniform on the logarithm"
+    )
+    clipping: Fraction = Field(0.0, description="how often the input, not the target, is clipped")
+    clipping_db: tuple[Attenuation, Attenuation] = Field(
+        (-15.0, -1.0), description="where it is clipped, relative to its peak"
+    )
+    masking: Fraction = Field(
+        0.0,
+        description="how often two short times and two bands of the input, not of the target, are "
+        "attenuated",
+    )
+    masking_db: tuple[Attenuation, Attenuation] = Field((-20.0, -3.0), description="by this")
 
     @model_validator(mode="after")
     def _ranges(self) -> "Augmentation":
-        for name in ("snr_db", "level_dbfs"):
-            limits = getattr(self, name)
-            if limits is not None and limits[0] > limits[1]:
+        for name, limits in self:
+            if isinstance(limits, tuple) and limits[0] > limits[1]:
                 raise ValueError(f"{name}: the range must be [low, high], found {list(limits)}")
         if self.clean_only + self.noise_only > 1:
             raise ValueError("clean_only and noise_only together must not pass 1")
+        if self.low_cut_hz[1] >= self.high_cut_hz[0]:
+            raise ValueError(
+                f"low_cut_hz up to {self.low_cut_hz[1]:g} and high_cut_hz from "
+                f"{self.high_cut_hz[0]:g} leave nothing between; they must not overlap"
+            )
         return self
 
 
@@ -211,19 +278,124 @@ class Training(Section):
     validation_share: float = Field(0.05, gt=0, lt=1, description="split off the training set")
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(2e-3, gt=0, le=1)
+    schedule: Literal["cosine", "constant", "warmup_stable_decay"] = Field(
+        "cosine",
+        description="of the learning rate; while it is constant, `epochs` may still be changed",
+    )
     warmup_steps: int = Field(200, ge=0)
-    final_learning_rate: Fraction = Field(0.01, description="share left at the end of the cosine")
+    decay_share: float = Field(
+        0.2, gt=0, le=1, description="warmup_stable_decay: share of the steps that decay, the last"
+    )
+    final_learning_rate: Fraction = Field(0.01, description="share left at the end of a decay")
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float = Field(3.0, gt=0, description="largest global gradient norm")
     average_decay: float = Field(
         0.998, ge=0, lt=1, description="exponential moving average of the weights; 0: none"
     )
-    monitor: Literal["val_loss", "val_si_sdr_improvement"] = "val_loss"
+    monitor: Literal["val_loss", "val_si_sdr_improvement", "val_pesq", "val_estoi"] = Field(
+        "val_loss", description="what chooses the best epoch"
+    )
+    perceptual_every: PositiveInt | None = Field(
+        None, description="epochs between measurements of PESQ and ESTOI; null: never"
+    )
     early_stopping: PositiveInt | None = Field(
         None, description="epochs without improvement; null: never"
     )
+    loss_limit: float | None = Field(
+        100.0,
+        gt=1,
+        description="stop when a batch's loss is above the median of the last ones by this many "
+        "median deviations; null: never",
+    )
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
+        "float32", description="mixed ones are for GPUs that gain from them"
+    )
+    jit_compile: bool = Field(False, description="by XLA, where that gains")
     augmentation: Augmentation | None = Augmentation()
     seed: int = Field(0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _measured(self) -> "Training":
+        if self.monitor in ("val_pesq", "val_estoi"):
+            every = self.perceptual_every
+            if every is None:
+                raise ValueError(f"monitor {self.monitor!r} needs perceptual_every")
+            if self.early_stopping is not None and self.early_stopping < every:
+                raise ValueError(
+                    f"early_stopping {self.early_stopping} ends training before "
+                    f"{self.monitor!r} is measured again; at least {every} is needed"
+                )
+        return self
+
+
+class Choice(Section):
+    """Searched: one of these values."""
+
+    kind: Literal["choice"]
+    values: tuple[Any, ...] = Field(min_length=2)
+
+
+class IntRange(Section):
+    """Searched: a whole number."""
+
+    kind: Literal["int"]
+    min: int
+    max: int
+    step: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "IntRange":
+        if self.min + self.step > self.max:
+            raise ValueError(f"from {self.min} to {self.max} there is no step of {self.step}")
+        return self
+
+
+class FloatRange(Section):
+    """Searched: a number, on a logarithmic scale if wanted."""
+
+    kind: Literal["float"]
+    min: float
+    max: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "FloatRange":
+        if self.min >= self.max:
+            raise ValueError(f"min {self.min:g} must be below max {self.max:g}")
+        if self.log and self.min <= 0:
+            raise ValueError(f"a logarithmic scale needs a min above 0, found {self.min:g}")
+        return self
+
+
+class Boolean(Section):
+    """Searched: true or false."""
+
+    kind: Literal["boolean"]
+
+
+Searched = Annotated[Choice | IntRange | FloatRange | Boolean, Field(discriminator="kind")]
+
+
+class Search(Section):
+    """What `denoise tune` varies, and what it looks for (see search.py)."""
+
+    space: dict[str, Searched] = Field(
+        min_length=1,
+        description="by the path of a field, as training.learning_rate or downsampling.0.filters; "
+        "* stands for all elements or keys, which get the same value",
+    )
+    objective: Literal["val_loss", "val_si_sdr_improvement"] = Field(
+        "val_si_sdr_improvement", description="the lowest loss, or the highest improvement"
+    )
+    max_macs: float | None = Field(
+        None, gt=0, description="multiply-accumulates per second of audio; more is not trained"
+    )
+    max_parameters: PositiveInt | None = Field(None, description="more is not trained")
+
+    @property
+    def direction(self) -> Literal["min", "max"]:
+        """Which way the objective gets better."""
+        return "min" if self.objective == "val_loss" else "max"
 
 
 class Spec(Section):
@@ -243,6 +415,7 @@ class Spec(Section):
     )
     output: Output = Output()
     training: Training = Training()
+    search: Search | None = Field(None, description="for `denoise tune`; no part of a model")
 
     @property
     def feature_bands(self) -> int:
@@ -315,6 +488,7 @@ class Spec(Section):
         self._check_skips()
         if self.causal:
             self._check_causal()
+        self._check_losses()
         return self
 
     def _check_skips(self) -> None:
@@ -333,6 +507,14 @@ class Spec(Section):
                     "'concatenate', or make them equal"
                 )
             arriving = up.filters
+
+    def _check_losses(self) -> None:
+        for index, loss in enumerate(self.training.losses):
+            if loss.kind == "perceptual" and self.audio.sample_rate != PERCEPTUAL_SAMPLE_RATE:
+                raise ValueError(
+                    f"training.losses[{index}]: 'perceptual' is made for an audio.sample_rate of "
+                    f"{PERCEPTUAL_SAMPLE_RATE}, found {self.audio.sample_rate}; leave it out"
+                )
 
     def _check_causal(self) -> None:
         for index, level in enumerate(self.downsampling):
@@ -390,23 +572,29 @@ def parse_spec(document: Any) -> Spec:
         document = {key: value for key, value in document.items() if key != "$schema"}
     try:
         # As JSON, so that strictness is JSON's: lists are tuples, integers are not strings.
-        return Spec.model_validate_json(json.dumps(document), strict=True)
+        spec = Spec.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
         problems = [
             _explain(problem)
             for problem in error.errors()
-            # A list of wrong items is not empty, though pydantic counts the right ones only.
-            if problem["type"] != "too_short" or not problem["input"]
+            # A list of wrong items is not too short, though pydantic counts the right ones only.
+            if problem["type"] != "too_short"
+            or problem["ctx"]["min_length"] > len(problem["input"])
         ]
         if len(problems) == 1:
             raise SpecError(problems[0]) from error
         listing = "\n".join(f"  {problem}" for problem in problems)
         raise SpecError(f"{len(problems)} problems:\n{listing}") from error
+    if spec.search is not None:
+        from denoisecli.search import check_space
+
+        check_space(spec)
+    return spec
 
 
 def save_spec(spec: Spec, path: Path) -> None:
-    """Write the resolved spec, all defaults spelt out."""
-    path.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    """Write the resolved spec, all defaults spelt out, without what to search for."""
+    path.write_text(spec.model_dump_json(indent=2, exclude={"search"}) + "\n", encoding="utf-8")
 
 
 def json_schema() -> dict[str, Any]:
@@ -419,8 +607,9 @@ def json_schema() -> dict[str, Any]:
 def _explain(problem: Any) -> str:
     """One line for one pydantic error."""
     location, found = list(problem["loc"]), problem["input"]
-    if location[:1] == ["valley"] and len(location) > 2:
-        del location[2]  # the kind of block, which is no key in the file
+    for name, place in (("valley", 2), ("search", 3)):
+        if location[:1] == [name] and len(location) > place:
+            del location[place]  # the kind of block or of range, which is no key in the file
     where = _path(location)
     if problem["type"] == "extra_forbidden":
         allowed = _allowed_keys(problem["loc"][:-1])
@@ -429,11 +618,10 @@ def _explain(problem: Any) -> str:
         return f"{where}: unknown key; {hint}allowed: {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"{where}: missing, but required"
-    if problem["type"] == "union_tag_not_found":
-        return f"{where}.block: missing, but required; allowed: {', '.join(_BLOCKS)}"
-    if problem["type"] == "union_tag_invalid":
-        found = json.dumps(found["block"])
-        return f"{where}.block: found {found}; allowed: {', '.join(_BLOCKS)}"
+    if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        key, kinds = ("block", _BLOCKS) if location[0] == "valley" else ("kind", _RANGES)
+        what = f"found {json.dumps(found[key])}" if key in found else "missing, but required"
+        return f"{where}.{key}: {what}; allowed: {', '.join(kinds)}"
     if problem["type"] == "value_error":
         message = problem["msg"].removeprefix("Value error, ")
         return f"{where}: {message}" if where else message
@@ -446,6 +634,7 @@ _BLOCKS = {
     "recurrent": RecurrentBlock,
     "attention": AttentionBlock,
 }
+_RANGES = {"choice": Choice, "int": IntRange, "float": FloatRange, "boolean": Boolean}
 
 
 def _path(location: list[Any]) -> str:
@@ -459,9 +648,9 @@ def _allowed_keys(location: tuple[Any, ...]) -> list[str]:
     """Keys of the section at ``location``, found by walking the model's fields."""
     section: Any = Spec
     for part in location:
-        if part in _BLOCKS:
-            section = _BLOCKS[part]
-        elif isinstance(part, str):
+        if part in _BLOCKS | _RANGES:
+            section = (_BLOCKS | _RANGES)[part]
+        elif part in section.model_fields:
             section = _section_of(section.model_fields[part].annotation)
     return list(section.model_fields)
 

@@ -50,6 +50,11 @@ def model_names() -> list[str]:
     return sorted(path.parent.name for path in PRETRAINED.glob("*/spec.json"))
 
 
+def local_models(folder: Path) -> list[Path]:
+    """Folders of trained models in or below this folder, such as ``runs``, sorted."""
+    return sorted(path.parent for path in folder.rglob("model.onnx"))
+
+
 def find_spec(source: str | Path) -> Path:
     """Return the spec file for a path, a model folder or a bundled name.
 

@@ -10,14 +10,15 @@ from conftest import constant_mask
 from denoisecli import estimators
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 from denoisecli.estimators import (
+    BASELINES,
     Command,
     Folder,
     Model,
     SpectralGating,
     Unchanged,
-    listed,
-    recordings,
+    Wiener,
 )
+from denoisecli.wiener import wiener
 
 COPY = "import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2])"
 
@@ -77,6 +78,14 @@ def test_command_gets_a_wav_as_it_is(audio_file, speech, tmp_path):
     noisy = audio_file("noisy.wav", speech(0.1, 8000), 8000, "PCM_24")
     output = Command(python(COPY)).clean("one", noisy, tmp_path / "out.wav")
     assert output.read_bytes() == noisy.read_bytes()
+
+
+def test_command_gets_a_wav_of_integers(audio_file, speech, tmp_path):
+    """Many programs read no others."""
+    noisy = audio_file("noisy.wav", speech(0.1, 8000), 8000, "FLOAT")
+    output = Command(python(COPY)).clean("one", noisy, tmp_path / "out.wav")
+    assert soundfile.info(output).subtype == "PCM_16"
+    np.testing.assert_allclose(soundfile.read(output)[0], soundfile.read(noisy)[0], atol=2**-15)
 
 
 def test_command_sees_no_shell(noisy, tmp_path):
@@ -155,23 +164,25 @@ def test_spectral_gating_without_the_package(monkeypatch):
         SpectralGating().check(["one"])
 
 
+def test_wiener_cleans_each_channel(audio_file, speech, noise, tmp_path):
+    noisy = np.stack([speech(1.0, 8000) + noise(1.0, 8000), noise(1.0, 8000)])
+    estimator = Wiener()
+    estimator.load()
+    path = audio_file("noisy.wav", noisy, 8000)
+    cleaned, rate = soundfile.read(estimator.clean("noisy", path, tmp_path / "out.wav"))
+    assert (rate, cleaned.shape) == (8000, (8000, 2))
+    for channel in range(2):
+        np.testing.assert_allclose(cleaned[:, channel], wiener(noisy[channel], 8000), atol=1e-3)
+
+
+def test_baselines_need_nothing_to_be_made():
+    for name, kind in BASELINES.items():
+        assert kind().timed, name
+
+
 def test_a_text_file_named_wav(tmp_path):
     path = tmp_path / "noisy.flac"
     path.write_text("hello")
     with pytest.raises(AudioError, match=r"noisy\.flac"):
         Command(python(COPY)).clean("noisy", path, tmp_path / "out.wav")
     assert [p.name for p in tmp_path.iterdir()] == ["noisy.flac"]
-
-
-def test_two_recordings_of_one_name(audio_file, speech, tmp_path):
-    audio_file("sounds/a.wav", speech(0.1, 8000))
-    audio_file("sounds/b/a.wav", speech(0.1, 8000))
-    assert list(recordings(tmp_path / "sounds")) == ["a", "b/a"]
-    audio_file("sounds/a.flac", speech(0.1, 8000))
-    with pytest.raises(UsageError, match=r"two recordings of one name: .*a\.flac and .*a\.wav"):
-        recordings(tmp_path / "sounds")
-
-
-def test_long_lists_are_cut():
-    assert listed(["b", "a"]) == "b, a"
-    assert listed([str(i) for i in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"

@@ -3,6 +3,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from conftest import constant_mask
 
 from denoisecli.errors import ModelError, UsageError
 from denoisecli.estimators import Command, Estimator, Folder, Model
-from denoisecli.evaluate import Pair, evaluate, pairs
+from denoisecli.evaluate import evaluate
+from denoisecli.testsets import pairs
 
 
 class Dies(Estimator):
@@ -21,6 +24,18 @@ class Dies(Estimator):
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
         if name == "b":
             os._exit(9)
+        return noisy
+
+
+class Sleeps(Estimator):
+    """A denoiser that costs a known time and memory."""
+
+    def load(self) -> None:
+        time.sleep(0.1)
+        self.weights = np.ones(300 * 2**17)  # 300 MiB
+
+    def clean(self, name: str, noisy: Path, output: Path) -> Path:
+        time.sleep(0.2)
         return noisy
 
 
@@ -43,27 +58,6 @@ def folders(audio_file, speech, noise, tmp_path):
     return tmp_path / "clean", tmp_path / "noisy"
 
 
-def test_pairs_are_matched_by_name(folders):
-    clean, noisy = folders
-    assert pairs(*folders) == [
-        Pair("a", clean / "a.wav", noisy / "a.flac"),
-        Pair("b", clean / "b.wav", noisy / "b.flac"),
-        Pair("deep/c", clean / "deep" / "c.wav", noisy / "deep" / "c.wav"),
-    ]
-    assert pairs(str(clean), str(noisy)) == pairs(clean, noisy)
-
-
-def test_recordings_without_a_counterpart(folders, audio_file, speech):
-    clean, noisy = folders
-    audio_file("noisy/deep/d.wav", speech(0.1, 16000))
-    audio_file("noisy/e.wav", speech(0.1, 16000))
-    with pytest.raises(UsageError, match=r"noisy has .* in the other folder: deep/d, e$"):
-        pairs(clean, noisy)
-    (noisy / "a.flac").unlink()
-    with pytest.raises(UsageError, match=r"clean has .* in the other folder: a$"):
-        pairs(clean, noisy)
-
-
 def test_end_to_end(folders, model_folder, tmp_path):
     """A model that halves, a program that fails on one file, and files cleaned before."""
     clean, noisy = folders
@@ -74,7 +68,7 @@ def test_end_to_end(folders, model_folder, tmp_path):
     steps = []
     keep = tmp_path / "kept"
     result = evaluate(
-        pairs(clean, noisy),
+        [replace(p, noise="hiss", snr_db=20.0) if p.name == "a" else p for p in pairs(*folders)],
         {
             "half": Model(model_folder(constant_mask(0.5))),
             "program": Command(f'"{sys.executable}" -c "{program}" {{input}} {{output}}'),
@@ -87,7 +81,9 @@ def test_end_to_end(folders, model_folder, tmp_path):
 
     assert list(result.costs) == ["input", "half", "program", "perfect"]
     assert steps == [(float(i), 24.0) for i in range(1, 25)]
-    assert list(result.groups().values()) == [["a"], ["b"], ["deep/c"]]
+    assert list(result.groups().values()) == [["b"], ["deep/c"], ["a"]]
+    assert result.groups()["20 dB"] == ["a"]  # what is known is not measured
+    assert result.groups("noise") == {"hiss": ["a"], "unknown": ["b", "deep/c"]}
 
     before = result.values("input", "si_sdr")
     assert before == pytest.approx(result.values("half", "si_sdr"), abs=0.02)
@@ -116,6 +112,23 @@ def test_end_to_end(folders, model_folder, tmp_path):
     kept = sorted(p.relative_to(keep).as_posix() for p in keep.rglob("*") if p.is_file())
     assert kept == ["half/a.wav", "half/b.wav", "half/deep/c.wav", "program/a.wav", "program/b.wav"]
     assert soundfile.info(keep / "half/deep/c.wav").channels == 2
+    assert result.files["half"]["deep/c"] == keep / "half" / "deep" / "c.wav"
+    assert result.files["input"]["a"] == noisy / "a.flac"
+    assert list(result.files["program"]) == ["a", "b"]
+
+
+def test_cost(folders):
+    """What sleeps and takes memory for a known time and size costs at least that."""
+    one = pairs(*folders)[:2]
+    result = evaluate(one, {"sleeps": Sleeps()}, metrics=["snr"], baseline="sleeps")
+    cost = result.costs["sleeps"]
+    assert cost.load_seconds >= 0.1
+    assert cost.real_time_factor >= 0.2  # files of 1 s each
+    if sys.platform == "linux":
+        assert cost.peak_memory_mb > 300
+    assert {score.wall_seconds >= 0.2 for score in result.scores[2:]} == {True}
+    assert result.files["sleeps"]["a"] == one[0].noisy
+    assert result.compared == []
 
 
 def test_bad_files_do_not_stop_the_others(folders, tmp_path, audio_file, speech):
@@ -185,6 +198,7 @@ def test_wrong_use_is_said_before_anything_is_done(folders, tmp_path):
     for name in ("", "a/b", "..", ".hidden"):
         refused("no name for an estimator", estimators={name: Dies()})
     refused("no metric 'sdr'", metrics=["sdr"])
+    refused("nothing named 'old' to compare with, only input", baseline="old")
     refused("at least 1, not 0", jobs=0)
     refused("no program", estimators={"x": Command("nosuchdenoiser {input} {output}")})
     (tmp_path / "only").mkdir()

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
+from denoisecli.augment_filters import remove_rumble
 from denoisecli.dataset import build, load_manifest
 from denoisecli.errors import DatasetError
 from denoisecli.pairs import Recipe
@@ -161,6 +162,15 @@ def test_epoch_and_seed_decide(data: Path, augmentation: dict[str, Any] | None) 
     ]
     for other in others:
         assert any((a[1] != b[1]).any() for a, b in zip(first, other, strict=True))
+
+
+def test_augmentation_knows_the_sample_rate(data: Path) -> None:
+    only = {"remix": False, "level_dbfs": None, "equalization_db": 0.0, "target_highpass_hz": 60.0}
+    plain = arrays(open_batches(data, spec_of()).training(0))
+    filtered = arrays(open_batches(data, spec_of(augmentation=only)).training(0))
+    for (noisy, clean), (same, target) in zip(plain, filtered, strict=True):
+        np.testing.assert_allclose(same, noisy, atol=1e-6)
+        np.testing.assert_allclose(target, remove_rumble(clean, 60.0, RATE), atol=1e-5)
 
 
 def test_skip(data: Path) -> None:

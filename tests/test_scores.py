@@ -34,6 +34,7 @@ def evaluation(scores: dict[str, dict[str, list[float]]], **about) -> Evaluation
             for name, by_metric in scores.items()
             for i in range(number)
         ],
+        baseline=about.get("baseline", "input"),
     )
 
 
@@ -64,13 +65,24 @@ def test_interval_is_that_of_the_normal_distribution_for_many_files(rng):
 def test_gain_is_paired():
     """Each file gains 1 dB: no doubt about that, however much the files differ."""
     before = [-10.0, 0.0, 30.0, NAN, 5.0]
-    result = evaluation(
-        {"input": {"si_sdr": before}, "m": {"si_sdr": [x + 1 for x in before[:4]] + [NAN]}}
-    )
+    scores = {"input": {"si_sdr": before}, "m": {"si_sdr": [x + 1 for x in before[:4]] + [NAN]}}
+    result = evaluation(scores)
     assert result.gain("m", "si_sdr") == Interval(1.0, 1.0, 1.0, 3, 2)
-    assert result.gain("input", "si_sdr", baseline="m").mean == -1
+    assert result.gain("m", "si_sdr", files=["f0"]).mean == 1
     spread = result.mean("m", "si_sdr")
     assert spread.high - spread.low > 10
+
+
+def test_another_baseline():
+    scores = {"input": [0.0, 2.0], "old": [3.0, 3.0], "new": [4.0, 2.0]}
+    result = evaluation({name: {"si_sdr": v} for name, v in scores.items()}, baseline="old")
+    assert result.compared == ["new"]
+    assert result.gains("new", "si_sdr") == {"f1": -1.0, "f0": 1.0}
+    assert result.worsened("new") == ["f1"]
+    document = result.to_dict()
+    assert document["baseline"] == "old"
+    assert document["estimators"]["new"]["gain"]["si_sdr"]["mean"] == 0
+    assert "gain" not in document["estimators"]["old"]
 
 
 def test_worst_first():

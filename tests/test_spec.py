@@ -62,7 +62,7 @@ def test_defaults_are_written_out(tmp_path: Path) -> None:
     assert written["stft"] == {"n_fft": 512, "hop_length": 256, "window": "sqrt_hann"}
     assert written["valley"][0]["heads"] == spec.valley[0].heads
     assert written["training"]["augmentation"]["snr_db"] == [-5, 20]
-    assert set(written) == set(Spec.model_fields)
+    assert set(written) == set(Spec.model_fields) - {"search"}
     assert load_spec(tmp_path) == spec
     assert parse_spec(written) == spec
 
@@ -115,6 +115,13 @@ def test_misspelt_keys() -> None:
         ({"downsampling": [{"filters": 4, "strides": [2, 1, 1]}]}, "downsampling.0..strides: "),
         ({"valley": [{"filters": 4}]}, "valley.0..block: missing, but required; allowed: conv"),
         ({"valley": [{"block": "lstm"}]}, 'valley.0..block: found "lstm"; allowed: convolution,'),
+        ({"training": {"augmentation": {"speed": 1.1}}}, "speed: .*less than or equal to 1, "),
+        (
+            {"training": {"augmentation": {"speed_range": [0.9, 2]}}},
+            r"augmentation.speed_range\[1\]: .*less than or equal to 1.5, found 2$",
+        ),
+        ({"training": {"augmentation": {"clipping_db": [-3, 1]}}}, r"clipping_db\[1\]: .*found 1$"),
+        ({"training": {"augmentation": {"target_highpass_hz": 0}}}, "_hz: .*greater than 0"),
         ({"name": "../up"}, "name: string should match pattern"),
     ],
 )
@@ -179,6 +186,11 @@ def test_no_object(value: Any) -> None:
             r"^valley\[0\]: a causal model cannot attend along time",
         ),
         ({"training": {"augmentation": {"level_dbfs": [-10, -20]}}}, r"level_dbfs: .*\[-10.*-20"),
+        ({"training": {"augmentation": {"rt60_seconds": [0.5, 0.1]}}}, r"rt60_seconds: the range"),
+        (
+            {"training": {"augmentation": {"low_cut_hz": [50, 3000]}}},
+            "low_cut_hz up to 3000 and high_cut_hz from 2000 leave nothing between",
+        ),
         (
             {"training": {"augmentation": {"clean_only": 0.6, "noise_only": 0.6}}},
             "training.augmentation: clean_only and noise_only together",
@@ -281,6 +293,13 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
     for value in schema.values() if isinstance(schema, dict) else schema:
         if isinstance(value, dict | list):
             yield from objects(value)
+
+
+def test_augmentations_that_came_later_are_off() -> None:
+    first = {"remix", "snr_db", "second_noise", "clean_only", "noise_only", "level_dbfs"}
+    for name, field in Augmentation.model_fields.items():
+        if name not in first | {"equalization_db"} and not isinstance(field.default, tuple):
+            assert not field.default, name
 
 
 def test_json_schema() -> None:

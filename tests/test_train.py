@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import json
 import os
@@ -13,14 +14,19 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from denoisecli import train as training
+from denoisecli import progress, task, trainer
 from denoisecli.checkpoint import load_checkpoint, save_checkpoint
-from denoisecli.dataset import build
+from denoisecli.dataset import build, load_manifest
+from denoisecli.devices import Devices
 from denoisecli.errors import DatasetError, ModelError, UsageError
 from denoisecli.losses import total_loss
+from denoisecli.observer import Interrupted
 from denoisecli.pairs import Recipe
+from denoisecli.pipeline import open_batches
+from denoisecli.runs import CHECKPOINT, list_runs, locked
 from denoisecli.spec import Spec, load_spec, parse_spec
-from denoisecli.train import CHECKPOINT, Interrupted, make_optimizer, train
+from denoisecli.train import train
+from denoisecli.trainer import Trainer
 
 EPOCHS, STEPS = 3, 4
 FILES = {"spec.json", "model.keras", "model.onnx", "metrics.json", "history.csv", "curves.png"}
@@ -127,14 +133,17 @@ def weights(run: Path) -> list[np.ndarray]:
 
 def history(run: Path) -> list[dict[str, float]]:
     with (run / "model" / "history.csv").open(newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        rows = csv.DictReader(file)
+        return [{key: float(value) for key, value in row.items() if value} for row in rows]
 
 
-def test_model_folder(finished: tuple[Path, Recorder]) -> None:
+def test_model_folder(finished: tuple[Path, Recorder], data: Path) -> None:
     run, _ = finished
     model = run / "model"
     assert {path.name for path in model.iterdir()} == FILES
-    assert {path.name for path in run.iterdir()} == {"model", "spec.json"}
+    assert {path.name for path in run.iterdir()} == {
+        *("model", "spec.json", "run.json", "history.csv", "logs", ".lock")
+    }
     assert load_spec(model) == load_spec(run) == spec_of()
     assert (model / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -144,6 +153,17 @@ def test_model_folder(finished: tuple[Path, Recorder]) -> None:
     assert np.isfinite(list(metrics["test"].values())).all()
     assert metrics["onnx_difference"] < 1e-4
     assert metrics["versions"]["keras"] == keras.__version__
+    assert metrics["seed"] == 0
+    assert metrics["init_from"] is None
+    best = history(run)[metrics["best_epoch"] - 1]
+    assert metrics["validation"] == {name: best[name] for name in best if name[:4] == "val_"}
+
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["dataset"] == metrics["dataset"] == load_manifest(data)["id"]
+    assert facts["starts"][0]["code"] == metrics["code"]
+    assert (run / "history.csv").read_text() == (model / "history.csv").read_text()
+    assert [run.state for run in list_runs(run)] == ["finished"]
+    assert any(path.name.startswith("events.out") for path in (run / "logs").iterdir())
     network = keras.saving.load_model(model / "model.keras")
     assert metrics["parameters"] == network.count_params()
 
@@ -161,8 +181,8 @@ def test_what_the_observer_is_told(finished: tuple[Path, Recorder]) -> None:
     rows = history(run)
     assert rows == [{key: float(value) for key, value in row.items()} for row in recorder.rows]
     assert list(rows[0]) == [
-        *("epoch", "minutes", "audio_hours", "loss", "si_sdr_improvement"),
-        *("val_loss", "val_si_sdr_improvement"),
+        *("epoch", "minutes", "audio_hours", "learning_rate"),
+        *("loss", "si_sdr_improvement", "val_loss", "val_si_sdr_improvement"),
     ]
     segment = 12 * round(0.2 * 4000 / 12) / 4000
     hours = [(epoch + 1) * STEPS * 4 * segment / 3600 for epoch in range(EPOCHS)]
@@ -201,7 +221,7 @@ def test_resuming_is_exact(
 
     # Killed: what counts is the last checkpoint, one step before.
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
         train(spec_of(), data, tmp_path, Recorder((1, 3), kill))
 
     # While an epoch ends.
@@ -222,6 +242,44 @@ def test_resuming_is_exact(
         assert row == pytest.approx(expected, rel=1e-4)
 
 
+class FakeScores:
+    def __init__(self, clean: np.ndarray, estimates: np.ndarray, sample_rate: int) -> None:
+        assert sample_rate == 4000
+        assert clean.shape == estimates.shape
+        self.error = float(np.mean(np.abs(estimates - clean)))
+
+    def means(self) -> dict[str, float]:
+        return {"pesq": 1 + self.error, "estoi": -self.error}
+
+
+def test_choosing_by_ear(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PESQ and ESTOI, measured every second epoch and in the last, choose; also when resumed."""
+    monkeypatch.setattr(
+        trainer, "scoring", lambda *arguments: contextlib.nullcontext(FakeScores(*arguments))
+    )
+    spec = spec_of(monitor="val_estoi", perceptual_every=2)
+    whole = Recorder()
+    model = train(spec, data, tmp_path / "whole", whole)
+    rows = history(tmp_path / "whole")
+    scores = [row.get("val_estoi") for row in rows]
+    assert scores[0] is None
+    assert scores[1] is not None
+    assert scores[2] is not None
+    assert [row.get("val_pesq") for row in rows[1:]] == [1 - score for score in scores[1:]]
+    assert whole.best == [False, True, scores[2] > scores[1]]
+    metrics = json.loads((model / "metrics.json").read_text())
+    assert metrics["best_epoch"] == 2 + (scores[2] > scores[1])
+    assert metrics["validation"]["val_estoi"] == max(scores[1:])
+    assert set(metrics["test"]) == {"loss", "si_sdr_improvement", "pesq", "estoi"}
+
+    with pytest.raises(Interrupted):
+        train(spec, data, tmp_path / "parts", Recorder((2, 0), interrupt))
+    train(spec, data, tmp_path / "parts", Recorder())
+    for row, expected in zip(history(tmp_path / "parts"), rows, strict=True):
+        del row["minutes"], expected["minutes"]
+        assert row == pytest.approx(expected, rel=1e-4)
+
+
 def test_fresh(finished: tuple[Path, Recorder], data: Path, tmp_path: Path) -> None:
     """A run that is started over and interrupted can go on, and its old model stays until then."""
     model = tmp_path / "model"
@@ -235,14 +293,16 @@ def test_fresh(finished: tuple[Path, Recorder], data: Path, tmp_path: Path) -> N
     assert recorder.steps == [(0, 2)]
 
 
+def trainer_of(spec: Spec, data: Path, run: Path) -> Trainer:
+    return Trainer(spec, open_batches(data, spec), run, Recorder(), Devices("here"))
+
+
 @pytest.fixture
 def stopped(data: Path, tmp_path: Path) -> Path:
     """A run that was stopped before its first step, without the time that takes."""
-    spec = spec_of()
     keras.utils.set_random_seed(0)
-    batches = training.open_batches(data, spec)
-    trainer = training._Trainer(spec, batches, tmp_path / CHECKPOINT, Recorder())
-    trainer.save(trainer.task)
+    made = trainer_of(spec_of(), data, tmp_path)
+    made.save(made.task)
     return tmp_path
 
 
@@ -253,6 +313,39 @@ def test_another_spec_is_refused(stopped: Path, data: Path) -> None:
     message = str(raised.value)
     assert "these differ: training.augmentation, training.learning_rate; --fresh" in message
     assert load_checkpoint(stopped / CHECKPOINT)[1]["spec"] == spec_of().model_dump(mode="json")
+
+
+def test_what_may_change_on_the_way(stopped: Path, data: Path) -> None:
+    """Nothing of the past: how long a run is, once its learning rate does not depend on that."""
+    spec = spec_of(schedule="constant")
+    made = trainer_of(spec, data, stopped)
+    made.state.epoch = 2
+    made.save(made.task)
+    longer = trainer_of(spec_of(schedule="constant", epochs=9, loss_limit=None), data, stopped)
+    longer.resume()
+    assert longer.state.epoch == 2
+    with pytest.raises(UsageError, match=r"these differ: training\.schedule; --fresh"):
+        trainer_of(spec_of(), data, stopped).resume()
+
+
+def test_checkpoint_of_an_earlier_version(stopped: Path, data: Path) -> None:
+    """It knows less: what is missing has its default."""
+    arrays, progress = load_checkpoint(stopped / CHECKPOINT)
+    for key in ("schedule", "decay_share", "perceptual_every", "loss_limit", "precision"):
+        del progress["spec"]["training"][key]
+    for key in ("loss_sum", "recent", "init_from"):
+        del progress["state"][key]
+    progress["state"] |= {"epoch": 1, "best": 0.5}
+    del arrays["metrics"]
+    save_checkpoint(stopped / CHECKPOINT, arrays, progress)
+    made = trainer_of(spec_of(), data, stopped)
+    made.resume()
+    assert (made.state.epoch, made.state.best, made.state.recent) == (1, 0.5, [])
+
+
+def test_a_run_in_use_is_refused(stopped: Path, data: Path) -> None:
+    with locked(stopped), pytest.raises(UsageError, match="is in use: another process trains"):
+        train(spec_of(), data, stopped, Recorder())
 
 
 def test_another_dataset_is_refused(stopped: Path, data: Path) -> None:
@@ -278,28 +371,27 @@ def test_start_from_another_model(
 ) -> None:
     folder = finished[0] / "model"
 
-    def trainer_of(spec: Spec) -> Any:
-        return training._Trainer(spec, training.open_batches(data, spec), tmp_path, Recorder())
-
-    trainer = trainer_of(spec_of(seed=1))
-    trainer.start_from(folder)
-    for found, expected in zip(trainer.best, weights(finished[0]), strict=True):
+    made = trainer_of(spec_of(seed=1), data, tmp_path)
+    made.start_from(folder)
+    for found, expected in zip(made.best, weights(finished[0]), strict=True):
         np.testing.assert_array_equal(found, expected)
-    (note,) = trainer.observer.notes
+    (note,) = made.observer.notes
     assert note.endswith(f"layers start with the weights of {folder}")
+
+    assert made.state.init_from == str(folder)
 
     # A wider way up: what differs is said, the rest is taken.
     document = spec_of().model_dump(mode="json")
-    trainer = trainer_of(parse_spec({**document, "upsampling": [{"filters": 5}]}))
-    trainer.start_from(folder)
-    (note,) = trainer.observer.notes
+    made = trainer_of(parse_spec({**document, "upsampling": [{"filters": 5}]}), data, tmp_path)
+    made.start_from(folder)
+    (note,) = made.observer.notes
     assert note.endswith(f"{folder}; not in it: up0_0_convolution, up0_0_norm, output")
 
     narrow = {"downsampling": [{"filters": 5, "strides": [4, 1]}], "upsampling": [{"filters": 5}]}
     with pytest.raises(UsageError, match=r"no layer of .* matches one of 'test'"):
-        trainer_of(parse_spec({**document, **narrow})).start_from(folder)
+        trainer_of(parse_spec({**document, **narrow}), data, tmp_path).start_from(folder)
     with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
-        trainer.start_from(tmp_path)
+        made.start_from(tmp_path)
 
 
 def test_wrong_places(data: Path, tmp_path: Path) -> None:
@@ -322,8 +414,8 @@ def test_no_number(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def loss(estimate: Any, *others: Any) -> Any:
         return factor * total_loss(same(estimate), *others)
 
-    monkeypatch.setattr(training, "total_loss", loss)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(task, "total_loss", loss)
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
     recorder = Recorder((0, 2), lambda: slope_factor.assign(np.nan))
     message = r"a weight is no longer a number in epoch 1, step 3; the last good state is in .*npz"
     with pytest.raises(ModelError, match=message):
@@ -332,63 +424,48 @@ def test_no_number(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert progress["state"]["step"] == 2
     assert all(np.isfinite(array).all() for group in arrays.values() for array in group)
 
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 60.0)
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 60.0)
     recorder = Recorder((0, 1), lambda: factor.assign(np.nan))
-    message = "the loss is no longer a number in epoch 1, step 2; nothing was saved yet; try"
+    message = (
+        "the loss is no longer a number in epoch 1, step 2; nothing was saved yet; the batch is"
+    )
     with pytest.raises(ModelError, match=message):
         slope_factor.assign(1.0)
         train(spec_of(), data, tmp_path, recorder, fresh=True)
     assert not (tmp_path / "model").exists()
 
 
+def test_explosion(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch that did it is saved as it was, to the sample; the last state is kept."""
+    factor, seen = tf.Variable(1.0), tf.Variable(tf.zeros((0, 0)), shape=(None, None))
+
+    def loss(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
+        seen.assign(noisy)
+        return factor * total_loss(estimate, clean, noisy, spec)
+
+    monkeypatch.setattr(task, "total_loss", loss)
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "ENOUGH", 3)
+    recorder = Recorder((1, 1), lambda: factor.assign(1e6))
+    message = (
+        r"the loss of a batch jumped to [\d.]+e\+0\d in epoch 2, step 2; the last good state is in "
+        r".*checkpoint\.npz; the batch is in .*bad_batch\.npz; try a lower learning_rate"
+    )
+    with pytest.raises(ModelError, match=message):
+        train(spec_of(), data, tmp_path, recorder)
+    kept = load_checkpoint(tmp_path / CHECKPOINT)[1]["state"]
+    assert (kept["epoch"], kept["step"]) == (1, 1)
+    with np.load(tmp_path / "bad_batch.npz") as batch:
+        np.testing.assert_array_equal(batch["noisy"], seen)
+        assert batch["clean"].shape == batch["noisy"].shape
+        assert (batch["epoch"], batch["step"]) == (2, 2)
+    assert [run.state for run in list_runs(tmp_path)] == ["stopped"]
+
+
 def test_early_stopping(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "total_loss", lambda *args: 0 * total_loss(*args))
+    monkeypatch.setattr(task, "total_loss", lambda *args: 0 * total_loss(*args))
     recorder = Recorder()
     train(spec_of(epochs=9, steps_per_epoch=1, early_stopping=2), data, tmp_path, recorder)
     assert recorder.best == [True, False, False]
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
     assert (metrics["epochs"], metrics["best_epoch"]) == (3, 1)
-
-
-def test_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def too_late(*args: Any) -> None:
-        raise RuntimeError("Physical devices cannot be modified after being initialized")
-
-    gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [gpu])
-    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", too_late)
-    details = {"device_name": "Some Card"}
-    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
-    assert training.use_device() == "the GPU (Some Card)"
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    assert training.use_device() == f"the CPU ({os.cpu_count()} cores; no GPU found)"
-
-
-def test_second_interrupt_does_not_wait() -> None:
-    with pytest.raises(KeyboardInterrupt), training._ctrl_c() as stop:
-        interrupt()
-        assert stop.is_set()
-        interrupt()
-
-
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_optimizers(optimizer: str) -> None:
-    spec = spec_of(optimizer=optimizer, warmup_steps=10, learning_rate=0.01)
-    made = make_optimizer(spec, 30)
-    kernel = keras.Variable(np.ones((3, 3, 2, 4), "float32"), name="kernel")
-    bias = keras.Variable(np.ones(4, "float32"), name="bias")
-    made.build([kernel, bias])
-    rates = []
-    for _ in range(30):
-        rates.append(float(made.learning_rate))
-        made.apply([keras.ops.ones_like(kernel), keras.ops.ones_like(bias)])
-    assert rates[0] == 0
-    assert rates[10] == max(rates) == pytest.approx(0.01)
-    assert float(made.learning_rate) == pytest.approx(0.01 * 0.01, rel=1e-3)
-    assert np.abs(kernel).max() < 1
-    assert np.abs(bias).max() < 1
-
-
-def test_schedule_without_warmup() -> None:
-    made = make_optimizer(spec_of(warmup_steps=500, final_learning_rate=0.0), 1)
-    assert float(made.learning_rate) == pytest.approx(2e-3)

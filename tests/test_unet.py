@@ -13,7 +13,7 @@ from denoisecli.export import export_onnx
 from denoisecli.models import build_model
 from denoisecli.models.unet import UNet, band_matrices
 from denoisecli.spec import parse_spec
-from denoisecli.train import Task
+from denoisecli.task import Task
 
 SMALL = {"n_fft": 64, "hop_length": 32}  # 33 bins
 EVEN = {"n_fft": 62, "hop_length": 31}  # 32 bins

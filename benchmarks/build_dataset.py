@@ -1,0 +1,172 @@
+"""What `denoise build-dataset` costs, against decoding and resampling the same files.
+
+    python -m benchmarks.build_dataset [CLEAN NOISE]
+
+Without folders, generated speech-like sounds and noises are used: FLAC, 48 kHz. Both are measured
+in turn with one process and with one per core; of several rounds the fastest counts. On a machine
+with other work to do, compare the CPU seconds.
+"""
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from rich.console import Console
+from rich.table import Table
+
+from denoisecli.audio import StreamResampler
+from denoisecli.errors import AudioError
+from denoisecli.reading import reader
+from denoisecli.recipe import Recipe
+from denoisecli.sources import Role, find
+from denoisecli.workers import processes
+
+RECIPE = Recipe(snr_db=(-5.0, 20.0))
+ENOUGH = 1.5
+"""A build should not take more than so many times what decoding and resampling take."""
+
+_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds on the clock, and of all CPU cores together."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def cost(work: Callable[[], object]) -> Cost:
+    """What some work takes, that of the processes it starts and ends included."""
+    start, cpu = time.perf_counter(), _cpu_seconds()
+    work()
+    return Cost(time.perf_counter() - start, _cpu_seconds() - cpu)
+
+
+def decode_only(paths: list[Path]) -> int:
+    """Decode and resample files, and keep nothing; gives the number of samples."""
+    samples = 0
+    for path in paths:
+        try:
+            with reader(path) as file:
+                resample = StreamResampler(file.info.sample_rate, RECIPE.sample_rate, 1)
+                for block in file:
+                    samples += resample(block.mean(axis=0, keepdims=True)).shape[1]
+                samples += resample.finish().shape[1]
+        except AudioError:
+            continue
+    return samples
+
+
+def floor(paths: list[Path], jobs: int) -> int:
+    """Decode and resample all files in so many processes; gives the number of samples."""
+    chunks = [paths[first : first + _CHUNK] for first in range(0, len(paths), _CHUNK)]
+    with processes(jobs) as workers:
+        return sum(workers.map(decode_only, chunks))
+
+
+def measure(clean: Path, noise: Path, rounds: int = 2) -> dict[str, Any]:
+    """Measure floor and build with one process and with one per core.
+
+    Returns:
+        Hours of pairs, peak memory of this process in MB, and for each number of jobs the costs.
+    """
+    import tensorflow  # noqa: F401  # how long it takes to load is another matter
+
+    from denoisecli.dataset import build
+    from denoisecli.inspection import describe
+
+    roots: dict[Role, Path] = {"clean": clean, "noise": noise}
+    paths = [roots[file.role] / file.name for file in find(roots)]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    results: dict[str, Any] = {"files": len(paths), "jobs": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for jobs in sorted({1, cores or 1}):
+            floors, builds = [], []
+            for number in range(rounds):
+                floors.append(cost(partial(floor, paths, jobs)))
+                target = Path(folder) / f"{jobs} {number}"
+                builds.append(cost(partial(build, clean, noise, target, RECIPE, jobs=jobs)))
+                results["hours"] = sum(part["hours"] for part in describe(target)["sets"].values())
+            results["jobs"][jobs] = {
+                "floor": _least(floors),
+                "build": _least(builds),
+                "ratio": _least(builds).seconds / _least(floors).seconds,
+                "cpu_ratio": _least(builds).cpu_seconds / _least(floors).cpu_seconds,
+            }
+    results["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    return results
+
+
+def generate(folder: Path, files: int = 60, seconds: float = 30.0) -> tuple[Path, Path]:
+    """Write sounds to build a dataset of: harmonics in syllables, and coloured noises."""
+    rng, rate = np.random.default_rng(0), 48000
+    t = np.arange(round(seconds * rate)) / rate
+    for number in range(files):
+        pitch = 90 + 4 * number
+        voice = sum(np.sin(2 * np.pi * k * pitch * t) / k for k in range(1, 20))
+        syllables = np.clip(np.sin(2 * np.pi * 2.1 * t + number), 0, None)
+        sound = 0.05 * voice * syllables + 1e-4 * rng.standard_normal(t.size)
+        _write(folder / "clean" / f"speaker{number % 6}" / f"{number}.flac", sound, rate)
+    for number in range(files // 3):
+        noise = (
+            np.cumsum(rng.standard_normal(t.size)) if number % 2 else rng.standard_normal(t.size)
+        )
+        noise -= np.linspace(noise[0], noise[-1], noise.size)
+        _write(folder / "noise" / f"{number}.flac", 0.5 * noise / np.abs(noise).max(), rate)
+    return folder / "clean", folder / "noise"
+
+
+def table(results: dict[str, Any]) -> Table:
+    """The results as a table."""
+    title = (
+        f"Build of {results['files']} files to {results['hours']:.2f} h of pairs; "
+        f"peak memory with TensorFlow {results['memory_mb']:.0f} MB"
+    )
+    columns = ("jobs", "", "decode + resample", "build", f"ratio (<= {ENOUGH:g})")
+    shown = Table(*columns, title=title)
+    for jobs, row in results["jobs"].items():
+        for label, key, ratio in (
+            ("seconds", "seconds", "ratio"),
+            ("CPU seconds", "cpu_seconds", "cpu_ratio"),
+        ):
+            costs = (f"{getattr(row[part], key):.1f}" for part in ("floor", "build"))
+            shown.add_row(str(jobs), label, *costs, f"{row[ratio]:.2f}")
+    return shown
+
+
+def main() -> None:
+    """Measure and print."""
+    if len(sys.argv) == 3:
+        results = measure(Path(sys.argv[1]), Path(sys.argv[2]))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            results = measure(*generate(Path(folder)))
+    Console().print(table(results))
+
+
+def _cpu_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _least(costs: list[Cost]) -> Cost:
+    return Cost(min(c.seconds for c in costs), min(c.cpu_seconds for c in costs))
+
+
+def _write(path: Path, sound: np.ndarray, rate: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, sound, rate)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""How fast training batches come, against the training step that uses them.
+
+    python -m benchmarks.input_pipeline [DATA]
+
+DATA is a folder made by `denoise build-dataset` (default: data). The pipeline alone is measured
+with no augmentation, with that of the spec and with all there is, side by side with the step.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from denoisecli.spec import Augmentation, Spec, load_spec
+
+SPECS = ("tiny", "speech")
+ENOUGH = 5.0
+"""So many times faster than the step the pipeline should be."""
+
+ALL: dict[str, Any] = {
+    "third_noise": 0.3,
+    "speed": 0.3,
+    "time_shift": True,
+    "reverberation": 0.3,
+    "target_highpass_hz": 60.0,
+    "coloured_noise": 0.1,
+    "hum": 0.1,
+    "clicks": 0.1,
+    "band_limit": 0.2,
+    "clipping": 0.2,
+    "masking": 0.2,
+}
+"""Everything on, as often as one would use it."""
+
+
+def with_augmentation(spec: Spec, augmentation: Augmentation | None, steps: int) -> Spec:
+    """The spec with another augmentation and number of steps."""
+    changes = {"augmentation": augmentation, "steps_per_epoch": steps}
+    return spec.model_copy(update={"training": spec.training.model_copy(update=changes)})
+
+
+def batches_per_second(data: Path, spec: Spec, batches: int) -> float:
+    """Rate of the pipeline alone, opening it and filling its buffers not counted."""
+    from denoisecli.pipeline import open_batches
+
+    warm_up = 20  # more than is prefetched
+    spec = with_augmentation(spec, spec.training.augmentation, warm_up + batches)
+    pipeline = iter(open_batches(data, spec).training(0))
+    for _ in range(warm_up):
+        next(pipeline)
+    return batches / seconds(lambda: [next(pipeline) for _ in range(batches)])
+
+
+def steps_per_second(data: Path, spec: Spec, steps: int) -> float:
+    """Rate of the training step alone, always on the same batch, compiling it not counted."""
+    from denoisecli.models import build_model
+    from denoisecli.optimizer import make_optimizer
+    from denoisecli.pipeline import open_batches
+    from denoisecli.task import Task
+
+    noisy, clean = next(iter(open_batches(data, spec).training(0)))
+    network = build_model(spec)
+    task = Task(spec, network)
+    optimizer = make_optimizer(spec.training, 1000, network.trainable_variables)
+    task.compile(optimizer=optimizer, jit_compile=False)
+    for _ in range(2):
+        task.train_on_batch(noisy, clean)
+    return steps / seconds(lambda: [task.train_on_batch(noisy, clean) for _ in range(steps)])
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure(
+    data: Path = Path("data"),
+    specs: tuple[str, ...] = SPECS,
+    batches: int = 100,
+    steps: int = 10,
+    rounds: int = 3,
+) -> list[dict[str, Any]]:
+    """Measure all; of several rounds the fastest counts, for others only take time away.
+
+    Returns:
+        One record per spec and augmentation: the rates of pipeline and step, and their ratio.
+    """
+    results = []
+    for name in specs:
+        spec = load_spec(name)
+        own = spec.training.augmentation or Augmentation()
+        kinds = {
+            "none": with_augmentation(spec, None, 1),
+            "of the spec": spec,
+            "all": with_augmentation(spec, own.model_copy(update=ALL), 1),
+        }
+        rates = dict.fromkeys(kinds, 0.0)
+        step = 0.0
+        for _ in range(rounds):
+            for kind, changed in kinds.items():
+                rates[kind] = max(rates[kind], batches_per_second(data, changed, batches))
+            step = max(step, steps_per_second(data, spec, steps))
+        for kind, rate in rates.items():
+            results.append(
+                {
+                    "spec": name,
+                    "augmentation": kind,
+                    "batches_per_second": rate,
+                    "steps_per_second": step,
+                    "ratio": rate / step,
+                }
+            )
+    return results
+
+
+def table(results: list[dict[str, Any]]) -> Table:
+    """The results as a table."""
+    columns = ("spec", "augmentation", "batches/s", "training steps/s", f"ratio (>= {ENOUGH:g})")
+    shown = Table(*columns, title="Input pipeline alone and training step alone")
+    for row in results:
+        shown.add_row(
+            row["spec"],
+            row["augmentation"],
+            f"{row['batches_per_second']:.1f}",
+            f"{row['steps_per_second']:.2f}",
+            f"{row['ratio']:.1f}",
+        )
+    return shown
+
+
+def main() -> None:
+    """Measure and print."""
+    data = Path(sys.argv[1] if len(sys.argv) > 1 else "data")
+    Console().print(table(measure(data)))
+
+
+if __name__ == "__main__":
+    main()

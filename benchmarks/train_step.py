@@ -1,0 +1,160 @@
+"""Where a training step's time goes, and how near it comes to what the processor can do.
+
+    python -m benchmarks.train_step [SPEC ...]
+
+For each spec, all bundled ones by default: its size, the speed of a step on made-up batches (no
+data is read or augmented), the arithmetic per second of the step against that of a large matrix
+product, both measured in this run on the CPU, and the shares of kernels in the time of all
+operations. All that happens inside a recurrent layer's loop counts as recurrent.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+
+from denoisecli.describe import describe
+from denoisecli.models import spec_names
+from denoisecli.optimizer import make_optimizer
+from denoisecli.spec import Spec, load_spec
+from denoisecli.task import Task, build_network
+
+STEPS = 4
+"""Steps timed, of which the fastest counts, and steps profiled."""
+
+MATRIX = 2048
+"""Rows and columns of the matrices whose product is the ceiling."""
+
+KERNELS = ("convolution", "matrix", "recurrent")
+"""Kinds of operations whose arithmetic is what training is about."""
+
+
+def kind_of(operation: str) -> str:
+    """Kind of an operation by its name in a profile, "where/it/is:What"."""
+    place, _, what = operation.rpartition(":")
+    if "/while" in place:
+        return "recurrent"
+    if "Conv" in what:
+        return "convolution"
+    if "MatMul" in what or "Einsum" in what:
+        return "matrix"
+    if "FFT" in what:
+        return "Fourier transform"
+    return what.lstrip("_")
+
+
+def times_by_kind(folder: Path) -> Counter[str]:
+    """Seconds of the CPU's operations in a profile that TensorFlow wrote, by kind."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    space = xplane_pb2.XSpace()
+    space.ParseFromString(next(folder.rglob("*.xplane.pb")).read_bytes())
+    (plane,) = (plane for plane in space.planes if plane.name == "/host:CPU")
+    times: Counter[str] = Counter()
+    for line in plane.lines:
+        if not line.name.startswith("tf_Compute"):
+            continue
+        for event in line.events:
+            name = plane.event_metadata[event.metadata_id].name
+            if ":" in name and "::" not in name:  # an operation, not the executor around it
+                times[kind_of(name)] += event.duration_ps / 1e12
+    return times
+
+
+def matrix_product_speed() -> float:
+    """Floating-point operations per second of a large matrix product, the best of ten."""
+    matrix = tf.random.normal((MATRIX, MATRIX))
+    multiply = tf.function(lambda: tf.reduce_sum(tf.linalg.matmul(matrix, matrix)))
+    multiply()
+    best = min(_seconds(lambda: multiply().numpy()) for _ in range(10))
+    return 2 * MATRIX**3 / best
+
+
+def measure(spec: Spec) -> dict[str, Any]:
+    """Train on noise for a few steps; the figures that `main` shows, and times by kind."""
+    facts = describe(spec)
+    task = Task(spec, build_network(spec, spec.training.precision))
+    variables = task.network.trainable_variables
+    task.compile(
+        optimizer=make_optimizer(spec.training, 1000, variables),
+        jit_compile=spec.training.jit_compile,
+    )
+    rate, training = spec.audio.sample_rate, spec.training
+    timesteps = round(training.segment_seconds * rate)
+    shape = (training.batch_size, timesteps)
+    clean = np.random.default_rng(0).normal(scale=0.1, size=shape).astype(np.float32)
+    noisy = clean + np.roll(clean, 1000, axis=1) / 2
+
+    def step() -> None:
+        task.train_on_batch(noisy, clean)
+
+    step()
+    seconds = min(_seconds(step) for _ in range(STEPS))
+    ceiling = matrix_product_speed()
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            for _ in range(STEPS):
+                step()
+        times = times_by_kind(Path(folder))
+    audio = training.batch_size * timesteps / rate
+    # A step is one pass forward and about two backward; a multiply-accumulate is two operations.
+    speed = 3 * 2 * facts.macs * audio / seconds
+    return {
+        "spec": spec.name,
+        "parameters": facts.parameters,
+        "mmac_per_second": facts.macs / 1e6,
+        "step_seconds": seconds,
+        "audio_per_second": audio / seconds,
+        "gflops": speed / 1e9,
+        "ceiling_gflops": ceiling / 1e9,
+        "share_of_ceiling": speed / ceiling,
+        "share_in_kernels": sum(times[kind] for kind in KERNELS) / times.total(),
+        "shares": {kind: value / times.total() for kind, value in times.most_common(12)},
+    }
+
+
+def _seconds(work: Any) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and print."""
+    tf.config.set_visible_devices([], "GPU")
+    rows = [measure(load_spec(name)) for name in sys.argv[1:] or spec_names()]
+    table = Table(box=None, title="A training step")
+    columns = ("parameters", "MMAC/s", "step s", "audio s/s", "GFLOP/s", "of ceiling", "in kernels")
+    table.add_column("spec")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            row["spec"],
+            f"{row['parameters']:,}",
+            f"{row['mmac_per_second']:.0f}",
+            f"{row['step_seconds']:.2f}",
+            f"{row['audio_per_second']:.0f}",
+            f"{row['gflops']:.0f}",
+            f"{row['share_of_ceiling']:.0%}",
+            f"{row['share_in_kernels']:.0%}",
+        )
+    console = Console()
+    console.print(table)
+    for row in rows:
+        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in row["shares"].items())
+        console.print(f"{row['spec']}: {shares}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"use strict";
+
+// Tables: a button in every heading; files without a figure come last, whichever way it goes.
+function makeSortable(table) {
+  const body = table.tBodies[0];
+  const headings = [...table.tHead.rows[0].cells];
+  const key = (row, column) => {
+    const text = row.cells[column].textContent.trim().replace("−", "-");
+    return headings[column].classList.contains("number") ? parseFloat(text) : text.toLowerCase();
+  };
+  headings.forEach((heading, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...heading.childNodes);
+    heading.append(button);
+    button.addEventListener("click", () => {
+      const down = heading.ariaSort === "ascending";
+      headings.forEach((other) => other.removeAttribute("aria-sort"));
+      heading.ariaSort = down ? "descending" : "ascending";
+      const keyed = [...body.rows].map((row) => [key(row, column), row]);
+      keyed.sort(([a], [b]) => {
+        if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
+        const order = typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true });
+        return down ? -order : order;
+      });
+      body.append(...keyed.map(([, row]) => row));
+    });
+  });
+}
+
+function makeFilter(table) {
+  const chosen = document.getElementById("estimator");
+  const wanted = document.getElementById("find");
+  const found = document.getElementById("found");
+  const apply = () => {
+    const estimator = chosen ? chosen.value : "";
+    const text = wanted.value.trim().toLowerCase();
+    let count = 0;
+    for (const row of table.tBodies[0].rows) {
+      const names = [row.cells[0].textContent, row.dataset.noise];
+      row.hidden =
+        (estimator !== "" && row.dataset.estimator !== estimator) ||
+        !names.some((name) => name.toLowerCase().includes(text));
+      count += !row.hidden;
+    }
+    found.value = `${count} of ${table.tBodies[0].rows.length}`;
+  };
+  wanted.addEventListener("input", apply);
+  if (chosen) chosen.addEventListener("change", apply);
+  document.querySelector(".filters").hidden = false;
+  apply();
+}
+
+// Viewers: the sounds of a recording share one place in time, one zoom, one scroll bar.
+const MOST_ZOOM = 32;
+let stopCurrent = () => {};
+
+function makeViewer(recording) {
+  const seconds = Number(recording.dataset.seconds);
+  const start = Number(recording.dataset.start);
+  const tools = recording.querySelector(".tools");
+  const slider = tools.querySelector("input");
+  const clock = tools.querySelector("output");
+  const view = recording.querySelector(".view");
+  const stage = recording.querySelector(".stage");
+  const axis = recording.querySelector(".axis");
+  const sounds = [...recording.querySelectorAll("audio")];
+  const buttons = [...recording.querySelectorAll(".play")];
+  let at = 0;
+  let zoom = 1;
+  let playing = -1;
+
+  const show = () => {
+    slider.value = at;
+    const text = `${(start + at).toFixed(1)} of ${(start + seconds).toFixed(1)} s`;
+    if (clock.value !== text) clock.value = text;
+    stage.style.setProperty("--at", at / seconds);
+    stage.style.setProperty("--marked", at > 0 || playing >= 0 ? 1 : 0);
+  };
+  const follow = (index) => {
+    if (playing !== index) return;
+    if (!sounds[index].seeking) at = Math.min(sounds[index].currentTime, seconds);
+    show();
+    const x = (at / seconds) * stage.clientWidth - view.scrollLeft;
+    if (zoom > 1 && (x < 0 || x > view.clientWidth)) view.scrollLeft += x - view.clientWidth / 8;
+    requestAnimationFrame(() => follow(index));
+  };
+  const stop = () => {
+    if (playing < 0) return;
+    sounds[playing].pause();
+    buttons[playing].ariaPressed = "false";
+    playing = -1;
+  };
+  const play = (index) => {
+    if (playing === index) return stop();
+    if (playing < 0) stopCurrent();
+    stop();
+    stopCurrent = stop;
+    if (at >= seconds - 0.02) at = 0;
+    playing = index;
+    buttons[index].ariaPressed = "true";
+    sounds[index].currentTime = at;
+    sounds[index].play().then(
+      () => follow(index),
+      (error) => {
+        if (error.name === "AbortError") return; // stopped before it began
+        if (playing === index) stop();
+        clock.value = "This browser cannot play Ogg Opus.";
+      },
+    );
+  };
+  const seek = (time) => {
+    at = Math.min(Math.max(time, 0), seconds);
+    if (playing >= 0) sounds[playing].currentTime = at;
+    show();
+  };
+  const drawAxis = () => {
+    const least = (70 / stage.clientWidth) * seconds;
+    const step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5].find((size) => size >= least) || 5;
+    axis.replaceChildren();
+    const digits = step < 0.1 ? 2 : step < 1 ? 1 : 0;
+    for (let tick = Math.ceil(start / step) * step; tick < start + seconds - step / 4; tick += step) {
+      const mark = document.createElement("span");
+      mark.textContent = `${tick.toFixed(digits)} s`;
+      mark.style.left = `${((tick - start) / seconds) * 100}%`;
+      axis.append(mark);
+    }
+  };
+  const setZoom = (wanted, x = view.clientWidth / 2) => {
+    const place = (view.scrollLeft + x) / stage.clientWidth;
+    zoom = Math.min(Math.max(wanted, 1), MOST_ZOOM);
+    stage.style.width = `${zoom * 100}%`;
+    view.scrollLeft = place * stage.clientWidth - x;
+    drawAxis();
+  };
+  const fit = () => {
+    if (!view.clientWidth) return;
+    stage.style.setProperty("--shown", `${view.clientWidth}px`);
+    drawAxis();
+  };
+
+  sounds.forEach((sound, index) => {
+    sound.hidden = true;
+    sound.addEventListener("ended", () => {
+      if (playing !== index) return;
+      stop();
+      seek(0);
+    });
+    buttons[index].addEventListener("click", () => play(index));
+  });
+  recording.querySelectorAll(".play, .tools").forEach((part) => (part.hidden = false));
+  recording.querySelectorAll(".still").forEach((part) => (part.hidden = true));
+  slider.addEventListener("input", () => seek(Number(slider.value)));
+  tools.querySelectorAll("[data-zoom]").forEach((button) =>
+    button.addEventListener("click", () => setZoom(zoom * Number(button.dataset.zoom))),
+  );
+  recording.querySelectorAll(".picture").forEach((picture) =>
+    picture.addEventListener("click", (event) => {
+      const box = picture.getBoundingClientRect();
+      seek(((event.clientX - box.left) / box.width) * seconds);
+    }),
+  );
+  view.addEventListener("scroll", () =>
+    stage.style.setProperty("--scrolled", `${view.scrollLeft}px`),
+  );
+  view.addEventListener(
+    "wheel",
+    (event) => {
+      if (!event.ctrlKey) return; // pinching a touch pad comes as this
+      event.preventDefault();
+      setZoom(zoom * Math.exp(-event.deltaY / 100), event.clientX - view.getBoundingClientRect().left);
+    },
+    { passive: false },
+  );
+  recording.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "+" || event.key === "=") setZoom(zoom * 2);
+    else if (event.key === "-") setZoom(zoom / 2);
+    else if (event.key === "0") setZoom(1);
+    else if (Number(event.key) >= 1 && Number(event.key) <= sounds.length) play(event.key - 1);
+    else return;
+    event.preventDefault();
+  });
+  recording.addEventListener("toggle", () => (recording.open ? fit() : stop()));
+  new ResizeObserver(fit).observe(view);
+  show();
+}
+
+document.querySelectorAll(".sortable").forEach(makeSortable);
+makeFilter(document.getElementById("files"));
+document.querySelectorAll(".recording").forEach(makeViewer);
