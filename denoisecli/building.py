@@ -2,18 +2,19 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 from denoisecli import decoding, sources
 from denoisecli.errors import DatasetError
 from denoisecli.manifest import FORMAT_VERSION, MANIFEST, write_manifest
-from denoisecli.mixing import Mixed, Mixing, Row
+from denoisecli.mixing import Element, Mixed, Mixing, Row
 from denoisecli.sources import Role, Skipped, Source
 from denoisecli.splitting import split
 from denoisecli.workers import Workers
@@ -40,6 +41,30 @@ class Progress:
 
 
 Tell = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class MixTask:
+    """Mixes to be made at a time.
+
+    Attributes:
+        folder: That of the build.
+        token: That of the plan.
+        name: Of the set.
+        start: The first mix.
+        end: The one behind the last.
+    """
+
+    folder: Path
+    token: str
+    name: str
+    start: int
+    end: int
+
+    @property
+    def samples(self) -> Path:
+        """Where the samples go."""
+        return self.folder / f"{self.name}-{self.start}.f32"
 
 
 def decode(plan: Plan, workers: Workers, tell: Tell) -> None:
@@ -88,15 +113,31 @@ def mixings(folder: Path, token: str) -> tuple[dict[str, Mixing], list[Skipped]]
     return {name: Mixing(part, recipe, STREAMS[name]) for name, part in sets.items()}, skipped
 
 
-def make(task: tuple[Path, str, str, int, int]) -> list[Mixed | Skipped | None]:
-    """Make some mixes, in whatever process this is.
+@dataclass(frozen=True)
+class Made:
+    """A mix whose samples are in a file: noisy, then clean."""
 
-    Args:
-        task: Folder and token of the plan, name of the set, first mix, and the one behind the last.
+    row: Row
+    shape: tuple[int, ...]
+
+
+def make(task: MixTask) -> list[Made | Skipped | None]:
+    """Make some mixes, in whatever process this is; see :meth:`Mixing.make`.
+
+    Their samples go into a file: through the pipe of a process they take several times as long.
     """
-    folder, token, name, start, end = task
-    mixing = mixings(folder, token)[0][name]
-    return [mixing.make(number) for number in range(start, end)]
+    results: list[Made | Skipped | None] = []
+    mixing = mixings(task.folder, task.token)[0][task.name]
+    with task.samples.open("wb") as file:
+        for number in range(task.start, task.end):
+            result = mixing.make(number)
+            if isinstance(result, Mixed):
+                for array in (result.noisy, result.clean):
+                    file.write(np.ascontiguousarray(array).data)
+                results.append(Made(result.row, result.noisy.shape))
+            else:
+                results.append(result)
+    return results
 
 
 def store(plan: Plan, mixings: Mapping[str, Mixing], workers: Workers, tell: Tell) -> None:
@@ -133,18 +174,20 @@ def _store_set(
     )
     if done:
         yield done, samples
-    tasks = [(plan.folder, plan.token, name, *span) for span in mixing.tasks(done)]
+    tasks = [MixTask(plan.folder, plan.token, name, *span) for span in mixing.tasks(done)]
     part: dict[str, list[Any]] = {"rows": [], "skipped": []}
     for task, results in zip(tasks, workers.map(make, tasks), strict=True):
-        for result in results:
-            done += 1
-            if isinstance(result, Skipped):
-                part["skipped"].append(asdict(result))
-            elif result is not None:
-                snapshot.add(result.noisy, result.clean)
-                part["rows"].append(result.row)
-                samples += result.row["samples"]
-            yield done, samples
+        with task.samples.open("rb") as file:
+            for result in results:
+                done += 1
+                if isinstance(result, Skipped):
+                    part["skipped"].append(asdict(result))
+                elif result is not None:
+                    snapshot.add(*(_read(file, result.shape) for _ in ("noisy", "clean")))
+                    part["rows"].append(result.row)
+                    samples += result.row["samples"]
+                yield done, samples
+        task.samples.unlink()
         if snapshot.size - size >= PART_BYTES or task is tasks[-1]:
             size = snapshot.flush()
             count += len(part["rows"])
@@ -156,6 +199,10 @@ def _store_set(
             f"no clean clip of the {name} set can be used: {skip['file']} {skip['reason']}"
         )
     snapshot.finish(count)
+
+
+def _read(file: BinaryIO, shape: tuple[int, ...]) -> Element:
+    return np.fromfile(file, np.float32, math.prod(shape)).reshape(shape)
 
 
 def describe(

@@ -163,6 +163,8 @@ def build_dataset(
                 overwrite=overwrite,
                 progress=display.show,
             )
+        except UsageError:
+            raise
         except BaseException:
             if (output / WORK).exists():
                 console.warn(f"{output / WORK} keeps what is done; --resume goes on with it")

@@ -49,6 +49,9 @@ def check_space(spec: Spec) -> None:
         SpecError: a path matches nothing, two set the same field, or a value can never be valid.
     """
     assert spec.search is not None
+    objective = spec.search.objective
+    if objective in ("val_pesq", "val_estoi") and spec.training.perceptual_every is None:
+        raise SpecError(f"search.objective: {objective!r} needs training.perceptual_every")
     taken: dict[tuple[int, Any], str] = {}
     document = _document(spec)
     for path, searched in spec.search.space.items():

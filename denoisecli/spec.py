@@ -24,6 +24,7 @@ DecayTime = Annotated[float, Field(gt=0, le=5)]
 Activation = Literal["relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "linear"]
 Normalization = Literal["batch", "layer", "none"]
 Axis = Literal["frequency", "time"]
+Figure = Literal["val_loss", "val_si_sdr_improvement", "val_pesq", "val_estoi"]
 
 PERCEPTUAL_SAMPLE_RATE = 16000
 """In Hz: the loss "perceptual" is made for no other."""
@@ -292,9 +293,7 @@ class Training(Section):
     average_decay: float = Field(
         0.998, ge=0, lt=1, description="exponential moving average of the weights; 0: none"
     )
-    monitor: Literal["val_loss", "val_si_sdr_improvement", "val_pesq", "val_estoi"] = Field(
-        "val_loss", description="what chooses the best epoch"
-    )
+    monitor: Figure = Field("val_loss", description="what chooses the best epoch")
     perceptual_every: PositiveInt | None = Field(
         None, description="epochs between measurements of PESQ and ESTOI; null: never"
     )
@@ -384,8 +383,8 @@ class Search(Section):
         description="by the path of a field, as training.learning_rate or downsampling.0.filters; "
         "* stands for all elements or keys, which get the same value",
     )
-    objective: Literal["val_loss", "val_si_sdr_improvement"] = Field(
-        "val_si_sdr_improvement", description="the lowest loss, or the highest improvement"
+    objective: Figure = Field(
+        "val_si_sdr_improvement", description="the lowest loss, or the highest of the others"
     )
     max_macs: float | None = Field(
         None, gt=0, description="multiply-accumulates per second of audio; more is not trained"

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from denoisecli import building
+from denoisecli.building import MixTask
 from denoisecli.errors import UsageError
 from denoisecli.mixing import Mixed
 from denoisecli.recipe import Recipe
@@ -78,10 +79,14 @@ def test_sets_of_one_seed_are_mixed_differently(folder: Path) -> None:
 
 
 def test_tasks_give_the_same_as_mixes_one_by_one(folder: Path) -> None:
-    task = plan(folder, Recipe(ratio=0.5, split=(0.5, 0.5)))
-    mixing = building.mixings(*task)[0]["test"]
-    made = building.make((*task, "test", 3, 7))
-    assert [mix.row for mix in made if isinstance(mix, Mixed)] == [
-        mixing.make(number).row  # type: ignore[union-attr]
-        for number in range(3, 7)
-    ]
+    recipe = Recipe(ratio=0.5, split=(0.5, 0.5), kind="spectrogram", n_fft=64)
+    token = plan(folder, recipe)[1]
+    mixing = building.mixings(folder, token)[0]["test"]
+    task = MixTask(folder, token, "test", 3, 7)
+    samples = np.array([], np.float32)
+    for number, made in enumerate(building.make(task), start=3):
+        mix = mixing.make(number)
+        assert isinstance(mix, Mixed)
+        assert made == building.Made(mix.row, mix.noisy.shape)
+        samples = np.concatenate([samples, mix.noisy.ravel(), mix.clean.ravel()])
+    np.testing.assert_array_equal(np.fromfile(task.samples, np.float32), samples)

@@ -141,6 +141,7 @@ def test_the_section_itself() -> None:
     for wrong, message in (
         ({"space": {}}, "search.space: .*at least 1 item"),
         ({"space": space, "objective": "loss"}, "search.objective: .*'val_loss'"),
+        ({"space": space, "objective": "val_pesq"}, "'val_pesq' needs training.perceptual_every"),
         ({"space": space, "max_macs": 0}, "search.max_macs: .*greater than 0"),
         ({"space": space, "max_mac": 1}, "search.max_mac: unknown key; did you mean 'max_macs'"),
     ):

@@ -52,7 +52,8 @@ def test_bundled_specs_load(name: str, tmp_path: Path) -> None:
     assert spec.name == name
     assert spec.description
     save_spec(spec, tmp_path / "spec.json")
-    assert load_spec(tmp_path) == load_spec(tmp_path / "spec.json") == spec
+    assert load_spec(tmp_path) == load_spec(tmp_path / "spec.json")
+    assert load_spec(tmp_path) == spec.model_copy(update={"search": None})
 
 
 def test_defaults_are_written_out(tmp_path: Path) -> None:
@@ -241,6 +242,15 @@ def test_bands_lie_on_the_mel_scale() -> None:
     bins = np.arange(spec.kept_bins, spec.stft.bins) * 31.25
     expected = np.interp(bins, centres, np.arange(20))
     np.testing.assert_allclose(spec.band_positions, expected, atol=0.02)
+
+
+def test_what_is_monitored_is_measured() -> None:
+    heard = {"monitor": "val_pesq", "perceptual_every": 5, "early_stopping": 5}
+    assert parse_spec(document(training=heard)).training.monitor == "val_pesq"
+    message = problem(training={"monitor": "val_estoi"})
+    assert message == "training: monitor 'val_estoi' needs perceptual_every"
+    message = problem(training={**heard, "early_stopping": 4})
+    assert message.startswith("training: early_stopping 4 ends training before 'val_pesq' is")
 
 
 def test_schema_key_is_tolerated(spec_file: Callable[[str], Path]) -> None:

@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import os
 import signal
@@ -16,9 +17,10 @@ import keras_tuner
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 from typer.testing import CliRunner
 
-from denoisecli import hypermodel, trainer, tune
+from denoisecli import console, hypermodel, trainer, tune
 from denoisecli.cli import app
 from denoisecli.dataset import build
 from denoisecli.describe import describe
@@ -552,3 +554,20 @@ class TestCommand:
         assert self.run(data, tmp_path, "--chief", "here").exit_code == 2
         assert self.run(data, tmp_path, "--trials", "0").exit_code == 2
         assert self.run(data, tmp_path, "--method", "grid").exit_code == 2
+
+    def test_live_table(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        terminal = Console(file=io.StringIO(), force_terminal=True, width=100, height=12)
+        monkeypatch.setattr(console, "err", terminal)
+        values = {"downsampling.*.filters": 4, "training.learning_rate": 0.002}
+        results = [
+            TrialResult(f"{n:04}", "completed", values, objective=n / 4, macs=2e6, seconds=3.0)
+            for n in range(20)
+        ]
+        with console.SearchDisplay() as display:
+            display.trials([*results, TrialResult("0020", "running", values)])
+            display.progress("0020", "epoch 1 of 2")
+            terminal.print(display.live.get_renderable())
+        shown = terminal.file.getvalue()  # type: ignore[attr-defined]
+        for text in ("filters", "learning_rate", "0019", "4.75", "running", "epoch 1 of 2"):
+            assert text in shown
+        assert "0003" not in shown  # as many of the last ones as there is room for
