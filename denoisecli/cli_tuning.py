@@ -9,6 +9,7 @@ import typer
 
 from denoisecli import console
 from denoisecli.cli_options import load_tensorflow
+from denoisecli.cli_training import Device
 
 
 class Method(StrEnum):
@@ -42,6 +43,9 @@ def tune(
     minutes: Annotated[
         float | None, typer.Option(min=0, help="For the whole search.", show_default=False)
     ] = None,
+    device: Annotated[
+        Device, typer.Option(help="Where to train; auto: on all GPUs, if there are any.")
+    ] = Device.auto,
     chief: Annotated[
         str | None,
         typer.Option(help="Only give out trials to workers, at HOST:PORT.", show_default=False),
@@ -81,6 +85,7 @@ def tune(
             epochs=epochs,
             minutes=minutes,
             fresh=fresh,
+            device=device.value,
             chief=chief,
             worker=worker,
         )

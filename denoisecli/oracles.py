@@ -215,6 +215,8 @@ class RandomOracle(SearchOracle, RandomSearchOracle):
 class BayesianOracle(SearchOracle, BayesianOptimizationOracle):
     """Draws values where a Gaussian process expects the best, none of them twice."""
 
+    num_initial_points: int
+
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Values for a new trial."""
         trials = [t for t in self.trials.values() if t.status == TrialStatus.COMPLETED]

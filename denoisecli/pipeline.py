@@ -13,6 +13,8 @@ from denoisecli.dataset import SETS, load_manifest, load_pairs
 from denoisecli.errors import DatasetError
 from denoisecli.spec import Spec
 
+VALID = "valid"
+
 CHUNKS = 12
 """Clips are cut into this many chunks per segment; only a clip's last chunk is padded."""
 
@@ -25,8 +27,8 @@ SEGMENT_BUFFER = 128
 class Batches:
     """The batches that a model is trained, selected and tested with.
 
-    Training and validation clips come from the stored training set, divided by clean file; the
-    test set is only read by `test`.
+    Validation clips come from the stored validation set, or, where there is none, from the training
+    set, divided by clean file; the test set is only read by `test`.
     """
 
     folder: Path
@@ -69,6 +71,8 @@ class Batches:
 
     def validation(self) -> tf.data.Dataset:
         """Held-out clips as stored, in batches; the same every time."""
+        if VALID in load_manifest(self.folder)["sets"]:
+            return self._as_stored(load_pairs(self.folder, VALID))
         return self._as_stored(self._part(validation=True))
 
     def test(self) -> tf.data.Dataset:
@@ -118,11 +122,16 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
         load_pairs(folder, name)  # so that no damage comes to light after hours of training
     training = spec.training
     rows = [row for row in manifest["mixes"] if row["set"] == "train"]
-    held_out = _held_out(rows, training.validation_share, folder)
+    valid_rows = [row for row in manifest["mixes"] if row["set"] == VALID]
+    if valid_rows:
+        held_out = np.zeros(len(rows), bool)
+    else:
+        held_out = _held_out(rows, training.validation_share, folder)
     samples = np.array([row["samples"] for row in rows])
+    valid_samples = np.array([row["samples"] for row in valid_rows] or samples[held_out])
     test_samples = np.array([row["samples"] for row in manifest["mixes"] if row["set"] == "test"])
     seconds = f"{training.segment_seconds:g} s"
-    if _segments(samples[held_out], spec) == 0:
+    if _segments(valid_samples, spec) == 0:
         raise DatasetError(
             f"{folder} has less than a segment of {seconds} to validate with; record more, or make "
             "training.segment_seconds smaller or training.validation_share larger"

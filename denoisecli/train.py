@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 
 from denoisecli.curves import plot_history
+from denoisecli.describe import describe
 from denoisecli.devices import Cluster, Device, find_devices
 from denoisecli.errors import UsageError
 from denoisecli.excerpts import sample
@@ -135,6 +136,7 @@ def finish(trainer: Trainer) -> None:
         "init_from": state.init_from,
         "seed": spec.training.seed,
         "parameters": trainer.network.count_params(),
+        "macs_per_second": describe(spec).macs,
         "validation": {name: value for name, value in best.items() if name.startswith("val_")},
         "test": tested,
         "code": code_hash(),

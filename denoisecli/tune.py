@@ -88,8 +88,9 @@ def tune(
         raise UsageError("a search needs KerasTuner: pip install 'denoisecli[tune]'")
     import keras_tuner
 
-    from denoisecli.hypermodel import SearchTuner, SpecHyperModel, results_of
+    from denoisecli.hypermodel import SpecHyperModel
     from denoisecli.oracles import STATE, TRIALS, make_oracle
+    from denoisecli.tuner import SearchTuner, results_of
 
     about = {
         "spec": _comparable(spec),

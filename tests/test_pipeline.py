@@ -103,6 +103,17 @@ def assert_same(first: list[Any], second: list[Any]) -> None:
             np.testing.assert_array_equal(a, b)
 
 
+def test_a_stored_validation_set_is_used(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, split=(0.5, 0.3, 0.2))
+    build(*write_sources(tmp_path, FILES, np.random.default_rng(0)), tmp_path / "data", recipe)
+    batches = open_batches(tmp_path / "data", spec_of(steps_per_epoch=60))
+    stored = sources(tmp_path / "data", "valid")
+    assert stored
+    assert owners(arrays(batches.validation())) <= stored
+    training = owners(arrays(batches.training(0)))
+    assert training == sources(tmp_path / "data", "train")  # nothing of it is held out
+
+
 def test_no_recording_is_on_two_sides(data: Path) -> None:
     # As many steps as it takes to see everything several times.
     batches = open_batches(data, spec_of(steps_per_epoch=60))
