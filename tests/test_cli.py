@@ -87,10 +87,11 @@ def test_commands_that_do_not_train_never_load_tensorflow(
 
 
 @pytest.mark.parametrize("arguments", ["clean --help", "models", "spec --schema"])
-def test_a_reader_that_stops_reading_is_no_error(arguments: str) -> None:
+def test_a_reader_that_stops_reading_is_no_error(arguments: str, tmp_path: Path) -> None:
     code = "from denoisecli.cli import main; import sys; sys.argv[0] = 'denoise'; main()"
     with subprocess.Popen(
         [sys.executable, "-c", code, *arguments.split()],
+        cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
