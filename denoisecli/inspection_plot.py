@@ -64,7 +64,7 @@ def plot_dataset(folder: Path, output: Path, *, overwrite: bool = False) -> None
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     hours = sum(facts["hours"] for facts in manifest["sets"].values())
     figure.suptitle(f"{folder}: {len(manifest['mixes'])} mixes, {hours:.2f} h", parse_math=False)
     with replacing(output, overwrite=overwrite) as part:
