@@ -111,9 +111,10 @@ def _reach(spec: Spec) -> tuple[float, float]:
     """Frames before and behind one that the network sees."""
     total = 0.0
     scale = 1
+    endless_past = endless_future = False
 
-    def convolutions(stack: Any, dilation: int = 1) -> int:
-        return stack.convolutions * (stack.kernel_size[1] - 1) * dilation * scale
+    def convolutions(stack: Any, dilation: int = 1) -> float:
+        return float(stack.convolutions * (stack.kernel_size[1] - 1) * dilation * scale)
 
     for level in spec.downsampling:
         total += convolutions(level)
@@ -122,13 +123,13 @@ def _reach(spec: Spec) -> tuple[float, float]:
         if block.block == "convolution":
             total += convolutions(block, block.dilation[1])
         elif block.axis == "time":
-            total = math.inf
+            endless_past = True
+            endless_future |= block.block == "attention" or block.bidirectional
     for up, level in zip(spec.upsampling, reversed(spec.downsampling), strict=True):
         if level.pooling != "stride":
             scale //= level.strides[1]
         total += convolutions(up)
         if level.pooling == "stride":
             scale //= level.strides[1]
-    if spec.causal:
-        return total, 0.0
-    return total / 2, total / 2
+    past, future = (total, 0.0) if spec.causal else (total / 2, total / 2)
+    return math.inf if endless_past else past, math.inf if endless_future else future
