@@ -29,8 +29,4 @@ def sample(batches: tf.data.Dataset, count: int) -> Excerpts:
 
 def estimate(task: keras.Model, excerpts: Excerpts, batch_size: int) -> Clips:
     """What a task (waveforms in, waveforms out) makes of the noisy clips."""
-    parts = [
-        keras.ops.convert_to_numpy(task(excerpts.noisy[start : start + batch_size], training=False))
-        for start in range(0, len(excerpts.noisy), batch_size)
-    ]
-    return np.concatenate(parts)
+    return task.predict(excerpts.noisy, batch_size=batch_size, verbose=0)

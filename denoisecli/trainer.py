@@ -69,11 +69,14 @@ class Trainer:
             )
         # A copy in full precision on one device: what is saved, and what makes the clips.
         self.plain = Task(spec, build_network(spec))
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        # What JAX does not compile, it computes operation by operation.
+        compiled = training.jit_compile if on_tensorflow else "auto"
+        self.plain.compile(jit_compile=compiled)
         with devices.scope():
             self.network = build_network(spec, training.precision)
             # Of several devices, TensorFlow's sum up what each gives; JAX's act as one.
-            mirrored = keras.backend.backend() == "tensorflow"
-            summed = devices.replicas if mirrored else 1
+            summed = devices.replicas if on_tensorflow else 1
             self.task = Task(spec, self.network, summed)
             self.optimizer = make_optimizer(
                 training,
@@ -81,8 +84,6 @@ class Trainer:
                 self.network.trainable_variables,
                 summed,
             )
-            # What JAX does not compile, it computes operation by operation.
-            compiled = training.jit_compile if mirrored else "auto"
             self.task.compile(optimizer=self.optimizer, jit_compile=compiled)
             self.task.build((None, batches.segment))
             self.optimizer.build(self.task.trainable_variables)
