@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import Future
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -14,6 +15,9 @@ from denoisecli.models import load_network
 
 ENGINES = ("auto", "onnx", "keras")
 DEVICES = ("auto", "cpu", "gpu")
+
+BLOCKS_IN_ONE = 3
+"""After so many blocks the network is cut in two; short sounds are done before that pays."""
 
 MAX_RUNS = 2
 """How many runs of the network go on at once; each takes about 100 MB."""
@@ -143,24 +147,22 @@ class OnnxEngine:
         self.reach: tuple[int, int] | None = None
         if {"past_frames", "future_frames"} <= facts.keys():
             self.reach = int(facts["past_frames"]), int(facts["future_frames"])
-        cut = int(facts.get("second_stage", 0))
-        self._stages = [self._session]
-        if cut and self.runs > 1:
-            self._stages = self._split(path, cut, options)
-        self.stages = len(self._stages)
+        self._options = options
+        self._cut = int(facts.get("second_stage", 0)) if self.runs > 1 else 0
+        self.stages = 2 if self._cut else 1
+        self._blocks = 0
 
-    def _split(
-        self, path: Path, cut: int, options: onnxruntime.SessionOptions
-    ) -> list[onnxruntime.InferenceSession]:
+    @cached_property
+    def _halves(self) -> list[onnxruntime.InferenceSession]:
         import onnx
 
         from denoisecli.onnx_graph import split
 
         return [
             onnxruntime.InferenceSession(
-                part.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                part.SerializeToString(), self._options, providers=["CPUExecutionProvider"]
             )
-            for part in split(onnx.load(path), cut)
+            for part in split(onnx.load(self.path), self._cut)
         ]
 
     @staticmethod
@@ -179,8 +181,11 @@ class OnnxEngine:
         known: dict[str, np.ndarray] = {"spectrum": spectrum, "keep": np.array([keep])}
         if before is not None:
             known["begins"] = np.array([0])
-        for index, session in enumerate(self._stages):
-            state = before[index].result() if before is not None else {}
+        self._blocks += 1
+        in_two = self._cut and self._blocks > BLOCKS_IN_ONE
+        for index, session in enumerate(self._halves if in_two else [self._session]):
+            waited = (before or ())[index : index + 1] if in_two else before or ()
+            state = {name: value for one in waited for name, value in one.result().items()}
             inputs = {
                 value.name
                 for value in (*session.get_inputs(), *session.get_overridable_initializers())
@@ -188,13 +193,13 @@ class OnnxEngine:
             outputs = [value.name for value in session.get_outputs()]
             given = {name: value for name, value in (known | state).items() if name in inputs}
             made = dict(zip(outputs, self._run(session, outputs, given), strict=True))
-            after[index].set_result(
-                {
-                    name.removeprefix("next_"): value
-                    for name, value in made.items()
-                    if name.startswith("next_state_")
-                }
-            )
+            states = {
+                name.removeprefix("next_"): value
+                for name, value in made.items()
+                if name.startswith("next_state_")
+            }
+            for one in after[index : index + 1] if in_two else after:
+                one.set_result(states)
             known |= made
         return known["mask"]
 
