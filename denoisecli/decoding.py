@@ -24,6 +24,9 @@ from denoisecli.types import AudioBlock, AudioVector
 FULL_SCALE = 0.999
 """Samples of at least this size may have been larger before they were stored."""
 
+MIN_SAMPLE_RATE = 1000
+"""Hz; a lower one comes of a damaged header, and would make the recording hours long."""
+
 _TASK_FILES, _TASK_BYTES = 32, 2**24  # a task takes files up to either
 
 
@@ -160,6 +163,8 @@ def _resampled(role: Role, path: Path | int, task: Task) -> Iterator[AudioVector
     try:
         with reader(path) as file:
             rate = file.info.sample_rate
+            if rate < MIN_SAMPLE_RATE:
+                raise AudioError(f"has a sample rate of {rate} Hz, less than {MIN_SAMPLE_RATE} Hz")
             resample = audio.StreamResampler(rate, task.sample_rate, 1)
             for block in file:
                 # The mean of several microphones would be another room than that of any of them.

@@ -114,10 +114,11 @@ def test_skips_and_says_why(
         "nothing.flac": "no audio file",
         "cut.flac": "",
         "gone.wav": "does not exist",
+        "odd rate.wav": "sample rate of 1 Hz",
     }.items():
         assert reason in reasons.pop(file)
     assert not any(str(tmp_path) in reason for reason in reasons.values())
-    assert kept.keys() - {"odd rate.wav"} == {"good.wav", "long enough.wav", "touching.wav"}
+    assert kept.keys() == {"good.wav", "long enough.wav", "touching.wav"}
     # What was written of the others before they failed is not in the way.
     np.testing.assert_array_equal(kept["good.wav"].read(), np.float32(good / 32768))
 
