@@ -135,8 +135,6 @@ def test_stages_change_nothing(carrying, noise):
 def test_a_state_is_needed(carrying, noise):
     """Or else the test above would prove nothing."""
     spec, engine = carrying
-    if len(spec.valley) == 1:
-        return
     forgetful = Network(engine)
     forgetful.reach, forgetful.stages = engine.reach, engine.stages
     forgetful.carry = lambda spectrum, before, after, keep: engine.carry(
@@ -145,7 +143,10 @@ def test_a_state_is_needed(carrying, noise):
     sound = noise(4, 16000)[None]
     whole, _ = run(spec, engine, sound, blocks=Blocks(100.0))
     clean, _ = run(spec, forgetful, sound, blocks=Blocks(0.5))
-    assert np.abs(clean - whole).max() > 1e-3
+    if len(spec.valley) == 1:  # convolutions remember no more than blocks overlap
+        np.testing.assert_allclose(clean, whole, atol=1e-5)
+    else:
+        assert np.abs(clean - whole).max() > 1e-3
 
 
 def test_delay_of_a_causal_network_is_a_window(noise, carrying):
