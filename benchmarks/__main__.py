@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results.md"
+QUALITY = Path(__file__).parent / "quality.png"
 
 
 def machine() -> str:
@@ -55,7 +56,8 @@ def main() -> None:
     options = parser.parse_args()
     sections = [("Cleaning: start-up, length of the file, where the time goes", run("cleaning"))]
     if options.valid:
-        sections.insert(0, ("Quality, beside the baselines", run("quality", *options.valid)))
+        quality = run("quality", *options.valid, "--plot", QUALITY)
+        sections.insert(0, ("Quality, beside the baselines", quality))
     sections.append(("A training step", run("train_step")))
     if options.data:
         sections.append(("Training batches against the step", run("input_pipeline", options.data)))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from denoisecli import decoding, sources
-from denoisecli.errors import DatasetError
+from denoisecli.errors import DatasetError, UsageError
 from denoisecli.manifest import FORMAT_VERSION, MANIFEST, write_manifest
 from denoisecli.mixing import Element, Mixed, Mixing, Row
+from denoisecli.recipe import is_meant
 from denoisecli.sources import Role, Skipped, Source
 from denoisecli.splitting import split
 from denoisecli.workers import Workers
@@ -93,6 +94,8 @@ def mixings(folder: Path, token: str) -> tuple[dict[str, Mixing], list[Skipped]]
     """
     recipe = Plan.recipe_in(folder)
     by_role, skipped = sources.load(sorted((folder / PACKS).glob("*.json")))
+    _check_weights("clean", by_role["clean"], recipe.clean_weights)
+    _check_weights("noise", by_role["noise"], recipe.noise_weights)
     shares = dict(recipe.shares)
     sets: dict[str, dict[Role, Sequence[Source]]] = {name: {} for name in shares}
     tests: dict[Role, Sequence[Source]] = {}
@@ -111,6 +114,12 @@ def mixings(folder: Path, token: str) -> tuple[dict[str, Mixing], list[Skipped]]
         for name, part in zip(wanted, parts, strict=True):
             sets[name][role] = part
     return {name: Mixing(part, recipe, STREAMS[name]) for name, part in sets.items()}, skipped
+
+
+def _check_weights(role: Role, found: Sequence[Source], weights: Iterable[str]) -> None:
+    for pattern in weights:
+        if not any(is_meant(source.name, pattern) for source in found):
+            raise UsageError(f"no {role} recording is in, or has a name like, {pattern}")
 
 
 @dataclass(frozen=True)

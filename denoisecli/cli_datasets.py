@@ -1,8 +1,9 @@
 """The commands about datasets: build-dataset, dataset."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -17,6 +18,8 @@ from denoisecli.cli_options import (
     number_or_range,
 )
 from denoisecli.errors import DatasetError, UsageError
+
+Number = TypeVar("Number", int, float)
 
 _SHOWN = 10  # files that were left out, and problems: the first ones
 
@@ -75,6 +78,14 @@ def build_dataset(
     noise_draw: Annotated[
         str, typer.Option(help="Draw noises evenly by folder, by file, or by length.")
     ] = "folder",
+    clean_weight: Annotated[
+        list[str] | None,
+        typer.Option(help="FOLDER=3: as many times the mixes.", show_default=False),
+    ] = None,
+    noise_weight: Annotated[
+        list[str] | None,
+        typer.Option(help="FOLDER=2: draw as many times as often.", show_default=False),
+    ] = None,
     level: Annotated[
         str | None,
         typer.Option(help="Of the noisy sound, dBFS, or a range as -45:-12.", show_default=False),
@@ -125,6 +136,8 @@ def build_dataset(
         mixes_per_clip=mixes_per_clip,
         noises=_counts(noises),
         noise_draw=noise_draw,  # type: ignore[arg-type]  # Recipe checks it
+        clean_weights=_weights(clean_weight, "--clean-weight", int),
+        noise_weights=_weights(noise_weight, "--noise-weight", float),
         level_dbfs=number_or_range(level, "--level"),
         match_level=not no_match_level,
         rooms=rooms,
@@ -294,6 +307,19 @@ def _shares(text: str) -> float | tuple[float, ...]:
             f"--split wants a share, or several as 0.8,0.1,0.1; not {text!r}"
         ) from error
     return shares if len(shares) > 1 else shares[0]
+
+
+def _weights(texts: Sequence[str] | None, option: str, kind: type[Number]) -> dict[str, Number]:
+    weights = {}
+    for text in texts or ():
+        name, _, number = text.rpartition("=")
+        try:
+            weights[name] = kind(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise UsageError(f"{option} wants FOLDER=NUMBER, found {text!r}")
+    return weights
 
 
 def _counts(text: str) -> int | tuple[int, int]:

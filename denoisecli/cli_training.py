@@ -40,6 +40,10 @@ def train(
     device: Annotated[
         Device, typer.Option(help="Where to train; auto: on all GPUs, if there are any.")
     ] = Device.auto,
+    cpu_parts: Annotated[
+        int,
+        typer.Option(min=1, help="Parts of the CPU that share a batch: 2 on 2 cores is faster."),
+    ] = 1,
     coordinator: Annotated[
         str | None,
         typer.Option(
@@ -82,6 +86,7 @@ def train(
             fresh=fresh,
             init_from=start,
             device=device.value,
+            cpu_parts=cpu_parts,
             cluster=None if coordinator is None else Cluster(coordinator, processes, process),
         )
     if process > 0:

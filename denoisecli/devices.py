@@ -89,12 +89,23 @@ class Devices:
         return [float(value) for value in received.view(np.float64)]
 
 
-def find_devices(device: Device = "auto", cluster: Cluster | None = None) -> Devices:
+def find_devices(
+    device: Device = "auto", cluster: Cluster | None = None, cpu_parts: int = 1
+) -> Devices:
     """Choose the devices to train on; GPU memory is taken as it is needed.
 
+    Args:
+        device: what to look for.
+        cluster: the processes that train together.
+        cpu_parts: devices to divide the cores of the CPU into. Small operations gain little from a
+            second core, but two halves of a batch do.
+
     Raises:
-        UsageError: no GPU is found though one was asked for, or a cluster without JAX.
+        UsageError: no GPU is found though one was asked for, a cluster without JAX, or a CPU that
+            is not used or cannot be divided any more.
     """
+    if cpu_parts > 1:
+        _divide_cpu(device, cpu_parts)
     if keras.backend.backend() == "jax":
         return _jax_devices(device, cluster)
     if cluster is not None:
@@ -118,7 +129,27 @@ def find_devices(device: Device = "auto", cluster: Cluster | None = None) -> Dev
     if len(logical) < 2:
         return Devices(name)
     strategy = tf.distribute.MirroredStrategy([item.name for item in logical])
-    return Devices(f"{len(logical)} times {name}", len(logical), strategy=strategy)
+    times = f"{len(logical)} times " if gpus else f"{len(logical)} parts of "
+    return Devices(times + name, len(logical), strategy=strategy)
+
+
+def _divide_cpu(device: Device, parts: int) -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise UsageError("only TensorFlow can divide a CPU; leave KERAS_BACKEND alone")
+    if device != "cpu" and tf.config.list_physical_devices("GPU"):
+        raise UsageError("a GPU is there, and the CPU not used; add --device cpu to divide that")
+    cores = os.cpu_count() or 1
+    if parts > cores:
+        raise UsageError(f"{cores} cores cannot be divided into {parts} parts")
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * parts
+        )
+        tf.config.threading.set_intra_op_parallelism_threads(cores // parts)
+        tf.config.threading.set_inter_op_parallelism_threads(parts)
+    except RuntimeError as error:
+        raise UsageError(f"the CPU is in use already: {error}") from error
 
 
 def _jax_devices(device: Device, cluster: Cluster | None) -> Devices:

@@ -13,6 +13,7 @@ from typing import Any
 
 from keras import ops
 
+from denoisecli.intelligibility import estoi
 from denoisecli.perceptual import degradation
 from denoisecli.spec import Spec, Stft
 from denoisecli.tensor_stft import stft
@@ -106,6 +107,15 @@ def perceptual(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
     return ops.where(heard, degradation(estimate, clean), 0.0)
 
 
+def intelligibility(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
+    """What ESTOI takes off 1, about 0 to 1 (see intelligibility.py).
+
+    Examples whose clean part is silent count as 0.
+    """
+    heard = ops.mean(ops.square(clean), axis=1) > SILENCE
+    return ops.where(heard, 1 - estoi(estimate, clean, spec.audio.sample_rate), 0.0)
+
+
 LOSSES = {
     loss.__name__: loss
     for loss in (
@@ -116,6 +126,7 @@ LOSSES = {
         waveform_l1,
         weighted_sdr,
         perceptual,
+        intelligibility,
     )
 }
 

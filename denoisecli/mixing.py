@@ -13,7 +13,7 @@ from denoisecli import audio
 from denoisecli.clips import Clip, Clips, active_share
 from denoisecli.errors import DatasetError
 from denoisecli.mix import SILENCE_RMS, fit_noise, mix_pair
-from denoisecli.recipe import NoiseDraw, Recipe, draw
+from denoisecli.recipe import NoiseDraw, Recipe, draw, weight_of
 from denoisecli.rooms import reverberate
 from denoisecli.sources import Role, Skipped, Source
 from denoisecli.stft import stft
@@ -79,13 +79,30 @@ class Mixing:
         self._recipe, self._stream = recipe, stream
         self._clips = Clips(sources["clean"], recipe)
         # The sum of the shares of this noise and of all before it.
-        self._noise_bounds = np.cumsum(noise_shares(sources["noise"], recipe.noise_draw))
+        noises = sources["noise"]
+        weights = [weight_of(noise.name, recipe.noise_weights) for noise in noises]
+        if not any(weights):
+            raise DatasetError("all noises of a set have a weight of 0; give one of them more")
+        self._noise_bounds = np.cumsum(noise_shares(noises, recipe.noise_draw) * weights)
+        clips = (self._clips[number] for number in range(len(self._clips)))
+        names = (clip.pieces[0].source.name for clip in clips)
+        times = [round(weight_of(name, recipe.clean_weights)) for name in names]
+        # Numbers of clips, and which mix of the clip it is; one pass over all clips, then the next.
+        copies = recipe.mixes_per_clip * np.array(times, np.int64)
+        mixes = np.array(
+            [
+                (clip, copy)
+                for copy in range(max(copies, default=0))
+                for clip in np.flatnonzero(copies > copy)
+            ],
+            np.int64,
+        ).reshape(-1, 2)
         # Shuffled, so that a small shuffle buffer will do for training.
         rng = np.random.default_rng([recipe.seed, stream, 0, 1])
-        self._order = rng.permutation(len(self._clips) * recipe.mixes_per_clip)
+        self._mixes = mixes[rng.permutation(len(mixes))]
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._mixes)
 
     @property
     def recordings(self) -> list[Source]:
@@ -151,8 +168,8 @@ class Mixing:
 
     def _clip(self, number: int) -> tuple[Clip, int]:
         """Give the clip of a mix, and which of the mixes of this clip it is."""
-        copy, index = divmod(int(self._order[number]), len(self._clips))
-        return self._clips[index], copy
+        index, copy = self._mixes[number]
+        return self._clips[int(index)], int(copy)
 
     def _problem(self, clip: Clip, sound: AudioVector) -> str | None:
         """Say why a clip cannot be used."""

@@ -3,7 +3,8 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -48,6 +49,9 @@ class Recipe:
         noise_draw: Noises are drawn evenly over the "folder" they are in and then over its files,
             so that many files of one kind do not drown few of another; or evenly over each "file";
             or in proportion to their "length".
+        clean_weights: How many times as many mixes are made of recordings of a folder, or with
+            names like "*_take?.wav", below the one that is searched; 0 leaves them out.
+        noise_weights: The same for noises: how many times as often they are drawn.
         level_dbfs: RMS of the noisy sound, or a range it is drawn from; less where a peak would
             pass full scale. By default the clean recording decides.
         match_level: Scale the noise to the level of the clean sound before mixing.
@@ -77,6 +81,8 @@ class Recipe:
     mixes_per_clip: int = 1
     noises: int | tuple[int, int] = 1
     noise_draw: NoiseDraw = "folder"
+    clean_weights: Mapping[str, int] = field(default_factory=dict)
+    noise_weights: Mapping[str, float] = field(default_factory=dict)
     level_dbfs: Range | None = None
     match_level: bool = True
     rooms: int = 0
@@ -135,6 +141,9 @@ class Recipe:
             raise UsageError(
                 f"noises are drawn by {', '.join(get_args(NoiseDraw))}, not {self.noise_draw}"
             )
+        for name, weights in (("clean", self.clean_weights), ("noise", self.noise_weights)):
+            if not all(0 <= weight < math.inf for weight in weights.values()):
+                raise UsageError(f"{name} weights must be 0 or more, not {dict(weights)}")
         if self.reverb_target not in get_args(ReverbTarget):
             raise UsageError(
                 f"the target is {' or '.join(get_args(ReverbTarget))}, not {self.reverb_target}"
@@ -187,6 +196,17 @@ class Recipe:
             if name in known
         }
         return cls(**given)
+
+
+def weight_of(name: str, weights: Mapping[str, int] | Mapping[str, float]) -> float:
+    """Product of the weights whose folder a recording is in, or whose pattern its name fits."""
+    factors = (weight for pattern, weight in weights.items() if is_meant(name, pattern))
+    return math.prod(factors, start=1.0)
+
+
+def is_meant(name: str, pattern: str) -> bool:
+    """Tell whether a recording lies in a folder, or its name (with forward slashes) fits."""
+    return fnmatchcase(name, pattern) or name.startswith(pattern.rstrip("/") + "/")
 
 
 def draw(value: Range, rng: np.random.Generator) -> float:

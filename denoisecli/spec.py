@@ -174,6 +174,7 @@ class Loss(Section):
         "waveform_l1",
         "weighted_sdr",
         "perceptual",
+        "intelligibility",
     ]
     weight: float = Field(gt=0)
 

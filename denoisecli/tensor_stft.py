@@ -39,7 +39,8 @@ def istft(spectrum: Any, settings: Stft, length: Any) -> Any:
     """
     window = window_vector(settings.window, settings.n_fft)
     spectrum = ops.transpose(spectrum, (0, 2, 1, 3))
-    frames = ops.irfft((spectrum[..., 0], spectrum[..., 1]), fft_length=settings.n_fft)
+    real, imaginary = ops.unstack(spectrum, axis=-1)
+    frames = ops.irfft((real, imaginary), fft_length=settings.n_fft)
     audio = _overlap_add(frames * window, settings)
     weight = _overlap_add(ops.ones_like(frames[:1]) * window**2, settings)
     half = settings.n_fft // 2

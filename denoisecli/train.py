@@ -45,6 +45,7 @@ def train(
     init_from: Path | None = None,
     device: Device = "auto",
     cluster: Cluster | None = None,
+    cpu_parts: int = 1,
 ) -> Path:
     """Train until the last epoch or early stopping, going on where an earlier call stopped.
 
@@ -60,6 +61,7 @@ def train(
         device: where to train; by default on all GPUs, if there are any.
         cluster: the processes that train together, each of which makes this call; they share
             ``data`` and ``run``.
+        cpu_parts: devices to divide the cores of the CPU into, which share every batch.
 
     Returns:
         The model folder: spec.json, model.keras, model.onnx, metrics.json, history.csv and
@@ -75,8 +77,8 @@ def train(
     """
     if spec.training.perceptual_every is not None:
         require_scores()
+    devices = find_devices(device, cluster, cpu_parts)
     keras.utils.set_random_seed(spec.training.seed)
-    devices = find_devices(device, cluster)
     observer.note(f"training on {devices.name}")
     batches = open_batches(data, spec)
     if not fresh and (run / MODEL).exists() and not (run / CHECKPOINT).exists():

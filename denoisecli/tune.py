@@ -117,6 +117,7 @@ def tune(
     with _cluster(chief, worker) as (role, address), warnings.catch_warnings():
         # Keras does not know how long the datasets are, and takes their ends for a mistake.
         warnings.filterwarnings("ignore", "Your input ran out of data")
+        warnings.filterwarnings("ignore", module="sklearn")  # how its Gaussian process converges
         if role == "worker":
             _wait_for(address)
             _check_same(folder / STATE, about, needed=True)

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from denoisecli.models.recurrence import Gru
+
 EPSILON = 1e-12
 """Added to powers before a root, so that the gradient at digital silence is finite."""
 
@@ -36,13 +38,10 @@ class Features(keras.layers.Layer):
 
     def call(self, spectrum: Any) -> Any:
         power = ops.sum(ops.square(spectrum), axis=-1, keepdims=True) + EPSILON
-        parts = spectrum * power ** ((self.compression - 1) / 2)
-        chosen = {
-            "real": lambda: parts[..., 0:1],
-            "imaginary": lambda: parts[..., 1:2],
-            "magnitude": lambda: power ** (self.compression / 2),
-        }
-        return ops.concatenate([chosen[channel]() for channel in self.channels], axis=-1)
+        gain = power ** ((self.compression - 1) / 2)
+        real, imaginary = ops.split(spectrum * gain, 2, axis=-1)
+        parts = {"real": real, "imaginary": imaginary, "magnitude": gain * ops.sqrt(power)}
+        return ops.concatenate([parts[channel] for channel in self.channels], axis=-1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (*input_shape[:-1], len(self.channels))
@@ -206,7 +205,7 @@ class AxisRecurrent(AlongAxis):
         self.cell = cell
         self.units = units
         self.bidirectional = bidirectional
-        kind = {"gru": keras.layers.GRU, "lstm": keras.layers.LSTM}[cell]
+        kind = {"gru": Gru, "lstm": keras.layers.LSTM}[cell]
         layer = kind(units, return_sequences=True, name="forward")
         self.recurrent = keras.layers.Bidirectional(layer, name="both") if bidirectional else layer
 
@@ -324,6 +323,6 @@ def apply_mask(mask: Any, spectrum: Any) -> Any:
     """
     if mask.shape[-1] == 1:
         return mask * spectrum
-    real = mask[..., 0] * spectrum[..., 0] - mask[..., 1] * spectrum[..., 1]
-    imaginary = mask[..., 0] * spectrum[..., 1] + mask[..., 1] * spectrum[..., 0]
-    return ops.stack([real, imaginary], axis=-1)
+    a, b = ops.unstack(mask, axis=-1)
+    c, d = ops.unstack(spectrum, axis=-1)
+    return ops.stack([a * c - b * d, a * d + b * c], axis=-1)

@@ -85,6 +85,31 @@ def test_own_test_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert "both folders" in result.stderr
 
 
+def test_weights(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    common = ("build-dataset", *folders, "--snr=0", "--split", 0.5, "-o", tmp_path / "data")
+    weights = ("--clean-weight", "*=3", "--clean-weight", "s1/2.wav=0", "--noise-weight", "7*=9.5")
+    result = denoise(*common, *weights)
+    assert result.exit_code == 0, result.output
+    assert len(load_manifest(tmp_path / "data")["mixes"]) == 7 * 3
+    recipe = load_manifest(tmp_path / "data")["recipe"]
+    assert recipe["clean_weights"] == {"*": 3, "s1/2.wav": 0}
+    assert recipe["noise_weights"] == {"7*": 9.5}
+    for option, value, message in (
+        ("--clean-weight", "s0", "--clean-weight wants FOLDER=NUMBER, found 's0'"),
+        ("--clean-weight", "s0=1.5", "--clean-weight wants FOLDER=NUMBER, found 's0=1.5'"),
+        ("--noise-weight", "=2", "--noise-weight wants FOLDER=NUMBER, found '=2'"),
+        ("--noise-weight", "x=-1", "noise weights must be 0 or more, not {'x': -1.0}"),
+        ("--noise-weight", "x=nan", "noise weights must be 0 or more"),
+        ("--clean-weight", "s9=2", "no clean recording is in, or has a name like, s9"),
+    ):
+        result = denoise(*common, option, value, "--overwrite")
+        assert result.exit_code == 2, result.output
+        assert message in " ".join(result.stderr.split())
+    result = denoise(*common, "--clean-weight", "*=0", "--overwrite")
+    assert result.exit_code == 1
+    assert load_manifest(tmp_path / "data")["recipe"] == recipe
+
+
 def test_verify_fails_honestly(folders: tuple[Path, Path], tmp_path: Path) -> None:
     data = tmp_path / "data"
     assert denoise("build-dataset", *folders, "--ratio", 0.2, "-o", data).exit_code == 0

@@ -52,6 +52,24 @@ def test_no_gpu(no_gpu: None) -> None:
         find_devices("gpu")
 
 
+def test_parts_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That two of them train as one does is shown in test_scale_out.py."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with pytest.raises(UsageError, match="2 cores cannot be divided into 3 parts"):
+        find_devices(cpu_parts=3)
+    tf.config.list_logical_devices()
+    with pytest.raises(UsageError, match="the CPU is in use already: "):
+        find_devices(cpu_parts=2)
+    monkeypatch.setattr(devices.keras.backend, "backend", lambda: "jax")
+    with pytest.raises(UsageError, match="only TensorFlow can divide a CPU"):
+        find_devices(cpu_parts=2)
+
+
+def test_the_cpu_beside_a_gpu(gpu: None) -> None:
+    with pytest.raises(UsageError, match="a GPU is there, and the CPU not used"):
+        find_devices(cpu_parts=2)
+
+
 def test_clusters() -> None:
     for numbers in ((2, 2), (2, -1), (0, 0)):
         with pytest.raises(UsageError, match="processes count from 0 to"):

@@ -3,8 +3,10 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from denoisecli.models import layers
+from denoisecli.models.recurrence import Gru
 
 SHAPE = (2, 6, 5, 4)
 
@@ -114,6 +116,26 @@ def test_recurrent_runs_along_its_axis(axis: str) -> None:
         if axis == "frequency":
             expected = expected.transpose(0, 2, 1, 3)
         np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_gru_learns_as_that_of_keras(backwards: bool) -> None:
+    inputs = tf.constant(maps(2, 7, 4))
+    upstream = maps(2, 7, 3)
+    layers = [
+        kind(3, return_sequences=True, go_backwards=backwards) for kind in (Gru, keras.layers.GRU)
+    ]
+    found = []
+    for layer in layers:
+        layer.build(inputs.shape)
+        layer.set_weights([maps(*weight.shape) for weight in layers[0].get_weights()])
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            total = tf.reduce_sum(layer(inputs) * upstream)
+        weights = [weight.value for weight in layer.trainable_variables]
+        found.append([total, *tape.gradient(total, [inputs, *weights])])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("axis", ["time", "frequency"])

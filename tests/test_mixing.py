@@ -191,6 +191,29 @@ def test_noises_are_drawn_evenly_over_folders(
     assert sum(noise_shares(noises, "folder")) == pytest.approx(3)
 
 
+def test_weights(
+    mixing: Callable[..., Mixing], audio_file: Callable[..., Path], rng: np.random.Generator
+) -> None:
+    for name in ("a/1", "a/2", "b/x/3", "ab/4"):
+        audio_file(f"clean/{name}.wav", 0.1 * rng.standard_normal(2000))
+        audio_file(f"noise/{name}.wav", 0.1 * rng.standard_normal(4000))
+    twice: dict[str, Any] = {"ratio": 0.5, "mixes_per_clip": 2}
+    plain = [mix.row for mix in made(mixing(**twice))]
+    assert [mix.row for mix in made(mixing(**twice, clean_weights={"c": 5, "ab": 1}))] == plain
+    mixes = made(mixing(**twice, clean_weights={"a": 3, "*/2.wav": 2, "b": 0}))
+    count = Counter(mix.row["clean"] for mix in mixes)
+    assert count == {"a/1.wav": 6, "a/2.wav": 12, "ab/4.wav": 2}
+    assert len({mix.row["noise_offset"] for mix in mixes}) > 15  # each mixed anew
+
+    weights = {"a": 2.0, "b/": 0.5, "ab": 0.0}
+    mixes = made(mixing(ratio=0.5, mixes_per_clip=100, noise_weights=weights))
+    count = Counter(mix.row["noise"] for mix in mixes)
+    assert count.keys() == {"a/1.wav", "a/2.wav", "b/x/3.wav"}
+    assert 60 < count["b/x/3.wav"] < 100  # of 400: 0.5 in 2.5
+    with pytest.raises(DatasetError, match="all noises of a set have a weight of 0"):
+        mixing(ratio=0.5, noise_weights={"*": 0.0})
+
+
 def test_pauses_in_noise_are_avoided(
     mixing: Callable[..., Mixing], audio_file: Callable[..., Path], rng: np.random.Generator
 ) -> None:
