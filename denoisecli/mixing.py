@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from denoisecli import audio
 from denoisecli.clips import Clip, Clips, active_share
@@ -84,25 +84,28 @@ class Mixing:
         if not any(weights):
             raise DatasetError("all noises of a set have a weight of 0; give one of them more")
         self._noise_bounds = np.cumsum(noise_shares(noises, recipe.noise_draw) * weights)
-        clips = (self._clips[number] for number in range(len(self._clips)))
-        names = (clip.pieces[0].source.name for clip in clips)
-        times = [round(weight_of(name, recipe.clean_weights)) for name in names]
-        # Numbers of clips, and which mix of the clip it is; one pass over all clips, then the next.
-        copies = recipe.mixes_per_clip * np.array(times, np.int64)
-        mixes = np.array(
-            [
-                (clip, copy)
-                for copy in range(max(copies, default=0))
-                for clip in np.flatnonzero(copies > copy)
-            ],
-            np.int64,
-        ).reshape(-1, 2)
-        # Shuffled, so that a small shuffle buffer will do for training.
+        # Every clip once, then those again that are mixed twice, ... Shuffled, so that a small
+        # shuffle buffer will do for training.
+        times = self._times()
+        rounds = [np.flatnonzero(times > copy) for copy in range(times.max(initial=0))]
+        numbers = np.concatenate([*rounds, np.empty(0, np.intp)])
+        copies = np.repeat(np.arange(len(rounds)), [clips.size for clips in rounds])
         rng = np.random.default_rng([recipe.seed, stream, 0, 1])
-        self._mixes = mixes[rng.permutation(len(mixes))]
+        order = rng.permutation(numbers.size)
+        self._numbers, self._copies = numbers[order], copies[order]
 
     def __len__(self) -> int:
-        return len(self._mixes)
+        return self._numbers.size
+
+    def _times(self) -> Int[np.ndarray, "clips"]:
+        """How many mixes are made of each clip."""
+        recipe, clips = self._recipe, self._clips
+        times = np.full(len(clips), recipe.mixes_per_clip)
+        if recipe.clean_weights:
+            for number in range(len(clips)):
+                name = clips[number].pieces[0].source.name
+                times[number] *= round(weight_of(name, recipe.clean_weights))
+        return times
 
     @property
     def recordings(self) -> list[Source]:
@@ -168,8 +171,7 @@ class Mixing:
 
     def _clip(self, number: int) -> tuple[Clip, int]:
         """Give the clip of a mix, and which of the mixes of this clip it is."""
-        index, copy = self._mixes[number]
-        return self._clips[int(index)], int(copy)
+        return self._clips[int(self._numbers[number])], int(self._copies[number])
 
     def _problem(self, clip: Clip, sound: AudioVector) -> str | None:
         """Say why a clip cannot be used."""
