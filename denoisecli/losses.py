@@ -14,6 +14,7 @@ from typing import Any
 from keras import ops
 
 from denoisecli.intelligibility import estoi
+from denoisecli.models.layers import raised
 from denoisecli.perceptual import degradation
 from denoisecli.spec import Spec, Stft
 from denoisecli.tensor_stft import stft
@@ -39,8 +40,8 @@ def compressed_magnitude(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> A
     with `compressed_complex`.
     """
     power = spec.features.compression
-    x = _power(stft(estimate, spec.stft)) ** (power / 2)
-    y = _power(stft(clean, spec.stft)) ** (power / 2)
+    x = raised(_power(stft(estimate, spec.stft)), power / 2)
+    y = raised(_power(stft(clean, spec.stft)), power / 2)
     return ops.mean(ops.square(x - y), axis=(1, 2))
 
 
@@ -64,7 +65,7 @@ def multi_resolution_stft(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> 
     total = 0.0
     for settings in RESOLUTIONS:
         x, y = stft(estimate, settings), stft(clean, settings)
-        magnitude = ops.square(_power(x) ** (power / 2) - _power(y) ** (power / 2))
+        magnitude = ops.square(raised(_power(x), power / 2) - raised(_power(y), power / 2))
         difference = ops.sum(ops.square(_compress(x, power) - _compress(y, power)), axis=-1)
         total += ops.mean(magnitude + difference, axis=(1, 2)) / 2
     return total / len(RESOLUTIONS)
@@ -169,4 +170,4 @@ def _power(spectrum: Any) -> Any:
 
 
 def _compress(spectrum: Any, power: float) -> Any:
-    return spectrum * _power(spectrum)[..., None] ** ((power - 1) / 2)
+    return spectrum * raised(_power(spectrum), (power - 1) / 2)[..., None]

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
+from denoisecli.models.layers import raised
 from denoisecli.spec import PERCEPTUAL_SAMPLE_RATE as SAMPLE_RATE
 from denoisecli.spec import Stft
 from denoisecli.tensor_stft import stft
@@ -74,12 +75,12 @@ def disturbance(estimate: Any, clean: Any) -> tuple[Any, Any]:
     heard = difference - DEAD_ZONE * ops.minimum(loudness, clean_loudness)
     heard = ops.maximum(heard, DEAD_ZONE_SLOPE * difference) * model.widths
     # Sound added is worse than sound missing.
-    factor = ((density + 50) / (clean_density + 50)) ** 1.2
+    factor = raised((density + 50) / (clean_density + 50), 1.2)
     factor = ops.where(factor > 3, ops.minimum(factor, 12.0), 0.0)
     symmetric = ops.sqrt(np.sum(model.widths) * ops.sum(ops.square(heard), axis=1) + 1e-10)
     asymmetric = ops.sum(factor * heard, axis=1)
 
-    weight = ((clean_energy[:, 0] + 1e5) / 1e7) ** -0.04
+    weight = raised((clean_energy[:, 0] + 1e5) / 1e7, -0.04)
     return _over_time(symmetric * weight), _over_time(asymmetric * weight)
 
 
@@ -191,13 +192,14 @@ def _loudness(density: Any) -> Any:
     model = _model()
     scale = 0.1866 * (2 * model.threshold) ** model.exponent
     ratio = density / model.threshold
-    return scale * ops.relu((0.5 + 0.5 * ratio) ** model.exponent - 1)
+    return scale * ops.relu(raised(0.5 + 0.5 * ratio, model.exponent) - 1)
 
 
 def _over_time(frames: Any) -> Any:
     """The sixth-power mean of every interval, then the root mean square of those: (batch,)."""
     over = ops.relu(frames - FRAME_LIMIT)
-    sixth = (ops.minimum(frames, FRAME_LIMIT) + FRAME_LIMIT_SLOPE * over) ** 6
+    limited = ops.minimum(frames, FRAME_LIMIT) + FRAME_LIMIT_SLOPE * over
+    sixth = ops.square(limited * limited * limited)
     half = INTERVAL // 2
     count = -(-ops.shape(frames)[1] // half)
     sixth = ops.pad(sixth, ((0, 0), (0, (count + 1) * half - ops.shape(frames)[1])))

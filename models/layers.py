@@ -38,7 +38,7 @@ class Features(keras.layers.Layer):
 
     def call(self, spectrum: Any) -> Any:
         power = ops.sum(ops.square(spectrum), axis=-1, keepdims=True) + EPSILON
-        gain = power ** ((self.compression - 1) / 2)
+        gain = raised(power, (self.compression - 1) / 2)
         real, imaginary = ops.split(spectrum * gain, 2, axis=-1)
         parts = {"real": real, "imaginary": imaginary, "magnitude": gain * ops.sqrt(power)}
         return ops.concatenate([parts[channel] for channel in self.channels], axis=-1)
@@ -326,3 +326,8 @@ def apply_mask(mask: Any, spectrum: Any) -> Any:
     a, b = ops.unstack(mask, axis=-1)
     c, d = ops.unstack(spectrum, axis=-1)
     return ops.stack([a * c - b * d, a * d + b * c], axis=-1)
+
+
+def raised(values: Any, power: Any) -> Any:
+    """Positive values to a power: on CPUs several times as fast as by `**`, the gradient too."""
+    return ops.exp(power * ops.log(values))

@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers as kl
 
 from denoisecli.models import layers
+from denoisecli.models.normalization import BatchNormalization
 from denoisecli.spec import (
     AttentionBlock,
     ConvolutionBlock,
@@ -212,7 +213,7 @@ class _Builder:
 
     def normalize(self, x: Any, kind: str, name: str) -> Any:
         if kind == "batch":
-            return kl.BatchNormalization(momentum=0.98, epsilon=1e-5, name=f"{name}_norm")(x)
+            return BatchNormalization(momentum=0.98, epsilon=1e-5, name=f"{name}_norm")(x)
         if kind == "layer":
             return kl.LayerNormalization(epsilon=1e-5, name=f"{name}_norm")(x)
         return x

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from denoisecli.models import layers
+from denoisecli.models.normalization import BatchNormalization
 from denoisecli.models.recurrence import Gru
 
 SHAPE = (2, 6, 5, 4)
@@ -122,13 +123,11 @@ def test_recurrent_runs_along_its_axis(axis: str) -> None:
 def test_gru_learns_as_that_of_keras(backwards: bool) -> None:
     inputs = tf.constant(maps(2, 7, 4))
     upstream = maps(2, 7, 3)
-    layers = [
-        kind(3, return_sequences=True, go_backwards=backwards) for kind in (Gru, keras.layers.GRU)
-    ]
     found = []
-    for layer in layers:
+    for kind in (Gru, keras.layers.GRU):
+        layer = kind(3, return_sequences=True, go_backwards=backwards)
         layer.build(inputs.shape)
-        layer.set_weights([maps(*weight.shape) for weight in layers[0].get_weights()])
+        layer.set_weights([maps(*weight.shape) for weight in layer.get_weights()])
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             total = tf.reduce_sum(layer(inputs) * upstream)
@@ -136,6 +135,35 @@ def test_gru_learns_as_that_of_keras(backwards: bool) -> None:
         found.append([total, *tape.gradient(total, [inputs, *weights])])
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_normalization_learns_as_that_of_keras() -> None:
+    inputs, upstream = tf.constant(2 * maps() + 0.5), maps(*SHAPE) ** 2
+    found = []
+    for kind in (BatchNormalization, keras.layers.BatchNormalization):
+        layer = kind(momentum=0.9, epsilon=1e-5)
+        layer.build(inputs.shape)
+        layer.gamma.assign([1.0, 0.5, 2.0, -1.0])
+        layer.beta.assign([0.0, 1.0, -1.0, 3.0])
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs, training=True)
+            total = tf.reduce_sum(outputs * upstream)
+        sources = [inputs, layer.gamma.value, layer.beta.value]
+        found.append([outputs, *tape.gradient(total, sources), *layer.get_weights(), layer(inputs)])
+        before = layer.get_weights()
+        layer.trainable = False
+        layer(inputs, training=True)
+        for weight, kept in zip(layer.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(weight, kept)
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_raised() -> None:
+    values = np.geomspace(1e-12, 1e6, 50).astype(np.float32)
+    for power in (0.15, -0.35, 1.2):
+        np.testing.assert_allclose(layers.raised(values, power), values**power, rtol=2e-5)
 
 
 @pytest.mark.parametrize("axis", ["time", "frequency"])
