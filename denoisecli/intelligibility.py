@@ -94,7 +94,7 @@ def _segments(frames: Any) -> Any:
     """(batch, frames, bands) -> (batch, segments, SEGMENT, bands), with zeros at the end."""
     half = SEGMENT // 2
     count, bands = ops.shape(frames)[1], frames.shape[2]
-    halves = ops.maximum(-(-count // half), 2)
+    halves = -(-count // half) + 1
     frames = ops.pad(frames, ((0, 0), (0, halves * half - count), (0, 0)))
     frames = ops.reshape(frames, (-1, halves, half, bands))
     return ops.concatenate([frames[:, :-1], frames[:, 1:]], axis=2)
