@@ -54,19 +54,22 @@ def main() -> None:
     parser.add_argument("--recordings", nargs=2, type=Path, metavar=("SPEECH", "NOISE"))
     parser.add_argument("--data", type=Path)
     options = parser.parse_args()
-    sections = [("Cleaning: start-up, length of the file, where the time goes", run("cleaning"))]
-    if options.valid:
-        quality = run("quality", *options.valid, "--plot", QUALITY)
-        sections.insert(0, ("Quality, beside the baselines", quality))
-    sections.append(("A training step", run("train_step")))
-    if options.data:
-        sections.append(("Training batches against the step", run("input_pipeline", options.data)))
     recordings = options.recordings or ()
-    sections.append(("build-dataset against its floor", run("build_dataset", *recordings)))
-    page = ["# Benchmarks", "", f"Measured by `python -m benchmarks` on {machine()}.", ""]
-    for title, text in sections:
-        page += [f"## {title}", "", "```", text, "```", ""]
-    RESULTS.write_text("\n".join(page), encoding="utf-8")
+    benchmarks: list[tuple[str, str, tuple[str | Path, ...]]] = [
+        ("Cleaning: start-up, length of the file, where the time goes", "cleaning", ()),
+        ("A training step", "train_step", ()),
+        ("build-dataset against its floor", "build_dataset", tuple(recordings)),
+    ]
+    if options.valid:
+        arguments = (*options.valid, "--plot", QUALITY)
+        benchmarks.insert(0, ("Quality, beside the baselines", "quality", arguments))
+    if options.data:
+        arguments = (options.data,)
+        benchmarks.append(("Training batches against the step", "input_pipeline", arguments))
+    page = f"# Benchmarks\n\nMeasured by `python -m benchmarks` on {machine()}.\n"
+    for title, module, arguments in benchmarks:
+        page += f"\n## {title}\n\n```\n{run(module, *arguments)}\n```\n"
+        RESULTS.write_text(page, encoding="utf-8")  # after each: some take minutes
     print(f"wrote {RESULTS}")
 
 
