@@ -41,10 +41,8 @@ def estoi(estimate: Any, clean: Any, sample_rate: int) -> Any:
     speech = ops.cast(level > 10 ** (SPEECH_DB / 10) * loudest, "float32")
     # Frames with speech first, in their order; what is behind them counts for nothing.
     count = ops.shape(speech)[1]
-    last = (
-        ops.cast(ops.arange(count), "float32")[None, :, None] - ops.cast(count, "float32") * speech
-    )
-    order = ops.argsort(last, axis=1)
+    rank = ops.cast(ops.arange(count), "float32")[None, :, None]
+    order = ops.argsort(rank - ops.cast(count, "float32") * speech, axis=1)
     heard = _segments(ops.take_along_axis(speech, order, axis=1))
     x, y = (
         _normalized(_segments(ops.take_along_axis(bands, order, axis=1)), heard)
@@ -80,7 +78,7 @@ def _fft_length(sample_rate: int) -> int:
 
 @cache
 def _bands(sample_rate: int) -> np.ndarray:
-    """Weights of bins in third-octave bands: (bins, BANDS); all that can be of bins is."""
+    """Weights of bins in third-octave bands: (bins, BANDS)."""
     length = _fft_length(sample_rate)
     step = sample_rate / length
     edges = LOWEST_HZ * 2 ** ((2 * np.arange(BANDS + 1) - 1) / 6) / step
