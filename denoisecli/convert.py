@@ -33,9 +33,9 @@ def export_model(
     """Write the network of a trained model for other programs, and compare it with Keras.
 
     In every format it takes `spectrum` (batch, frequency, time, 2), the real and imaginary parts
-    of the STFT, and gives `mask` (batch, frequency, time, 1 or 2), both float32; the model's
-    ``spec.json`` says which STFT. ONNX and SavedModel take any batch and time. LiteRT knows
-    recurrent layers only for a fixed number of frames, and takes a batch of one.
+    of the STFT, and gives `mask` (batch, frequency, time, parts), both float32; the model's
+    ``spec.json`` says which STFT, and what the parts are. ONNX and SavedModel take any batch and
+    time. LiteRT knows recurrent layers only for a fixed number of frames, and takes a batch of one.
 
     Args:
         model: a model folder, or the name of a bundled model.

@@ -132,4 +132,6 @@ def _reach(spec: Spec) -> tuple[float, float]:
         if level.pooling == "stride":
             scale //= level.strides[1]
     past, future = (total, 0.0) if spec.causal else (total / 2, total / 2)
+    past = max(past, float(spec.output.past_taps))
+    future = max(future, float(spec.output.future_taps))
     return math.inf if endless_past else past, math.inf if endless_future else future

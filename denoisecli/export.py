@@ -40,7 +40,8 @@ def export_onnx(network: keras.Model, path: Path) -> float:
     """Write the network as ONNX and compare it with Keras.
 
     The graph takes `spectrum` (batch, frequency, time, 2) and gives `mask` (batch, frequency,
-    time, 1 or 2), both float32, with any batch and time; see above for its further inputs.
+    time, parts), parts as `spec.output` says, both float32, with any batch and time; see above for
+    its further inputs.
 
     Returns:
         The largest difference from Keras on random input.

@@ -7,13 +7,13 @@ along time, or attending along time) hear seconds of context around every block 
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 
 from denoisecli.audio import fit_length
 from denoisecli.engines import MaskEngine, States
@@ -29,6 +29,8 @@ They end where the resampler's roll-off begins: 6.3 to 7.3 kHz for a model of 16
 """
 
 Gains = Float[np.ndarray, "channels frames"]
+Factors = Complex[np.ndarray, "taps frequency frames"]
+"""One complex factor per tap and bin, the one of the frame itself first."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,11 @@ class Masking:
         """Timesteps of context that a block needs on either side, with a state carried on."""
         if self._engine.reach is None:
             return None
-        # The frames that reach into the block, and what the network and the STFT see of theirs.
+        # The frames that reach into the block, and what mask, filter and STFT see of theirs.
+        taps = self.spec.output.past_taps, self.spec.output.future_taps
         past, future = (
-            (frames + 2 * self._edge - 1) * self.spec.stft.hop_length
-            for frames in self._engine.reach
+            (max(frames, tap) + 2 * self._edge - 1) * self.spec.stft.hop_length
+            for frames, tap in zip(self._engine.reach, taps, strict=True)
         )
         return past, future
 
@@ -159,29 +162,30 @@ class Masking:
             hop_length = self.spec.stft.hop_length
             whole = fit_length(block.sound, self.hops(block.sound.size))
             spectrum = stft(whole, **self._stft_options)
-            mask = self._mask(spectrum, block, before, after)
+            masks = self._masks(spectrum, block, before, after)
         except BaseException as error:
             for state in after:
                 if not state.done():
                     state.set_exception(error)
             raise
-        masked = mask * spectrum
+        masked = filtered(masks, spectrum, self.spec.output.offsets)
         if not np.isfinite(masked).all():
             raise ModelError(f"the model {self.spec.name} gave values that are not finite")
         clean = istft(masked, length=whole.size, **self._stft_options)[block.start : block.end]
 
+        mask = masks[0]  # taps are of little weight where the sound is that high
         bins = [round(share * top * (mask.shape[0] - 1)) for share in GAIN_BAND]
         frames = slice(block.start // hop_length, self.hops(block.end) // hop_length + 1)
         gains = np.abs(mask[bins[0] : bins[1] + 1, frames]).mean(axis=0).clip(max=1)
         return clean, gains
 
-    def _mask(
+    def _masks(
         self,
         spectrum: ComplexSpectrogram,
         block: _Block,
         before: States | None,
         after: States,
-    ) -> ComplexSpectrogram:
+    ) -> Factors:
         parts = np.stack([spectrum.real, spectrum.imag], axis=-1)[None]
         if self.carries:
             low = 0 if block.begins else self._edge
@@ -192,19 +196,37 @@ class Masking:
             mask = np.pad(inner, [(0, 0), (0, 0), edges, (0, 0)])
         else:
             mask = self._engine(parts)
-        size = 2 if self.spec.output.mask == "complex" else 1
+        size = self.spec.output.parts
         if mask.shape != (1, *spectrum.shape, size):
             raise ModelError(
                 f"the model {self.spec.name} gave a mask of shape {mask.shape} where its spec "
                 f"says {(1, *spectrum.shape, size)}"
             )
-        real = mask[0, ..., 0]
-        return real + 1j * mask[0, ..., 1] if size == 2 else real.astype(np.complex64)
+        if self.spec.output.mask == "magnitude":
+            return np.moveaxis(mask[0], -1, 0).astype(np.complex64)
+        factors = np.moveaxis(mask[0], -1, 0)
+        return factors[::2] + 1j * factors[1::2]
 
     def hops(self, timesteps: int | float) -> int:
         """Round up to the STFT's grid."""
         hop_length = self.spec.stft.hop_length
         return math.ceil(timesteps / hop_length) * hop_length
+
+
+def filtered(
+    factors: Factors, spectrum: ComplexSpectrogram, offsets: Sequence[int]
+) -> ComplexSpectrogram:
+    """Sum the frames at offsets from each frame, each times its factor.
+
+    Beyond the ends there is silence.
+    """
+    total = factors[0] * spectrum
+    for factor, offset in zip(factors[1:], offsets[1:], strict=True):
+        if offset < 0:
+            total[:, -offset:] += factor[:, -offset:] * spectrum[:, :offset]
+        else:
+            total[:, :-offset] += factor[:, :-offset] * spectrum[:, offset:]
+    return total
 
 
 class MaskStream:

@@ -152,7 +152,11 @@ ValleyBlock = Annotated[
 
 
 class Output(Section):
-    """The mask that the noisy spectrum is multiplied with."""
+    """The mask that the noisy spectrum is multiplied with.
+
+    With taps it is a filter along time, a complex factor for each of several frames, whose products
+    are summed (deep filtering: Mack and Habets 2020, DeepFilterNet).
+    """
 
     mask: Literal["complex", "magnitude"] = "complex"
     limit: float = Field(
@@ -161,6 +165,24 @@ class Output(Section):
         le=100,
         description="bound of the mask: of its real and its imaginary part, or of the gain",
     )
+    past_taps: int = Field(0, ge=0, le=16, description="frames before, filtered in as well")
+    future_taps: int = Field(0, ge=0, le=16, description="frames behind, filtered in as well")
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """The frames that a frame is made of, in the order of the factors: 0, -1, ..., 1, ..."""
+        return (0, *range(-1, -self.past_taps - 1, -1), *range(1, self.future_taps + 1))
+
+    @property
+    def parts(self) -> int:
+        """How many numbers there are per bin."""
+        return (2 if self.mask == "complex" else 1) * len(self.offsets)
+
+    @model_validator(mode="after")
+    def _filters_phases(self) -> "Output":
+        if self.mask != "complex" and len(self.offsets) > 1:
+            raise ValueError("past_taps and future_taps need the mask 'complex'")
+        return self
 
 
 class Loss(Section):
@@ -517,6 +539,10 @@ class Spec(Section):
                 )
 
     def _check_causal(self) -> None:
+        if self.output.future_taps:
+            raise ValueError(
+                f"output.future_taps: a causal model can have none, found {self.output.future_taps}"
+            )
         for index, level in enumerate(self.downsampling):
             if level.strides[1] > 1:
                 raise ValueError(

@@ -38,7 +38,7 @@ class Task(keras.Model):
         spectrum = stft(noisy, self.spec.stft)
         mask = self.network(spectrum, training=training)
         length = keras.ops.shape(noisy)[1]
-        return istft(apply_mask(mask, spectrum), self.spec.stft, length)
+        return istft(apply_mask(mask, spectrum, self.spec.output.offsets), self.spec.stft, length)
 
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         """Look at no batch before training on several devices: that would shuffle the data anew."""

@@ -4,6 +4,7 @@ Maps are (batch, frequency, time, channels) throughout.
 """
 # ruff: noqa: D102 - the methods are Keras's own; what they do here is said by their class
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -284,11 +285,11 @@ class AxisAttention(AlongAxis):
 class BoundedMask(keras.layers.Layer):
     """Bound the network's output, so that no bin is amplified without limit.
 
-    A complex mask is bounded to +-limit in its real and imaginary part by a scaled tanh, a
+    A complex mask is bounded to +-limit in its real and imaginary parts by a scaled tanh, a
     magnitude mask to 0..limit by a scaled sigmoid.
 
     Shape:
-        - input and output: (batch, frequency, time, 2) or (batch, frequency, time, 1)
+        - input and output: (batch, frequency, time, 2 * taps) or (batch, frequency, time, 1)
     """
 
     def __init__(self, mask: str, limit: float, **kwargs: Any):
@@ -314,18 +315,36 @@ class BoundedMask(keras.layers.Layer):
         return {**super().get_config(), "mask": self.mask, "limit": self.limit}
 
 
-def apply_mask(mask: Any, spectrum: Any) -> Any:
-    """Multiply a spectrum with a mask.
+def apply_mask(mask: Any, spectrum: Any, offsets: Sequence[int] = (0,)) -> Any:
+    """Multiply a spectrum with a mask, or filter it along time with several.
+
+    Args:
+        mask: one factor per offset.
+        spectrum: of the noisy sound.
+        offsets: which frames the factors are for, relative to a frame; beyond the ends of the
+            sound there is silence.
 
     Shape:
-        - mask: (batch, frequency, time, 2) complex, or (batch, frequency, time, 1) magnitude
+        - mask: (batch, frequency, time, 2 * offsets) complex, or (batch, frequency, time, 1)
+          magnitude
         - spectrum and output: (batch, frequency, time, 2), real and imaginary part
     """
     if mask.shape[-1] == 1:
         return mask * spectrum
-    a, b = ops.unstack(mask, axis=-1)
-    c, d = ops.unstack(spectrum, axis=-1)
-    return ops.stack([a * c - b * d, a * d + b * c], axis=-1)
+    factors = ops.unstack(mask, axis=-1)
+    parts = ops.unstack(spectrum, axis=-1)
+    frames = ops.shape(spectrum)[2]
+    past, future = max(0, -min(offsets)), max(0, *offsets)
+    if past or future:
+        parts = [ops.pad(part, ((0, 0), (0, 0), (past, future))) for part in parts]
+    products = []
+    for index, offset in enumerate(offsets):
+        a, b = factors[2 * index : 2 * index + 2]
+        c, d = parts
+        if past or future:
+            c, d = (part[:, :, past + offset : past + offset + frames] for part in parts)
+        products.append((a * c - b * d, a * d + b * c))
+    return ops.stack([sum(part) for part in zip(*products, strict=True)], axis=-1)
 
 
 def raised(values: Any, power: Any) -> Any:

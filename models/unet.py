@@ -31,7 +31,8 @@ class UNet(keras.Model):
     Shape:
         - input: (batch, frequency, time, 2), real and imaginary part of the noisy STFT, where
           frequency = n_fft // 2 + 1; any number of frames
-        - output: the mask, (batch, frequency, time, 2) when complex, (..., 1) when magnitude
+        - output: the mask, (batch, frequency, time, 2) when complex, (..., 1) when magnitude;
+          with taps (..., 2 * taps), in the order of `spec.output.offsets`
     """
 
     def __init__(self, spec: Spec, **kwargs: Any):
@@ -96,7 +97,7 @@ class _Builder:
             return self.upsample(x, up, down.strides, name, last)
         x = self.upsample(x, up, down.strides, name, last=False)
         x = self.stack(self.join(x, skip, up, name), up, name)
-        return kl.Conv2D(name="output", kernel_size=1, **self.output_options())(x) if last else x
+        return self.output(kl.Conv2D, x, kernel_size=1) if last else x
 
     def join(self, x: Any, skip: Any, up: UpLevel, name: str) -> Any:
         """Bring what was skipped back in."""
@@ -111,23 +112,37 @@ class _Builder:
     def upsample(self, x: Any, up: UpLevel, strides: tuple[int, int], name: str, last: bool) -> Any:
         """Undo the strides; along time a kernel no longer than the stride, so causal stays so."""
         size = (up.upsampling_size or 2 * strides[0], strides[1])
-        options: dict[str, Any] = {"filters": up.filters, "name": f"{name}_upsample"}
-        if last:
-            options = {**self.output_options(), "name": "output"}
+        options: dict[str, Any] = {"kernel_size": size, "padding": "same"}
+        kind = kl.Conv2DTranspose
         if up.upsampling == "nearest":
             x = kl.UpSampling2D(strides, name=f"{name}_nearest")(x)
-            return kl.Conv2D(kernel_size=size, padding="same", **options)(x)
-        return kl.Conv2DTranspose(kernel_size=size, strides=strides, padding="same", **options)(x)
+            kind = kl.Conv2D
+        else:
+            options["strides"] = strides
+        if last:
+            return self.output(kind, x, **options)
+        return kind(filters=up.filters, name=f"{name}_upsample", **options)(x)
 
-    def output_options(self) -> dict[str, Any]:
-        """Filters and a start at the identity: an untrained model changes little."""
+    def output(self, kind: Any, x: Any, **options: Any) -> Any:
+        """Start at the identity: an untrained model changes little.
+
+        Taps have a layer of their own, so that a model without them can be where training starts.
+        """
         output = self.spec.output
         bias = layers.BoundedMask(output.mask, output.limit).identity_bias()
-        return {
-            "filters": len(bias),
-            "kernel_initializer": keras.initializers.RandomNormal(stddev=1e-2),
-            "bias_initializer": lambda shape, dtype=None: keras.ops.convert_to_tensor(bias, dtype),
-        }
+        mask = kind(
+            filters=len(bias),
+            kernel_initializer=keras.initializers.RandomNormal(stddev=1e-2),
+            bias_initializer=lambda shape, dtype=None: keras.ops.convert_to_tensor(bias, dtype),
+            name="output",
+            **options,
+        )(x)
+        if output.parts == len(bias):
+            return mask
+        taps = kind(
+            filters=output.parts - len(bias), kernel_initializer="zeros", name="taps", **options
+        )(x)
+        return kl.Concatenate(name="mask_and_taps")([mask, taps])
 
     def stack(
         self,

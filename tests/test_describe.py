@@ -52,6 +52,13 @@ def test_reach_is_where_a_changed_frame_is_felt(
     assert felt.max() == min(30 + past, 60) or past == np.inf
 
 
+def test_taps_reach_as_far_as_they_are_many() -> None:
+    facts = describe(spec_of(output={"past_taps": 5, "future_taps": 1}))
+    frame, half_window = 256 / 16000, 256 / 16000
+    assert facts.past == pytest.approx(5 * frame + half_window)
+    assert facts.future == pytest.approx(2 * frame + half_window)
+
+
 def test_arithmetic_of_a_convolution() -> None:
     facts = describe(spec_of())
     rows = {row.name: row for row in facts.layers}

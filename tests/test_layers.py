@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from denoisecli.masking import filtered
 from denoisecli.models import layers
 from denoisecli.models.normalization import BatchNormalization
 from denoisecli.models.recurrence import Gru
@@ -216,3 +217,24 @@ def test_apply_mask() -> None:
     np.testing.assert_allclose(numbers(found), numbers(mask) * numbers(spectrum), atol=1e-6)
     found = layers.apply_mask(mask[..., :1], spectrum)
     np.testing.assert_allclose(found, mask[..., :1] * spectrum, atol=1e-6)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_masks_of_several_frames_are_a_filter(frames: int) -> None:
+    offsets = (0, -1, -2, 1)
+    spectrum, factors = maps(2, 6, frames, 2), maps(2, 6, frames, 8)
+    expected = np.zeros((2, 6, frames), complex)
+    for index, offset in enumerate(offsets):
+        factor = factors[..., 2 * index] + 1j * factors[..., 2 * index + 1]
+        for frame in range(frames):
+            if 0 <= frame + offset < frames:
+                then = spectrum[:, :, frame + offset]
+                expected[:, :, frame] += factor[:, :, frame] * (then[..., 0] + 1j * then[..., 1])
+    found = np.asarray(layers.apply_mask(factors, spectrum, offsets))
+    np.testing.assert_allclose(found[..., 0] + 1j * found[..., 1], expected, atol=1e-5)
+
+    pairs = np.moveaxis(factors, -1, 1).astype(np.float32)
+    as_numbers = (pairs[:, ::2] + 1j * pairs[:, 1::2]).astype(np.complex64)
+    for one, noisy, clean in zip(as_numbers, spectrum, expected, strict=True):
+        numbers = (noisy[..., 0] + 1j * noisy[..., 1]).astype(np.complex64)
+        np.testing.assert_allclose(filtered(one, numbers, offsets), clean, atol=1e-5)

@@ -93,14 +93,17 @@ RECURRENT = {"block": "recurrent", "axis": "time", "units": 6, "bidirectional": 
 DILATED = {"block": "convolution", "filters": 5, "dilation": [1, 3]}
 
 
-@pytest.fixture(scope="module", params=["looks ahead", "causal", "convolutions only"])
+@pytest.fixture(scope="module", params=["looks ahead", "causal", "convolutions only", "taps"])
 def carrying(request, tmp_path_factory):
     """A network that carries its state, with weights that make it remember."""
-    valley = [RECURRENT, DILATED, RECURRENT]
+    taps = request.param == "taps"
+    valleys = {"convolutions only": [DILATED], "taps": [RECURRENT, RECURRENT]}
     spec = make_spec(
-        downsampling=[{"filters": 5, "strides": [4, 1]}],
-        valley=[DILATED] if request.param == "convolutions only" else valley,
+        downsampling=[{"filters": 5, "strides": [4, 1], "kernel_size": [3, 1 if taps else 3]}],
+        valley=valleys.get(request.param, [RECURRENT, DILATED, RECURRENT]),
+        upsampling=[{"filters": 1, "kernel_size": [3, 1 if taps else 3]}],
         causal=request.param == "causal",
+        output={"past_taps": 3, "future_taps": 2} if taps else {},
     )
     network = build_model(spec)
     for seed, weight in enumerate(network.trainable_variables):
@@ -151,6 +154,8 @@ def test_a_state_is_needed(carrying, noise):
 
 def test_delay_of_a_causal_network_is_a_window(noise, carrying):
     spec, engine = carrying
+    if spec.output.future_taps:
+        assert engine.reach == (0, 0)  # or else taps would not be why blocks overlap
     if not spec.causal:
         assert Masking(spec, engine).blocks(live=True) == masking.LIVE
         return

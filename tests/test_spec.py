@@ -109,6 +109,8 @@ def test_misspelt_keys() -> None:
         ({"features": {"compression": math.nan}}, "features.compression: .*finite"),
         ({"output": {"limit": math.inf}}, "output.limit: .*finite"),
         ({"output": {"limit": 1}}, "output.limit: .*greater than 1, found 1$"),
+        ({"output": {"mask": "magnitude", "past_taps": 1}}, "output: .*need the mask 'complex'"),
+        ({"causal": True, "output": {"future_taps": 2}}, "output.future_taps: a causal .*found 2$"),
         ({"downsampling": {"filters": 4}}, "downsampling: input should be a valid array"),
         ({"downsampling": [{}]}, "^downsampling.0..filters: missing, but required$"),
         ({"downsampling": [{"filters": 4, "strides": 2}]}, "downsampling.0..strides: .*, found 2"),
