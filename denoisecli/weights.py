@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from jaxtyping import Float
 
 from denoisecli.checkpoint import load_checkpoint
 from denoisecli.errors import ModelError, SpecError, UsageError
@@ -33,6 +34,8 @@ def assign(variables: Any, arrays: Sequence[np.ndarray]) -> None:
 def take_weights(network: keras.Model, folder: Path) -> tuple[int, list[str]]:
     """Take the weights of a trained model, layer by layer, where name and shapes match.
 
+    A causal network sees its frames in line with one that looked ahead: see `without_future`.
+
     Args:
         network: gets the weights.
         folder: of a model, or of a run that is not finished: then the best weights so far.
@@ -44,7 +47,9 @@ def take_weights(network: keras.Model, folder: Path) -> tuple[int, list[str]]:
         UsageError: none matched.
         ModelError: there are no weights, or they are damaged.
     """
-    other = {layer.name: layer for layer in _trained(folder).layers}
+    trained = _trained(folder)
+    turns_causal = network.spec.causal and not trained.spec.causal
+    other = {layer.name: layer for layer in trained.layers}
     left = []
     matched = 0
     for layer in network.layers:
@@ -55,11 +60,29 @@ def take_weights(network: keras.Model, folder: Path) -> tuple[int, list[str]]:
         if source is None or [weight.shape for weight in source.weights] != shapes:
             left.append(layer.name)
             continue
-        layer.set_weights(source.get_weights())
+        weights = source.get_weights()
+        if turns_causal and isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+            weights[0] = without_future(weights[0])
+        layer.set_weights(weights)
         matched += 1
     if not matched:
         raise UsageError(f"no layer of {folder} matches one of {network.spec.name!r}")
     return matched, left
+
+
+def without_future(
+    kernel: Float[np.ndarray, "frequency frames inward outward"],
+) -> Float[np.ndarray, "frequency frames inward outward"]:
+    """Move a kernel centred on a frame to where that frame is its last one.
+
+    What lay on later frames is added to the last, so that steady sound comes out as before.
+    """
+    frames = kernel.shape[1]
+    ahead = frames - 1 - (frames - 1) // 2
+    causal = np.zeros_like(kernel)
+    causal[:, ahead:] = kernel[:, : frames - ahead]
+    causal[:, -1] += kernel[:, frames - ahead :].sum(axis=1)
+    return causal
 
 
 def _trained(folder: Path) -> keras.Model:

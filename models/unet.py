@@ -179,9 +179,10 @@ class _Builder:
         options: dict[str, Any] = {"dilation_rate": dilation, "padding": "same"}
         frames = (stack.kernel_size[1] - 1) * dilation[1]
         if self.spec.causal and frames > 0:
-            x = layers.CausalPad(
-                (stack.kernel_size[0] - 1) * dilation[0], frames, name=f"{name}_past"
-            )(x)
+            # Along frequency as "same" pads: sizes are multiples of the strides.
+            step = 1 if stack.kind == "depthwise_separable" else strides[0]
+            bands = max((stack.kernel_size[0] - 1) * dilation[0] + 1 - step, 0)
+            x = layers.CausalPad(bands, frames, name=f"{name}_past")(x)
             options["padding"] = "valid"
         # A normalization behind has a bias of its own.
         use_bias = stack.normalization == "none"

@@ -78,3 +78,36 @@ def test_layers_that_do_not_match(tmp_path: Path) -> None:
         take_weights(network_of(2, **other), tmp_path)
     with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
         take_weights(trained, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5])
+def test_a_causal_network_keeps_frames_in_line(tmp_path: Path, frames: int) -> None:
+    level = {"filters": 4, "kernel_size": [3, frames], "normalization": "none"}
+    dilation = [1, 1 + frames % 2]  # an even kernel with gaps lies between frames
+    block = {"block": "convolution", "dilation": dilation, **level, "kind": "depthwise_separable"}
+    sections = {"downsampling": [{**level, "strides": [4, 1]}], "upsampling": [level]}
+    ahead = frames - 1 - (frames - 1) // 2
+
+    def ending(causal: bool) -> tuple[keras.Model, keras.Model]:
+        """A network that looks ahead, maybe with kernels that make nothing of it."""
+        trained = network_of(1, valley=[block], **sections)
+        for layer in trained.layers:
+            if "convolution" in layer.name or "depthwise" in layer.name:
+                kernel = np.asarray(layer.kernel).copy()
+                kernel[:, frames - ahead :] *= not causal
+                layer.kernel.assign(kernel)
+        trained.save(tmp_path / "model.keras")
+        live = network_of(2, valley=[block], causal=True, **sections)
+        assert take_weights(live, tmp_path)[1] == []
+        return trained, live
+
+    spectrum = np.random.default_rng(0).normal(size=(1, 17, 20, 2)).astype("float32")
+    trained, live = ending(causal=True)
+    np.testing.assert_allclose(live(spectrum), trained(spectrum), atol=1e-6)
+
+    # Looking ahead makes no difference either where nothing changes, but for the ends.
+    steady = np.repeat(spectrum[:, :, :1], 40, axis=2)
+    trained, live = ending(causal=False)
+    middle = slice(20, 25)
+    expected = np.asarray(trained(steady))[:, :, middle]
+    np.testing.assert_allclose(np.asarray(live(steady))[:, :, middle], expected, atol=1e-6)
