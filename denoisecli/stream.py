@@ -61,6 +61,7 @@ class DenoiseStream:
         # A few zeros at the end, so that rounding on the way there and back loses no sample.
         self._padding = np.zeros((channels, sample_rate // model_rate + 1), np.float32)
         self._rates = sample_rate, model_rate
+        self._resampled = sample_rate != model_rate
 
     @cached_property
     def delay(self) -> float:
@@ -99,7 +100,8 @@ class DenoiseStream:
 
     def _rejoined(self, blocks: Iterator[Masked]) -> Iterator[Piece]:
         for masked in blocks:
-            self._gains.append(masked.gains)
+            if self._resampled:
+                self._gains.append(masked.gains)
             for start in range(0, masked.noisy.shape[1], self._piece):
                 part = slice(start, start + self._piece)
                 pair = np.concatenate([masked.clean[:, part], masked.noisy[:, part]])
@@ -110,7 +112,8 @@ class DenoiseStream:
         noisy = self._original.take(pair.shape[1])
         channels, timesteps = noisy.shape
         clean, image = pair[:channels, :timesteps], pair[channels:, :timesteps]
-        clean = clean + self._gains.take(timesteps) * (noisy - image)
+        if self._resampled:  # or else the model heard everything
+            clean = clean + self._gains.take(timesteps) * (noisy - image)
         return Piece(noisy, noisy + self._amount * (clean - noisy))
 
     def _joined(self, pieces: Iterator[Piece]) -> AudioBlock:
