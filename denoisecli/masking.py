@@ -204,8 +204,8 @@ class Masking:
             )
         if self.spec.output.mask == "magnitude":
             return np.moveaxis(mask[0], -1, 0).astype(np.complex64)
-        factors = np.moveaxis(mask[0], -1, 0)
-        return factors[::2] + 1j * factors[1::2]
+        numbers = np.ascontiguousarray(mask[0]).view(np.complex64)
+        return np.moveaxis(numbers, -1, 0)
 
     def hops(self, timesteps: int | float) -> int:
         """Round up to the STFT's grid."""
