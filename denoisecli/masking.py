@@ -173,7 +173,7 @@ class Masking:
             raise ModelError(f"the model {self.spec.name} gave values that are not finite")
         clean = istft(masked, length=whole.size, **self._stft_options)[block.start : block.end]
 
-        mask = masks[0]  # taps are of little weight where the sound is that high
+        mask = masks[0]  # up there taps change the bundled model's level by 0.02 dB
         bins = [round(share * top * (mask.shape[0] - 1)) for share in GAIN_BAND]
         frames = slice(block.start // hop_length, self.hops(block.end) // hop_length + 1)
         gains = np.abs(mask[bins[0] : bins[1] + 1, frames]).mean(axis=0).clip(max=1)
