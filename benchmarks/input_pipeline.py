@@ -15,7 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from denoisecli.spec import Augmentation, Spec, load_spec
+from denoisecli.spec import Spec, load_spec
+from denoisecli.spec_training import Augmentation
 
 SPECS = ("tiny", "speech")
 ENOUGH = 5.0

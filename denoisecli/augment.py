@@ -14,7 +14,7 @@ from denoisecli.augment_inputs import Clipping, Masking
 from denoisecli.augment_mixing import Level, Remix
 from denoisecli.augment_noises import Clicks, ColouredNoise, Hum
 from denoisecli.augment_time import Speed, TimeShift
-from denoisecli.spec import Augmentation
+from denoisecli.spec_training import Augmentation
 
 
 def augment_batch(

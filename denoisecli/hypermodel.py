@@ -15,7 +15,8 @@ from denoisecli.devices import Devices
 from denoisecli.errors import DenoiseError, SpecError
 from denoisecli.pipeline import open_batches
 from denoisecli.search import values_at, with_values
-from denoisecli.spec import Boolean, Choice, IntRange, Spec
+from denoisecli.spec import Spec
+from denoisecli.spec_search import Boolean, Choice, IntRange
 from denoisecli.trainer import Trainer
 from denoisecli.trials import SearchObserver
 

@@ -16,7 +16,8 @@ from keras import ops
 from denoisecli.intelligibility import estoi
 from denoisecli.models.layers import raised
 from denoisecli.perceptual import degradation
-from denoisecli.spec import Spec, Stft
+from denoisecli.spec import Spec
+from denoisecli.spec_network import Stft
 from denoisecli.tensor_stft import stft
 
 SILENCE = 1e-6

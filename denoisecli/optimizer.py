@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from denoisecli.spec import Training
+from denoisecli.spec_training import Training
 
 
 class StableDecay(keras.optimizers.schedules.LearningRateSchedule):

@@ -19,8 +19,8 @@ import numpy as np
 from keras import ops
 
 from denoisecli.models.layers import raised
-from denoisecli.spec import PERCEPTUAL_SAMPLE_RATE as SAMPLE_RATE
-from denoisecli.spec import Stft
+from denoisecli.spec_network import Stft
+from denoisecli.spec_training import PERCEPTUAL_SAMPLE_RATE as SAMPLE_RATE
 from denoisecli.tensor_stft import stft
 
 FRAMES = Stft(n_fft=512, hop_length=256, window="hann")

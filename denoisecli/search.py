@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from denoisecli.errors import SpecError
-from denoisecli.spec import Boolean, Choice, IntRange, Searched, Spec, parse_spec
+from denoisecli.spec import Spec, parse_spec
+from denoisecli.spec_search import Boolean, Choice, IntRange, Searched
 
 
 def with_values(spec: Spec, values: Mapping[str, Any]) -> Spec:

@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from denoisecli.spec import Stft
+from denoisecli.spec_network import Stft
 from denoisecli.stft import window_vector
 
 

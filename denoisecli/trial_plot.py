@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from denoisecli.files import replacing
-from denoisecli.spec import Choice, FloatRange, Search, Searched
+from denoisecli.spec_search import Choice, FloatRange, Search, Searched
 from denoisecli.trials import TrialResult, as_text, pareto, rank
 
 if TYPE_CHECKING:

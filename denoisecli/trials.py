@@ -10,7 +10,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from denoisecli.errors import DenoiseError
 from denoisecli.files import replacing
 from denoisecli.search import with_values
-from denoisecli.spec import Search, Spec, save_spec
+from denoisecli.spec import Spec, save_spec
+from denoisecli.spec_search import Search
 
 Status = Literal["running", "waiting", "completed", "failed", "infeasible"]
 

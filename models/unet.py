@@ -8,15 +8,14 @@ from keras import layers as kl
 
 from denoisecli.models import layers
 from denoisecli.models.normalization import BatchNormalization
-from denoisecli.spec import (
+from denoisecli.spec import Spec, parse_spec
+from denoisecli.spec_network import (
     AttentionBlock,
     ConvolutionBlock,
     Convolutions,
     DownLevel,
-    Spec,
     UpLevel,
     ValleyBlock,
-    parse_spec,
 )
 
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from denoisecli.augment import augment_batch
-from denoisecli.spec import Augmentation
+from denoisecli.spec_training import Augmentation
 
 BATCH, LENGTH, RATE = 8, 4800, 8000
 SEED = tf.constant([3, 4])

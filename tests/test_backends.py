@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from denoisecli.spec import Loss, parse_spec
+from denoisecli.spec import parse_spec
+from denoisecli.spec_training import Loss
 from denoisecli.task import Task, build_network
 
 SPEC = {

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from denoisecli.losses import LOSSES, SILENCE, si_sdr_db, total_loss
-from denoisecli.spec import Loss, Spec, parse_spec
+from denoisecli.spec import Spec, parse_spec
+from denoisecli.spec_training import Loss
 from denoisecli.stft import stft
 
 LENGTH = 2000

@@ -6,7 +6,8 @@ import pytest
 
 from denoisecli.models import build_model
 from denoisecli.optimizer import StableDecay, decay_start, make_optimizer, make_schedule
-from denoisecli.spec import Training, parse_spec
+from denoisecli.spec import parse_spec
+from denoisecli.spec_training import Training
 
 
 def training_of(**keys: Any) -> Training:

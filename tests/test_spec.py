@@ -10,17 +10,9 @@ import pytest
 
 import denoisecli.models
 from denoisecli.errors import SpecError
-from denoisecli.spec import (
-    Augmentation,
-    Bands,
-    Loss,
-    Spec,
-    Stft,
-    json_schema,
-    load_spec,
-    parse_spec,
-    save_spec,
-)
+from denoisecli.spec import Spec, json_schema, load_spec, parse_spec, save_spec
+from denoisecli.spec_network import Bands, Stft
+from denoisecli.spec_training import Augmentation, Loss
 
 
 def document(**sections: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from denoisecli import stft as reference
-from denoisecli.spec import Stft
+from denoisecli.spec_network import Stft
 from denoisecli.tensor_stft import istft, stft
 
 SETTINGS = [
