@@ -26,11 +26,12 @@ import keras
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper
+from onnx import helper
 
 from denoisecli.errors import ModelError
 from denoisecli.models import layers
 from denoisecli.onnx_graph import Frames, Graph, Map
+from denoisecli.onnx_recurrence import carries, recurrent
 
 TOLERANCE = 1e-2
 """A graph further from Keras than this is wrong; rounding alone stays far below, also on GPUs."""
@@ -100,7 +101,7 @@ def _reach(layer: Any) -> tuple[Frames, Frames]:
     if kind == "CausalPad":
         return layer.frames, -layer.frames  # the convolution behind it takes them off again
     if kind == "AxisRecurrent" and layer.axis == "time":
-        return (0, 0) if _carries(layer) else (math.inf, math.inf)
+        return (0, 0) if carries(layer) else (math.inf, math.inf)
     if kind == "AxisAttention" and layer.axis == "time":
         return math.inf, math.inf
     if kind in ("MaxPooling2D", "AveragePooling2D"):
@@ -117,11 +118,6 @@ def _reach(layer: Any) -> tuple[Frames, Frames]:
     if layer.padding == "same":
         return frames // 2, frames - frames // 2
     return 0, frames
-
-
-def _carries(layer: Any) -> bool:
-    """Whether a recurrent layer's state can be handed from block to block."""
-    return layer.axis == "time" and layer.cell == "gru" and not layer.bidirectional
 
 
 def _features(graph: Graph, layer: Any, x: Map) -> Map:
@@ -166,7 +162,7 @@ def _causal_pad(graph: Graph, layer: Any, x: Map) -> Map:
 
 
 def _convolution(graph: Graph, layer: Any, x: Map) -> Map:
-    kernel = _numpy(layer.kernel)
+    kernel = layer.kernel.numpy()
     options: dict[str, Any] = {
         "kernel_shape": list(kernel.shape[:2]),
         "strides": list(layer.strides),
@@ -191,7 +187,7 @@ def _convolution(graph: Graph, layer: Any, x: Map) -> Map:
 
 
 def _transposed(graph: Graph, layer: Any, x: Map) -> Map:
-    kernel = _numpy(layer.kernel)
+    kernel = layer.kernel.numpy()
     sizes = list(zip(kernel.shape[:2], layer.strides, strict=True))
     y = graph.linear(
         "ConvTranspose",
@@ -208,12 +204,12 @@ def _transposed(graph: Graph, layer: Any, x: Map) -> Map:
 
 
 def _dense(graph: Graph, layer: Any, x: Map) -> Map:
-    return Map(graph, last=graph.linear("MatMul", x.last, _numpy(layer.kernel), _bias(layer), 1))
+    return Map(graph, last=graph.linear("MatMul", x.last, layer.kernel.numpy(), _bias(layer), 1))
 
 
 def _batch_normalization(graph: Graph, layer: Any, x: Map) -> Map:
-    scale = _numpy(layer.gamma) / np.sqrt(_numpy(layer.moving_variance) + layer.epsilon)
-    shift = _numpy(layer.beta) - _numpy(layer.moving_mean) * scale
+    scale = layer.gamma.numpy() / np.sqrt(layer.moving_variance.numpy() + layer.epsilon)
+    shift = layer.beta.numpy() - layer.moving_mean.numpy() * scale
     name = x.last if x.channels_last else x.first
     if name in graph.foldable:
         weight, bias, axis = graph.foldable[name]
@@ -228,7 +224,7 @@ def _batch_normalization(graph: Graph, layer: Any, x: Map) -> Map:
 
 
 def _layer_normalization(graph: Graph, layer: Any, x: Map) -> Map:
-    scale, shift = (graph.constant(_numpy(weight)) for weight in (layer.gamma, layer.beta))
+    scale, shift = (graph.constant(weight.numpy()) for weight in (layer.gamma, layer.beta))
     y = graph.add("LayerNormalization", x.last, scale, shift, axis=-1, epsilon=layer.epsilon)
     return Map(graph, last=y)
 
@@ -283,110 +279,16 @@ def _identity(graph: Graph, layer: Any, x: Map) -> Map:
     return x
 
 
-_TO_SEQUENCES = {"time": [2, 0, 1, 3], "frequency": [1, 0, 2, 3]}
-"""(batch, frequency, time, channels) -> (steps, batch, other axis, channels); moving one axis
-alone is what ONNX Runtime does fast."""
-
-
-def _recurrent(graph: Graph, layer: Any, x: Map) -> Map:
-    channels = layer.input.shape[-1]
-    carried = _carries(layer) and math.isfinite(x.past)
-    if carried:
-        graph.second_stage = len(graph.nodes)
-    steps_first = graph.add("Transpose", x.last, perm=_TO_SEQUENCES[layer.axis])
-    shape = graph.slice(graph.add("Shape", steps_first), 0, 0, 3)
-    rows = graph.add("Reshape", steps_first, graph.integers(0, -1, channels))
-    both = [layer.recurrent]
-    if layer.bidirectional:
-        both = [layer.recurrent.forward_layer, layer.recurrent.backward_layer]
-    parts = [_gates(one, layer.cell) for one in both]
-    weights = (graph.constant(np.stack(arrays)) for arrays in zip(*parts, strict=True))
-    options: dict[str, Any] = {
-        "hidden_size": layer.units,
-        "direction": "bidirectional" if layer.bidirectional else "forward",
-    }
-    if layer.cell == "gru":
-        options["linear_before_reset"] = 1
-    size = graph.integers(layer.units * len(both))
-    if carried:
-        y = _carried(graph, layer, x, rows, shape, list(weights), options)
-    else:
-        y = graph.add(layer.cell.upper(), rows, *weights, **options)
-        # (steps, directions, rows, units)
-        y = graph.add("Transpose", y, perm=[0, 2, 1, 3])
-    y = graph.add("Reshape", y, graph.add("Concat", shape, size, axis=0))
-    back = np.argsort(_TO_SEQUENCES[layer.axis])
-    return Map(graph, last=graph.add("Transpose", y, perm=back.tolist()))
-
-
-def _carried(
-    graph: Graph,
-    layer: Any,
-    x: Map,
-    rows: str,
-    shape: str,
-    weights: list[str],
-    options: dict[str, Any],
-) -> str:
-    """A GRU that goes on from an earlier block; what is wrong at the block's start it leaves out.
-
-    ``rows`` is (steps, rows, channels), ``shape`` holds steps, batch and bands. The output is
-    (steps, 1, rows, units), with zeros where the input was wrong.
-    """
-    index = len(graph.outputs)
-    one = np.ones(1, np.int64)
-    begins = graph.input("begins", one, [1])
-    keep = graph.input("keep", 0 * one, [1])
-    sizes = ["state_batch", f"state_bands_{index}", layer.units]
-    nothing = np.zeros((1, 1, layer.units), np.float32)
-    state = graph.input(f"state_{index}", nothing, sizes)
-
-    units = graph.integers(layer.units)
-    state_shape = graph.add("Concat", graph.slice(shape, 0, 1, 3), units, axis=0)
-    state = graph.add("Expand", state, state_shape)
-    state = graph.add("Reshape", state, graph.integers(1, -1, layer.units))
-    past = graph.integers(int(x.past))
-    skip = graph.add("Mul", graph.add("Sub", graph.integers(1), begins), past)
-    end, axis = graph.integers(np.iinfo(np.int64).max), graph.integers(0)
-    right = graph.add("Slice", rows, skip, end, axis)
-    y = graph.add("GRU", right, *weights, "", state, **options)
-
-    last = graph.add("Sub", graph.add("Add", keep, past), graph.add("Add", skip, graph.integers(1)))
-    # Beyond the block there is nothing to be known, and nobody to be told.
-    final = graph.add("Sub", graph.slice(graph.add("Shape", y), 0, 0, 1), graph.integers(1))
-    last = graph.add("Max", graph.add("Min", last, final), graph.integers(0))
-    state = graph.add("Reshape", graph.add("Gather", y, last, axis=0), state_shape)
-    name = graph.add("Identity", state, output=f"next_state_{index}")
-    graph.outputs.append(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *sizes[1:]])
-    )
-    pads = graph.add("Concat", skip, graph.integers(0, 0, 0, 0, 0, 0, 0), axis=0)
-    return graph.add("Pad", y, pads)
-
-
-def _gates(layer: Any, cell: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Input weights, recurrent weights and biases in ONNX's order of gates."""
-    kernel, recurrent, bias = (_numpy(weight) for weight in layer.weights)
-    if cell == "gru":  # both update, reset, candidate
-        return kernel.T, recurrent.T, bias.reshape(-1)
-    order = [0, 3, 1, 2]  # Keras: input, forget, cell, output; ONNX: input, output, forget, cell
-    kernel, recurrent, bias = (
-        np.concatenate([np.split(array, 4, axis=-1)[gate] for gate in order], axis=-1)
-        for array in (kernel, recurrent, bias)
-    )
-    return kernel.T, recurrent.T, np.concatenate([bias, np.zeros_like(bias)])
-
-
 def _attention(graph: Graph, layer: Any, x: Map) -> Map:
     heads, size = layer.heads, layer.key_dim
     to_rows = [0, 1, 2, 3] if layer.axis == "time" else [0, 2, 1, 3]  # its own inverse
     rows = graph.add("Transpose", x.last, perm=to_rows)  # batch, other axis, steps, channels
     shape = graph.slice(graph.add("Shape", rows), 0, 0, 3)
     if layer.axis == "frequency":
-        rows = graph.add("Add", rows, graph.constant(_numpy(layer.positions)))
+        rows = graph.add("Add", rows, graph.constant(layer.positions.numpy()))
     split = graph.add(
         "Reshape",
-        graph.add("MatMul", rows, graph.constant(_numpy(layer.inward))),
+        graph.add("MatMul", rows, graph.constant(layer.inward.numpy())),
         graph.add("Concat", shape, graph.integers(3, heads, size), axis=0),
     )
     split = graph.add("Transpose", split, perm=[3, 0, 1, 4, 2, 5])
@@ -400,7 +302,7 @@ def _attention(graph: Graph, layer: Any, x: Map) -> Map:
     mixed = graph.add(
         "Reshape", mixed, graph.add("Concat", shape, graph.integers(heads * size), axis=0)
     )
-    mixed = graph.add("MatMul", mixed, graph.constant(_numpy(layer.outward)))
+    mixed = graph.add("MatMul", mixed, graph.constant(layer.outward.numpy()))
     return Map(graph, last=graph.add("Transpose", mixed, perm=to_rows))
 
 
@@ -409,12 +311,8 @@ def _bounded_mask(graph: Graph, layer: Any, x: Map) -> Map:
     return bounded.elementwise("Mul", graph.constant(layer.limit))
 
 
-def _numpy(weight: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(weight), np.float32)
-
-
 def _bias(layer: Any) -> np.ndarray | None:
-    return _numpy(layer.bias) if layer.use_bias else None
+    return layer.bias.numpy() if layer.use_bias else None
 
 
 def _halves(totals: list[int]) -> list[int]:
@@ -441,7 +339,7 @@ _WRITERS: dict[str, Callable[..., Map]] = {
     "Add": _add,
     "Concatenate": _concatenate,
     "Dropout": _identity,
-    "AxisRecurrent": _recurrent,
+    "AxisRecurrent": recurrent,
     "AxisAttention": _attention,
     "BoundedMask": _bounded_mask,
 }
