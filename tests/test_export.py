@@ -1,5 +1,6 @@
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -7,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from denoisecli import export, onnx_graph
+from denoisecli import onnx_graph
 from denoisecli.errors import ModelError
 from denoisecli.export import export_onnx
 from denoisecli.models import build_model
@@ -113,7 +114,14 @@ def test_layers_that_cannot_be_exported(tmp_path: Path) -> None:
 def test_wrong_graphs_are_not_written(
     factor: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "_numpy", lambda weight: factor * np.asarray(weight, np.float32))
+    linear = onnx_graph.Graph.linear
+
+    def wrong(
+        graph: Any, operator: str, x: str, weight: np.ndarray, *rest: Any, **more: Any
+    ) -> str:
+        return linear(graph, operator, x, np.float32(factor) * weight, *rest, **more)
+
+    monkeypatch.setattr(onnx_graph.Graph, "linear", wrong)
     with pytest.raises(ModelError, match="the ONNX graph differs from Keras by"):
         export_onnx(network_of(keras.layers.Conv2D(2, 1)), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
