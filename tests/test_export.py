@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from denoisecli import onnx_graph
+from denoisecli import export, onnx_graph
 from denoisecli.errors import ModelError
 from denoisecli.export import export_onnx
 from denoisecli.models import build_model
