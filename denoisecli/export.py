@@ -307,8 +307,16 @@ def _attention(graph: Graph, layer: Any, x: Map) -> Map:
 
 
 def _bounded_mask(graph: Graph, layer: Any, x: Map) -> Map:
+    gain = graph.constant(layer.limit)
+    if layer.gain:
+        axis, channels = (3, x.last) if x.channels_last else (1, x.first)
+        parts = layer.output.shape[-1]
+        opened = graph.add("Sigmoid", graph.slice(channels, axis, parts, parts + 1))
+        gain = graph.add("Mul", opened, gain)
+        factors = graph.slice(channels, axis, 0, parts)
+        x = Map(graph, last=factors) if x.channels_last else Map(graph, first=factors)
     bounded = x.elementwise("Tanh" if layer.mask == "complex" else "Sigmoid")
-    return bounded.elementwise("Mul", graph.constant(layer.limit))
+    return bounded.elementwise("Mul", gain)
 
 
 def _bias(layer: Any) -> np.ndarray | None:

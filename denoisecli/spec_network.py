@@ -148,6 +148,10 @@ class Output(Section):
     )
     past_taps: int = Field(0, ge=0, le=16, description="frames before, filtered in as well")
     future_taps: int = Field(0, ge=0, le=16, description="frames behind, filtered in as well")
+    gain: bool = Field(
+        False,
+        description="a gain of 0 to 1 on top of the mask or filter: it silences where they cannot",
+    )
 
     @property
     def offsets(self) -> tuple[int, ...]:

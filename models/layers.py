@@ -286,21 +286,25 @@ class BoundedMask(keras.layers.Layer):
     """Bound the network's output, so that no bin is amplified without limit.
 
     A complex mask is bounded to +-limit in its real and imaginary parts by a scaled tanh, a
-    magnitude mask to 0..limit by a scaled sigmoid.
+    magnitude mask to 0..limit by a scaled sigmoid. A gain of 0 to 1, a sigmoid, may multiply them.
 
     Shape:
-        - input and output: (batch, frequency, time, 2 * taps) or (batch, frequency, time, 1)
+        - input and output: (batch, frequency, time, 2 * taps) or (batch, frequency, time, 1); with
+          a gain the input has one channel more, the last
     """
 
-    def __init__(self, mask: str, limit: float, **kwargs: Any):
+    def __init__(self, mask: str, limit: float, gain: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.mask = mask
         self.limit = limit
+        self.gain = gain
 
     def call(self, inputs: Any) -> Any:
-        if self.mask == "complex":
-            return self.limit * ops.tanh(inputs)
-        return self.limit * ops.sigmoid(inputs)
+        bound = ops.tanh if self.mask == "complex" else ops.sigmoid
+        if not self.gain:
+            return self.limit * bound(inputs)
+        inputs, gain = ops.split(inputs, [inputs.shape[-1] - 1], axis=-1)
+        return self.limit * ops.sigmoid(gain) * bound(inputs)
 
     def identity_bias(self) -> list[float]:
         """What the layer before must give for a mask of one, which changes nothing."""
@@ -309,10 +313,10 @@ class BoundedMask(keras.layers.Layer):
         return [float(-np.log(self.limit - 1))]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
+        return (*input_shape[:-1], input_shape[-1] - self.gain)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "mask": self.mask, "limit": self.limit}
+        return {**super().get_config(), "mask": self.mask, "limit": self.limit, "gain": self.gain}
 
 
 def apply_mask(mask: Any, spectrum: Any, offsets: Sequence[int] = (0,)) -> Any:

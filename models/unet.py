@@ -18,6 +18,9 @@ from denoisecli.spec_network import (
     ValleyBlock,
 )
 
+OPEN = 4.0
+"""Where a gain begins: 0.98, close to one, but not so close that it cannot be learnt."""
+
 
 @layers.register
 class UNet(keras.Model):
@@ -78,7 +81,8 @@ class _Builder:
         x = layers.CropLike(name="crop")(x, whole)
         if spec.features.bands is not None:
             x = layers.FrequencyMatrix(to_bins, name="bands_to_bins")(x)
-        return layers.BoundedMask(spec.output.mask, spec.output.limit, name="mask")(x)
+        output = spec.output
+        return layers.BoundedMask(output.mask, output.limit, output.gain, name="mask")(x)
 
     def down(self, x: Any, level: DownLevel, name: str) -> tuple[Any, Any]:
         """One level down: returns what goes on and what skips."""
@@ -125,7 +129,7 @@ class _Builder:
     def output(self, kind: Any, x: Any, **options: Any) -> Any:
         """Start at the identity: an untrained model changes little.
 
-        Taps have a layer of their own, so that a model without them can be where training starts.
+        Taps and gain are layers of their own, so that a model without can be where training starts.
         """
         output = self.spec.output
         bias = layers.BoundedMask(output.mask, output.limit).identity_bias()
@@ -136,12 +140,14 @@ class _Builder:
             name="output",
             **options,
         )(x)
-        if output.parts == len(bias):
-            return mask
-        taps = kind(
-            filters=output.parts - len(bias), kernel_initializer="zeros", name="taps", **options
-        )(x)
-        return kl.Concatenate(name="mask_and_taps")([mask, taps])
+        options["kernel_initializer"] = "zeros"
+        found = [mask]
+        if output.parts > len(bias):
+            found += [kind(filters=output.parts - len(bias), name="taps", **options)(x)]
+        if output.gain:
+            open_gate = keras.initializers.Constant(OPEN)
+            found += [kind(filters=1, bias_initializer=open_gate, name="gain", **options)(x)]
+        return kl.Concatenate(name="mask_parts")(found) if len(found) > 1 else mask
 
     def stack(
         self,

@@ -46,6 +46,7 @@ def all_layers() -> list[tuple[keras.layers.Layer, list[tuple[int, ...]]]]:
         (layers.AxisAttention("frequency", 3, 2), [SHAPE]),
         (layers.BoundedMask("complex", 2.0), [SHAPE]),
         (layers.BoundedMask("magnitude", 2.0), [SHAPE]),
+        (layers.BoundedMask("complex", 2.0, gain=True), [SHAPE]),
     ]
 
 
@@ -205,6 +206,14 @@ def test_bounded_mask(limit: float) -> None:
         np.testing.assert_allclose(run(layer, extremes).ravel(), [low, limit], rtol=1e-6)
         identity = np.float32(layer.identity_bias()).reshape(1, 1, 1, -1)
         np.testing.assert_allclose(run(layer, identity).ravel(), one, atol=1e-6)
+
+
+@pytest.mark.parametrize("mask", ["complex", "magnitude"])
+def test_gain_multiplies_all_parts(mask: str) -> None:
+    inputs, gain = maps(2, 6, 5, 4), maps(2, 6, 5, 1)
+    bounded = run(layers.BoundedMask(mask, 2.0), inputs)
+    found = run(layers.BoundedMask(mask, 2.0, gain=True), np.concatenate([inputs, gain], axis=-1))
+    np.testing.assert_allclose(found, bounded / (1 + np.exp(-gain)), rtol=1e-5)
 
 
 def test_apply_mask() -> None:

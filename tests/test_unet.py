@@ -76,7 +76,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "downsampling": [{"filters": 4, "strides": [3, 1], "activation": "tanh"}],
         "valley": [{**GRU, "cell": "lstm", "axis": "frequency", "bidirectional": False}],
         "upsampling": [{"filters": 3, "skip": "none"}],
-        "output": {"mask": "magnitude", "limit": 1.5},
+        "output": {"mask": "magnitude", "limit": 1.5, "gain": True},
     },
     "mel bands": {
         "stft": SMALL,
@@ -99,7 +99,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             {**GRU, "axis": "frequency"},
         ],
         "upsampling": [{"filters": 4, "kernel_size": [2, 3]}, {"filters": 3}],
-        "output": {"past_taps": 3},
+        "output": {"past_taps": 3, "gain": True},
     },
     "causal pooled": {
         "causal": True,
@@ -225,9 +225,11 @@ def test_identity(network: UNet) -> None:
     before = network.get_weights()
     bias = network.get_layer("mask").identity_bias()
     for layer in network.layers:
-        if layer.name in ("output", "taps"):
+        if layer.name in ("output", "taps", "gain"):
             layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
     network.get_layer("output").bias.assign(np.float32(bias))
+    if network.spec.output.gain:
+        network.get_layer("gain").bias.assign([20.0])
     for timesteps in (500, 1024):
         audio = 0.3 * noise(2, timesteps, 1)[..., 0]
         estimate = Task(network.spec, network)(audio, training=False)
