@@ -94,8 +94,8 @@ def export(
     """Write a trained network for other programs, and compare it with Keras.
 
     It takes real and imaginary parts of an STFT and gives a mask, real and imaginary parts again,
-    or several for the frames around (`output.past_taps`, `future_taps`); `denoise spec MODEL` says
-    of which STFT.
+    or several for the frames around (`output.past_taps`, `future_taps`); `denoise spec MODEL
+    --resolved` says of which STFT.
 
     Example: `denoise export speech --format litert -o speech.tflite`
     """

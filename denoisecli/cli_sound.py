@@ -15,10 +15,7 @@ from denoisecli.cli_options import (
     NoMatchLevel,
     Output,
     Overwrite,
-    Ratio,
     Seed,
-    Snr,
-    number,
 )
 from denoisecli.errors import DenoiseError, UsageError
 
@@ -103,7 +100,7 @@ def clean(
 
     Example: `denoise clean noisy.wav -o out.wav`,
     a folder: `denoise clean takes/ -o cleaned/ --jobs 2`,
-    a pipe: `ffmpeg -i talk.mp4 -f wav - | denoise clean - -o - > talk.wav`
+    a pipe: `ffmpeg -i talk.mp4 -f wav - | denoise clean - -o talk.wav`
     """
     from denoisecli.models import find_model
     from denoisecli.pipe import RawFormat
@@ -129,9 +126,14 @@ def clean(
         "device": device,
         "threads": threads,
     }
+    if skip_existing and overwrite:
+        raise UsageError("--skip-existing and --overwrite exclude one another")
     if "-" in (*sources, output):
         if len(sources) > 1 or plot or jobs > 1 or cluster or skip_existing or dry_run or suffix:
-            raise UsageError("a pipe is for a single recording, without options of batches")
+            raise UsageError(
+                "a pipe is for a single recording, without --plot, --jobs, --cluster, "
+                "--skip-existing, --dry-run and --suffix"
+            )
         _clean_pipe(sources[0], output, keep_noise, settings, files, overwrite, as_json)
         return
     if raw is not None:
@@ -140,12 +142,15 @@ def clean(
     from denoisecli.plan import plan
 
     planned = plan(sources, output, suffix=suffix, noise_output=keep_noise)
-    if plot is not None and len(planned) > 1:
-        raise UsageError(f"--plot draws one recording, but there are {len(planned)}")
+    if plot is not None:
+        from denoisecli.plot import check_target, plot_files
+
+        if len(planned) > 1:
+            raise UsageError(f"--plot draws one recording, but there are {len(planned)}")
+        check_target(plot, overwrite=overwrite)  # before the work, not behind it
     if dry_run:
         for job in planned:
-            exists = " (exists)" if job.target.exists() else ""
-            console.result(f"{job.source} -> {job.target}{exists}")
+            _report_planned(job, overwrite=overwrite, skip=skip_existing, as_json=as_json)
         return
 
     from denoisecli import batch
@@ -184,8 +189,6 @@ def clean(
             raise
     _report_cleaned(outcomes)
     if plot is not None:
-        from denoisecli.plot import plot_files
-
         plot_files([planned[0].source, planned[0].target], plot, overwrite=overwrite)
 
 
@@ -214,9 +217,25 @@ def _clean_pipe(
     _report_result(result)
 
 
+def _report_planned(job: Any, *, overwrite: bool, skip: bool, as_json: bool) -> None:
+    """What a real run would do, as far as it depends on what is there already."""
+    there = [path.exists() for path in (job.target, job.noise_target) if path is not None]
+    status = "planned"
+    if skip and all(there):
+        status = "skipped"
+    elif any(there) and not overwrite:
+        status = "failed"
+    if as_json:
+        record = {"status": status, "source": str(job.source), "target": str(job.target)}
+        console.print_json(record)
+        return
+    note = {"planned": "", "skipped": " (exists: skipped)", "failed": " (exists: would fail)"}
+    console.result(f"{job.source} -> {job.target}{note[status]}")
+
+
 def _report_result(result: Any) -> None:
     for warning in result.warnings:
-        console.warn(f"{result.source}: {warning}")
+        console.warn(f"{result.source}: {_without(result.source, warning)}")
     console.say(
         f"{result.target}: {result.seconds:.1f} s in {result.wall_seconds:.2f} s "
         f"({result.seconds / result.wall_seconds:.0f}x real time), "
@@ -245,11 +264,11 @@ def _report_batch(outcomes: list[Any], *, of: int) -> None:
     for outcome in outcomes:
         result, note, speed = outcome.result, "", ""
         if outcome.error is not None:
-            note = str(outcome.error).removeprefix(f"{outcome.job.source} ")
+            note = _without(outcome.job.source, str(outcome.error))
         if result is not None:
             speed = f"{result.seconds / result.wall_seconds:.0f}x"
             levels = f"level {result.rms_in_dbfs:.1f} -> {result.rms_out_dbfs:.1f} dBFS"
-            note = "; ".join((levels, *result.warnings))
+            note = "; ".join((levels, *(_without(result.source, one) for one in result.warnings)))
         rows.append([str(outcome.job.source), outcome.status, note, speed])
     if rows:
         console.say_table(["file", "", "", "speed"], rows, texts=3)
@@ -259,6 +278,11 @@ def _report_batch(outcomes: list[Any], *, of: int) -> None:
         parts.append(f"{of - len(outcomes)} left")
     seconds = sum(outcome.result.seconds for outcome in outcomes if outcome.result)
     console.say(f"{', '.join(parts)}; {seconds / 60:.1f} min of audio")
+
+
+def _without(source: Path, message: str) -> str:
+    """A message without the name that it begins with, to be put behind that."""
+    return message.removeprefix(f"{source} ")
 
 
 def _outcome_record(outcome: Any) -> dict[str, Any]:
@@ -280,13 +304,17 @@ def spectrogram(
     sample_rate: Annotated[
         int | None, typer.Option(help="Resample first, Hz.", show_default=False)
     ] = None,
-    phase: Annotated[bool, typer.Option(help="Keep the phase, so that --invert is exact.")] = True,
+    phase: Annotated[
+        bool, typer.Option(help="Keep the phase: --invert is exact then, but for mel.")
+    ] = True,
     invert: Annotated[
         bool, typer.Option("--invert", help="The other way: .npz to an audio file.")
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Turn audio into a spectrogram (.npz, or .npy for the bare matrix), or back.
+
+    Of a recording of several channels, it is the spectrogram of their mean.
 
     Example: `denoise spectrogram talk.wav -o talk.npz --scale db`,
     back: `denoise spectrogram talk.npz --invert -o talk.wav`
@@ -331,6 +359,8 @@ def plot(
 ) -> None:
     """Draw spectrograms under one another, as a PNG, SVG or PDF.
 
+    Of a recording of several channels, their mean is drawn.
+
     Example: `denoise plot noisy.wav out.wav -o before-after.png`
     """
     from denoisecli.plot import plot_files
@@ -352,24 +382,29 @@ def mix(
     clean: Annotated[Path, typer.Argument(help="The clean recording.", show_default=False)],
     noise: Annotated[Path, typer.Argument(help="The noise.", show_default=False)],
     output: Output,
-    ratio: Ratio = None,
-    snr: Snr = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="Share of the noise, 0..1.", show_default=False)
+    ] = None,
+    snr: Annotated[
+        float | None, typer.Option(help="The same as an SNR in dB.", show_default=False)
+    ] = None,
     seed: Seed = 0,
     no_match_level: NoMatchLevel = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Mix noise into a clean recording, (1 - ratio) * clean + ratio * noise.
 
+    The mix has one channel: of recordings that have more, their mean is taken.
+
     Example: `denoise mix speech.wav rain.wav --snr 5 -o noisy.wav`
     """
     from denoisecli.mix import mix_files, ratio_from_snr
 
-    ratio_number, snr_number = number(ratio, "--ratio"), number(snr, "--snr")
-    if (ratio_number is None) == (snr_number is None):
+    if (ratio is None) == (snr is None):
         raise UsageError("give either --ratio or --snr")
-    if snr_number is not None and no_match_level:
+    if snr is not None and no_match_level:
         raise UsageError("an SNR can only be had when levels are matched; give --ratio")
-    share = ratio_number if snr_number is None else ratio_from_snr(snr_number)
+    share = ratio if snr is None else ratio_from_snr(snr)
     assert share is not None
     made = mix_files(
         clean,

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -113,7 +113,7 @@ def runs(
     if as_json:
         console.print_json([asdict(run) for run in found])
         return
-    columns = {  # of the best epoch, or of the test
+    figures = {  # of the best epoch, or of the test
         "val loss": ("best", "val_loss", ".4f"),
         "SI-SDR gain": ("best", "val_si_sdr_improvement", ".2f"),
         "PESQ": ("best", "val_pesq", ".3f"),
@@ -121,15 +121,23 @@ def runs(
         "test loss": ("test", "loss", ".4f"),
         "test gain": ("test", "si_sdr_improvement", ".2f"),
     }
-    rows = []
-    for run in found:
-        epochs = f"{run.epochs}/{run.planned}"
-        row = [run.name, run.state, epochs, f"{run.audio_hours:.1f}", f"{run.minutes:.1f}"]
-        for part, name, digits in columns.values():
-            figures: dict[str, Any] = getattr(run, part)
-            row.append(f"{figures[name]:{digits}}" if name in figures else "-")
-        rows.append(row)
-    console.print_table(["run", "state", "epochs", "hours", "minutes", *columns], rows, texts=2)
+    columns = {
+        title: [
+            f"{getattr(run, part)[name]:{digits}}" if name in getattr(run, part) else "-"
+            for run in found
+        ]
+        for title, (part, name, digits) in figures.items()
+    }
+    measured = {title: texts for title, texts in columns.items() if set(texts) != {"-"}}
+    rows = [
+        [
+            *(run.name, run.state, f"{run.epochs}/{run.planned}"),
+            *(f"{run.audio_hours:.1f}", f"{run.minutes:.1f}"),
+            *texts,
+        ]
+        for run, *texts in zip(found, *measured.values(), strict=True)
+    ]
+    console.print_table(["run", "state", "epochs", "hours", "min", *measured], rows, texts=2)
 
 
 def spec(

@@ -100,11 +100,24 @@ def _finite(value: Any) -> Any:
 def print_table(
     columns: list[str], rows: list[list[str]], *, texts: int = 1, console: Console = out
 ) -> None:
-    """A table, on stdout; the first columns are text, the others are numbers."""
+    """A table, on stdout; the first columns are text, the others are numbers.
+
+    Where there is room, only long texts are broken: half a number would be misread.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
+    widths = []
     for index, column in enumerate(columns):
-        left = index < texts
-        table.add_column(column, justify="left" if left else "right", overflow="fold")
+        words = [word for text in (column, *(row[index] for row in rows)) for word in text.split()]
+        longest = max(map(len, words), default=0)
+        widths.append(min(longest, 8) if index < texts else longest)
+    fits = sum(widths) + 2 * len(widths) - 2 <= console.width
+    for index, column in enumerate(columns):
+        table.add_column(
+            column,
+            justify="left" if index < texts else "right",
+            overflow="fold",
+            min_width=widths[index] if fits else None,
+        )
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console.print(table, soft_wrap=False)

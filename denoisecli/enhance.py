@@ -15,6 +15,9 @@ from denoisecli.recordings import CleanResult, FileOptions, Progress, clean_reco
 from denoisecli.spec import load_spec
 from denoisecli.stream import DenoiseStream
 
+MAX_CHANNELS = 64
+"""More channels than this, and more than timesteps, are timesteps in the wrong place."""
+
 
 class Denoiser:
     """Takes the noise out of sound of any length, sample rate and number of channels.
@@ -74,7 +77,8 @@ class Denoiser:
             comes near to it.
 
         Raises:
-            AudioError: no samples, samples that are no floating-point numbers, NaN or infinite.
+            AudioError: no samples, samples that are no floating-point numbers, NaN or infinite, or
+                axes the wrong way round.
         """
         if not np.issubdtype(audio.dtype, np.floating):
             raise AudioError(f"samples must be floating point in -1..1, not {audio.dtype}")
@@ -82,6 +86,11 @@ class Denoiser:
             raise AudioError(
                 "audio must have the shape (timesteps,) or (channels, timesteps) and at least one "
                 f"sample, not {audio.shape}"
+            )
+        if audio.ndim == 2 and audio.shape[0] > max(audio.shape[1], MAX_CHANNELS):
+            raise AudioError(
+                f"audio of the shape {audio.shape} would be {audio.shape[0]} channels; soundfile "
+                "gives (timesteps, channels), so give audio.T"
             )
         channels = np.atleast_2d(audio).astype(np.float32, copy=False)
         require_finite(channels, sample_rate)

@@ -40,6 +40,9 @@ BITS = {
 }
 """Bits per sample of the subtypes that hold samples as they are; lossy ones are not here."""
 
+COMPRESSION = {"MPEG_LAYER_III": 0.0, "VORBIS": 0.2, "OPUS": 0.5}
+"""How much lossy codecs compress, 0..1: little, as what is cleaned will often be encoded again."""
+
 FLOATING = ("FLOAT", "DOUBLE")
 """Subtypes that hold samples beyond full scale."""
 
@@ -74,8 +77,7 @@ def nearest_subtype(path: Path | str, like: str) -> str:
     That is the same one where the format of ``path`` has it; else the smallest that loses no
     bits; else the best there is. A lossy source or target takes the target's default.
     """
-    container = format_of(path)
-    available = soundfile.available_subtypes(container)
+    available = _subtypes(path)
     keeps = like in BITS or like in _KEPT
     if keeps and like in available and Path(path).suffix.lower() != ".opus":
         return like
@@ -91,7 +93,18 @@ def require_subtype(path: Path | str, subtype: str) -> str:
     Raises:
         UsageError: the format of ``path`` has no such subtype.
     """
-    available = soundfile.available_subtypes(format_of(path))
+    available = _subtypes(path)
     if subtype.upper() not in available:
         raise UsageError(f"{path}: there is no subtype {subtype} here; use {', '.join(available)}")
     return subtype.upper()
+
+
+def _subtypes(path: Path | str) -> list[str]:
+    """Give the sample formats that can be written to ``path``.
+
+    libsndfile also lists layers of MPEG that it only reads.
+    """
+    container = format_of(path)
+    codecs = ("MPEG_LAYER_III",) if container == "MP3" else ()
+    available = soundfile.available_subtypes(container)
+    return [name for name in available if not name.startswith("MPEG") or name in codecs]

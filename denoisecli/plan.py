@@ -40,26 +40,32 @@ def plan(
 
     Raises:
         UsageError: an input does not exist, matches nothing or holds no audio, ``output`` is a
-            file where a folder is needed, or two inputs would become the same file.
+            file where a folder is needed, two inputs would become the same file, or an input would
+            be replaced by something else than its own clean sound.
     """
     if not inputs:
         raise UsageError("no recordings were given")
     if suffix is not None:
+        suffix = f".{suffix.removeprefix('.')}"
         format_of(f"x{suffix}")
     one_file = len(inputs) == 1 and Path(inputs[0]).is_file()
     if one_file and _is_file_name(output):
         source, target, noise = Path(inputs[0]), Path(output), None
         format_of(target)
+        if suffix is not None and suffix.lower() != target.suffix.lower():
+            raise UsageError(f"{target} has a suffix of its own; --suffix {suffix} is for folders")
         if noise_output is not None:
             into = "" if _is_file_name(noise_output) else target.name
             noise = Path(noise_output) / into
-        return [Job(source, target, noise)]
+        jobs = [Job(source, target, noise)]
+        _keep_sources(jobs)
+        return jobs
     sources = list(_sources(inputs))
     for folder in (output, noise_output):
         if folder is not None:
             _require_folder(Path(folder))
     made = [Path(folder).resolve() for folder in (output, noise_output) if folder is not None]
-    jobs: dict[Path, Job] = {}
+    planned: dict[Path, Job] = {}
     for source, root in sources:
         if any(_is_inside(source, folder) and not _is_inside(root, folder) for folder in made):
             continue  # the output of an earlier run, which lies among the inputs
@@ -69,14 +75,26 @@ def plan(
         job = Job(
             source, Path(output) / name, None if noise_output is None else Path(noise_output) / name
         )
-        known = jobs.setdefault(job.target, job)
+        known = planned.setdefault(job.target, job)
         if known.source.resolve() != source.resolve():
             raise UsageError(
                 f"{known.source} and {source} would both become {job.target}; clean them apart"
             )
-    if not jobs:
+    if not planned:
         raise UsageError(f"all recordings lie in {output} itself; choose another folder")
-    return list(jobs.values())
+    jobs = list(planned.values())
+    _keep_sources(jobs)
+    return jobs
+
+
+def _keep_sources(jobs: Sequence[Job]) -> None:
+    """Refuse jobs that would write over a recording, but for its own clean sound."""
+    sources = {job.source.resolve() for job in jobs}
+    for job in jobs:
+        for path in (job.target, job.noise_target):
+            own = path is job.target and path.resolve() == job.source.resolve()
+            if path is not None and not own and path.resolve() in sources:
+                raise UsageError(f"{path} is one of the recordings; write somewhere else")
 
 
 def _is_file_name(output: str | Path) -> bool:
@@ -106,17 +124,23 @@ def _sources(inputs: Sequence[str | Path]) -> Iterator[tuple[Path, Path]]:
         elif path.exists():
             yield path, path.parent
         else:
-            found = [Path(name) for name in sorted(glob.glob(str(one), recursive=True))]  # noqa: PTH207
-            found = [name for name in found if name.is_file() and name.suffix.lower() in suffixes]
+            root, pattern = _divided(path)
+            names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207 (follows links)
+            found: dict[Path, Path] = {}
+            for source in sorted((root / name for name in names), key=lambda path: len(path.parts)):
+                if source.is_file() and source.suffix.lower() in suffixes:
+                    found.setdefault(source.resolve(), source)  # links may lead round in circles
             if not found:
-                wanted = "matches no recordings" if glob.has_magic(str(one)) else "does not exist"
+                wanted = "matches no recordings" if glob.has_magic(pattern) else "does not exist"
                 raise UsageError(f"{one} {wanted}")
-            for source in found:
-                yield source, _fixed_part(str(one))
+            for source in sorted(found.values()):
+                yield source, root
 
 
-def _fixed_part(pattern: str) -> Path:
-    """Give the folders of a pattern in front of its first wildcard."""
-    parts = Path(pattern).parts[:-1]
-    fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    return Path(*parts[:fixed])
+def _divided(path: Path) -> tuple[Path, str]:
+    """Divide a path with wildcards into folders that are there, brackets or not, and a pattern."""
+    parts = path.parts
+    fixed = 0
+    while fixed < len(parts) - 1 and Path(*parts[: fixed + 1]).is_dir():
+        fixed += 1
+    return Path(*parts[:fixed]), str(Path(*parts[fixed:]))

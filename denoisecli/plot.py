@@ -77,6 +77,13 @@ class Panel:
     sample_rate: int
 
 
+def check_target(output: Path, *, overwrite: bool = False) -> None:
+    """Raise UsageError where a figure cannot go to ``output``."""
+    if output.suffix.lower() not in FORMATS:
+        raise UsageError(f"{output}: a figure goes to a .png, .svg or .pdf file")
+    refuse_existing(output, overwrite=overwrite)
+
+
 def plot_files(
     sources: Sequence[Path],
     output: Path,
@@ -110,9 +117,7 @@ def plot_files(
             option is out of range, or ``output`` exists already or has another suffix.
         AudioError: a source cannot be read.
     """
-    if output.suffix.lower() not in FORMATS:
-        raise UsageError(f"{output}: a figure goes to a .png, .svg or .pdf file")
-    refuse_existing(output, overwrite=overwrite)
+    check_target(output, overwrite=overwrite)
     if not 1 <= len(sources) <= MAX_FILES:
         raise UsageError(f"a figure shows 1 to {MAX_FILES} files, not {len(sources)}")
     if height is None:

@@ -232,9 +232,12 @@ def _opened(path: Path) -> Iterator[SequentialFile | MediaFile]:
     if path.is_dir():
         raise UsageError(f"{path} is a folder; an audio file is needed")
     try:
-        path.open("rb").close()
+        with path.open("rb") as bare:
+            empty = not bare.read(1)
     except OSError as error:
         raise AudioError(f"cannot read {path}: {error.strerror}") from error
+    if empty:
+        raise AudioError(f"{path} is empty")
     if path.suffix.lower() in MEDIA:
         with MediaFile(path) as media:
             yield media

@@ -134,8 +134,8 @@ def clean_recording(
         channels = 1 if options.mono else info.channels
         targets: list[Path | ByteSink] = [Path(target) if isinstance(target, str) else target]
         if noise_target is not None:
+            _require_different(info.path, targets[0], Path(noise_target))
             targets.append(Path(noise_target))
-            _require_different(targets)
         sinks = [_sink(stack, one, info, options, overwrite) for one in targets]
         output = Output(
             sinks,
@@ -165,12 +165,27 @@ def clean_recording(
         seconds=meter_out.timesteps / info.sample_rate,
         wall_seconds=time.perf_counter() - start,
         rms_in_dbfs=meter_in.dbfs,
-        rms_out_dbfs=meter_out.dbfs,
+        rms_out_dbfs=meter_out.dbfs + dbfs(output.gain),
         clipped_samples=sinks[0].clipped,
         replaced_samples=recording.replaced,
         gain=output.gain,
-        warnings=() if recording.problem is None else (recording.problem,),
+        warnings=_warnings(recording, sinks[0].clipped, output.gain),
     )
+
+
+def _warnings(recording: AudioReader, clipped: int, gain: float) -> tuple[str, ...]:
+    found = []
+    if recording.problem is not None:
+        found.append(recording.problem)
+    if recording.replaced:
+        found.append(f"{recording.replaced} samples were no numbers and are silence now")
+    if clipped:
+        found.append(
+            f"{clipped} samples passed full scale and were clamped; --clip rescale keeps them"
+        )
+    if gain < 1:
+        found.append(f"{-dbfs(gain):.1f} dB softer, so that nothing passes full scale")
+    return tuple(found)
 
 
 def _pieces(stream: DenoiseStream, recording: AudioReader, mono: bool) -> Iterator[Piece]:
@@ -227,10 +242,11 @@ def _spool(target: Path | ByteSink) -> Path:
     return target.parent
 
 
-def _require_different(targets: list[Path | ByteSink]) -> None:
-    first, second = targets
-    if isinstance(first, Path) and isinstance(second, Path) and first.resolve() == second.resolve():
-        raise UsageError(f"{first} cannot take both the clean sound and the noise")
+def _require_different(source: Path, target: Path | ByteSink, noise_target: Path) -> None:
+    if isinstance(target, Path) and target.resolve() == noise_target.resolve():
+        raise UsageError(f"{target} cannot take both the clean sound and the noise")
+    if source.resolve() == noise_target.resolve():
+        raise UsageError(f"{noise_target} is the recording itself; write the noise somewhere else")
 
 
 class _Meter:

@@ -9,8 +9,8 @@ import soundfile
 
 from denoisecli import files
 from denoisecli.errors import DenoiseError, UsageError
-from denoisecli.formats import BITS, FLOATING, default_subtype, format_of
-from denoisecli.reading import because
+from denoisecli.formats import BITS, COMPRESSION, FLOATING, default_subtype, format_of
+from denoisecli.reading import SequentialFile, because
 from denoisecli.types import AudioBlock
 
 _WRITE_FRAMES = 2**16  # libsndfile's Vorbis encoder overflows its stack on large writes
@@ -81,7 +81,15 @@ def writer(
     what = f"{channels} channels at {sample_rate} Hz as {container}/{subtype}"
     with files.replacing(path, overwrite=overwrite) as part:
         try:
-            file = soundfile.SoundFile(part, "w", sample_rate, channels, subtype, format=container)
+            file = soundfile.SoundFile(
+                part,
+                "w",
+                sample_rate,
+                channels,
+                subtype,
+                format=container,
+                compression_level=COMPRESSION.get(subtype),
+            )
         except (soundfile.LibsndfileError, ValueError) as error:
             raise UsageError(f"{path}: cannot write {what}{because(error)}") from error
         try:
@@ -102,7 +110,10 @@ def _require_whole(part: Path, frames: int) -> None:
     """Look whether the last sample is there: closing a file does not say that the disk is full."""
     if frames == 0:
         return
-    with soundfile.SoundFile(part) as file:
-        file.seek(frames - 1)
-        if file.frames != frames or len(file.read(1)) != 1:
+    with SequentialFile(part) as file:
+        # The decoder of MP3 complains on stderr when it begins in the middle.
+        position = 0 if file.format == "MP3" else file.seek(frames - 1)
+        while read := len(file.read(_WRITE_FRAMES)):
+            position += read
+        if position != frames or file.frames != frames:
             raise OSError("the disk did not take all of it")

@@ -114,7 +114,9 @@ def test_large_wav_becomes_rf64(tmp_path, monkeypatch, stereo):
         ("x.wav", "IMA_ADPCM", "PCM_16"),
         ("x.wav", "PCM_S8", "PCM_U8"),
         ("x.wav", "ALAC_20", "PCM_24"),
-        ("x.wav", "MPEG_LAYER_III", "MPEG_LAYER_III"),
+        ("x.wav", "MPEG_LAYER_III", "PCM_16"),
+        ("x.w64", "MPEG_LAYER_III", "PCM_16"),
+        ("x.mp3", "MPEG_LAYER_III", "MPEG_LAYER_III"),
         ("x.wav", "VORBIS", "PCM_16"),
         ("x.flac", "PCM_24", "PCM_24"),
         ("x.flac", "PCM_U8", "PCM_S8"),
@@ -128,6 +130,17 @@ def test_large_wav_becomes_rf64(tmp_path, monkeypatch, stereo):
 )
 def test_nearest_subtype(name, like, expected):
     assert formats.nearest_subtype(name, like) == expected
+
+
+@pytest.mark.parametrize("suffix", formats.FORMATS)
+def test_every_subtype_on_offer_can_be_written(suffix, tmp_path):
+    with pytest.raises(UsageError, match="no subtype NONE here; use ") as error:
+        formats.require_subtype(f"x{suffix}", "NONE")
+    for subtype in str(error.value).partition("; use ")[2].split(", "):
+        if subtype in formats.BITS or subtype == "MPEG_LAYER_III":
+            path = tmp_path / f"{subtype}{suffix}"
+            audio.write(path, np.zeros(4000, np.float32), 8000, subtype=subtype)
+            assert soundfile.info(path).subtype == subtype
 
 
 @pytest.mark.parametrize("timesteps", [1, 7, 1000, 100_001])

@@ -128,6 +128,38 @@ class TestClean:
         assert result.exit_code == 0
         assert result.output == ""
 
+    def test_dry_run_says_what_would_be(
+        self, audio_file: Callable[..., Path], halving: Path, tmp_path: Path
+    ) -> None:
+        for name in ("in/a.wav", "in/b.wav", "out/b.wav"):
+            audio_file(name, np.zeros(100))
+
+        def status(*options: str) -> list[str]:
+            arguments = ("clean", tmp_path / "in", "-o", tmp_path / "out", "--model", halving)
+            result = denoise(*arguments, "--dry-run", "--json", *options)
+            assert result.exit_code == 0, result.output
+            return [json.loads(line)["status"] for line in result.stdout.splitlines()]
+
+        assert status() == ["planned", "failed"]
+        assert status("--skip-existing") == ["planned", "skipped"]
+        assert status("--overwrite") == ["planned", "planned"]
+        shown = denoise("clean", tmp_path / "in", "-o", tmp_path / "out", "--dry-run").stdout
+        assert shown.splitlines()[1].endswith("b.wav (exists: would fail)")
+        assert not (tmp_path / "out" / "a.wav").exists()
+
+    def test_options_are_checked_before_the_work(
+        self, audio_file: Callable[..., Path], halving: Path
+    ) -> None:
+        source = audio_file("in.wav", np.zeros(100))
+        target = source.with_name("out.wav")
+        for options, message in (
+            (("--plot", "x.jpg"), "x.jpg: a figure goes to a .png, .svg or .pdf file"),
+            (("--skip-existing", "--overwrite"), "exclude one another"),
+        ):
+            result = denoise("clean", source, "-o", target, "--model", halving, *options)
+            fails(result, 2, message)
+            assert not target.exists()
+
     def test_batch_ends_with_a_table(
         self,
         audio_file: Callable[..., Path],
@@ -173,6 +205,11 @@ class TestClean:
         result = denoise("clean", tmp_path / "no.wav", "-o", tmp_path / "o.wav", "--model", halving)
         fails(result, 2, "no.wav")
         assert not (tmp_path / "o.wav").exists()
+
+    def test_empty_file(self, tmp_path: Path, halving: Path) -> None:
+        (tmp_path / "x.wav").touch()
+        result = denoise("clean", tmp_path / "x.wav", "-o", tmp_path / "y.wav", "--model", halving)
+        fails(result, 1, "x.wav is empty")
 
     def test_text_named_wav(self, tmp_path: Path, halving: Path) -> None:
         source = tmp_path / "text.wav"

@@ -39,7 +39,7 @@ def test_runs(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run_cli(app, ["runs", str(runs)])
     assert result.exit_code == 0, result.output
     header, done, new = result.stdout.splitlines()
-    assert header.split()[:5] == ["run", "state", "epochs", "hours", "minutes"]
+    assert header.split()[:5] == ["run", "state", "epochs", "hours", "min"]
     expected = [
         "done",
         "finished",
@@ -48,13 +48,11 @@ def test_runs(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "0.5",
         "0.2500",
         "4.12",
-        "-",
-        "-",
         "0.7500",
         "3.50",
     ]
     assert done.split() == expected
-    assert new.split() == ["new", "stopped", "0/7", "0.0", "0.0", *"------"]
+    assert new.split() == ["new", "stopped", "0/7", "0.0", "0.0", *"----"]
     monkeypatch.chdir(runs.parent)
     assert run_cli(app, ["runs"]).stdout == result.stdout
 

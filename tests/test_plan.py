@@ -68,6 +68,32 @@ def test_several_inputs(tree):
 def test_names_with_wildcards_in_them(tree):
     Path("take [1].wav").touch()
     assert pairs(["take [1].wav"], "out") == [("take [1].wav", "out/take [1].wav")]
+    Path("mic [a]").mkdir()
+    Path("mic [a]/c.wav").touch()
+    assert pairs(["mic [a]/*.wav"], "out") == [("mic [a]/c.wav", "out/c.wav")]
+
+
+def test_links_that_lead_round_in_circles(tree):
+    Path("in/loop").symlink_to(tree / "in")
+    assert pairs(["in/**/b.flac"], "out") == [("in/b.flac", "out/b.flac")]
+
+
+def test_suffix(tree):
+    for suffix in ("flac", ".flac"):
+        assert pairs(["a.wav"], "out", suffix=suffix) == [("a.wav", "out/a.flac")]
+    assert pairs(["a.wav"], "b.flac", suffix=".flac") == [("a.wav", "b.flac")]
+    with pytest.raises(UsageError, match=r"b\.wav has a suffix of its own; --suffix \.flac is for"):
+        plan(["a.wav"], "b.wav", suffix=".flac")
+
+
+def test_a_recording_is_only_ever_replaced_by_its_own_clean_sound(tree):
+    assert pairs(["a.wav"], "a.wav") == [("a.wav", "a.wav")]
+    for arguments, options in (
+        ((["a.wav"], "out.wav"), {"noise_output": "a.wav"}),
+        ((["in"], "out"), {"noise_output": "in"}),
+    ):
+        with pytest.raises(UsageError, match="is one of the recordings; write somewhere else"):
+            plan(*arguments, **options)
 
 
 def test_output_among_the_inputs_is_left_out(tree):

@@ -82,6 +82,8 @@ def test_noise_must_have_a_file_of_its_own(half, audio_file, speech, tmp_path):
     path = audio_file("x.wav", speech(1, 16000))
     with pytest.raises(UsageError, match="cannot take both"):
         half.clean_file(path, tmp_path / "y.wav", noise_target=tmp_path / "." / "y.wav")
+    with pytest.raises(UsageError, match=r"x\.wav is the recording itself"):
+        half.clean_file(path, tmp_path / "y.wav", noise_target=path, overwrite=True)
     (tmp_path / "n.wav").write_text("precious")
     with pytest.raises(UsageError, match=r"n\.wav exists already"):
         half.clean_file(path, tmp_path / "y.wav", noise_target=tmp_path / "n.wav")
@@ -92,6 +94,7 @@ def test_clamping_is_counted_for_integers_only(loud, sine_file, tmp_path):
     result = loud.clean_file(sine_file("PCM_16"), tmp_path / "y.wav")
     over = np.count_nonzero(1.2 * np.abs(np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)) > 1)
     assert result.clipped_samples == pytest.approx(over, abs=20)
+    assert result.warnings[0].startswith(f"{result.clipped_samples} samples passed full scale")
     assert np.abs(samples(tmp_path / "y.wav")).max() == 1
 
     assert loud.clean_file(sine_file("FLOAT"), tmp_path / "g.wav").clipped_samples == 0
@@ -107,6 +110,9 @@ def test_rescaling_fits_the_whole(loud, sine_file, tmp_path, subtype):
     assert result.gain == pytest.approx(1 / 1.2, rel=0.01)
     clean, removed = samples(tmp_path / "y.wav"), samples(tmp_path / "n.wav")
     assert np.abs(clean).max() == pytest.approx(1, abs=1e-3)
+    level = 10 * np.log10(np.mean(np.square(clean)))
+    assert result.rms_out_dbfs == pytest.approx(level, abs=0.01)
+    assert result.warnings == ("1.6 dB softer, so that nothing passes full scale",)
     np.testing.assert_allclose(clean + removed, result.gain * samples(path), atol=2e-4)
     assert sorted(file.suffix for file in tmp_path.iterdir()) == ["", ".wav", ".wav", ".wav"]
 
@@ -143,6 +149,7 @@ def test_nan_is_replaced_on_request(half, audio_file, speech, tmp_path):
         half.clean_file(path, tmp_path / "y.wav")
     result = half.clean_file(path, tmp_path / "y.wav", FileOptions(replace_nan=True))
     assert result.replaced_samples == 10
+    assert result.warnings == ("10 samples were no numbers and are silence now",)
     sound[1, 5000:5010] = 0
     np.testing.assert_allclose(samples(tmp_path / "y.wav"), sound / 2, atol=1e-5)
 
