@@ -38,23 +38,13 @@ NoMatchLevel = Annotated[
 ]
 
 
-def number(text: str | None, option: str) -> float | None:
-    """Read a number; the option is named in the error."""
+def number_or_range(text: str | None, option: str) -> float | tuple[float, float] | None:
+    """Read a number, or LOW:HIGH; the option is named in the error."""
     if text is None:
         return None
+    low, colon, high = text.partition(":")
     try:
-        return float(text)
-    except ValueError as error:
-        raise UsageError(f"{option} wants a number, found {text!r}") from error
-
-
-def number_or_range(text: str | None, option: str) -> float | tuple[float, float] | None:
-    """A number, or LOW:HIGH."""
-    if text is None or ":" not in text:
-        return number(text, option)
-    low, _, high = text.partition(":")
-    try:
-        return float(low), float(high)
+        return (float(low), float(high)) if colon else float(low)
     except ValueError as error:
         raise UsageError(f"{option} wants a number or LOW:HIGH, found {text!r}") from error
 

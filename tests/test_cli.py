@@ -320,7 +320,7 @@ class TestMix:
         fails(denoise("mix", clean, clean, "-o", target), 2, "--ratio", "--snr")
         both = denoise("mix", clean, clean, "-o", target, "--ratio", "0.1", "--snr", "3")
         fails(both, 2, "--ratio", "--snr")
-        fails(denoise("mix", clean, clean, "-o", target, "--ratio", "much"), 2, "much")
+        fails(denoise("mix", clean, clean, "-o", target, "--ratio", "much"), 2, "--ratio")
         fails(denoise("mix", clean, clean, "-o", target, "--ratio", "1.2"), 2, "1.2")
 
     def test_silent_file_is_named(self, audio_file: Callable[..., Path]) -> None:
