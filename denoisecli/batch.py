@@ -192,28 +192,40 @@ def _run_in_processes(
     # TensorFlow and ONNX Runtime have threads, which a forked process would lack.
     context = multiprocessing.get_context("spawn")
     events, stop = context.Queue(), context.Event()
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_begin_worker, initargs=(events, stop)
-    )
-
+    started: set[Job] = set()
     ended: set[Job] = set()
 
     def pass_on() -> None:
         with suppress(queue.Empty):
             while True:
                 event = events.get_nowait()
+                started.add(event.job)
                 if event.job not in ended:  # its outcome takes another way, and may overtake it
                     tell(event)
 
-    try:
-        with _ctrl_c_held():  # or else processes that are still importing would die of it, loudly
-            futures = {pool.submit(_work, task, job): job for job in jobs}
-        for outcome in _outcomes(futures, pass_on):
-            ended.add(outcome.job)
-            yield outcome
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
+    while jobs:
+        pool = ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_begin_worker, initargs=(events, stop)
+        )
+        again = []
+        try:
+            with _ctrl_c_held():  # or processes that are still importing would die of it, loudly
+                futures = {pool.submit(_work, task, job): job for job in jobs}
+            for outcome in _outcomes(futures, pass_on):
+                if isinstance(outcome.error, _Died) and outcome.job not in started:
+                    again.append(outcome)  # another one's process took the pool with it
+                else:
+                    ended.add(outcome.job)
+                    yield outcome
+        except BaseException:
+            stop.set()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+        if len(again) == len(jobs):
+            yield from again
+            return
+        jobs = [outcome.job for outcome in again]
 
 
 @contextmanager
@@ -227,6 +239,10 @@ def _ctrl_c_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Died(DenoiseError):
+    """A process ended, and the pool with it."""
 
 
 def _outcomes(
@@ -244,7 +260,7 @@ def _outcome(job: Job, future: "Future[CleanResult]") -> Outcome:
     try:
         return Outcome(job, "done", future.result())
     except BrokenProcessPool:
-        error: Exception = DenoiseError("the process that cleaned it died; is memory short?")
+        error: Exception = _Died("the process that cleaned it died; is memory short?")
     except CancelledError:
         error = DenoiseError("it was cancelled")
     except Exception as raised:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from denoisecli.audio import fit_length
-from denoisecli.recipe import MIN_DURATION, Recipe
+from denoisecli.recipe import MIN_DURATION, Recipe, weight_of
 from denoisecli.sources import Source
 from denoisecli.splitting import group_keys
 from denoisecli.types import AudioVector
@@ -70,6 +70,7 @@ class Clips:
     def __init__(self, sources: Sequence[Source], recipe: Recipe) -> None:
         rate = recipe.sample_rate
         self._sources = sources
+        self._weights = recipe.clean_weights
         self._pause = round(PAUSE * rate)
         self._segment = None if recipe.segment is None else round(recipe.segment * rate)
         self._padded = self._segment if recipe.pad and self._segment else 0
@@ -89,7 +90,8 @@ class Clips:
 
     def _join(self, numbers: Sequence[int], group_by: str, longest: int) -> None:
         sources = [self._sources[number] for number in numbers]
-        keys = group_keys(sources, group_by) if sources else []
+        weights = [weight_of(source.name, self._weights) for source in sources]
+        keys = list(zip(group_keys(sources, group_by), weights, strict=True)) if sources else []
         length, group = 0, None
         for key, number in sorted(zip(keys, numbers, strict=True)):
             samples = self._sources[number].samples

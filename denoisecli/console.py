@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from denoisecli.building import Progress as BuildProgress
     from denoisecli.trials import TrialResult
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 for _console in (out, err):
     if not _console.is_terminal:
         _console.width = 120  # tables in pipes and files are not squeezed into 80 columns

@@ -185,6 +185,7 @@ def _check_targets(output: Path, names: Mapping[str, str], *, overwrite: bool) -
         if name in ("", "..", MANIFEST) or name.startswith(".") or Path(name).name != name:
             raise UsageError(f"'{name}' cannot be the name of a set")
         target = output / name
+        check_path(target)
         refuse_existing(target, overwrite=overwrite)
         if target.exists() and not (target / "dataset_spec.pb").exists():
             raise UsageError(

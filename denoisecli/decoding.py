@@ -159,7 +159,7 @@ def _resampled(role: Role, path: Path | int, task: Task) -> Iterator[AudioVector
     if isinstance(path, int):
         yield synthetic_response(path, task.seed, task.sample_rate)
         return
-    frames = given = clipped = size = 0
+    frames = given = clipped = size = rate = 0
     try:
         with reader(path) as file:
             rate = file.info.sample_rate

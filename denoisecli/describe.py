@@ -39,7 +39,8 @@ class Description:
         macs: multiply-accumulates per second of audio; attention along time counts one second
             of context.
         past: seconds of sound before a sample that can change it; inf for a recurrent network.
-        future: seconds behind it, half a window of the STFT included.
+        future: seconds behind it. Both hold a window of the STFT: half of it around the frames that
+            the network sees, half around those that the sample is put together of.
     """
 
     layers: tuple[LayerFacts, ...]
@@ -73,13 +74,13 @@ def describe(spec: Spec) -> Description:
                 )
             )
     past, future = _reach(spec)
-    half_window = spec.stft.n_fft / 2 / spec.audio.sample_rate
+    window = spec.stft.n_fft / spec.audio.sample_rate
     return Description(
         tuple(rows),
         network.count_params(),
         sum(row.macs for row in rows),
-        past / rate + half_window,
-        future / rate + half_window,
+        past / rate + window,
+        future / rate + window,
     )
 
 
@@ -108,7 +109,7 @@ def _macs(layer: Any, outputs: float, frames: float) -> float:
 
 
 def _reach(spec: Spec) -> tuple[float, float]:
-    """Frames before and behind one that the network sees."""
+    """Frames before and behind one that the network sees; with strides along time, at most."""
     total = 0.0
     scale = 1
     endless_past = endless_future = False
@@ -132,6 +133,8 @@ def _reach(spec: Spec) -> tuple[float, float]:
         if level.pooling == "stride":
             scale //= level.strides[1]
     past, future = (total, 0.0) if spec.causal else (total / 2, total / 2)
+    group = spec.total_strides[1] - 1  # a frame may be the first or the last of those in one step
+    past, future = past + group, future + group  # 0 for a causal network, which has no such strides
     past = max(past, float(spec.output.past_taps))
     future = max(future, float(spec.output.future_taps))
     return math.inf if endless_past else past, math.inf if endless_future else future

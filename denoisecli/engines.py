@@ -22,6 +22,11 @@ BLOCKS_IN_ONE = 3
 MAX_RUNS = 2
 """How many runs of the network go on at once; each takes about 100 MB."""
 
+CUDA = "CUDAExecutionProvider"
+
+MAX_FRAMES = 10_000
+"""More than any network here reaches; a file that says so is damaged."""
+
 State = dict[str, Float[np.ndarray, "batch bands units"]]
 """What a stage of a network remembers of the sound before a block."""
 
@@ -131,26 +136,42 @@ class OnnxEngine:
         threads = threads or cpu_cores()
         self.path = path
         self.on_gpu = device != "cpu" and self.has_gpu()
+        if self.on_gpu:
+            self._open(threads, [CUDA])
+            # Where the driver or a library is missing, ONNX Runtime may take the CPU in silence.
+            self.on_gpu = CUDA in self._session.get_providers()
+            if device == "gpu" and not self.on_gpu:
+                raise UsageError("engine onnx cannot use the GPU: CUDA or cuDNN is missing")
         self.runs = 1 if self.on_gpu else min(MAX_RUNS, threads)
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = threads // self.runs
-        options.log_severity_level = 3  # its warnings are not for users
-        providers = ["CUDAExecutionProvider"] if self.on_gpu else []
-        try:
-            self._session = onnxruntime.InferenceSession(
-                path, options, providers=[*providers, "CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime has no common base class for its errors
-            raise ModelError(f"{path} cannot be loaded: {error}") from error
+        if not self.on_gpu:
+            self._open(threads // self.runs, [])
         facts = self._session.get_modelmeta().custom_metadata_map
         self.reach: tuple[int, int] | None = None
-        if {"past_frames", "future_frames"} <= facts.keys():
-            self.reach = int(facts["past_frames"]), int(facts["future_frames"])
-        self._options = options
-        self._cut = int(facts.get("second_stage", 0)) if self.runs > 1 else 0
+        try:
+            if {"past_frames", "future_frames"} <= facts.keys():
+                self.reach = _frames(facts["past_frames"]), _frames(facts["future_frames"])
+            cut = _frames(facts.get("second_stage", "0"))
+        except ValueError as error:
+            raise ModelError(f"{path} is damaged: {error} in its metadata") from error
+        self._cut = cut if self.runs > 1 else 0
         self.stages = 2 if self._cut else 1
         self._blocks = 0
+
+    def _open(self, threads: int, providers: list[str]) -> None:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # its warnings are not for users
+        try:
+            self._session = onnxruntime.InferenceSession(
+                self.path,
+                options,
+                providers=[*providers, "CPUExecutionProvider"],
+                enable_fallback=0,  # which it would announce on stdout
+            )
+        except Exception as error:  # ONNX Runtime has no common base class for its errors
+            raise ModelError(f"{self.path} cannot be loaded: {error}") from error
+        self._options = options
 
     @cached_property
     def _halves(self) -> list[onnxruntime.InferenceSession]:
@@ -168,7 +189,7 @@ class OnnxEngine:
     @staticmethod
     def has_gpu() -> bool:
         """Tell whether ONNX Runtime was built for CUDA."""
-        return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        return CUDA in onnxruntime.get_available_providers()
 
     def __call__(self, spectrum: SpectrumBatch) -> MaskBatch:
         """See :class:`MaskEngine`."""
@@ -213,6 +234,13 @@ class OnnxEngine:
             return session.run(outputs, inputs)
         except Exception as error:
             raise ModelError(f"the ONNX model does not fit its spec: {error}") from error
+
+
+def _frames(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= MAX_FRAMES:
+        raise ValueError(f"{number} frames")
+    return number
 
 
 class KerasEngine:

@@ -34,8 +34,9 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield part
         refuse_existing(target, overwrite=overwrite)  # another run may have finished meanwhile
         if part.is_dir() and target.is_dir():
-            target.replace(folder / "replaced")
-        part.replace(target)
+            _replace_folder(part, target, folder / "replaced")
+        else:
+            part.replace(target)
     except OSError as error:
         if error.filename is not None and not Path(error.filename).is_relative_to(folder):
             raise  # some other file's trouble: not ours to explain
@@ -45,6 +46,15 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         if new_parent:
             with suppress(OSError):  # it holds the target now, or other files
                 target.parent.rmdir()
+
+
+def _replace_folder(part: Path, target: Path, replaced: Path) -> None:
+    target.replace(replaced)
+    try:
+        part.replace(target)
+    except BaseException:  # Ctrl-C included: better the old one than none
+        replaced.replace(target)
+        raise
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:

@@ -87,6 +87,10 @@ class Mixing:
         # Every clip once, then those again that are mixed twice, ... Shuffled, so that a small
         # shuffle buffer will do for training.
         times = self._times()
+        if times.size and not times.any():
+            raise DatasetError(
+                "all clean recordings of a set have a weight of 0; give one of them more"
+            )
         rounds = [np.flatnonzero(times > copy) for copy in range(times.max(initial=0))]
         numbers = np.concatenate([*rounds, np.empty(0, np.intp)])
         copies = np.repeat(np.arange(len(rounds)), [clips.size for clips in rounds])

@@ -84,6 +84,8 @@ def pipe_reader(
     if raw is None:
         # Any other format has to be sought in; libsndfile would do so for ever.
         magic = forward.peek(4)
+        if forward.error is not None:
+            raise AudioError(f"{STDIN} cannot be read: {forward.error}")
         if not magic:
             raise AudioError(f"{STDIN} is empty")
         if magic not in _MAGIC:
@@ -109,6 +111,7 @@ def pipe_reader(
         frames=promised or 0,
         promised=promised,
         block_frames=max(1, round(BLOCK_SECONDS * file.samplerate)),
+        broken=lambda: forward.error,
         replace_nan=replace_nan,
         keep_readable=keep_readable,
     )
@@ -129,6 +132,7 @@ class _Forward(io.RawIOBase):
     """
 
     def __init__(self, stream: ByteSource) -> None:
+        self.error: OSError | None = None
         self._stream = stream
         self._head = b""
         self._reached = 0  # bytes taken from the stream
@@ -153,8 +157,10 @@ class _Forward(io.RawIOBase):
         while count < len(view) and self._position == self._reached:
             try:
                 data = self._stream.read(len(view) - count)
-            except OSError:
-                data = b""
+            except OSError as error:
+                self.error, data = error, b""  # libsndfile takes it for the end
+            if data is None:
+                self.error = BlockingIOError("it has nothing to read yet, and does not wait")
             if not data:
                 break
             view[count : count + len(data)] = data

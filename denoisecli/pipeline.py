@@ -22,6 +22,9 @@ CLIP_BUFFER = 256
 SEGMENT_BUFFER = 128
 """Clips, then segments, held in memory for shuffling."""
 
+CLIP_BYTES = 2**30
+"""Of long clips fewer are held, so that they take about this much memory."""
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -36,6 +39,7 @@ class Batches:
     dataset_id: str
     held_out: np.ndarray
     train_steps: int
+    clip_buffer: int = CLIP_BUFFER
 
     def training(self, epoch: int, skip: int = 0) -> tf.data.Dataset:
         """One epoch of (noisy, clean), each (batch_size, segment); its order depends on the epoch.
@@ -47,7 +51,7 @@ class Batches:
         training = self.spec.training
         seed = (training.seed * 100_003 + epoch) % 2**31  # 32 bits hold it
         pairs = self._part(validation=False).shuffle(
-            CLIP_BUFFER, seed=seed, reshuffle_each_iteration=True
+            self.clip_buffer, seed=seed, reshuffle_each_iteration=True
         )
         batches = (
             _pack(pairs.repeat(), self.chunk)
@@ -149,7 +153,9 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
             "training.segment_seconds smaller or set training.steps_per_epoch"
         )
     steps = training.steps_per_epoch or segments // training.batch_size
-    return Batches(folder, spec, manifest["id"], held_out, steps)
+    pair_bytes = 8 * samples.mean()
+    clips = int(np.clip(CLIP_BYTES // pair_bytes, 2, CLIP_BUFFER))
+    return Batches(folder, spec, manifest["id"], held_out, steps, clips)
 
 
 def _held_out(rows: list[dict[str, Any]], share: float, folder: Path) -> np.ndarray:

@@ -1,6 +1,6 @@
 """An audio file read block by block, and what can be wrong with it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +76,7 @@ class AudioReader:
         block_frames: int = BLOCK_FRAMES,
         replace_nan: bool = False,
         keep_readable: bool = False,
+        broken: Callable[[], OSError | None] = lambda: None,
     ) -> None:
         self.info = AudioInfo(
             path,
@@ -95,6 +96,7 @@ class AudioReader:
         self._block_frames = min(block_frames, _SALVAGE_FRAMES) if keep_readable else block_frames
         self._replace_nan = replace_nan
         self._keep_readable = keep_readable
+        self._broken = broken
         self._opened = self._version()
 
     def __iter__(self) -> Iterator[AudioBlock]:
@@ -118,6 +120,9 @@ class AudioReader:
                 break
             yield self._finite(np.ascontiguousarray(block), position)
             position += block.shape[1]
+        if (broken := self._broken()) is not None:
+            seconds = position / self.info.sample_rate
+            self._fail(f"{self.info.path} cannot be read on after {seconds:.1f} s: {broken}")
         if self.problem is None:
             if position == 0:  # the header promised samples that cannot be decoded
                 raise AudioError(f"{self.info.path} is damaged: no samples can be read")
@@ -231,6 +236,10 @@ def _opened(path: Path) -> Iterator[SequentialFile | MediaFile]:
         raise UsageError(f"{path} does not exist")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; an audio file is needed")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise AudioError(f"{path} has a name that is no UTF-8 text; rename the file") from error
     try:
         with path.open("rb") as bare:
             empty = not bare.read(1)

@@ -125,11 +125,10 @@ def _resampling_delay(orig_sr: int, target_sr: int) -> float:
     """Find out how many seconds soxr keeps on the way there and back; it does not say."""
     there, back = StreamResampler(orig_sr, target_sr, 1), StreamResampler(target_sr, orig_sr, 1)
     behind = longest = 0
-    step = np.zeros((1, max(1, orig_sr // 200)), np.float32)
-    for _ in range(200):
-        behind += step.shape[1]
+    step = np.zeros((1, max(1, orig_sr // 1000)), np.float32)
+    for _ in range(1000):
+        behind += step.shape[1] - back(there(step)).shape[1]
         longest = max(longest, behind)
-        behind -= back(there(step)).shape[1]
     return longest / orig_sr
 
 

@@ -305,7 +305,7 @@ class Trainer:
             kept += f"; the batch is in {self._save_batch()}"
         return ModelError(
             f"{what} in epoch {self.state.epoch + 1}, step {self.state.step}; {kept}; "
-            "try a lower learning_rate"
+            f"try a lower learning_rate in another run, with --init-from {self.run}"
         )
 
     def _save_batch(self) -> Path:

@@ -102,6 +102,9 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     """
     path = folder / "metrics.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        metrics = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
+    if not isinstance(metrics, dict) or not isinstance(metrics.get("test", {}), dict):
+        raise ModelError(f"{path} is damaged: it does not hold what training writes")
+    return metrics

@@ -182,6 +182,28 @@ def test_worker_that_dies(half, recordings, monkeypatch):
     assert "the process that cleaned it died" in str(outcomes[0].error)
 
 
+def test_worker_that_dies_of_one_file(half, recordings, monkeypatch):
+    monkeypatch.setattr(batch, "_work", _die_of_b)
+    good = [job for job in recordings if job.source.stem != "d"]
+    outcomes = batch.run(good, settings=half, workers=2)
+    states = {outcome.job.source.stem: outcome.status for outcome in outcomes}
+    assert states.pop("b") == "failed"
+    # One other may have been in work in the same pool.
+    assert sorted(states.values()) in (["done"] * 3, ["done", "done", "failed"])
+    assert all(outcome.job.target.exists() == (outcome.status == "done") for outcome in outcomes)
+
+
+_work = batch._work
+
+
+def _die_of_b(task, job):
+    if job.source.stem == "b":
+        batch._Worker.events.put(Started(job))
+        time.sleep(0.5)  # until it is told
+        _die(task, job)
+    return _work(task, job)
+
+
 def _die(task, job):
     os.kill(multiprocessing.current_process().pid, signal.SIGKILL)
 

@@ -201,6 +201,11 @@ class TestClean:
         fails(result, 130, "1 done, 0 skipped, 0 failed, 1 left", "stopped")
         assert [path.name for path in folder.with_name("out").iterdir()] == ["a.wav"]
 
+    def test_names_are_told_as_they_are(self, audio_file: Callable[..., Path]) -> None:
+        source = audio_file("side:a:take:100:.wav", np.zeros(100))
+        shown = denoise("clean", source, "-o", source.parent / "out", "--dry-run", "--json")
+        assert json.loads(shown.stdout)["source"] == str(source)
+
     def test_missing_file(self, tmp_path: Path, halving: Path) -> None:
         result = denoise("clean", tmp_path / "no.wav", "-o", tmp_path / "o.wav", "--model", halving)
         fails(result, 2, "no.wav")

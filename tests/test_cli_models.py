@@ -62,6 +62,16 @@ def test_what_training_did_not_note_is_left_open(local: Path) -> None:
     assert row.split().count("-") == 4
 
 
+@pytest.mark.parametrize("text", ["[]", '{"test": null}', "{"])
+def test_one_damaged_model_does_not_hide_the_others(local: Path, text: str) -> None:
+    (local / "model0" / "metrics.json").write_text(text)
+    shown = denoise("models", local)
+    assert shown.exit_code == 0
+    assert "speech" in shown.stdout
+    assert "model0" not in shown.stdout
+    assert "warning" in shown.stderr and "metrics.json" in shown.stderr
+
+
 def test_runs_is_where_local_models_are(local: Path) -> None:
     Path("runs/mine").mkdir(parents=True)
     Path("model0").rename("runs/mine/model")

@@ -87,6 +87,13 @@ def test_joining_by_speaker(recordings: Any) -> None:
     ]
 
 
+def test_recordings_of_another_weight_are_not_joined(recordings: Any) -> None:
+    sources = recordings(x_a=400, x_bad=400, x_c=400)
+    made = clips(sources, join=5.0, clean_weights={"*bad": 0})
+    names = sorted([piece.source.name for piece in clip.pieces] for clip in made)
+    assert names == [["x/a", "x/c"], ["x/bad"]]
+
+
 def test_level_is_that_of_the_loudest(recordings: Any) -> None:
     quiet, loud = recordings(a=100, b=200)
     clip = Clip((Piece(quiet, 0, 100, 0), Piece(loud, 0, 200, 300)), 500)

@@ -302,7 +302,9 @@ def test_overwrite_spares_recordings(folders: tuple[Path, Path], tmp_path: Path)
     assert len(list(folders[0].rglob("*.flac"))) == 10
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp", "dataset.json", ".train", "test"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "/tmp", "dataset.json", ".train", "test", "a[1]"]
+)
 def test_names_of_sets(folders: tuple[Path, Path], tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError):
         build(*folders, tmp_path / "data", RECIPE, train_name=name)

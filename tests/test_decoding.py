@@ -111,7 +111,7 @@ def test_skips_and_says_why(
         "large.wav": "",
         "clipped.wav": "is clipped: 37",
         "text.wav": "no audio file",
-        "nothing.flac": "no audio file",
+        "nothing.flac": "is empty",
         "cut.flac": "",
         "gone.wav": "does not exist",
         "odd rate.wav": "sample rate of 1 Hz",

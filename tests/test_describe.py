@@ -36,9 +36,9 @@ def test_reach_is_where_a_changed_frame_is_felt(
 ) -> None:
     spec = spec_of(**sections)
     facts = describe(spec)
-    frame, half_window = 256 / 16000, 256 / 16000
-    assert facts.past == pytest.approx(past * frame + half_window)
-    assert facts.future == pytest.approx(future * frame + half_window)
+    frame, window = 256 / 16000, 512 / 16000
+    assert facts.past == pytest.approx(past * frame + window)
+    assert facts.future == pytest.approx(future * frame + window)
 
     network = build_model(spec)
     for seed, weight in enumerate(network.trainable_variables):
@@ -54,9 +54,30 @@ def test_reach_is_where_a_changed_frame_is_felt(
 
 def test_taps_reach_as_far_as_they_are_many() -> None:
     facts = describe(spec_of(output={"past_taps": 5, "future_taps": 1}))
-    frame, half_window = 256 / 16000, 256 / 16000
-    assert facts.past == pytest.approx(5 * frame + half_window)
-    assert facts.future == pytest.approx(2 * frame + half_window)
+    frame, window = 256 / 16000, 512 / 16000
+    assert facts.past == pytest.approx(5 * frame + window)
+    assert facts.future == pytest.approx(2 * frame + window)
+
+
+def test_strides_along_time() -> None:
+    levels = [{"filters": 4, "strides": [4, 2], "normalization": "none"}] * 2
+    up = [{"filters": 4, "normalization": "none"}] * 2
+    spec = parse_spec({"name": "test", "downsampling": levels, "upsampling": up})
+    facts = describe(spec)
+    frame, window = 256 / 16000, 512 / 16000
+    past, future = ((one - window) / frame for one in (facts.past, facts.future))
+    network = build_model(spec)
+    spectrum = np.random.default_rng(0).normal(size=(1, 257, 64, 2)).astype(np.float32)
+    before, behind = [], []
+    for changed in range(28, 36):
+        other = spectrum.copy()
+        other[:, :, changed] += 1
+        difference = np.abs(np.asarray(network(other)) - np.asarray(network(spectrum)))
+        felt = np.flatnonzero(difference.max(axis=(0, 1, 3)) > 0)
+        before.append(changed - felt.min())
+        behind.append(felt.max() - changed)
+    assert future - 3 <= max(before) <= round(future)
+    assert past - 3 <= max(behind) <= round(past)
 
 
 def test_arithmetic_of_a_convolution() -> None:

@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from conftest import constant_mask
@@ -81,6 +82,28 @@ def test_gpu_must_be_there(trained, monkeypatch):
         open_engine(trained, engine="onnx", device="gpu")
     with pytest.raises(UsageError, match="engine keras finds no GPU: it needs CUDA"):
         open_engine(trained, engine="keras", device="gpu")
+
+
+def test_gpu_that_cannot_be_used(trained, monkeypatch):
+    """As with onnxruntime-gpu where the driver is missing: built for CUDA, it takes the CPU."""
+    monkeypatch.setattr(OnnxEngine, "has_gpu", staticmethod(lambda: True))
+    engine = open_engine(trained, threads=2)
+    assert (engine.on_gpu, engine.runs) == (False, 2)
+    with pytest.raises(
+        UsageError, match="engine onnx cannot use the GPU: CUDA or cuDNN is missing"
+    ):
+        open_engine(trained, engine="onnx", device="gpu")
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "1000000000"])
+def test_metadata_that_makes_no_sense(trained, tmp_path, value):
+    model = onnx.load(trained / "model.onnx")
+    del model.metadata_props[:]
+    facts = {"past_frames": value, "future_frames": "1"}
+    onnx.helper.set_model_props(model, facts)
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"model\.onnx is damaged: .* in its metadata"):
+        open_engine(tmp_path)
 
 
 def test_threads_are_shared_by_the_runs(trained):

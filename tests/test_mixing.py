@@ -212,6 +212,8 @@ def test_weights(
     assert 60 < count["b/x/3.wav"] < 100  # of 400: 0.5 in 2.5
     with pytest.raises(DatasetError, match="all noises of a set have a weight of 0"):
         mixing(ratio=0.5, noise_weights={"*": 0.0})
+    with pytest.raises(DatasetError, match="all clean recordings of a set have a weight of 0"):
+        mixing(ratio=0.5, clean_weights={"*": 0})
 
 
 def test_pauses_in_noise_are_avoided(

@@ -115,6 +115,33 @@ def test_cut_off_pipe(stereo):
     assert "cut off" in reader.problem
 
 
+class Broken(Pipe):
+    """A pipe that fails after its last byte, or has nothing to give."""
+
+    def __init__(self, content, failure):
+        super().__init__(content, 10_000)
+        self.failure = failure
+
+    def read(self, size=-1):
+        data = super().read(size)
+        if not data and self.failure is not None:
+            raise self.failure
+        return data or None
+
+
+@pytest.mark.parametrize("failure", [OSError(5, "Input/output error"), None])
+def test_broken_pipe_is_not_the_end(stereo, failure):
+    content = without_sizes(encoded(stereo, 44100, format="WAV"))
+    reader = pipe_reader(Broken(content, failure))
+    with pytest.raises(AudioError, match=r"cannot be read on after 3\.0 s: "):
+        sound_of(reader)
+    reader = pipe_reader(Broken(content, failure), keep_readable=True)
+    assert sound_of(reader).shape == stereo.shape
+    assert "cannot be read on" in reader.problem
+    with pytest.raises(AudioError, match="cannot be read: "):
+        pipe_reader(Broken(b"", failure))
+
+
 @pytest.mark.parametrize("subtype", PipeWriter.SUBTYPES)
 def test_what_is_written_is_wav(stereo, subtype):
     stream = io.BytesIO()

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
+from denoisecli import pipeline
 from denoisecli.augment_filters import remove_rumble
 from denoisecli.dataset import build, load_manifest
 from denoisecli.errors import DatasetError
@@ -101,6 +102,15 @@ def assert_same(first: list[Any], second: list[Any]) -> None:
     for one, other in zip(first, second, strict=True):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_of_long_clips_few_are_held(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_batches(data, spec_of()).clip_buffer == 256
+    mean = np.mean(
+        [row["samples"] for row in load_manifest(data)["mixes"] if row["set"] == "train"]
+    )
+    monkeypatch.setattr(pipeline, "CLIP_BYTES", 10.5 * 8 * mean)
+    assert open_batches(data, spec_of()).clip_buffer == 10
 
 
 def test_a_stored_validation_set_is_used(tmp_path: Path) -> None:

@@ -1,3 +1,6 @@
+import os
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -112,4 +115,11 @@ def test_damage_in_the_middle(written):
     content[middle : middle + 20_000] = bytes(20_000)
     path.write_bytes(content)
     with pytest.raises(AudioError, match=r"x\.flac is damaged at [12] s or later"):
+        audio.read(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems know no such names")
+def test_name_that_is_no_text(written, tmp_path):
+    path = written("wav").rename(tmp_path / os.fsdecode(b"caf\xe9.wav"))
+    with pytest.raises(AudioError, match=r"has a name that is no UTF-8 text; rename the file"):
         audio.read(path)
