@@ -113,7 +113,7 @@ def test_no_sound_there(tmp_path):
 
 
 def test_pyav_is_missing(tmp_path, monkeypatch):
-    (tmp_path / "x.m4a").touch()
+    (tmp_path / "x.m4a").write_bytes(b"sound")
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(
         UsageError, match=r"reading \.m4a needs PyAV: pip install 'denoisecli\[media"
