@@ -1,5 +1,6 @@
 """Whole audio files in and out, and resampling."""
 
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +112,8 @@ def write(
 def find_audio(folder: Path | str, suffixes: Collection[str] = tuple(FORMATS)) -> list[Path]:
     """List the audio files in a folder and the folders below it, sorted; hidden ones excepted.
 
+    Links to folders are followed, but no folder is searched twice.
+
     Args:
         folder: where to look.
         suffixes: those of audio files, in lower case.
@@ -124,15 +127,29 @@ def find_audio(folder: Path | str, suffixes: Collection[str] = tuple(FORMATS)) -
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file; a folder of recordings is needed")
     found = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+        path for path in _entries(folder) if path.suffix.lower() in suffixes and path.is_file()
     ]
     if not found:
         raise UsageError(f"{folder} has no audio files ({' '.join(suffixes)})")
-    return found
+    return sorted(found)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """What is below a folder, by its own path rather than that of a link, where there are both."""
+    folders, links = [folder], list[Path]()
+    searched = set[Path]()
+    while folders or links:
+        here = (folders or links).pop()
+        if (real := here.resolve()) in searched or not os.access(here, os.R_OK | os.X_OK):
+            continue
+        searched.add(real)
+        for path in here.iterdir():
+            if path.name.startswith("."):
+                continue
+            if path.is_dir():
+                (links if path.is_symlink() else folders).append(path)
+            else:
+                yield path
 
 
 def resample(audio: _Audio, orig_sr: int, target_sr: int) -> _NewLength:

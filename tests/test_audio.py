@@ -177,6 +177,19 @@ def test_find_audio(audio_file, stereo, tmp_path):
     assert found == ["a.WAV", "b/c/z.ogg", "b/y.flac"]
 
 
+def test_find_audio_follows_links(audio_file, stereo, tmp_path):
+    audio_file("elsewhere/speech/x.wav", stereo)
+    audio_file("all/noise/y.wav", stereo)
+    folder = tmp_path / "all"
+    (folder / "a").symlink_to("noise")  # has a path of its own
+    (folder / "noise/loop").symlink_to(folder)
+    (folder / "noise/gone").symlink_to("nowhere")
+    (folder / "speech").symlink_to(tmp_path / "elsewhere/speech")
+    (folder / "z.wav").symlink_to(tmp_path / "elsewhere/speech/x.wav")
+    found = [path.relative_to(folder).as_posix() for path in audio.find_audio(folder)]
+    assert found == ["noise/y.wav", "speech/x.wav", "z.wav"]
+
+
 def test_find_audio_refuses(audio_file, stereo, tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
         audio.find_audio(tmp_path / "nowhere")
