@@ -346,7 +346,7 @@ _WRITERS: dict[str, Callable[..., Map]] = {
     "UpSampling2D": _nearest,
     "Add": _add,
     "Concatenate": _concatenate,
-    "Dropout": _identity,
+    "SpatialDropout2D": _identity,
     "AxisRecurrent": recurrent,
     "AxisAttention": _attention,
     "BoundedMask": _bounded_mask,

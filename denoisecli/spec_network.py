@@ -9,6 +9,10 @@ Pair = tuple[PositiveInt, PositiveInt]
 Activation = Literal["relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "linear"]
 Normalization = Literal["batch", "layer", "none"]
 Axis = Literal["frequency", "time"]
+Dropout = Annotated[
+    float, Field(ge=0, lt=1, description="share of the channels left out while training, as wholes")
+]
+"""Whole maps, since neighbours in a map are alike (Tompson et al. 2015)."""
 
 
 class Section(BaseModel):
@@ -72,7 +76,7 @@ class Convolutions(Section):
     kind: Literal["plain", "depthwise_separable", "residual"] = "plain"
     normalization: Normalization = "batch"
     activation: Activation = "relu"
-    dropout: float = Field(0, ge=0, lt=1)
+    dropout: Dropout = 0
 
 
 class DownLevel(Convolutions):
@@ -113,7 +117,7 @@ class RecurrentBlock(Section):
     cell: Literal["gru", "lstm"] = "gru"
     bidirectional: bool = True
     normalization: Normalization = "batch"
-    dropout: float = Field(0, ge=0, lt=1)
+    dropout: Dropout = 0
 
 
 class AttentionBlock(Section):
@@ -124,7 +128,7 @@ class AttentionBlock(Section):
     heads: PositiveInt = 4
     key_dim: PositiveInt = 16
     normalization: Normalization = "batch"
-    dropout: float = Field(0, ge=0, lt=1)
+    dropout: Dropout = 0
 
 
 ValleyBlock = Annotated[

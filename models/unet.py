@@ -240,7 +240,7 @@ class _Builder:
         return x
 
     def drop(self, x: Any, rate: float, name: str) -> Any:
-        return kl.Dropout(rate, name=f"{name}_dropout")(x) if rate else x
+        return kl.SpatialDropout2D(rate, name=f"{name}_dropout")(x) if rate else x
 
 
 def band_matrices(spec: Spec) -> tuple[np.ndarray, np.ndarray]:

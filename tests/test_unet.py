@@ -266,3 +266,16 @@ def test_the_seed_decides() -> None:
     for first, again in zip(weights[0], weights[1], strict=True):
         np.testing.assert_array_equal(first, again)
     assert any((first != other).any() for first, other in zip(weights[0], weights[2], strict=True))
+
+
+def test_dropout_leaves_out_whole_maps() -> None:
+    stack = {"filters": 200, "dropout": 0.4}
+    spec = parse_spec(
+        {"name": "x", "stft": SMALL, "downsampling": [{"filters": 4}], "upsampling": [stack]}
+    )
+    drop = build_model(spec).get_layer("up0_0_dropout")
+    maps = keras.ops.convert_to_numpy(drop(np.ones((3, 5, 7, 200), np.float32), training=True))
+    assert (maps == maps[:, :1, :1]).all()
+    share = (maps[:, 0, 0] == 0).mean(axis=1)
+    assert ((share > 0.25) & (share < 0.55)).all()
+    np.testing.assert_allclose(maps.max(), 1 / 0.6, rtol=1e-6)
