@@ -10,6 +10,7 @@ import pytest
 
 import denoisecli.models
 from denoisecli.errors import SpecError
+from denoisecli.search import with_values
 from denoisecli.spec import Spec, json_schema, load_spec, parse_spec, save_spec
 from denoisecli.spec_network import Bands, Stft
 from denoisecli.spec_training import Augmentation, Loss
@@ -329,3 +330,19 @@ def test_published_schema_is_current() -> None:
     """`denoise spec --schema > models/spec.schema.json` brings it up to date."""
     published = Path(denoisecli.models.__file__).parent / "spec.schema.json"
     assert json.loads(published.read_text()) == json_schema()
+
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("training-speech/*.json")), ids=lambda path: path.stem)
+def test_specs_of_the_examples_are_valid(path: Path) -> None:
+    assert load_spec(path).name == f"speech-{path.name.split('-')[0]}"
+
+
+def test_every_change_of_the_study_changes_something() -> None:
+    study = json.loads((EXAMPLES / "ablations/study.json").read_text())
+    base = with_values(load_spec(study["spec"]), study["values"])
+    variants = [with_values(base, values) for values in study["changes"].values()]
+    assert all(variant != base for variant in variants)
+    assert len({variant.model_dump_json() for variant in variants}) == len(variants) > 20
