@@ -149,6 +149,13 @@ class Training(Section):
     average_decay: float = Field(
         0.998, ge=0, lt=1, description="exponential moving average of the weights; 0: none"
     )
+    start_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="with --init-from: share of the weights of the start in those of the end, so "
+        "that less of what the model knew is lost",
+    )
     monitor: Figure = Field("val_loss", description="what chooses the best epoch")
     perceptual_every: PositiveInt | None = Field(
         None, description="epochs between measurements of PESQ and ESTOI; null: never"

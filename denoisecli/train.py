@@ -120,10 +120,11 @@ def train(
 
 
 def finish(trainer: Trainer) -> None:
-    """Test the best weights and write the model folder."""
+    """Test the final weights and write the model folder."""
     spec, state, batches = trainer.spec, trainer.state, trainer.batches
-    assign(trainer.network.weights, trainer.best)
-    assign(trainer.plain.network.weights, trainer.best)
+    weights = trainer.final_weights()
+    assign(trainer.network.weights, weights)
+    assign(trainer.plain.network.weights, weights)
     if spec.training.perceptual_every is None:
         tested = trainer.evaluate(batches.test())
     else:

@@ -90,6 +90,7 @@ class Trainer:
             self.statistics = Statistics(self.task)
             self.statistics.compile(jit_compile=compiled)
         self.best = arrays_of(self.network.weights)
+        self.start: list[np.ndarray] = []
 
     def resume(self) -> None:
         """Go on from the checkpoint."""
@@ -118,7 +119,7 @@ class Trainer:
             assign(self.plain.network.weights, arrays["best"])
         except (KeyError, TypeError, ValueError) as error:
             raise self.other_version() from error
-        self.best, self.state = arrays["best"], state
+        self.best, self.start, self.state = arrays["best"], arrays.get("start", []), state
         self.observer.note(
             f"resuming at epoch {state.epoch + 1}, step {state.step} "
             f"after {state.seconds / 60:.0f} min"
@@ -134,6 +135,13 @@ class Trainer:
         """Take the weights of a trained model, where they fit."""
         matched, left = take_weights(self.network, folder)
         self.best = arrays_of(self.network.weights)
+        if self.spec.training.start_share:
+            if left:
+                raise UsageError(
+                    f"training.start_share needs a model with all layers of {self.spec.name!r}; "
+                    f"not in {folder}: {', '.join(left)}"
+                )
+            self.start = self.best
         self.state.init_from = str(folder)
         names = f"; not in it: {', '.join(left)}" if left else ""
         self.observer.note(f"{matched} layers start with the weights of {folder}{names}")
@@ -145,6 +153,7 @@ class Trainer:
             "optimizer": arrays_of(task.optimizer.variables),
             "metrics": arrays_of(task.metrics_variables),
             "best": self.best,
+            "start": self.start,
         }
         if not all(np.isfinite(array).all() for array in arrays["task"]):
             # The loss will show it one step later.
@@ -169,6 +178,17 @@ class Trainer:
                     raise Interrupted(
                         f"stopped after epoch {state.epoch}; the same command goes on from there"
                     )
+
+    def final_weights(self) -> list[np.ndarray]:
+        """The best weights, with their share of those of the start.
+
+        Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models".
+        """
+        if not self.start:
+            return self.best
+        share = np.float32(self.spec.training.start_share)
+        both = zip(self.start, self.best, strict=True)
+        return [share * start + (1 - share) * best for start, best in both]
 
     def tick(self) -> None:
         """Count the time since the last tick as training time."""

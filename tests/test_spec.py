@@ -335,7 +335,9 @@ def test_published_schema_is_current() -> None:
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("training-speech/*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(EXAMPLES.glob("training-speech/*.json")), ids=lambda path: path.stem
+)
 def test_specs_of_the_examples_are_valid(path: Path) -> None:
     assert load_spec(path).name == f"speech-{path.name.split('-')[0]}"
 

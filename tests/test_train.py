@@ -394,6 +394,32 @@ def test_start_from_another_model(
         made.start_from(tmp_path)
 
 
+def test_a_share_of_the_start_is_kept(
+    finished: tuple[Path, Recorder], data: Path, tmp_path: Path
+) -> None:
+    before = finished[0] / "model"
+    train(spec_of(epochs=2), data, tmp_path / "all", Recorder(), init_from=before)
+    shared = spec_of(epochs=2, start_share=0.25)
+    with pytest.raises(Interrupted):
+        stop = Recorder((1, 0), interrupt)
+        train(shared, data, tmp_path / "part", stop, init_from=before)
+    train(shared, data, tmp_path / "part", Recorder())
+
+    old, new, mean = weights(finished[0]), weights(tmp_path / "all"), weights(tmp_path / "part")
+    assert any(np.abs(o - n).max() > 1e-3 for o, n in zip(old, new, strict=True))
+    for o, n, m in zip(old, new, mean, strict=True):
+        np.testing.assert_allclose(m, 0.25 * o + 0.75 * n, rtol=1e-5, atol=1e-6)
+
+
+def test_a_share_of_the_start_needs_all_layers(
+    finished: tuple[Path, Recorder], data: Path, tmp_path: Path
+) -> None:
+    document = spec_of(start_share=0.5).model_dump(mode="json")
+    wider = parse_spec({**document, "upsampling": [{"filters": 5}]})
+    with pytest.raises(UsageError, match=r"needs .* all layers of 'test'; not in .*: up0"):
+        train(wider, data, tmp_path, Recorder(), init_from=finished[0] / "model")
+
+
 def test_wrong_places(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="file is a file; a run needs a folder"):
