@@ -347,4 +347,4 @@ def test_every_change_of_the_study_changes_something() -> None:
     base = with_values(load_spec(study["spec"]), study["values"])
     variants = [with_values(base, values) for values in study["changes"].values()]
     assert all(variant != base for variant in variants)
-    assert len({variant.model_dump_json() for variant in variants}) == len(variants) > 20
+    assert len({variant.model_dump_json() for variant in variants}) == len(variants) >= 20
