@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from denoisecli.task import Task
-from denoisecli.tensor_stft import stft
+from denoisecli.tensor_stft import as_map, stft
 
 STATISTICS_BATCHES = 16
 """Batches that statistics are estimated from."""
@@ -39,7 +39,8 @@ class Statistics(keras.Model):
         for layer in self.normalizations:
             layer.momentum = momentum
         try:
-            mask = self.task.network(stft(noisy, self.task.spec.stft), training=True)
+            spectrum = as_map(stft(noisy, self.task.spec.stft))
+            mask = self.task.network(spectrum, training=True)
         finally:
             for layer, value in zip(self.normalizations, before, strict=True):
                 layer.momentum = value

@@ -16,6 +16,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from denoisecli.models.layers import sliced
+from denoisecli.stft import window_vector
+from denoisecli.tensor_stft import framed
+
 FRAME_SECONDS = 0.0256
 SEGMENT = 30
 """Frames over which envelopes are correlated, half overlapping: 384 ms."""
@@ -54,15 +58,10 @@ def estoi(estimate: Any, clean: Any, sample_rate: int) -> Any:
 
 def _power(audio: Any, sample_rate: int) -> Any:
     """|X|² of frames of 25.6 ms, half overlapping: (batch, frames, bins)."""
-    length, fft_length = round(FRAME_SECONDS * sample_rate), _fft_length(sample_rate)
-    real, imaginary = ops.stft(
-        ops.pad(audio, ((0, 0), (0, fft_length))),  # so that there is a frame
-        sequence_length=length,
-        sequence_stride=length // 2,
-        fft_length=fft_length,
-        window="hann",
-        center=False,
-    )
+    half = round(FRAME_SECONDS * sample_rate / 2)
+    count = 1 + ops.shape(audio)[1] // half
+    frames = framed(audio, 2 * half, half, count) * window_vector("hann", 2 * half)
+    real, imaginary = ops.rfft(frames, fft_length=_fft_length(sample_rate))
     return ops.square(real) + ops.square(imaginary)
 
 
@@ -73,7 +72,7 @@ def _envelopes(power: Any, sample_rate: int) -> Any:
 
 
 def _fft_length(sample_rate: int) -> int:
-    return 1 << (round(FRAME_SECONDS * sample_rate) - 1).bit_length()
+    return 1 << (2 * round(FRAME_SECONDS * sample_rate / 2) - 1).bit_length()
 
 
 @cache
@@ -95,7 +94,8 @@ def _segments(frames: Any) -> Any:
     halves = -(-count // half) + 1
     frames = ops.pad(frames, ((0, 0), (0, halves * half - count), (0, 0)))
     frames = ops.reshape(frames, (-1, halves, half, bands))
-    return ops.concatenate([frames[:, :-1], frames[:, 1:]], axis=2)
+    first, second = (sliced(frames, start, halves - 1) for start in (0, 1))
+    return ops.concatenate([first, second], axis=2)
 
 
 def _normalized(envelopes: Any, heard: Any) -> Any:

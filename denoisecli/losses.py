@@ -51,9 +51,9 @@ def compressed_complex(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any
 
     Source: Braun and Tashev 2021, equation 3.
     """
-    x = _compress(stft(estimate, spec.stft), spec.features.compression)
-    y = _compress(stft(clean, spec.stft), spec.features.compression)
-    return ops.mean(ops.sum(ops.square(x - y), axis=-1), axis=(1, 2))
+    power = spec.features.compression
+    difference = _difference(stft(estimate, spec.stft), stft(clean, spec.stft), power)
+    return ops.mean(difference, axis=(1, 2))
 
 
 def multi_resolution_stft(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
@@ -67,8 +67,7 @@ def multi_resolution_stft(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> 
     for settings in RESOLUTIONS:
         x, y = stft(estimate, settings), stft(clean, settings)
         magnitude = ops.square(raised(_power(x), power / 2) - raised(_power(y), power / 2))
-        difference = ops.sum(ops.square(_compress(x, power) - _compress(y, power)), axis=-1)
-        total += ops.mean(magnitude + difference, axis=(1, 2)) / 2
+        total += ops.mean(magnitude + _difference(x, y, power), axis=(1, 2)) / 2
     return total / len(RESOLUTIONS)
 
 
@@ -166,9 +165,13 @@ def _cosine(x: Any, y: Any) -> Any:
     return ops.sum(x * y, axis=1) / ops.sqrt(norms + 1e-8)
 
 
-def _power(spectrum: Any) -> Any:
-    return ops.sum(ops.square(spectrum), axis=-1) + POWER_FLOOR
+def _power(spectrum: tuple[Any, Any]) -> Any:
+    real, imaginary = spectrum
+    return ops.square(real) + ops.square(imaginary) + POWER_FLOOR
 
 
-def _compress(spectrum: Any, power: float) -> Any:
-    return spectrum * raised(_power(spectrum), (power - 1) / 2)[..., None]
+def _difference(x: tuple[Any, Any], y: tuple[Any, Any], power: float) -> Any:
+    """|X - Y|², the magnitudes of both compressed."""
+    x_gain, y_gain = (raised(_power(spectrum), (power - 1) / 2) for spectrum in (x, y))
+    real, imaginary = (a * x_gain - b * y_gain for a, b in zip(x, y, strict=True))
+    return ops.square(real) + ops.square(imaginary)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from denoisecli.models.layers import raised
+from denoisecli.models.layers import raised, sliced
 from denoisecli.spec_network import Stft
 from denoisecli.spec_training import PERCEPTUAL_SAMPLE_RATE as SAMPLE_RATE
 from denoisecli.tensor_stft import stft
@@ -161,9 +161,14 @@ def _power(audio: Any) -> Any:
 
     Those differences are the zeros of the high-pass; its poles are among the weights of the bands.
     """
-    padded = ops.pad(audio, ((0, 0), (2, 0)))
-    spectrum = stft(padded[:, 2:] - 2 * padded[:, 1:-1] + padded[:, :-2], FRAMES)
-    return ops.sum(ops.square(spectrum), axis=-1)
+    once = audio - _before(audio)
+    real, imaginary = stft(once - _before(once), FRAMES)
+    return ops.transpose(ops.square(real) + ops.square(imaginary), (0, 2, 1))
+
+
+def _before(audio: Any) -> Any:
+    """Every sample's predecessor."""
+    return sliced(ops.pad(audio, ((0, 0), (1, 0))), 0, ops.shape(audio)[1])
 
 
 def _level(power: Any, audio: Any, least: Any) -> Any:

@@ -8,7 +8,7 @@ from denoisecli.losses import SILENCE, si_sdr_db, total_loss
 from denoisecli.models import build_model
 from denoisecli.models.layers import apply_mask
 from denoisecli.spec import Spec
-from denoisecli.tensor_stft import istft, stft
+from denoisecli.tensor_stft import as_map, istft, stft
 
 FULL_PRECISION = ("features", "mask")
 """Layers that always compute in float32: small powers and the mask itself need its digits."""
@@ -36,7 +36,7 @@ class Task(keras.Model):
     def call(self, noisy: Any, training: bool | None = None) -> Any:
         """Denoise a batch of waveforms."""
         spectrum = stft(noisy, self.spec.stft)
-        mask = self.network(spectrum, training=training)
+        mask = self.network(as_map(spectrum), training=training)
         length = keras.ops.shape(noisy)[1]
         return istft(apply_mask(mask, spectrum, self.spec.output.offsets), self.spec.stft, length)
 

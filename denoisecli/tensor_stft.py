@@ -1,51 +1,70 @@
-"""The STFT of spectrogram.py in `keras.ops`: in batches and differentiable, for training."""
+"""The STFT of spectrogram.py in `keras.ops`: in batches and differentiable, for training.
+
+A spectrum is a pair here, real and imaginary part, with its axes as the FFT leaves them: neither is
+copied until the network wants them as one map.
+
+Shape of either part:
+    - (batch, frames, frequency), where frequency = n_fft // 2 + 1 and
+      frames = 1 + timesteps // hop_length
+"""
 
 from typing import Any
 
 from keras import ops
 
+from denoisecli.models.layers import sliced
 from denoisecli.spec_network import Stft
 from denoisecli.stft import window_vector
 
 
-def stft(audio: Any, settings: Stft) -> Any:
+def stft(audio: Any, settings: Stft) -> tuple[Any, Any]:
     """Short-time Fourier transform, frames centred and padded with zeros.
 
     Shape:
         - audio: (batch, timesteps)
-        - output: (batch, frequency, frames, 2), real and imaginary part, where
-          frequency = n_fft // 2 + 1 and frames = 1 + timesteps // hop_length
+        - output: real and imaginary part
     """
-    half = settings.n_fft // 2
-    real, imaginary = ops.stft(
-        ops.pad(audio, ((0, 0), (half, half))),
-        sequence_length=settings.n_fft,
-        sequence_stride=settings.hop_length,
-        fft_length=settings.n_fft,
-        window=window_vector(settings.window, settings.n_fft),
-        center=False,
-    )
-    return ops.transpose(ops.stack([real, imaginary], axis=-1), (0, 2, 1, 3))
+    n_fft, hop_length = settings.n_fft, settings.hop_length
+    count = 1 + ops.shape(audio)[1] // hop_length
+    frames = framed(ops.pad(audio, ((0, 0), (n_fft // 2, 0))), n_fft, hop_length, count)
+    return ops.rfft(frames * window_vector(settings.window, n_fft), fft_length=n_fft)
 
 
-def istft(spectrum: Any, settings: Stft, length: Any) -> Any:
+def framed(audio: Any, length: int, hop_length: int, count: Any) -> Any:
+    """Cut into overlapping frames, with zeros behind the end.
+
+    Shape:
+        - audio: (batch, timesteps)
+        - output: (batch, count, length)
+    """
+    parts = -(-length // hop_length)
+    needed = (count + parts - 1) * hop_length
+    audio = sliced(ops.pad(audio, ((0, 0), (0, parts * hop_length))), 0, needed)
+    hops = ops.reshape(audio, (-1, count + parts - 1, hop_length))
+    frames = ops.concatenate([sliced(hops, part, count) for part in range(parts)], axis=2)
+    return frames[:, :, :length]
+
+
+def as_map(spectrum: tuple[Any, Any]) -> Any:
+    """Give the spectrum as networks take it: (batch, frequency, frames, 2)."""
+    return ops.transpose(ops.stack(spectrum, axis=-1), (0, 2, 1, 3))
+
+
+def istft(spectrum: tuple[Any, Any], settings: Stft, length: Any) -> Any:
     """Inverse of `stft`: least squares (Griffin and Lim 1984, equation 6).
 
     `length` in samples is a number, or a scalar tensor in graphs for any length.
 
     Shape:
-        - spectrum: (batch, frequency, frames, 2)
+        - spectrum: real and imaginary part
         - output: (batch, length)
     """
     window = window_vector(settings.window, settings.n_fft)
-    spectrum = ops.transpose(spectrum, (0, 2, 1, 3))
-    real, imaginary = ops.unstack(spectrum, axis=-1)
-    frames = ops.irfft((real, imaginary), fft_length=settings.n_fft)
+    frames = ops.irfft(spectrum, fft_length=settings.n_fft)
     audio = _overlap_add(frames * window, settings)
     weight = _overlap_add(ops.ones_like(frames[:1]) * window**2, settings)
     half = settings.n_fft // 2
-    audio = audio[:, half : half + length]
-    return audio / ops.maximum(weight[:, half : half + length], 1e-8)
+    return sliced(audio, half, length) / ops.maximum(sliced(weight, half, length), 1e-8)
 
 
 def _overlap_add(frames: Any, settings: Stft) -> Any:
@@ -54,9 +73,8 @@ def _overlap_add(frames: Any, settings: Stft) -> Any:
     parts = -(-settings.n_fft // hop)
     frames = ops.pad(frames, ((0, 0), (0, 0), (0, parts * hop - settings.n_fft)))
     count = ops.shape(frames)[1]
-    frames = ops.reshape(frames, (-1, count, parts, hop))
     total = sum(
-        ops.pad(frames[:, :, part], ((0, 0), (part, parts - 1 - part), (0, 0)))
-        for part in range(parts)
+        ops.pad(part, ((0, 0), (index, parts - 1 - index), (0, 0)))
+        for index, part in enumerate(ops.split(frames, parts, axis=2))
     )
     return ops.reshape(total, (-1, (count + parts - 1) * hop))

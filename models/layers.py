@@ -120,8 +120,9 @@ class CropLike(keras.layers.Layer):
     """
 
     def call(self, inputs: Any, reference: Any) -> Any:
-        shape = ops.shape(reference)
-        return inputs[:, : reference.shape[1], : shape[2]]
+        batch, _, time, _ = ops.shape(reference)
+        size = (batch, reference.shape[1], time, inputs.shape[3])
+        return ops.slice(inputs, (0, 0, 0, 0), size)  # see `sliced`
 
     def compute_output_shape(self, inputs_shape: Any, reference_shape: Any) -> Any:
         return (*reference_shape[:3], inputs_shape[3])
@@ -319,36 +320,43 @@ class BoundedMask(keras.layers.Layer):
         return {**super().get_config(), "mask": self.mask, "limit": self.limit, "gain": self.gain}
 
 
-def apply_mask(mask: Any, spectrum: Any, offsets: Sequence[int] = (0,)) -> Any:
+def apply_mask(
+    mask: Any, spectrum: tuple[Any, Any], offsets: Sequence[int] = (0,)
+) -> tuple[Any, Any]:
     """Multiply a spectrum with a mask, or filter it along time with several.
 
     Args:
         mask: one factor per offset.
-        spectrum: of the noisy sound.
+        spectrum: of the noisy sound, real and imaginary part.
         offsets: which frames the factors are for, relative to a frame; beyond the ends of the
             sound there is silence.
 
     Shape:
         - mask: (batch, frequency, time, 2 * offsets) complex, or (batch, frequency, time, 1)
           magnitude
-        - spectrum and output: (batch, frequency, time, 2), real and imaginary part
+        - either part of spectrum and output: (batch, time, frequency)
     """
-    if mask.shape[-1] == 1:
-        return mask * spectrum
-    factors = ops.unstack(mask, axis=-1)
-    parts = ops.unstack(spectrum, axis=-1)
-    frames = ops.shape(spectrum)[2]
+    factors = ops.unstack(ops.transpose(mask, (3, 0, 2, 1)))
+    real, imaginary = spectrum
+    if len(factors) == 1:
+        return factors[0] * real, factors[0] * imaginary
+    frames = ops.shape(real)[1]
     past, future = max(0, -min(offsets)), max(0, *offsets)
-    if past or future:
-        parts = [ops.pad(part, ((0, 0), (0, 0), (past, future))) for part in parts]
+    around = ((0, 0), (past, future), (0, 0))
+    parts = [ops.pad(part, around) for part in spectrum] if past or future else spectrum
     products = []
     for index, offset in enumerate(offsets):
         a, b = factors[2 * index : 2 * index + 2]
-        c, d = parts
-        if past or future:
-            c, d = (part[:, :, past + offset : past + offset + frames] for part in parts)
+        c, d = (part[:, past + offset : past + offset + frames] for part in parts)
         products.append((a * c - b * d, a * d + b * c))
-    return ops.stack([sum(part) for part in zip(*products, strict=True)], axis=-1)
+    first, second = zip(*products, strict=True)
+    return sum(first), sum(second)
+
+
+def sliced(values: Any, start: Any, count: Any) -> Any:
+    """Entries of axis 1; on CPUs the gradient is up to ten times as fast as that of an index."""
+    batch, _, *rest = ops.shape(values)
+    return ops.slice(values, (0, start, *(0 for _ in rest)), (batch, count, *rest))
 
 
 def raised(values: Any, power: Any) -> Any:

@@ -9,7 +9,7 @@ from denoisecli.averaging import Statistics
 from denoisecli.optimizer import make_optimizer
 from denoisecli.spec import Spec, parse_spec
 from denoisecli.task import Task, build_network
-from denoisecli.tensor_stft import stft
+from denoisecli.tensor_stft import as_map, stft
 from denoisecli.weights import arrays_of, assign
 
 
@@ -69,7 +69,7 @@ def test_plain_mean_over_batches(pairs: tf.data.Dataset) -> None:
     assert normalization.momentum == before
 
     until = keras.Model(task.network.inputs, convolution.output)
-    maps = [np.asarray(until(stft(noisy, task.spec.stft))) for noisy, _ in pairs.take(3)]
+    maps = [np.asarray(until(as_map(stft(noisy, task.spec.stft)))) for noisy, _ in pairs.take(3)]
     means = np.mean([x.mean(axis=(0, 1, 2)) for x in maps], axis=0)
     variances = np.mean([x.var(axis=(0, 1, 2)) for x in maps], axis=0)
     np.testing.assert_allclose(normalization.moving_mean, means, rtol=1e-4, atol=1e-5)

@@ -1,5 +1,3 @@
-from typing import Any
-
 import keras
 import numpy as np
 import pytest
@@ -217,15 +215,15 @@ def test_gain_multiplies_all_parts(mask: str) -> None:
 
 
 def test_apply_mask() -> None:
-    spectrum, mask = maps(2, 6, 5, 2), maps(2, 6, 5, 2)[::-1]
-
-    def numbers(pairs: Any) -> np.ndarray:
-        return np.asarray(pairs)[..., 0] + 1j * np.asarray(pairs)[..., 1]
-
-    found = layers.apply_mask(mask, spectrum)
-    np.testing.assert_allclose(numbers(found), numbers(mask) * numbers(spectrum), atol=1e-6)
-    found = layers.apply_mask(mask[..., :1], spectrum)
-    np.testing.assert_allclose(found, mask[..., :1] * spectrum, atol=1e-6)
+    real, imaginary = maps(2, 5, 6), maps(2, 5, 6)[::-1]
+    mask = maps(2, 6, 5, 2)
+    numbers = np.swapaxes(real + 1j * imaginary, 1, 2)
+    first, second = layers.apply_mask(mask, (real, imaginary))
+    found = np.swapaxes(np.asarray(first) + 1j * np.asarray(second), 1, 2)
+    np.testing.assert_allclose(found, (mask[..., 0] + 1j * mask[..., 1]) * numbers, atol=1e-6)
+    first, second = layers.apply_mask(mask[..., :1], (real, imaginary))
+    found = np.swapaxes(np.asarray(first) + 1j * np.asarray(second), 1, 2)
+    np.testing.assert_allclose(found, mask[..., 0] * numbers, atol=1e-6)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
@@ -239,8 +237,10 @@ def test_masks_of_several_frames_are_a_filter(frames: int) -> None:
             if 0 <= frame + offset < frames:
                 then = spectrum[:, :, frame + offset]
                 expected[:, :, frame] += factor[:, :, frame] * (then[..., 0] + 1j * then[..., 1])
-    found = np.asarray(layers.apply_mask(factors, spectrum, offsets))
-    np.testing.assert_allclose(found[..., 0] + 1j * found[..., 1], expected, atol=1e-5)
+    parts = np.swapaxes(spectrum[..., 0], 1, 2), np.swapaxes(spectrum[..., 1], 1, 2)
+    first, second = layers.apply_mask(factors, parts, offsets)
+    found = np.swapaxes(np.asarray(first) + 1j * np.asarray(second), 1, 2)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
     pairs = np.moveaxis(factors, -1, 1).astype(np.float32)
     as_numbers = (pairs[:, ::2] + 1j * pairs[:, 1::2]).astype(np.complex64)
