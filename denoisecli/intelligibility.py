@@ -58,7 +58,7 @@ def estoi(estimate: Any, clean: Any, sample_rate: int) -> Any:
 
 def _power(audio: Any, sample_rate: int) -> Any:
     """|X|² of frames of 25.6 ms, half overlapping: (batch, frames, bins)."""
-    half = round(FRAME_SECONDS * sample_rate / 2)
+    half = _half(sample_rate)
     count = 1 + ops.shape(audio)[1] // half
     frames = framed(audio, 2 * half, half, count) * window_vector("hann", 2 * half)
     real, imaginary = ops.rfft(frames, fft_length=_fft_length(sample_rate))
@@ -71,8 +71,13 @@ def _envelopes(power: Any, sample_rate: int) -> Any:
     return ops.sqrt(power / (ops.mean(power, axis=(1, 2), keepdims=True) + 1e-8) + 1e-8)
 
 
+def _half(sample_rate: int) -> int:
+    """Half a frame, in samples."""
+    return round(FRAME_SECONDS * sample_rate / 2)
+
+
 def _fft_length(sample_rate: int) -> int:
-    return 1 << (2 * round(FRAME_SECONDS * sample_rate / 2) - 1).bit_length()
+    return 1 << (2 * _half(sample_rate) - 1).bit_length()
 
 
 @cache

@@ -160,6 +160,19 @@ def test_batch_normalization_learns_as_that_of_keras() -> None:
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("start", "count"), [(0, 6), (2, 3), (5, 1)])
+def test_sliced(start: int, count: int) -> None:
+    values, weights = tf.constant(maps()), tf.constant(maps(2, count, 5, 4))
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        found = layers.sliced(values, start, count)
+        total = tf.reduce_sum(found * weights)
+    np.testing.assert_array_equal(found, values[:, start : start + count])
+    expected = np.zeros(SHAPE, np.float32)
+    expected[:, start : start + count] = weights
+    np.testing.assert_array_equal(tape.gradient(total, values), expected)
+
+
 def test_raised() -> None:
     values = np.geomspace(1e-12, 1e6, 50).astype(np.float32)
     for power in (0.15, -0.35, 1.2):
