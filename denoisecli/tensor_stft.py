@@ -1,4 +1,4 @@
-"""The STFT of spectrogram.py in `keras.ops`: in batches and differentiable, for training.
+"""The STFT of stft.py in `keras.ops`: in batches and differentiable, for training.
 
 A spectrum is a pair here, real and imaginary part, with its axes as the FFT leaves them: neither is
 copied until the network wants them as one map.
@@ -32,6 +32,15 @@ def stft(audio: Any, settings: Stft) -> tuple[Any, Any]:
 
 def framed(audio: Any, length: int, hop_length: int, count: Any) -> Any:
     """Cut into overlapping frames, with zeros behind the end.
+
+    `keras.ops.stft` frames too, but sample by sample where hop and length have no common divisor,
+    and takes a third longer, its gradient included, where they have one.
+
+    Args:
+        audio: the sound.
+        length: of a frame, in samples.
+        hop_length: from frame to frame, in samples.
+        count: how many frames; may reach up to a frame beyond the end.
 
     Shape:
         - audio: (batch, timesteps)

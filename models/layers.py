@@ -342,8 +342,7 @@ def apply_mask(
         return factors[0] * real, factors[0] * imaginary
     frames = ops.shape(real)[1]
     past, future = max(0, -min(offsets)), max(0, *offsets)
-    around = ((0, 0), (past, future), (0, 0))
-    parts = [ops.pad(part, around) for part in spectrum] if past or future else spectrum
+    parts = [ops.pad(part, ((0, 0), (past, future), (0, 0))) for part in spectrum]
     products = []
     for index, offset in enumerate(offsets):
         a, b = factors[2 * index : 2 * index + 2]
