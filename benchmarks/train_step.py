@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,15 @@ def times_by_kind(folder: Path) -> Counter[str]:
     return times
 
 
+def profile(step: Callable[[], None]) -> Counter[str]:
+    """Seconds of the CPU's operations in a few steps, by kind."""
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            for _ in range(STEPS):
+                step()
+        return times_by_kind(Path(folder))
+
+
 def matrix_product_speed() -> float:
     """Floating-point operations per second of a large matrix product, the best of ten."""
     matrix = tf.random.normal((MATRIX, MATRIX))
@@ -101,11 +111,8 @@ def measure(spec: Spec) -> dict[str, Any]:
     step()
     seconds = min(_seconds(step) for _ in range(STEPS))
     ceiling = matrix_product_speed()
-    with tempfile.TemporaryDirectory() as folder:
-        with tf.profiler.experimental.Profile(folder):
-            for _ in range(STEPS):
-                step()
-        times = times_by_kind(Path(folder))
+    profile(step)  # the first one grows the memory that it is written to
+    times = profile(step)
     audio = training.batch_size * timesteps / rate
     # A step is one pass forward and about two backward; a multiply-accumulate is two operations.
     speed = 3 * 2 * facts.macs * audio / seconds
@@ -123,7 +130,7 @@ def measure(spec: Spec) -> dict[str, Any]:
     }
 
 
-def _seconds(work: Any) -> float:
+def _seconds(work: Callable[[], Any]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

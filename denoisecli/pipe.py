@@ -105,6 +105,8 @@ def pipe_reader(
             raise UsageError(f"samples cannot be read as {raw}{because(error)}") from error
         raise AudioError(f"{STDIN} is damaged: its header makes no sense") from error
     promised = _promised_frames(file)
+    if promised is None and raw is None and magic == b"RIFF":
+        file = _EndlessWav(file, forward)
     return AudioReader(
         file,
         STDIN,
@@ -115,6 +117,38 @@ def pipe_reader(
         replace_nan=replace_nan,
         keep_readable=keep_readable,
     )
+
+
+class _EndlessWav(SequentialFile):
+    """The samples of a WAV of unknown length, read as bare ones.
+
+    libsndfile takes the size in the header, which cannot count more than 4 GB, for the truth, and
+    would end there: after 3 hours of 48 kHz stereo as FLOAT.
+
+    Args:
+        header: the file as libsndfile opened it.
+        stream: it stands in front of the first sample.
+    """
+
+    def __init__(self, header: SequentialFile, stream: "_Forward") -> None:
+        self._header = header
+        super().__init__(
+            _Forward(stream),
+            format="RAW",
+            subtype=header.subtype,
+            samplerate=header.samplerate,
+            channels=header.channels,
+            endian="LITTLE",
+        )
+
+    @property
+    def format(self) -> str:
+        """What the header says."""
+        return self._header.format
+
+    def copy_metadata(self) -> dict[str, str]:
+        """Give the tags in the header."""
+        return self._header.copy_metadata()
 
 
 def _promised_frames(file: soundfile.SoundFile) -> int | None:

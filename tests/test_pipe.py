@@ -6,6 +6,7 @@ import pytest
 import soundfile
 from conftest import constant_mask
 
+from denoisecli import pipe
 from denoisecli.enhance import Denoiser
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 from denoisecli.pipe import PipeWriter, RawFormat, pipe_reader
@@ -76,6 +77,21 @@ def test_wav_of_unknown_length(stereo):
     reader = pipe_reader(Pipe(without_sizes(encoded(stereo, 44100, format="WAV"))))
     assert reader.info.frames == 0
     assert sound_of(reader).shape == stereo.shape
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT", "ALAW"])
+def test_wav_goes_on_behind_what_its_header_can_count(stereo, subtype, monkeypatch):
+    content = encoded(stereo, 44100, format="WAV", subtype=subtype)
+    expected, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    data = content.index(b"data")
+    title = b"LIST" + struct.pack("<I", 18) + b"INFOINAM" + struct.pack("<I", 6) + b"Birds\0"
+    # A header that says 1000 bytes stands for one that says 4 GB.
+    monkeypatch.setattr(pipe, "is_unknown_size", lambda size: 990 < size <= 1000)
+    short = title + b"data" + struct.pack("<I", 1000)
+    reader = pipe_reader(Pipe(content[:data] + short + content[data + 8 :], 4321))
+    assert (reader.info.format, reader.info.subtype) == ("WAV", subtype)
+    assert (reader.info.frames, reader.info.tags["title"]) == (0, "Birds")
+    np.testing.assert_array_equal(sound_of(reader), expected.T)
 
 
 def test_flac_of_unknown_length(stereo):
