@@ -46,6 +46,17 @@ _STYLE: dict[Any, Any] = {
     "text.usetex": False,
     "svg.hashsalt": "denoise",  # the same sources give the same file
 }
+_MORE_SCRIPTS = (
+    "Noto Sans CJK JP",
+    "Hiragino Sans",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "WenQuanYi Zen Hei",
+)
+"""Fonts of Linux, macOS and Windows for file names that matplotlib's own font cannot write."""
+
 _BACKGROUND = "0.92"  # where a shorter file, or one of a lower sample rate, has no data
 
 
@@ -140,7 +151,7 @@ def plot_files(
     ]
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE | {"font.family": _font_families()}):
         figure = draw(
             panels,
             dynamic_range=dynamic_range,
@@ -149,9 +160,19 @@ def plot_files(
             dpi=dpi,
         )
         with replacing(output, overwrite=overwrite) as part, warnings.catch_warnings():
-            # A file name in a script that the font lacks is drawn as boxes; no need to say so.
+            # A file name in a script that the fonts lack is drawn as boxes; no need to say so.
             warnings.filterwarnings("ignore", message="Glyph")
             figure.savefig(part, dpi=dpi)
+
+
+def _font_families() -> list[str]:
+    """Families to look for a character in, one after the other."""
+    import matplotlib
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    more = [family for family in _MORE_SCRIPTS if family in installed]
+    return [*matplotlib.rcParams["font.family"], *more]
 
 
 def draw(

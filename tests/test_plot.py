@@ -1,10 +1,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from denoisecli import plot
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.plot import Panel, draw, load_panel, plot_files
 from denoisecli.spectrogram import spectrogram_file
@@ -174,6 +176,11 @@ def test_odd_file_names(
     plot_files([audio_file(name, sine(500, 0.1))], tmp_path / "figure.png")
     assert (tmp_path / "figure.png").exists()
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+def test_names_are_written_in_any_font_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plot, "_MORE_SCRIPTS", ("No Such Font", "DejaVu Serif"))
+    assert plot._font_families() == [*matplotlib.rcParams["font.family"], "DejaVu Serif"]
 
 
 def test_silence_can_be_drawn(audio_file: Callable[..., Path], tmp_path: Path) -> None:
