@@ -170,7 +170,7 @@ class Training(Section):
         "median deviations; null: never",
     )
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
-        "float32", description="mixed ones are for GPUs that gain from them"
+        "float32", description="mixed ones are for GPUs and CPUs that gain from them"
     )
     jit_compile: bool = Field(False, description="by XLA, where that gains")
     augmentation: Augmentation | None = Augmentation()
