@@ -22,12 +22,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from denoisecli.estimators import Model
-from denoisecli.evaluate import evaluate
-from denoisecli.runs import MODEL
-from denoisecli.search import with_values
-from denoisecli.spec import Spec, load_spec, save_spec
-from denoisecli.testsets import pairs
+from denoisecli.evaluation.estimators import Model
+from denoisecli.evaluation.evaluate import evaluate
+from denoisecli.evaluation.pairs import pairs
+from denoisecli.spec.document import Spec, load_spec, save_spec
+from denoisecli.spec.search_space import with_values
+from denoisecli.training.run_folder import MODEL
 
 METRICS = ("pesq_wb", "stoi", "estoi", "si_sdr")
 
@@ -58,7 +58,7 @@ def measure(spec: Spec, run: Path, data: Path, clean: Path, noisy: Path) -> None
         run.mkdir(parents=True, exist_ok=True)
         save_spec(spec, run / "variant.json")
         words = ["train", run / "variant.json", "--data", data, "--run", run]
-        code = "from denoisecli.cli import main; main()"
+        code = "from denoisecli.cli.app import main; main()"
         subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True)
     name = run.name
     evaluation = evaluate(pairs(clean, noisy), {name: Model(str(run / MODEL))}, metrics=METRICS)

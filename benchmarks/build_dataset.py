@@ -23,12 +23,12 @@ import soundfile
 from rich.console import Console
 from rich.table import Table
 
-from denoisecli.audio import StreamResampler
+from denoisecli.audio.files import StreamResampler
+from denoisecli.audio.reading import reader
+from denoisecli.datasets.recipe import Recipe
+from denoisecli.datasets.recordings import Role, find
 from denoisecli.errors import AudioError
-from denoisecli.reading import reader
-from denoisecli.recipe import Recipe
-from denoisecli.sources import Role, find
-from denoisecli.workers import processes
+from denoisecli.system.pools import processes
 
 RECIPE = Recipe(snr_db=(-5.0, 20.0))
 ENOUGH = 1.5
@@ -82,8 +82,8 @@ def measure(clean: Path, noise: Path, rounds: int = 2) -> dict[str, Any]:
     """
     import tensorflow  # noqa: F401  # how long it takes to load is another matter
 
-    from denoisecli.dataset import build
-    from denoisecli.inspection import describe
+    from denoisecli.datasets.inspection import describe
+    from denoisecli.datasets.stored import build
 
     roots: dict[Role, Path] = {"clean": clean, "noise": noise}
     paths = [roots[file.role] / file.name for file in find(roots)]

@@ -22,7 +22,7 @@ import soundfile
 from rich.console import Console
 from rich.table import Table
 
-from denoisecli.models import find_model
+from denoisecli.models.catalogue import find_model
 
 NOISY = Path(__file__).parents[1] / "examples" / "noisy.wav"
 MINUTES = (1, 10, 60)
@@ -41,7 +41,7 @@ class Process:
 
 def run(*arguments: str | Path, cores: int | None = None) -> Process:
     """Run `denoise` and measure it; ``cores`` limits what it may run on (on Linux)."""
-    code = "import sys; from denoisecli.cli import main; sys.argv[0] = 'denoise'; main()"
+    code = "import sys; from denoisecli.cli.app import main; sys.argv[0] = 'denoise'; main()"
     usable = sorted(os.sched_getaffinity(0))[:cores] if hasattr(os, "sched_getaffinity") else []
     start = time.perf_counter()
     process = subprocess.Popen(

@@ -15,8 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from denoisecli.spec import Spec, load_spec
-from denoisecli.spec_training import Augmentation
+from denoisecli.spec.document import Spec, load_spec
+from denoisecli.spec.training import Augmentation
 
 SPECS = ("tiny", "speech")
 ENOUGH = 5.0
@@ -46,7 +46,7 @@ def with_augmentation(spec: Spec, augmentation: Augmentation | None, steps: int)
 
 def batches_per_second(data: Path, spec: Spec, batches: int) -> float:
     """Rate of the pipeline alone, opening it and filling its buffers not counted."""
-    from denoisecli.pipeline import open_batches
+    from denoisecli.training.batches import open_batches
 
     warm_up = 20  # more than is prefetched
     spec = with_augmentation(spec, spec.training.augmentation, warm_up + batches)
@@ -58,10 +58,10 @@ def batches_per_second(data: Path, spec: Spec, batches: int) -> float:
 
 def steps_per_second(data: Path, spec: Spec, steps: int) -> float:
     """Rate of the training step alone, always on the same batch, compiling it not counted."""
-    from denoisecli.models import build_model
-    from denoisecli.optimizer import make_optimizer
-    from denoisecli.pipeline import open_batches
-    from denoisecli.task import Task
+    from denoisecli.models.catalogue import build_model
+    from denoisecli.training.batches import open_batches
+    from denoisecli.training.optimizer import make_optimizer
+    from denoisecli.training.waveform_model import Task
 
     noisy, clean = next(iter(open_batches(data, spec).training(0)))
     network = build_model(spec)

@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from denoisecli.estimators import Model, SpectralGating, Wiener
-from denoisecli.evaluate import evaluate
-from denoisecli.metrics import METRICS as ALL_METRICS
-from denoisecli.scores import Evaluation
-from denoisecli.testsets import pairs
+from denoisecli.evaluation.estimators import Model, SpectralGating, Wiener
+from denoisecli.evaluation.evaluate import evaluate
+from denoisecli.evaluation.metrics import METRICS as ALL_METRICS
+from denoisecli.evaluation.pairs import pairs
+from denoisecli.evaluation.scores import Evaluation
 
 METRICS = ("pesq_wb", "stoi", "estoi", "si_sdr")
 

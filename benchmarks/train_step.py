@@ -24,11 +24,11 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from denoisecli.describe import describe
-from denoisecli.models import spec_names
-from denoisecli.optimizer import make_optimizer
-from denoisecli.spec import Spec, load_spec
-from denoisecli.task import Task, build_network
+from denoisecli.models.catalogue import spec_names
+from denoisecli.models.describe import describe
+from denoisecli.spec.document import Spec, load_spec
+from denoisecli.training.optimizer import make_optimizer
+from denoisecli.training.waveform_model import Task, build_network
 
 STEPS = 4
 """Steps timed, of which the fastest counts, and steps profiled."""

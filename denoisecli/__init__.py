@@ -8,17 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from denoisecli.enhance import Denoiser
+    from denoisecli.cleaning.denoiser import Denoiser
+    from denoisecli.cleaning.file import CleanResult, FileOptions
     from denoisecli.errors import DenoiseError
-    from denoisecli.recordings import CleanResult, FileOptions
 
 __all__ = ["CleanResult", "DenoiseError", "Denoiser", "FileOptions"]
 
 _HOMES = {
-    "CleanResult": "denoisecli.recordings",
+    "CleanResult": "denoisecli.cleaning.file",
     "DenoiseError": "denoisecli.errors",
-    "Denoiser": "denoisecli.enhance",
-    "FileOptions": "denoisecli.recordings",
+    "Denoiser": "denoisecli.cleaning.denoiser",
+    "FileOptions": "denoisecli.cleaning.file",
 }
 
 

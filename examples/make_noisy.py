@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import scipy.signal
 
-from denoisecli import audio
+from denoisecli.audio import files as audio
 
 TEXT = (
     "This recording was made beside a busy road, with the window open. "

@@ -8,8 +8,8 @@ from keras import layers as kl
 
 from denoisecli.models import layers
 from denoisecli.models.normalization import BatchNormalization
-from denoisecli.spec import Spec, parse_spec
-from denoisecli.spec_network import (
+from denoisecli.spec.document import Spec, parse_spec
+from denoisecli.spec.network import (
     AttentionBlock,
     ConvolutionBlock,
     Convolutions,

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-SOURCES = Path(__file__).parents[1] / "denoisecli"
+PACKAGE = Path(__file__).parents[1] / "denoisecli"
 # Not denoisecli.models: Keras reads the signatures of its layers, which the hook hides.
 install_import_hook(
-    [f"denoisecli.{path.stem}" for path in SOURCES.glob("*.py")], "beartype.beartype"
+    [f"denoisecli.{path.stem}" for path in PACKAGE.iterdir() if path.stem != "__init__"],
+    "beartype.beartype",
 )
 
 import json  # noqa: E402
@@ -19,6 +20,7 @@ import numpy as np  # noqa: E402
 import onnx  # noqa: E402
 import pytest  # noqa: E402
 import soundfile  # noqa: E402
+from helpers import pink_noise, speech_like  # noqa: E402
 
 from denoisecli.types import AudioVector  # noqa: E402
 
@@ -31,25 +33,6 @@ def pytest_configure() -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240229)
-
-
-def speech_like(seconds: float, sample_rate: int, f0: float = 140.0) -> AudioVector:
-    """Harmonics of a gliding fundamental in syllables of about a quarter second, RMS near 0.1."""
-    t = np.arange(round(seconds * sample_rate)) / sample_rate
-    phase = 2 * np.pi * f0 * (t + 0.05 * np.sin(2 * np.pi * 0.7 * t))
-    harmonics = range(1, min(40, int(0.45 * sample_rate / (1.3 * f0))))
-    voice = sum((np.sin(k * phase) / k for k in harmonics), np.zeros_like(t))
-    syllables = np.clip(np.sin(2 * np.pi * 2.1 * t) + 0.3, 0, None)
-    return (0.2 * voice * syllables).astype(np.float32)
-
-
-def pink_noise(seconds: float, sample_rate: int, rng: np.random.Generator) -> AudioVector:
-    """Noise whose power falls by 3 dB per octave, RMS 0.05."""
-    timesteps = round(seconds * sample_rate)
-    spectrum = np.fft.rfft(rng.standard_normal(timesteps))
-    spectrum /= np.sqrt(np.maximum(np.arange(spectrum.size), 1))
-    noise = np.fft.irfft(spectrum, timesteps)
-    return (0.05 * noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
 
 
 @pytest.fixture
@@ -73,56 +56,11 @@ def audio_file(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        # soundfile itself, not denoisecli.audio, so that the tests have a second opinion
+        # soundfile itself, not denoisecli.audio.files, so that the tests have a second opinion
         soundfile.write(path, audio.T, sample_rate, subtype=subtype)
         return path
 
     return write
-
-
-def constant_mask(real: float, imaginary: float = 0.0) -> onnx.GraphProto:
-    """A network that gives the same complex mask everywhere."""
-    nodes = [
-        onnx.helper.make_node("Mul", ["spectrum", "zero"], ["nothing"]),
-        onnx.helper.make_node("Add", ["nothing", "value"], ["mask"]),
-    ]
-    constants = {"zero": [0.0], "value": [real, imaginary]}
-    return _graph(nodes, constants, parts=2)
-
-
-def smoothed_power_mask(frames: int = 121) -> onnx.GraphProto:
-    """A network with temporal context: the gain p / (p + 1), p the power averaged over time."""
-    nodes = [
-        onnx.helper.make_node("Mul", ["spectrum", "spectrum"], ["squares"]),
-        onnx.helper.make_node("ReduceSum", ["squares", "last"], ["power"], keepdims=1),
-        onnx.helper.make_node("Transpose", ["power"], ["image"], perm=[0, 3, 1, 2]),
-        onnx.helper.make_node(
-            "Conv", ["image", "kernel"], ["smooth"], pads=[0, frames // 2, 0, frames // 2]
-        ),
-        onnx.helper.make_node("Add", ["smooth", "one"], ["more"]),
-        onnx.helper.make_node("Div", ["smooth", "more"], ["gain"]),
-        onnx.helper.make_node("Transpose", ["gain"], ["mask"], perm=[0, 2, 3, 1]),
-    ]
-    kernel = np.hanning(frames + 2)[1:-1]
-    constants = {"last": np.array([3]), "one": [1.0], "kernel": (kernel / kernel.sum())}
-    constants["kernel"] = np.float32(constants["kernel"])[None, None, None]
-    return _graph(nodes, constants, parts=1)
-
-
-def _graph(nodes: list[Any], constants: dict[str, Any], parts: int) -> onnx.GraphProto:
-    def tensor(name: str, size: int) -> onnx.ValueInfoProto:
-        shape = ["batch", "frequency", "frames", size]
-        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
-
-    initializers = [
-        onnx.numpy_helper.from_array(
-            value if isinstance(value, np.ndarray) else np.array(value, np.float32), name
-        )
-        for name, value in constants.items()
-    ]
-    return onnx.helper.make_graph(
-        nodes, "test", [tensor("spectrum", 2)], [tensor("mask", parts)], initializers
-    )
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import constant_mask
+from helpers import constant_mask
 
 import denoisecli
 

@@ -9,8 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from denoisecli.models import load_network
-from denoisecli.train import write_model
+from denoisecli.models.catalogue import load_network
+from denoisecli.training.train import write_model
 
 first, second, folder = (Path(sys.argv[number]) for number in (1, 2, 4))
 share = float(sys.argv[3])

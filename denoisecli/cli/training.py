@@ -1,0 +1,198 @@
+"""The commands that teach: train, runs, spec."""
+
+import os
+from dataclasses import asdict
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from denoisecli.cli import console, displays
+from denoisecli.cli.options import load_tensorflow
+from denoisecli.errors import UsageError
+
+
+class Device(StrEnum):
+    """Where to train."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+def train(
+    spec: Annotated[
+        str, typer.Argument(help="A spec file or the name of a bundled one.", show_default=False)
+    ],
+    data: Annotated[Path, typer.Option(help="Folder made by build-dataset.")] = Path("data"),
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/NAME.", show_default=False)
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over.")] = False,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            help="A model, or an unfinished run, whose weights to start with.", show_default=False
+        ),
+    ] = None,
+    device: Annotated[
+        Device, typer.Option(help="Where to train; auto: on all GPUs, if there are any.")
+    ] = Device.auto,
+    cpu_parts: Annotated[
+        int,
+        typer.Option(min=1, help="Parts of the CPU that share a batch: 2 on 2 cores is faster."),
+    ] = 1,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of process 0, if several train together (docs/scale-out.md).",
+            show_default=False,
+        ),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="How many train together.")] = 1,
+    process: Annotated[int, typer.Option(min=0, help="Which of them this one is.")] = 0,
+) -> None:
+    """Train a model by its spec; the same command goes on after a stop.
+
+    Example: `denoise train tiny`, then `denoise clean noisy.wav -o out.wav --model runs/tiny`
+    """
+    from denoisecli.models.catalogue import find_model, read_metrics
+    from denoisecli.spec.document import load_spec
+    from denoisecli.training.run_folder import CHECKPOINT
+
+    start = None
+    if init_from is not None:
+        unfinished = (Path(init_from) / CHECKPOINT).exists()
+        start = Path(init_from) if unfinished else find_model(init_from)
+    loaded = load_spec(spec)  # before TensorFlow: a misspelt key is reported at once
+    if coordinator is not None:
+        if find_spec("jax") is None:
+            raise UsageError("several processes need JAX: pip install 'denoisecli[jax]'")
+        os.environ["KERAS_BACKEND"] = "jax"
+    elif processes > 1 or process > 0:
+        raise UsageError("several processes need --coordinator HOST:PORT, of process 0")
+    load_tensorflow()
+    from denoisecli.training.devices import Cluster
+    from denoisecli.training.train import train as train_model
+
+    with displays.TrainingDisplay() as display:
+        folder = train_model(
+            loaded,
+            data,
+            run or Path("runs") / loaded.name,
+            display,
+            fresh=fresh,
+            init_from=start,
+            device=device.value,
+            cpu_parts=cpu_parts,
+            cluster=None if coordinator is None else Cluster(coordinator, processes, process),
+        )
+    if process > 0:
+        return
+    metrics = read_metrics(folder)
+    console.say(
+        f"wrote {folder}: {metrics['epochs']} epochs, {metrics['audio_hours']:.1f} hours of audio "
+        f"in {metrics['minutes']:.1f} min; on the test set SI-SDR improves by "
+        f"{metrics['test']['si_sdr_improvement']:.2f} dB"
+    )
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Folder of runs, or of one.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+) -> None:
+    """List training runs: how far they are, their best validation, their test.
+
+    Example: `denoise runs`
+    """
+    from denoisecli.training.run_folder import list_runs
+
+    found = list_runs(folder)
+    if as_json:
+        console.print_json([asdict(run) for run in found])
+        return
+    figures = {  # of the best epoch, or of the test
+        "val loss": ("best", "val_loss", ".4f"),
+        "SI-SDR gain": ("best", "val_si_sdr_improvement", ".2f"),
+        "PESQ": ("best", "val_pesq", ".3f"),
+        "ESTOI": ("best", "val_estoi", ".3f"),
+        "test loss": ("test", "loss", ".4f"),
+        "test gain": ("test", "si_sdr_improvement", ".2f"),
+    }
+    columns = {
+        title: [
+            f"{getattr(run, part)[name]:{digits}}" if name in getattr(run, part) else "-"
+            for run in found
+        ]
+        for title, (part, name, digits) in figures.items()
+    }
+    measured = {title: texts for title, texts in columns.items() if set(texts) != {"-"}}
+    rows = [
+        [
+            *(run.name, run.state, f"{run.epochs}/{run.planned}"),
+            *(f"{run.audio_hours:.1f}", f"{run.minutes:.1f}"),
+            *texts,
+        ]
+        for run, *texts in zip(found, *measured.values(), strict=True)
+    ]
+    console.print_table(["run", "state", "epochs", "hours", "min", *measured], rows, texts=2)
+
+
+def spec(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A spec file or the name of a bundled one.", show_default=False),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of specs, for editors.")
+    ] = False,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Print the spec with all its defaults.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Check a spec and show what it builds: layers, parameters, arithmetic, look-ahead.
+
+    Example: `denoise spec speech`
+    """
+    from denoisecli.spec.document import json_schema, load_spec
+
+    if schema:
+        console.print_json(json_schema(), indent=2)
+        return
+    if name is None:
+        raise UsageError("name a spec, or give --schema")
+    loaded = load_spec(name)
+    if resolved:
+        console.print_json(loaded.model_dump(mode="json"), indent=2)
+        return
+    load_tensorflow()
+    from denoisecli.models.describe import describe
+
+    facts = describe(loaded)
+    if as_json:
+        console.print_json(asdict(facts))
+        return
+    rows = [
+        [
+            row.name,
+            row.kind,
+            *map(str, (row.shape[0], f"{row.shape[1]:g}", row.shape[2])),
+            f"{row.parameters:,}",
+            f"{row.macs / 1e6:.1f}",
+        ]
+        for row in facts.layers
+    ]
+    columns = ["layer", "kind", "bands", "frames/s", "channels", "parameters", "MMAC/s"]
+    console.print_table(columns, rows, texts=2)
+    console.say(
+        f"{loaded.name}: {facts.parameters:,} parameters, {facts.macs / 1e6:.0f} million "
+        f"multiply-accumulates per second of audio, sees {_seconds(facts.past)} back and "
+        f"{_seconds(facts.future)} ahead"
+    )
+
+
+def _seconds(value: float) -> str:
+    return "all" if value == float("inf") else f"{value * 1000:.0f} ms"

@@ -1,0 +1,239 @@
+"""The JSON spec: everything about a model and its training, validated, with defaults.
+
+Two-element lists are always ``[frequency, time]``, like the axes of a spectrogram.
+"""
+
+import json
+from math import log10, prod
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from denoisecli.errors import SpecError
+from denoisecli.spec.errors import explain
+from denoisecli.spec.network import (
+    AttentionBlock,
+    Audio,
+    ConvolutionBlock,
+    DownLevel,
+    Features,
+    Output,
+    Pair,
+    Section,
+    Stft,
+    UpLevel,
+    ValleyBlock,
+)
+from denoisecli.spec.search import Search
+from denoisecli.spec.training import PERCEPTUAL_SAMPLE_RATE, Training
+
+
+class Spec(Section):
+    """A whole spec file."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    model: Literal["unet"] = "unet"
+    causal: bool = Field(False, description="no look-ahead along time, for live use")
+    audio: Audio = Audio()
+    stft: Stft = Stft()
+    features: Features = Features()
+    downsampling: tuple[DownLevel, ...] = Field(min_length=1)
+    valley: tuple[ValleyBlock, ...] = ()
+    upsampling: tuple[UpLevel, ...] = Field(
+        min_length=1, description="listed from the valley upwards"
+    )
+    output: Output = Output()
+    training: Training = Training()
+    search: Search | None = Field(None, description="for `denoise tune`; no part of a model")
+
+    @property
+    def feature_bands(self) -> int:
+        """Size of the frequency axis that the network works on."""
+        bands = self.features.bands
+        return self.stft.bins if bands is None else self.kept_bins + bands.count
+
+    @property
+    def kept_bins(self) -> int:
+        """Number of low bins that are not merged into bands."""
+        bands = self.features.bands
+        if bands is None:
+            return self.stft.bins
+        return int(bands.above_hz * self.stft.n_fft / self.audio.sample_rate) + 1
+
+    @property
+    def band_positions(self) -> list[float]:
+        """Where each merged bin lies among the bands, 0 to ``count - 1``.
+
+        Bands are evenly spaced on the ERB-rate scale (Glasberg and Moore 1990) or the mel scale
+        (O'Shaughnessy 1987) between the first merged bin and half the sample rate.
+        """
+        bands = self.features.bands
+        if bands is None:
+            return []
+        width = self.audio.sample_rate / self.stft.n_fft
+        hertz = [index * width for index in range(self.kept_bins, self.stft.bins)]
+        if bands.kind == "erb":
+            scale = [21.4 * log10(1 + 0.00437 * f) for f in hertz]
+        else:
+            scale = [2595 * log10(1 + f / 700) for f in hertz]
+        share = (bands.count - 1) / (scale[-1] - scale[0])
+        return [(value - scale[0]) * share for value in scale]
+
+    @property
+    def total_strides(self) -> Pair:
+        """By how much all levels together reduce ``(frequency, time)``."""
+        strides = [level.strides for level in self.downsampling]
+        return prod(s[0] for s in strides), prod(s[1] for s in strides)
+
+    @model_validator(mode="after")
+    def _buildable(self) -> "Spec":
+        """Walk down and up through the levels, before anything is built."""
+        bands = self.features.bands
+        if bands is not None:
+            if self.kept_bins + 1 >= self.stft.bins:
+                raise ValueError(
+                    f"features.bands: above_hz {bands.above_hz:g} leaves no bins to merge; "
+                    f"it must be below {self.audio.sample_rate / 2:g}"
+                )
+            positions = self.band_positions
+            if positions[1] > 1:  # the lowest bands are the narrowest
+                raise ValueError(
+                    f"features.bands: {bands.count} bands above {bands.above_hz:g} Hz are narrower "
+                    f"than a bin; about {int((bands.count - 1) / positions[1]) + 1} are possible"
+                )
+        size = self.feature_bands
+        for index, level in enumerate(self.downsampling):
+            if level.strides[0] > size:
+                raise ValueError(
+                    f"downsampling[{index}]: only {size} frequency bands arrive here, a frequency "
+                    f"stride of {level.strides[0]} leaves nothing; use fewer levels or strides"
+                )
+            size = -(-size // level.strides[0])
+        if len(self.upsampling) != len(self.downsampling):
+            raise ValueError(
+                f"upsampling: {len(self.upsampling)} levels cannot mirror the "
+                f"{len(self.downsampling)} of downsampling; give one for each"
+            )
+        self._check_skips()
+        if self.causal:
+            self._check_causal()
+        self._check_losses()
+        return self
+
+    def _check_skips(self) -> None:
+        arriving = self.downsampling[-1].filters
+        for block in self.valley:
+            if isinstance(block, ConvolutionBlock):
+                arriving = block.filters
+        for index, up in enumerate(self.upsampling):
+            down_index = len(self.downsampling) - 1 - index
+            down = self.downsampling[down_index]
+            joined = arriving if down.pooling == "stride" else up.filters
+            if up.skip == "add" and joined != down.filters:
+                raise ValueError(
+                    f"upsampling[{index}]: skip 'add' needs equal filters, but {joined} meet the "
+                    f"{down.filters} of downsampling[{down_index}]; use 'convolution' or "
+                    "'concatenate', or make them equal"
+                )
+            arriving = up.filters
+
+    def _check_losses(self) -> None:
+        for index, loss in enumerate(self.training.losses):
+            if loss.kind == "perceptual" and self.audio.sample_rate != PERCEPTUAL_SAMPLE_RATE:
+                raise ValueError(
+                    f"training.losses[{index}]: 'perceptual' is made for an audio.sample_rate of "
+                    f"{PERCEPTUAL_SAMPLE_RATE}, found {self.audio.sample_rate}; leave it out"
+                )
+
+    def _check_causal(self) -> None:
+        if self.output.future_taps:
+            raise ValueError(
+                f"output.future_taps: a causal model can have none, found {self.output.future_taps}"
+            )
+        for index, level in enumerate(self.downsampling):
+            if level.strides[1] > 1:
+                raise ValueError(
+                    f"downsampling[{index}]: a causal model cannot stride along time "
+                    f"(found {level.strides[1]})"
+                )
+        for index, block in enumerate(self.valley):
+            if isinstance(block, ConvolutionBlock) or block.axis == "frequency":
+                continue
+            if isinstance(block, AttentionBlock):
+                raise ValueError(f"valley[{index}]: a causal model cannot attend along time")
+            if block.bidirectional:
+                raise ValueError(
+                    f"valley[{index}]: a causal model cannot be bidirectional along time"
+                )
+
+
+def load_spec(source: str | Path) -> Spec:
+    """Read a spec file, the spec in a model folder, or a bundled spec by its name.
+
+    Raises:
+        SpecError: there is no such spec, it is not JSON, or it is not a valid spec; the message
+            has one line per problem, with its path in the file.
+    """
+    from denoisecli.models.catalogue import find_spec
+
+    path = find_spec(source)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read as text: {error}") from error
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SpecError(
+            f"{path}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from error
+    except (ValueError, RecursionError) as error:  # an absurdly long number, absurd nesting
+        raise SpecError(f"{path}: not JSON: {error}") from error
+    try:
+        return parse_spec(document)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
+
+
+def parse_spec(document: Any) -> Spec:
+    """Validate a spec given as plain JSON data.
+
+    Raises:
+        SpecError: one line per problem: where, what was found, what is allowed.
+    """
+    if isinstance(document, dict):
+        document = {key: value for key, value in document.items() if key != "$schema"}
+    try:
+        # As JSON, so that strictness is JSON's: lists are tuples, integers are not strings.
+        spec = Spec.model_validate_json(json.dumps(document), strict=True)
+    except ValidationError as error:
+        problems = [
+            explain(problem, Spec)
+            for problem in error.errors()
+            # A list of wrong items is not too short, though pydantic counts the right ones only.
+            if problem["type"] != "too_short"
+            or problem["ctx"]["min_length"] > len(problem["input"])
+        ]
+        if len(problems) == 1:
+            raise SpecError(problems[0]) from error
+        listing = "\n".join(f"  {problem}" for problem in problems)
+        raise SpecError(f"{len(problems)} problems:\n{listing}") from error
+    if spec.search is not None:
+        from denoisecli.spec.search_space import check_space
+
+        check_space(spec)
+    return spec
+
+
+def save_spec(spec: Spec, path: Path) -> None:
+    """Write the resolved spec, all defaults spelt out, without what to search for."""
+    path.write_text(spec.model_dump_json(indent=2, exclude={"search"}) + "\n", encoding="utf-8")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a spec file, for completion in editors."""
+    schema = Spec.model_json_schema()
+    schema["properties"]["$schema"] = {"type": "string"}  # by which an editor finds this schema
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,34 @@
+"""The one guard for packages that the base installation does not bring."""
+
+from importlib.util import find_spec
+
+from denoisecli.errors import UsageError
+
+EXTRAS = {
+    "train": "TensorFlow",
+    "metrics": "pesq, pystoi and jinja2",
+    "baselines": "noisereduce",
+    "media": "PyAV",
+    "cluster": "Dask",
+    "tune": "KerasTuner",
+    "rooms": "pyroomacoustics",
+    "jax": "JAX",
+    "tensorboard": "TensorBoard",
+}
+"""Extra of the package -> what it brings, as error messages name it."""
+
+
+def require(extra: str, *modules: str, purpose: str) -> None:
+    """Raise an error if a module of an extra is not installed.
+
+    Args:
+        extra: Name of the extra in ``pyproject.toml``, a key of ``EXTRAS``.
+        modules: Names of the modules that are needed, such as ``"keras"``.
+        purpose: Subject of the sentence, such as ``"training"`` or ``"reading .m4a files"``.
+
+    Raises:
+        UsageError: A module is missing; the sentence names the extra that brings it.
+    """
+    if all(find_spec(module) is not None for module in modules):
+        return
+    raise UsageError(f"{purpose} needs {EXTRAS[extra]}: pip install 'denoisecli[{extra}]'")

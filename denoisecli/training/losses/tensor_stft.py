@@ -1,0 +1,89 @@
+"""The STFT of stft.py in `keras.ops`: in batches and differentiable, for training.
+
+A spectrum is a pair here, real and imaginary part, with its axes as the FFT leaves them: neither is
+copied until the network wants them as one map.
+
+Shape of either part:
+    - (batch, frames, frequency), where frequency = n_fft // 2 + 1 and
+      frames = 1 + timesteps // hop_length
+"""
+
+from typing import Any
+
+from keras import ops
+
+from denoisecli.audio.stft import window_vector
+from denoisecli.models.layers import sliced
+from denoisecli.spec.network import Stft
+
+
+def stft(audio: Any, settings: Stft) -> tuple[Any, Any]:
+    """Short-time Fourier transform, frames centred and padded with zeros.
+
+    Shape:
+        - audio: (batch, timesteps)
+        - output: real and imaginary part
+    """
+    n_fft, hop_length = settings.n_fft, settings.hop_length
+    count = 1 + ops.shape(audio)[1] // hop_length
+    frames = framed(ops.pad(audio, ((0, 0), (n_fft // 2, 0))), n_fft, hop_length, count)
+    return ops.rfft(frames * window_vector(settings.window, n_fft), fft_length=n_fft)
+
+
+def framed(audio: Any, length: int, hop_length: int, count: Any) -> Any:
+    """Cut into overlapping frames, with zeros behind the end.
+
+    `keras.ops.stft` frames too, but sample by sample where hop and length have no common divisor,
+    and takes a third longer, its gradient included, where they have one.
+
+    Args:
+        audio: the sound.
+        length: of a frame, in samples.
+        hop_length: from frame to frame, in samples.
+        count: how many frames; may reach up to a frame beyond the end.
+
+    Shape:
+        - audio: (batch, timesteps)
+        - output: (batch, count, length)
+    """
+    parts = -(-length // hop_length)
+    needed = (count + parts - 1) * hop_length
+    audio = sliced(ops.pad(audio, ((0, 0), (0, parts * hop_length))), 0, needed)
+    hops = ops.reshape(audio, (-1, count + parts - 1, hop_length))
+    frames = ops.concatenate([sliced(hops, part, count) for part in range(parts)], axis=2)
+    return frames[:, :, :length]
+
+
+def as_map(spectrum: tuple[Any, Any]) -> Any:
+    """Give the spectrum as networks take it: (batch, frequency, frames, 2)."""
+    return ops.transpose(ops.stack(spectrum, axis=-1), (0, 2, 1, 3))
+
+
+def istft(spectrum: tuple[Any, Any], settings: Stft, length: Any) -> Any:
+    """Inverse of `stft`: least squares (Griffin and Lim 1984, equation 6).
+
+    `length` in samples is a number, or a scalar tensor in graphs for any length.
+
+    Shape:
+        - spectrum: real and imaginary part
+        - output: (batch, length)
+    """
+    window = window_vector(settings.window, settings.n_fft)
+    frames = ops.irfft(spectrum, fft_length=settings.n_fft)
+    audio = _overlap_add(frames * window, settings)
+    weight = _overlap_add(ops.ones_like(frames[:1]) * window**2, settings)
+    half = settings.n_fft // 2
+    return sliced(audio, half, length) / ops.maximum(sliced(weight, half, length), 1e-8)
+
+
+def _overlap_add(frames: Any, settings: Stft) -> Any:
+    """Sum (batch, frames, n_fft) where they overlap -> (batch, at least all samples)."""
+    hop = settings.hop_length
+    parts = -(-settings.n_fft // hop)
+    frames = ops.pad(frames, ((0, 0), (0, 0), (0, parts * hop - settings.n_fft)))
+    count = ops.shape(frames)[1]
+    total = sum(
+        ops.pad(part, ((0, 0), (index, parts - 1 - index), (0, 0)))
+        for index, part in enumerate(ops.split(frames, parts, axis=2))
+    )
+    return ops.reshape(total, (-1, (count + parts - 1) * hop))

@@ -1,0 +1,96 @@
+"""PESQ and ESTOI of a few clips while training, computed in other processes."""
+
+import math
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+
+import numpy as np
+from jaxtyping import Float
+
+from denoisecli.errors import DatasetError, DenoiseError
+from denoisecli.evaluation.metrics import measure, require
+from denoisecli.types import AudioVector
+
+CLIPS = 24
+"""How many clips are scored."""
+
+SCORES = {"pesq": "pesq_wb", "estoi": "estoi"}
+"""Name in the history of a run -> name in metrics.METRICS."""
+
+
+def require_scores() -> None:
+    """Make sure that the scores can be computed here.
+
+    Raises:
+        UsageError: a package is not installed.
+    """
+    require(SCORES.values())
+
+
+class Scores:
+    """Scores that are being computed."""
+
+    def __init__(self, futures: Sequence["Future[dict[str, float]]"]):
+        self._futures = futures
+
+    def means(self) -> dict[str, float]:
+        """Wait for the scores; their means over the clips where they are defined.
+
+        Raises:
+            DatasetError: there is no such clip.
+            DenoiseError: a process died.
+        """
+        try:
+            rows = [future.result() for future in self._futures]
+        except BrokenProcessPool as error:
+            raise DenoiseError("a process that computed PESQ and ESTOI died") from error
+        means = {}
+        for name in SCORES:
+            values = [row[name] for row in rows if math.isfinite(row[name])]
+            if not values:
+                raise DatasetError(
+                    f"no clip has enough speech in it for {name.upper()}; set "
+                    "training.perceptual_every to null, or make training.segment_seconds larger"
+                )
+            means[name] = float(np.mean(values))
+        return means
+
+
+@contextmanager
+def scoring(
+    clean: Float[np.ndarray, "clips timesteps"],
+    estimates: Float[np.ndarray, "clips timesteps"],
+    sample_rate: int,
+) -> Iterator[Scores]:
+    """Compute scores side by side while the block runs.
+
+    The processes live only for the block, so that none is left when training is killed. They are
+    spawned: a script that trains needs ``if __name__ == "__main__":``.
+
+    Args:
+        clean: the clean clips, full scale -1..1.
+        estimates: what is scored.
+        sample_rate: Hz.
+    """
+    pool = ProcessPoolExecutor(
+        min(len(clean), os.cpu_count() or 1),
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is for the training to handle
+    )
+    try:
+        yield Scores(
+            [pool.submit(_score, *pair, sample_rate) for pair in zip(clean, estimates, strict=True)]
+        )
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _score(clean: AudioVector, estimate: AudioVector, sample_rate: int) -> dict[str, float]:
+    values = measure(clean, estimate, sample_rate, SCORES.values())
+    return {name: values[metric] for name, metric in SCORES.items()}

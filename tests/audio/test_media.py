@@ -1,0 +1,121 @@
+import sys
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from helpers import constant_mask
+
+from denoisecli.audio import files as audio
+from denoisecli.audio.reading import reader
+from denoisecli.cleaning.denoiser import Denoiser
+from denoisecli.errors import AudioError, UsageError
+
+KINDS = {"m4a": "aac", "aac": "aac", "mp4": "aac", "mov": "aac", "mkv": "aac", "webm": "libopus"}
+
+
+@pytest.fixture
+def media_file(tmp_path):
+    """Make ``media_file(suffix, sound, video=False, **options of the container)``."""
+
+    def write(suffix, sound, video=False, **options):
+        path = tmp_path / f"x.{suffix}"
+        with av.open(str(path), "w", options=options) as container:
+            container.metadata["title"] = "Wind"
+            layout = "stereo" if len(sound) == 2 else "mono"
+            stream = container.add_stream(KINDS[suffix], rate=48000, layout=layout)
+            stream.bit_rate = 256_000
+            if video:
+                picture = container.add_stream("mpeg4", rate=10)
+                picture.width = picture.height = 32
+                for _ in range(10):
+                    frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))
+                    container.mux(picture.encode(frame))
+                container.mux(picture.encode(None))
+            interleaved = np.ascontiguousarray(sound.T).reshape(1, -1).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
+            frame.sample_rate = 48000
+            frame.pts = 0  # or else the container does not learn of the encoder's delay
+            resampler = av.AudioResampler(
+                format=stream.format, layout=layout, rate=48000, frame_size=stream.frame_size or 960
+            )
+            for one in [*resampler.resample(frame), *resampler.resample(None)]:
+                container.mux(stream.encode(one))
+            container.mux(stream.encode(None))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def stereo(speech):
+    return np.stack([speech(3, 48000), 0.5 * speech(3, 48000)])
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_sound_is_read(media_file, stereo, suffix):
+    path = media_file(suffix, stereo)
+    info = audio.probe(path)
+    assert (info.sample_rate, info.channels) == (48000, 2)
+    assert info.duration == pytest.approx(3, abs=0.2)
+    sound, _ = audio.read(path)
+    lag = 1024 if suffix == "aac" else 0  # a bare stream says nothing of the encoder's delay
+    assert abs(sound.shape[1] - lag - stereo.shape[1]) < 3000
+    shared = sound[:, lag:][:, : stereo.shape[1]]
+    for channel, expected in zip(shared, stereo, strict=True):
+        assert np.corrcoef(channel, expected[: shared.shape[1]])[0, 1] > 0.98
+
+
+def test_blocks_make_up_the_file(media_file, stereo):
+    path = media_file("m4a", stereo)
+    whole, _ = audio.read(path)
+    blocks = list(audio.read_blocks(path, frames=1000))
+    assert {block.shape[1] for block in blocks[:-1]} == {1000}
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole)
+
+
+def test_sound_of_a_video_is_cleaned(media_file, stereo, model_folder, tmp_path):
+    path = media_file("mp4", stereo, video=True)
+    result = Denoiser(model_folder(constant_mask(0.5))).clean_file(path, tmp_path / "y.flac")
+    info = soundfile.info(tmp_path / "y.flac")
+    assert (info.samplerate, info.channels, info.subtype) == (48000, 2, "PCM_16")
+    assert abs(info.frames - stereo.shape[1]) < 2000
+    assert result.rms_out_dbfs - result.rms_in_dbfs == pytest.approx(-6.02, abs=0.01)
+    assert soundfile.SoundFile(tmp_path / "y.flac").copy_metadata()["title"] == "Wind"
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "mkv", "webm"])
+def test_cut_off_media(media_file, stereo, suffix):
+    options = {"movflags": "faststart"} if suffix == "m4a" else {}
+    path = media_file(suffix, stereo, **options)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(AudioError, match=rf"x\.{suffix} is (cut off|damaged at)"):
+        audio.read(path)
+    with reader(path, keep_readable=True) as file:
+        timesteps = sum(block.shape[1] for block in file)
+    assert 48_000 < timesteps < 2 * 48_000
+    assert file.problem is not None
+
+
+def test_no_sound_there(tmp_path):
+    path = tmp_path / "x.mp4"
+    path.write_bytes(b"no media" * 100)
+    with pytest.raises(AudioError, match=r"x\.mp4 is damaged or no media file"):
+        audio.read(path)
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("mpeg4", rate=10)
+        picture.width = picture.height = 32
+        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))
+        container.mux([*picture.encode(frame), *picture.encode(None)])
+    with pytest.raises(AudioError, match=r"x\.mp4 has no audio track"):
+        audio.read(path)
+
+
+def test_pyav_is_missing(tmp_path, monkeypatch):
+    (tmp_path / "x.m4a").write_bytes(b"sound")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(
+        UsageError, match=r"reading \.m4a needs PyAV: pip install 'denoisecli\[media"
+    ):
+        audio.probe(tmp_path / "x.m4a")

@@ -1,0 +1,238 @@
+import io
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import constant_mask
+
+from denoisecli.audio import pipe
+from denoisecli.audio.pipe import PipeWriter, RawFormat, pipe_reader
+from denoisecli.cleaning.denoiser import Denoiser
+from denoisecli.cleaning.file import FileOptions
+from denoisecli.errors import AudioError, DenoiseError, UsageError
+
+
+class Pipe(io.RawIOBase):
+    """Bytes that come once, in pieces, and cannot be sought in."""
+
+    def __init__(self, content, piece=1 << 30):
+        self.content = io.BytesIO(content)
+        self.piece = piece
+
+    def read(self, size=-1):
+        return self.content.read(min(size, self.piece))
+
+    def seek(self, *_):
+        raise io.UnsupportedOperation("seek")
+
+
+def encoded(sound, sample_rate, **options):
+    file = io.BytesIO()
+    soundfile.write(file, sound.T, sample_rate, **options)
+    return file.getvalue()
+
+
+def without_sizes(wav):
+    """A WAV as ffmpeg writes it to a pipe: all bits set in the sizes."""
+    data = wav.index(b"data")
+    return wav[:4] + b"\xff" * 4 + wav[8 : data + 4] + b"\xff" * 4 + wav[data + 8 :]
+
+
+def sound_of(reader):
+    return np.concatenate(list(reader), axis=1)
+
+
+@pytest.fixture
+def half(model_folder):
+    return Denoiser(model_folder(constant_mask(0.5)))
+
+
+@pytest.fixture
+def stereo(speech, noise):
+    return np.stack([speech(3, 44100), noise(3, 44100)])
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [
+        ("WAV", "PCM_16"),
+        ("WAV", "PCM_24"),
+        ("WAV", "FLOAT"),
+        ("FLAC", "PCM_16"),
+        ("AIFF", "PCM_16"),
+    ],
+)
+@pytest.mark.parametrize("piece", [1000, 1 << 30])
+def test_pipe_holds_what_a_file_holds(stereo, container, subtype, piece):
+    content = encoded(stereo, 44100, format=container, subtype=subtype)
+    reader = pipe_reader(Pipe(content, piece))
+    assert (reader.info.sample_rate, reader.info.channels) == (44100, 2)
+    assert reader.info.frames == stereo.shape[1]
+    expected, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    np.testing.assert_array_equal(sound_of(reader), expected.T)
+
+
+def test_wav_of_unknown_length(stereo):
+    reader = pipe_reader(Pipe(without_sizes(encoded(stereo, 44100, format="WAV"))))
+    assert reader.info.frames == 0
+    assert sound_of(reader).shape == stereo.shape
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT", "ALAW"])
+def test_wav_goes_on_behind_what_its_header_can_count(stereo, subtype, monkeypatch):
+    content = encoded(stereo, 44100, format="WAV", subtype=subtype)
+    expected, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    data = content.index(b"data")
+    title = b"LIST" + struct.pack("<I", 18) + b"INFOINAM" + struct.pack("<I", 6) + b"Birds\0"
+    # A header that says 1000 bytes stands for one that says 4 GB.
+    monkeypatch.setattr(pipe, "is_unknown_size", lambda size: 990 < size <= 1000)
+    short = title + b"data" + struct.pack("<I", 1000)
+    reader = pipe_reader(Pipe(content[:data] + short + content[data + 8 :], 4321))
+    assert (reader.info.format, reader.info.subtype) == ("WAV", subtype)
+    assert (reader.info.frames, reader.info.tags["title"]) == (0, "Birds")
+    np.testing.assert_array_equal(sound_of(reader), expected.T)
+
+
+def test_flac_of_unknown_length(stereo):
+    content = bytearray(encoded(stereo, 44100, format="FLAC"))
+    content[21] &= 0xF0  # the 36 bits that count samples, in the STREAMINFO block
+    content[22:26] = bytes(4)
+    reader = pipe_reader(Pipe(bytes(content)))
+    assert reader.info.frames == 0
+    assert sound_of(reader).shape == stereo.shape
+
+
+def test_raw_samples(rng):
+    steps = rng.integers(-(2**15), 2**15, (1000, 3)).astype("<i2")
+    reader = pipe_reader(Pipe(steps.tobytes()), RawFormat(8000, 3))
+    assert (reader.info.sample_rate, reader.info.frames) == (8000, 0)
+    np.testing.assert_array_equal(sound_of(reader), np.float32(steps.T) / 2**15)
+    with pytest.raises(UsageError, match="cannot be read as RawFormat"):
+        pipe_reader(Pipe(b""), RawFormat(8000, 1, "PCM_12"))
+
+
+def test_no_sound_in_the_pipe(stereo):
+    with pytest.raises(AudioError, match="standard input is empty"):
+        pipe_reader(Pipe(b""))
+    for content in (b"no sound", encoded(stereo, 48000, format="OGG", subtype="VORBIS")):
+        with pytest.raises(AudioError, match="standard input holds no WAV or FLAC"):
+            pipe_reader(Pipe(content))
+    with pytest.raises(AudioError, match="its header makes no sense"):
+        pipe_reader(Pipe(b"RIFFxxxx" + b"nonsense" * 5))
+
+
+def test_cut_off_pipe(stereo):
+    content = encoded(stereo, 44100, format="WAV")
+    with pytest.raises(AudioError, match=r"1\.0 s can be read of the 3\.0 s"):
+        sound_of(pipe_reader(Pipe(content[: 44 + 4 * 44100])))
+    reader = pipe_reader(Pipe(content[: 44 + 4 * 44100]), keep_readable=True)
+    assert sound_of(reader).shape == (2, 44100)
+    assert "cut off" in reader.problem
+
+
+class Broken(Pipe):
+    """A pipe that fails after its last byte, or has nothing to give."""
+
+    def __init__(self, content, failure):
+        super().__init__(content, 10_000)
+        self.failure = failure
+
+    def read(self, size=-1):
+        data = super().read(size)
+        if not data and self.failure is not None:
+            raise self.failure
+        return data or None
+
+
+@pytest.mark.parametrize("failure", [OSError(5, "Input/output error"), None])
+def test_broken_pipe_is_not_the_end(stereo, failure):
+    content = without_sizes(encoded(stereo, 44100, format="WAV"))
+    reader = pipe_reader(Broken(content, failure))
+    with pytest.raises(AudioError, match=r"cannot be read on after 3\.0 s: "):
+        sound_of(reader)
+    reader = pipe_reader(Broken(content, failure), keep_readable=True)
+    assert sound_of(reader).shape == stereo.shape
+    assert "cannot be read on" in reader.problem
+    with pytest.raises(AudioError, match="cannot be read: "):
+        pipe_reader(Broken(b"", failure))
+
+
+@pytest.mark.parametrize("subtype", PipeWriter.SUBTYPES)
+def test_what_is_written_is_wav(stereo, subtype):
+    stream = io.BytesIO()
+    writer = PipeWriter(stream, 44100, 2, subtype)
+    for start in range(0, stereo.shape[1], 10_000):
+        writer.write(stereo[:, start : start + 10_000])
+    assert writer.frames == stereo.shape[1]
+    back, sample_rate = soundfile.read(io.BytesIO(stream.getvalue()))
+    assert sample_rate == 44100
+    assert soundfile.info(io.BytesIO(stream.getvalue())).subtype == subtype
+    np.testing.assert_allclose(back.T, stereo, atol=2**-7 if subtype == "PCM_U8" else 2**-15)
+    assert struct.unpack_from("<I", stream.getvalue(), 40) == (2**32 - 1,)
+
+
+def test_writer_clamps_and_refuses():
+    stream = io.BytesIO()
+    writer = PipeWriter(stream, 8000, 1, "PCM_16", bare=True)
+    writer.write(np.array([[2.0, -2.0, 0.5]], np.float32))
+    assert writer.clipped == 2
+    assert struct.unpack("<3h", stream.getvalue()) == (32767, -32768, 16384)
+    with pytest.raises(UsageError, match="VORBIS cannot be written to a pipe"):
+        PipeWriter(stream, 8000, 1, "VORBIS")
+
+
+def test_listener_that_went_away(stereo):
+    class Closed(io.RawIOBase):
+        def write(self, data):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(DenoiseError, match="cannot write to standard output: Broken pipe"):
+        PipeWriter(Closed(), 8000, 1, "PCM_16")
+
+
+def test_cleaning_from_pipe_to_pipe(half, stereo):
+    content = without_sizes(encoded(stereo, 44100, format="WAV", subtype="PCM_24"))
+    stream = io.BytesIO()
+    result = half.clean_file(Pipe(content), stream)
+    assert str(result.source), str(result.target) == ("standard input", "standard output")
+    info = soundfile.info(io.BytesIO(stream.getvalue()))
+    assert (info.samplerate, info.channels, info.subtype) == (44100, 2, "PCM_24")
+    back, _ = soundfile.read(io.BytesIO(stream.getvalue()))
+    np.testing.assert_allclose(back.T, stereo / 2, atol=1e-5)
+
+
+def test_raw_to_raw(half, speech):
+    steps = np.round(32767 * speech(1, 16000)).astype("<i2")
+    stream = io.BytesIO()
+    half.clean_file(Pipe(steps.tobytes()), stream, FileOptions(raw=RawFormat(16000)))
+    back = np.frombuffer(stream.getvalue(), "<i2")
+    np.testing.assert_allclose(back, steps / 2, atol=1)
+
+
+def test_output_begins_before_the_input_ends(half, noise):
+    """It is behind by the delay of a stream, and by no more."""
+    content = encoded(noise(10, 16000)[None], 16000, format="WAV")
+    stream = io.BytesIO()
+    seen = []
+
+    class Watched(Pipe):
+        def read(self, size=-1):
+            seen.append((self.content.tell(), len(stream.getvalue())))
+            return super().read(size)
+
+    half.clean_file(Watched(content), stream)
+    behind = max(taken - given for taken, given in seen) / 2 / 16000
+    assert behind < half.stream(16000).delay + 0.1
+
+
+def test_pipe_to_file_and_back(half, stereo, tmp_path):
+    target = tmp_path / "y.flac"
+    half.clean_file(Pipe(encoded(stereo, 44100, format="WAV", subtype="PCM_16")), target)
+    assert soundfile.info(target).frames == stereo.shape[1]
+    stream = io.BytesIO()
+    half.clean_file(target, stream)
+    back, _ = soundfile.read(io.BytesIO(stream.getvalue()))
+    np.testing.assert_allclose(back.T, stereo / 4, atol=1e-4)
+    with pytest.raises(UsageError, match="a pipe cannot be rescaled"):
+        half.clean_file(target, stream, FileOptions(clip="rescale"))

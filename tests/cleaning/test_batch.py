@@ -1,0 +1,221 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from distributed import LocalCluster
+from helpers import constant_mask
+
+from denoisecli.cleaning import batch
+from denoisecli.cleaning.batch import Advanced, Outcome, Started
+from denoisecli.cleaning.file import FileOptions
+from denoisecli.cleaning.targets import Job, plan
+from denoisecli.errors import AudioError, DenoiseError, UsageError
+
+
+@pytest.fixture
+def half(model_folder):
+    return {"model": str(model_folder(constant_mask(0.5))), "threads": 1}
+
+
+@pytest.fixture
+def recordings(audio_file, noise, tmp_path):
+    """Three good files, a broken one, a good one."""
+    for name in ("a", "b", "c", "e"):
+        audio_file(f"in/{name}.wav", noise(1, 16000), 16000)
+    (tmp_path / "in" / "d.wav").write_text("no sound")
+    return plan([tmp_path / "in"], tmp_path / "out")
+
+
+def check(outcomes, jobs):
+    assert [outcome.job for outcome in outcomes] == jobs
+    assert [outcome.status for outcome in outcomes] == ["done"] * 3 + ["failed", "done"]
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            assert isinstance(outcome.error, AudioError)
+            assert "d.wav is damaged or no audio" in str(outcome.error)
+            assert not outcome.job.target.exists()
+        else:
+            assert outcome.result.target == outcome.job.target
+            before, after = (soundfile.read(p)[0] for p in (outcome.job.source, outcome.job.target))
+            np.testing.assert_allclose(after, before / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_bad_file_does_not_stop_the_others(half, recordings, workers):
+    events = []
+    outcomes = batch.run(recordings, settings=half, workers=workers, tell=events.append)
+    check(outcomes, recordings)
+    for job, outcome in zip(recordings, outcomes, strict=True):
+        mine = [event for event in events if getattr(event, "job", None) == job]
+        if workers == 1:
+            assert mine[0] == Started(job)
+        assert mine[-1] == outcome
+        assert sum(isinstance(event, Outcome) for event in mine) == 1
+        if workers == 1 and outcome.status == "done":
+            assert Advanced(job, 1.0, 1.0) in mine
+
+
+def test_existing_targets_are_skipped_or_refused(half, recordings):
+    first, second = recordings[:2]
+    batch.run([first], settings=half)
+    written = first.target.stat().st_mtime_ns
+    outcomes = batch.run([first, second], settings=half, skip_existing=True)
+    assert [outcome.status for outcome in outcomes] == ["skipped", "done"]
+    (refused,) = batch.run([first], settings=half)
+    assert refused.status == "failed"
+    assert "exists already" in str(refused.error)
+    assert first.target.stat().st_mtime_ns == written
+    (replaced,) = batch.run([first], settings=half, overwrite=True)
+    assert replaced.status == "done"
+
+
+def test_a_job_is_skipped_only_if_all_its_targets_exist(half, recordings, tmp_path):
+    job = Job(recordings[0].source, tmp_path / "x.wav", tmp_path / "n.wav")
+    batch.run([job], settings=half)
+    (tmp_path / "n.wav").unlink()
+    (outcome,) = batch.run([job], settings=half, skip_existing=True, overwrite=True)
+    assert outcome.status == "done"
+    assert (tmp_path / "n.wav").exists()
+
+
+def test_options_reach_the_workers(half, recordings):
+    options = FileOptions(subtype="PCM_24", sample_rate=8000)
+    batch.run(recordings[:2], settings=half, options=options, workers=2)
+    for job in recordings[:2]:
+        info = soundfile.info(job.target)
+        assert (info.subtype, info.samplerate) == ("PCM_24", 8000)
+
+
+def test_any_executor_will_do(half, recordings):
+    with ThreadPoolExecutor(2) as executor:
+        check(batch.run(recordings, settings=half, executor=executor), recordings)
+
+
+def test_dask(half, recordings):
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster,
+        batch.cluster(cluster.scheduler_address) as executor,
+    ):
+        check(batch.run(recordings, settings=half, executor=executor), recordings)
+
+
+def test_no_cluster_there(monkeypatch):
+    with (
+        pytest.raises(DenoiseError, match="no Dask scheduler answers at nonsense"),
+        batch.cluster("nonsense"),
+    ):
+        pass
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with (
+        pytest.raises(UsageError, match=r"pip install 'denoisecli\[cluster\]'"),
+        batch.cluster("x"),
+    ):
+        pass
+
+
+def test_interrupted_in_this_process(half, recordings):
+    events = []
+
+    def tell(event):
+        events.append(event)
+        if isinstance(event, Advanced) and event.job == recordings[1]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batch.run(recordings, settings=half, tell=tell)
+    folder = recordings[0].target.parent
+    assert [path.name for path in folder.iterdir()] == ["a.wav"]
+    assert [event.status for event in events if isinstance(event, Outcome)] == ["done"]
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from denoisecli.cleaning import batch
+from denoisecli.cleaning.targets import plan
+if __name__ == "__main__":
+    jobs = plan([sys.argv[1]], sys.argv[2])
+    settings = {"model": sys.argv[3]}
+    outcomes = batch.run(jobs, settings=settings, workers=2, skip_existing=True)
+    print(sorted(outcome.status for outcome in outcomes))
+"""
+
+
+def test_killed_in_the_middle_and_resumed(half, audio_file, noise, tmp_path):
+    for i in range(8):
+        audio_file(f"in/{i}.wav", noise(40, 8000), 8000)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, "program.py", "in", "out", half["model"]]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
+    out = tmp_path / "out"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(list(out.glob("*.wav"))) < 2:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)  # the parent alone, as `kill` does
+    _, errors = process.communicate(timeout=60)
+    assert b"KeyboardInterrupt" in errors
+    finished = sorted(out.iterdir())
+    assert 2 <= len(finished) < 8
+    for path in finished:  # whole files under their own names, and nothing else
+        assert soundfile.info(path).frames == 40 * 8000
+
+    resumed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    skipped = ["skipped"] * len(finished)
+    assert resumed.stdout.strip() == str(["done"] * (8 - len(finished)) + skipped)
+    assert len(list(out.iterdir())) == 8
+
+
+def test_worker_that_dies(half, recordings, monkeypatch):
+    monkeypatch.setattr(batch, "_work", _die)
+    outcomes = batch.run(recordings[:2], settings=half, workers=2)
+    assert [outcome.status for outcome in outcomes] == ["failed"] * 2
+    assert "the process that cleaned it died" in str(outcomes[0].error)
+
+
+def test_worker_that_dies_of_one_file(half, recordings, monkeypatch):
+    monkeypatch.setattr(batch, "_work", _die_of_b)
+    good = [job for job in recordings if job.source.stem != "d"]
+    outcomes = batch.run(good, settings=half, workers=2)
+    states = {outcome.job.source.stem: outcome.status for outcome in outcomes}
+    assert states.pop("b") == "failed"
+    # One other may have been in work in the same pool.
+    assert sorted(states.values()) in (["done"] * 3, ["done", "done", "failed"])
+    assert all(outcome.job.target.exists() == (outcome.status == "done") for outcome in outcomes)
+
+
+_work = batch._work
+
+
+def _die_of_b(task, job):
+    if job.source.stem == "b":
+        batch._Worker.events.put(Started(job))
+        time.sleep(0.5)  # until it is told
+        _die(task, job)
+    return _work(task, job)
+
+
+def _die(task, job):
+    os.kill(multiprocessing.current_process().pid, signal.SIGKILL)
+
+
+def test_workers_are_counted(recordings):
+    with pytest.raises(UsageError, match="jobs must be at least 1, not 0"):
+        batch.run(recordings, workers=0)
+    assert batch.run([]) == []
+
+
+def test_missing_model_fails_every_job(recordings, tmp_path):
+    outcomes = batch.run(recordings[:1], settings={"model": str(tmp_path / "nothing")})
+    assert outcomes[0].status == "failed"
+    assert isinstance(outcomes[0].error, UsageError)
+    assert Path(recordings[0].source).exists()

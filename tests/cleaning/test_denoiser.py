@@ -1,0 +1,328 @@
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import constant_mask, smoothed_power_mask
+
+from denoisecli.audio import files as audio
+from denoisecli.cleaning import denoiser as enhance
+from denoisecli.cleaning import masking
+from denoisecli.cleaning.denoiser import Denoiser
+from denoisecli.cleaning.masking import LIVE, Blocks, Masking
+from denoisecli.errors import AudioError, ModelError, SpecError, UsageError
+
+RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000]
+
+
+@pytest.fixture
+def identity(model_folder):
+    return model_folder(constant_mask(1))
+
+
+@pytest.fixture
+def half(model_folder):
+    return model_folder(constant_mask(0.5))
+
+
+@pytest.fixture
+def nothing(model_folder):
+    return model_folder(constant_mask(0))
+
+
+@pytest.fixture
+def smoothing(model_folder):
+    return model_folder(smoothed_power_mask(), output={"mask": "magnitude"})
+
+
+def band_level(sound, sample_rate, low, high):
+    """RMS in dB of the frequencies from low to high (Hz)."""
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(sound.size)))
+    frequencies = np.fft.rfftfreq(sound.size, 1 / sample_rate)
+    return 10 * np.log10(
+        np.square(spectrum[(frequencies >= low) & (frequencies < high)]).mean() + 1e-20
+    )
+
+
+@pytest.mark.parametrize("sample_rate", RATES)
+@pytest.mark.parametrize("timesteps", [1, 2, 100, 30_001])
+def test_identity_gives_the_input_back(identity, half, speech, noise, sample_rate, timesteps):
+    seconds = timesteps / sample_rate
+    sound = np.stack([speech(seconds, sample_rate), noise(seconds, sample_rate)])
+    np.testing.assert_allclose(Denoiser(identity).clean(sound, sample_rate), sound, atol=1e-5)
+    np.testing.assert_allclose(Denoiser(half).clean(sound, sample_rate), sound / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.25, 1.0])
+def test_strength_mixes_the_original_back_in(half, nothing, speech, strength):
+    sound = speech(1, 44100)
+    cleaned = Denoiser(half, strength=strength).clean(sound, 44100)
+    np.testing.assert_allclose(cleaned, (1 - strength / 2) * sound, atol=1e-5)
+    if strength == 0:
+        np.testing.assert_array_equal(Denoiser(nothing, strength=0.0).clean(sound, 44100), sound)
+
+
+def test_blocks_do_not_show(smoothing, speech, noise, monkeypatch):
+    """The whole in one block, and block by block, at a rate that needs resampling."""
+    sound = np.stack([speech(20, 44100) + noise(20, 44100), noise(20, 44100)])
+    monkeypatch.setattr(masking, "WHOLE", Blocks(100.0, 2.0, 2.0))
+    whole = Denoiser(smoothing).clean(sound, 44100)
+    assert audio.rms(whole - sound) > 0.01  # the network does something
+    for blocks in (Blocks(3.0, 2.0, 2.0), LIVE):
+        stream = Denoiser(smoothing).stream(44100, 2, blocks=blocks)
+        blockwise = [stream.process(sound[:, i : i + 10_007]) for i in range(0, 882_000, 10_007)]
+        blockwise = np.concatenate([*blockwise, stream.finish()], axis=1)
+        assert audio.rms(blockwise - whole) < 1e-4 * audio.rms(whole)
+
+
+def test_channels_are_cleaned_each_for_itself(smoothing, speech, noise):
+    sound = np.stack([speech(2, 16000), noise(2, 16000), 0 * noise(2, 16000)])
+    together = Denoiser(smoothing).clean(sound, 16000)
+    for channel, cleaned in zip(sound, together, strict=True):
+        np.testing.assert_allclose(Denoiser(smoothing).clean(channel, 16000), cleaned, atol=1e-6)
+
+
+def test_high_band_follows_the_gain_of_the_bands_below_it(identity, half, nothing, noise):
+    sound = noise(4, 48000)
+    before = band_level(sound, 48000, 9000, 20000)
+    for model, change in ((identity, 0.0), (half, -6.02)):
+        cleaned = Denoiser(model).clean(sound, 48000)
+        assert band_level(cleaned, 48000, 9000, 20000) - before == pytest.approx(change, abs=0.05)
+    assert audio.rms(Denoiser(nothing).clean(sound, 48000)) < 1e-6
+
+
+def test_high_band_gain_follows_in_time(identity, rng, monkeypatch):
+    """A mask that is 1 in the first half and 0 in the second, across several blocks."""
+    monkeypatch.setattr(masking, "WHOLE", Blocks(1.0, 1.0, 1.0))
+    sample_rate, seconds = 48000, 8
+    switch = 4 * sample_rate
+    sound = 0.1 * rng.standard_normal(seconds * sample_rate).astype(np.float32)
+    sound[switch:] *= 0.5
+
+    def gate(spectrum):  # loud frames pass, the others do not
+        power = np.square(spectrum).mean(axis=(1, 3), keepdims=True)
+        loud = (power > 0.16).astype(np.float32)  # 0.43 before the switch, 0.11 behind it
+        return np.broadcast_to(loud, (*spectrum.shape[:3], 1)) * np.float32([1, 0])
+
+    denoiser = Denoiser(identity)
+    gate.runs, gate.reach, gate.stages, gate.carry = 1, None, 1, gate
+    denoiser._masking = Masking(denoiser.spec, gate)
+    cleaned = denoiser.clean(sound, sample_rate)
+    hop = 3 * 256
+    kept, gone = cleaned[: switch - 2 * hop], cleaned[switch + 2 * hop :]
+    np.testing.assert_allclose(kept, sound[: switch - 2 * hop], atol=1e-4)
+    assert audio.rms(gone) < 1e-5
+    # no click at the switch: it never takes steps that the sound itself does not
+    assert np.abs(np.diff(cleaned)).max() <= 1.01 * np.abs(np.diff(sound)).max()
+
+
+def test_telephone_rate_is_not_emptied(half, speech):
+    sound = speech(3, 8000)
+    cleaned = Denoiser(half).clean(sound, 8000)
+    for low, high in ((100, 1000), (1000, 3000), (3500, 4000)):
+        change = band_level(cleaned, 8000, low, high) - band_level(sound, 8000, low, high)
+        assert change == pytest.approx(-6.02, abs=0.1)
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 48000])
+def test_silence_stays_silence(smoothing, sample_rate):
+    silence = np.zeros((2, 2 * sample_rate), np.float32)
+    assert not Denoiser(smoothing).clean(silence, sample_rate).any()
+
+
+def test_stream_keeps_the_length_whatever_the_blocks(half, noise):
+    sound = noise(2, 44100)[None]
+    cuts = [0, 0, 1, 7, 7, 5000, 40_000, 88_199, 88_200]
+    stream = Denoiser(half).stream(44100)
+    pieces = [stream.process(sound[:, a:b]) for a, b in pairwise(cuts)]
+    cleaned = np.concatenate([*pieces, stream.finish()], axis=1)
+    np.testing.assert_allclose(cleaned, sound / 2, atol=1e-5)
+    assert Denoiser(half).stream(44100).finish().shape == (1, 0)
+
+
+@pytest.mark.parametrize("sample_rate", [4000, 8000, 16000, 44100, 48000, 192_000])
+def test_stream_is_no_later_than_it_says(half, rng, sample_rate):
+    stream = Denoiser(half).stream(sample_rate)
+    assert 1.5 < stream.delay < 2
+    taken = given = lag = 0
+    step = sample_rate // 50
+    for _ in range(250):
+        taken += step
+        given += stream.process(rng.uniform(-1, 1, (1, step)).astype(np.float32)).shape[1]
+        lag = max(lag, taken - given)
+    assert 0.9 * stream.delay < lag / sample_rate <= stream.delay
+
+
+def test_stream_refuses(half):
+    with pytest.raises(UsageError, match="at least 1 channel"):
+        Denoiser(half).stream(44100, 0)
+    with pytest.raises(UsageError, match="has 2 channels, not 1"):
+        Denoiser(half).stream(44100, 2).process(np.zeros((1, 5), np.float32))
+
+
+@pytest.mark.parametrize("limit", [0.0, 6.0, 20.0])
+def test_attenuation_is_limited(nothing, half, speech, limit):
+    sound = speech(1, 44100)
+    floor = 10 ** (-limit / 20)
+    cleaned = Denoiser(nothing, attenuation_limit_db=limit).clean(sound, 44100)
+    np.testing.assert_allclose(cleaned, floor * sound, atol=1e-5)
+    cleaned = Denoiser(half, attenuation_limit_db=limit).clean(sound, 44100)
+    np.testing.assert_allclose(cleaned, (1 + floor) / 2 * sound, atol=1e-5)
+
+
+def test_float64_is_taken(half, speech):
+    sound = speech(1, 16000).astype(np.float64)
+    cleaned = Denoiser(half).clean(sound, 16000)
+    assert cleaned.dtype == np.float32
+    np.testing.assert_allclose(cleaned, sound / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sound", "message"),
+    [
+        (np.zeros(100, np.int16), "floating point in -1..1, not int16"),
+        (np.zeros(0, np.float32), "at least one sample"),
+        (np.zeros((2, 2, 50), np.float32), r"not \(2, 2, 50\)"),
+        (np.array([0, 0, np.nan, 0], np.float32), "NaN or infinite\\) at 0.000 s, channel 1"),
+        (np.array([[0.0], [np.inf]]), "channel 2"),
+        (np.zeros((1000, 2)), r"would be 1000 channels; .* give audio\.T"),
+    ],
+)
+def test_clean_refuses(identity, sound, message):
+    with pytest.raises(AudioError, match=message):
+        Denoiser(identity).clean(sound, 16000)
+
+
+def test_denoiser_refuses(identity, tmp_path):
+    for strength in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UsageError, match="strength must be between 0 and 1"):
+            Denoiser(identity, strength=strength)
+    for limit in (-1.0, float("nan")):
+        with pytest.raises(UsageError, match="limit must be at least 0 dB"):
+            Denoiser(identity, attenuation_limit_db=limit)
+    with pytest.raises(UsageError, match="no model 'nosuch'"):
+        Denoiser("nosuch")
+    with pytest.raises(UsageError, match="sample rate"):
+        Denoiser(identity).clean(np.zeros(5, np.float32), 0)
+    (identity / "model.onnx").unlink()
+    with pytest.raises(UsageError, match=r"holds no model\.onnx"):
+        Denoiser(identity)
+    (identity / "model.onnx").write_text("no network")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        Denoiser(identity)
+    (identity / "spec.json").write_text("{")
+    with pytest.raises(SpecError):
+        Denoiser(identity)
+
+
+@pytest.mark.parametrize(
+    ("source", "subtype", "target", "expected"),
+    [
+        ("x.wav", "PCM_16", "y.wav", "PCM_16"),
+        ("x.wav", "PCM_24", "y.flac", "PCM_24"),
+        ("x.wav", "FLOAT", "y.wav", "FLOAT"),
+        ("x.flac", "PCM_16", "y.aiff", "PCM_16"),
+        ("x.ogg", None, "y.wav", "PCM_16"),
+        ("x.mp3", None, "y.wav", "PCM_16"),
+        ("x.wav", "PCM_16", "y.mp3", "MPEG_LAYER_III"),
+    ],
+)
+def test_file_keeps_its_properties(
+    half, audio_file, speech, tmp_path, source, subtype, target, expected
+):
+    sound = np.stack([speech(2, 44100), 0.5 * speech(2, 44100)])[:, :80_001]
+    path = audio_file(source, sound, 44100, subtype)
+    result = Denoiser(half).clean_file(path, tmp_path / target)
+    info = soundfile.info(tmp_path / target)
+    assert (info.samplerate, info.channels, info.frames) == (44100, 2, 80_001)
+    assert info.subtype == expected
+    assert result.seconds == pytest.approx(80_001 / 44100)
+    assert result.real_time_factor == pytest.approx(result.wall_seconds / result.seconds)
+    assert result.rms_out_dbfs - result.rms_in_dbfs == pytest.approx(-6.02, abs=0.01)
+    assert result.clipped_samples == 0
+    cleaned, _ = soundfile.read(tmp_path / target)
+    lossy = source.endswith(("ogg", "mp3")) or target.endswith("mp3")
+    assert np.abs(cleaned.T - sound / 2).max() < (0.1 if lossy else 1e-4)
+
+
+def test_untouched_samples_keep_every_bit(nothing, audio_file, rng, tmp_path):
+    steps = rng.integers(-(2**15), 2**15, 60_000)
+    path = audio_file("x.wav", steps.astype(np.int16), 48000)
+    Denoiser(nothing, strength=0.0).clean_file(path, tmp_path / "y.flac")
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "y.flac", dtype="int16")[0], steps)
+
+
+def test_clipping_is_counted_for_integers_only(model_folder, audio_file, tmp_path):
+    loud = model_folder(constant_mask(1.5))
+    sound = 0.8 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    path = audio_file("x.wav", sound, subtype="PCM_16")
+    result = Denoiser(loud).clean_file(path, tmp_path / "y.wav")
+    over = np.count_nonzero(np.abs(1.5 * sound) > 1)
+    assert result.clipped_samples == pytest.approx(over, abs=20)
+    assert np.abs(soundfile.read(tmp_path / "y.wav")[0]).max() == 1
+
+    path = audio_file("f.wav", sound, subtype="FLOAT")
+    assert Denoiser(loud).clean_file(path, tmp_path / "g.wav").clipped_samples == 0
+    assert np.abs(soundfile.read(tmp_path / "g.wav")[0]).max() == pytest.approx(1.2, abs=0.01)
+
+
+def test_existing_target_is_refused(half, audio_file, speech, tmp_path):
+    path = audio_file("x.wav", speech(1, 16000))
+    content = path.read_bytes()
+    with pytest.raises(UsageError, match=r"x\.wav exists already"):
+        Denoiser(half).clean_file(path, path)
+    assert path.read_bytes() == content
+    Denoiser(half).clean_file(path, path, overwrite=True)
+    np.testing.assert_allclose(soundfile.read(path)[0], speech(1, 16000) / 2, atol=1e-4)
+    assert [file.name for file in tmp_path.glob("*.wav")] == ["x.wav"]
+
+
+def test_file_with_nan_leaves_no_output(half, audio_file, speech, tmp_path):
+    sound = speech(10, 48000)
+    sound[450_000] = np.nan
+    path = audio_file("x.wav", sound, 48000, "FLOAT")
+    with pytest.raises(AudioError, match=r"x\.wav has a sample .* at 9\.375 s"):
+        Denoiser(half).clean_file(path, tmp_path / "out" / "y.wav")
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_silent_file(smoothing, audio_file, tmp_path):
+    path = audio_file("x.wav", np.zeros((2, 48_000)), 48000)
+    result = Denoiser(smoothing).clean_file(path, tmp_path / "y.wav")
+    assert result.rms_in_dbfs == result.rms_out_dbfs == -np.inf
+    assert not soundfile.read(tmp_path / "y.wav")[0].any()
+
+
+def test_progress_reaches_the_end(half, audio_file, noise, tmp_path, monkeypatch):
+    monkeypatch.setattr(masking, "WHOLE", Blocks(2.0, 1.0, 1.0))
+    calls = []
+    path = audio_file("x.wav", noise(15, 16000))
+    Denoiser(half).clean_file(
+        path, tmp_path / "y.wav", progress=lambda done, total: calls.append((done, total))
+    )
+    assert len(calls) > 3
+    assert calls == sorted(calls)
+    assert calls[-1] == (15, 15)
+
+
+def test_nothing_piles_up(half, noise):
+    """A long stream is never far behind its input, so memory does not grow with the length."""
+    stream = Denoiser(half).stream(44100, blocks=Blocks(2.0, 1.0, 1.0))
+    block = noise(1, 44100)[None]
+    taken = given = 0
+    for _ in range(60):
+        taken += block.shape[1]
+        given += stream.process(block).shape[1]
+        assert taken - given < 8 * 44100
+    assert given + stream.finish().shape[1] == 60 * 44100
+
+
+def test_importing_is_light():
+    """Neither TensorFlow nor librosa is loaded for cleaning."""
+    program = f"import {enhance.__name__}, sys; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert not {"tensorflow", "keras", "librosa", "matplotlib"} & set(result.stdout.split())

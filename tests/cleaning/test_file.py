@@ -1,0 +1,311 @@
+import json
+import resource
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import constant_mask, pink_noise
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from denoisecli.audio import reading
+from denoisecli.cleaning.denoiser import Denoiser
+from denoisecli.cleaning.file import FileOptions
+from denoisecli.errors import AudioError, DenoiseError, UsageError
+
+
+@pytest.fixture
+def identity(model_folder):
+    return Denoiser(model_folder(constant_mask(1)))
+
+
+@pytest.fixture
+def half(model_folder):
+    return Denoiser(model_folder(constant_mask(0.5)))
+
+
+@pytest.fixture
+def loud(model_folder):
+    return Denoiser(model_folder(constant_mask(1.5)))
+
+
+@pytest.fixture
+def sine_file(audio_file):
+    """A sine of amplitude 0.8."""
+    sine = 0.8 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+
+    def write(subtype):
+        return audio_file(f"sine-{subtype}.wav", sine, 16000, subtype)
+
+    return write
+
+
+def samples(path):
+    return soundfile.read(path, always_2d=True)[0].T
+
+
+def test_rate_subtype_and_channels_on_request(half, audio_file, speech, tmp_path):
+    sound = np.stack([speech(2, 48000), 0.5 * speech(2, 48000)])[:, :90_001]
+    path = audio_file("x.wav", sound, 48000)
+    options = FileOptions(sample_rate=16000, subtype="pcm_24", mono=True)
+    result = half.clean_file(path, tmp_path / "y.wav", options)
+    info = soundfile.info(tmp_path / "y.wav")
+    assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_24")
+    assert info.frames == 30_000  # 90001 / 3, to the nearest
+    assert (result.sample_rate, result.channels) == (16000, 1)
+    expected = 0.75 * 0.5 * sound[0, :90_000:3]
+    assert np.abs(samples(tmp_path / "y.wav")[0] - expected).max() < 0.01
+
+
+@pytest.mark.parametrize("rates", [(8000, 48000), (44100, 16000), (11025, 44100)])
+@pytest.mark.parametrize("timesteps", [1, 2, 3, 999, 20_001])
+def test_length_at_another_rate(half, audio_file, noise, tmp_path, rates, timesteps):
+    path = audio_file("x.wav", noise(3, rates[0])[:timesteps], rates[0])
+    half.clean_file(path, tmp_path / "y.wav", FileOptions(sample_rate=rates[1]))
+    length = soundfile.info(tmp_path / "y.wav").frames
+    assert abs(length - timesteps * rates[1] / rates[0]) <= 0.5 or length == 1
+
+
+def test_clean_and_noise_make_up_the_source(half, audio_file, speech, tmp_path):
+    sound = np.stack([speech(1, 44100), 0.5 * speech(1, 44100)])
+    path = audio_file("x.wav", sound, 44100, "FLOAT")
+    result = half.clean_file(path, tmp_path / "y.wav", noise_target=tmp_path / "n.wav")
+    assert result.noise_target == tmp_path / "n.wav"
+    clean, removed = samples(tmp_path / "y.wav"), samples(tmp_path / "n.wav")
+    assert np.abs(removed).max() > 0.05
+    np.testing.assert_allclose(clean + removed, sound, atol=1e-6)
+
+
+def test_noise_must_have_a_file_of_its_own(half, audio_file, speech, tmp_path):
+    path = audio_file("x.wav", speech(1, 16000))
+    with pytest.raises(UsageError, match="cannot take both"):
+        half.clean_file(path, tmp_path / "y.wav", noise_target=tmp_path / "." / "y.wav")
+    with pytest.raises(UsageError, match=r"x\.wav is the recording itself"):
+        half.clean_file(path, tmp_path / "y.wav", noise_target=path, overwrite=True)
+    (tmp_path / "n.wav").write_text("precious")
+    with pytest.raises(UsageError, match=r"n\.wav exists already"):
+        half.clean_file(path, tmp_path / "y.wav", noise_target=tmp_path / "n.wav")
+    assert not (tmp_path / "y.wav").exists()
+
+
+def test_clamping_is_counted_for_integers_only(loud, sine_file, tmp_path):
+    result = loud.clean_file(sine_file("PCM_16"), tmp_path / "y.wav")
+    over = np.count_nonzero(1.2 * np.abs(np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)) > 1)
+    assert result.clipped_samples == pytest.approx(over, abs=20)
+    assert result.warnings[0].startswith(f"{result.clipped_samples} samples passed full scale")
+    assert np.abs(samples(tmp_path / "y.wav")).max() == 1
+
+    assert loud.clean_file(sine_file("FLOAT"), tmp_path / "g.wav").clipped_samples == 0
+    assert np.abs(samples(tmp_path / "g.wav")).max() == pytest.approx(1.2, abs=0.01)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_rescaling_fits_the_whole(loud, sine_file, tmp_path, subtype):
+    path = sine_file(subtype)
+    options = FileOptions(clip="rescale")
+    result = loud.clean_file(path, tmp_path / "y.wav", options, noise_target=tmp_path / "n.wav")
+    assert result.clipped_samples == 0
+    assert result.gain == pytest.approx(1 / 1.2, rel=0.01)
+    clean, removed = samples(tmp_path / "y.wav"), samples(tmp_path / "n.wav")
+    assert np.abs(clean).max() == pytest.approx(1, abs=1e-3)
+    level = 10 * np.log10(np.mean(np.square(clean)))
+    assert result.rms_out_dbfs == pytest.approx(level, abs=0.01)
+    assert result.warnings == ("1.6 dB softer, so that nothing passes full scale",)
+    np.testing.assert_allclose(clean + removed, result.gain * samples(path), atol=2e-4)
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == ["", ".wav", ".wav", ".wav"]
+
+
+def test_rescaling_leaves_alone_what_fits(half, sine_file, tmp_path):
+    path = sine_file("PCM_16")
+    result = half.clean_file(path, tmp_path / "y.wav", FileOptions(clip="rescale"))
+    assert result.gain == 1
+    assert np.abs(samples(tmp_path / "y.wav")).max() == pytest.approx(0.4, abs=0.01)
+
+
+def test_no_clipping_wanted(loud, sine_file, tmp_path):
+    options = FileOptions(clip="none")
+    with pytest.raises(UsageError, match="PCM_16 holds nothing beyond full scale"):
+        loud.clean_file(sine_file("PCM_16"), tmp_path / "y.wav", options)
+    loud.clean_file(sine_file("FLOAT"), tmp_path / "y.wav", options)
+    assert np.abs(samples(tmp_path / "y.wav")).max() == pytest.approx(1.2, abs=0.01)
+
+
+def test_options_are_checked(half, sine_file, tmp_path):
+    with pytest.raises(UsageError, match="clip must be none, clamp or rescale"):
+        FileOptions(clip="squash")
+    with pytest.raises(UsageError, match="sample rate must be at least 1"):
+        FileOptions(sample_rate=0)
+    with pytest.raises(UsageError, match=r"no subtype PCM_12 here; use .*PCM_16"):
+        half.clean_file(sine_file("PCM_16"), tmp_path / "y.wav", FileOptions(subtype="PCM_12"))
+
+
+def test_nan_is_replaced_on_request(half, audio_file, speech, tmp_path):
+    sound = np.stack([speech(1, 16000)] * 2)
+    sound[1, 5000:5010] = [np.nan, np.inf] * 5
+    path = audio_file("x.wav", sound, 16000, "FLOAT")
+    with pytest.raises(AudioError, match=r"no number .* at 0\.3"):
+        half.clean_file(path, tmp_path / "y.wav")
+    result = half.clean_file(path, tmp_path / "y.wav", FileOptions(replace_nan=True))
+    assert result.replaced_samples == 10
+    assert result.warnings == ("10 samples were no numbers and are silence now",)
+    sound[1, 5000:5010] = 0
+    np.testing.assert_allclose(samples(tmp_path / "y.wav"), sound / 2, atol=1e-5)
+
+
+def test_cut_off_file(half, audio_file, noise, tmp_path):
+    path = audio_file("x.wav", noise(4, 16000))
+    path.write_bytes(path.read_bytes()[: 44 + 2 * 24_000])
+    with pytest.raises(AudioError, match=r"1\.5 s can be read of the 4\.0 s that its header"):
+        half.clean_file(path, tmp_path / "y.wav")
+    assert not (tmp_path / "y.wav").exists()
+    result = half.clean_file(path, tmp_path / "y.wav", FileOptions(keep_readable=True))
+    assert len(result.warnings) == 1
+    assert "x.wav is cut off" in result.warnings[0]
+    assert soundfile.info(tmp_path / "y.wav").frames == 24_000
+    assert result.seconds == 1.5
+
+
+def test_file_that_changes_while_it_is_read(half, audio_file, noise, tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "BLOCK_FRAMES", 1000)
+    path = audio_file("x.wav", noise(200, 16000))  # several blocks
+
+    def append(done, total):
+        with path.open("ab") as file:
+            file.write(b"\0" * 100)
+
+    with pytest.raises(AudioError, match=r"x\.wav was changed while it was read"):
+        half.clean_file(path, tmp_path / "y.wav", progress=append)
+    assert not (tmp_path / "y.wav").exists()
+
+
+def test_two_runs_on_one_target(half, audio_file, noise, tmp_path):
+    path = audio_file("x.wav", noise(30, 16000))
+
+    def other_run(done, total):
+        (tmp_path / "y.wav").write_text("of the other run")
+
+    with pytest.raises(UsageError, match="exists already"):
+        half.clean_file(path, tmp_path / "y.wav", progress=other_run)
+    assert (tmp_path / "y.wav").read_text() == "of the other run"
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
+def test_full_disk(half, audio_file, noise, tmp_path, suffix):
+    path = audio_file("x.wav", noise(5, 16000))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(DenoiseError, match=r"cannot write .*is the disk full"):
+            half.clean_file(path, tmp_path / f"y{suffix}")
+        with pytest.raises(DenoiseError, match="cannot keep the sound"):
+            half.clean_file(path, tmp_path / "z.wav", FileOptions(clip="rescale"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model0", "x.wav"]
+
+
+def test_folder_that_cannot_be_written_to(half, audio_file, noise, tmp_path):
+    path = audio_file("x.wav", noise(1, 16000))
+    with pytest.raises(DenoiseError, match="cannot write to"):
+        half.clean_file(path, path / "y.wav")
+    with pytest.raises(DenoiseError, match="cannot write to /proc"):
+        half.clean_file(path, "/proc/y.wav")
+
+
+def test_names_with_anything_in_them(half, audio_file, noise, tmp_path):
+    path = audio_file("two words\n日本 'é'.wav", noise(1, 16000))
+    target = tmp_path / "new\tfolder" / "ü *?[1].flac"
+    result = half.clean_file(path, target)
+    assert soundfile.info(str(target)).frames == 16000
+    assert result.target == target
+
+
+def test_tags_are_carried_over(half, noise, tmp_path):
+    with soundfile.SoundFile(tmp_path / "x.flac", "w", 16000, 1) as file:
+        file.title, file.artist = "Wind", "Jörg"
+        file.write(noise(1, 16000))
+    for name in ("y.flac", "y.wav", "y.ogg", "y.mp3", "y.aiff", "y.au"):
+        half.clean_file(tmp_path / "x.flac", tmp_path / name)
+    for name in ("y.flac", "y.wav", "y.ogg", "y.mp3"):
+        tags = soundfile.SoundFile(tmp_path / name).copy_metadata()
+        assert (tags["title"], tags["artist"]) == ("Wind", "Jörg"), name
+
+
+def test_record_is_json(half, audio_file, tmp_path):
+    path = audio_file("x.wav", np.zeros(16000))
+    record = half.clean_file(path, tmp_path / "y.wav").record()
+    back = json.loads(json.dumps(record, allow_nan=False))
+    assert back["source"] == str(path)
+    assert back["rms_in_dbfs"] is None
+    assert back["seconds"] == 1
+    assert back["real_time_factor"] > 0
+
+
+@pytest.mark.parametrize("kind", ["dc", "square", "impulse"])
+def test_hard_signals(identity, audio_file, tmp_path, kind):
+    sound = {
+        "dc": np.full(20_000, 0.5),
+        "square": np.sign(np.sin(2 * np.pi * 100 * np.arange(20_000) / 44100) + 1e-9),
+        "impulse": np.eye(1, 20_000, 9999)[0],
+    }[kind]
+    path = audio_file("x.wav", sound, 44100)
+    identity.clean_file(path, tmp_path / "y.wav")
+    np.testing.assert_allclose(samples(tmp_path / "y.wav"), samples(path), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def keeper(tmp_path_factory):
+    """A denoiser whose network changes nothing."""
+    import onnx
+
+    folder = tmp_path_factory.mktemp("keeper")
+    level = [{"filters": 1}]
+    spec = {"name": "keeper", "downsampling": level, "upsampling": level}
+    (folder / "spec.json").write_text(json.dumps(spec))
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(constant_mask(1), opset_imports=opsets, ir_version=8)
+    onnx.save(model, folder / "model.onnx")
+    return Denoiser(folder)
+
+
+LOSSLESS = [
+    (".wav", "PCM_U8"),
+    (".wav", "PCM_16"),
+    (".wav", "PCM_24"),
+    (".wav", "FLOAT"),
+    (".wav", "DOUBLE"),
+    (".flac", "PCM_16"),
+    (".flac", "PCM_24"),
+    (".aiff", "PCM_16"),
+    (".w64", "PCM_32"),
+]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sample_rate=st.one_of(st.integers(4000, 192_000), st.sampled_from([8000, 16000, 44100, 48000])),
+    channels=st.integers(1, 8),
+    timesteps=st.one_of(st.integers(1, 300), st.integers(1, 6000)),
+    stored=st.sampled_from(LOSSLESS),
+    silent=st.booleans(),
+)
+def test_nothing_that_was_there_is_lost(keeper, sample_rate, channels, timesteps, stored, silent):
+    suffix, subtype = stored
+    if suffix == ".flac" and sample_rate > 65535:
+        sample_rate -= sample_rate % 10  # it has no way to store the others
+    rng = np.random.default_rng(timesteps)
+    sound = np.stack([pink_noise(timesteps / sample_rate, sample_rate, rng)] * channels)
+    sound *= 0 if silent else np.linspace(0.1, 1, channels)[:, None]
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, f"x{suffix}"), Path(folder, f"y{suffix}")
+        soundfile.write(source, sound.T, sample_rate, subtype)
+        keeper.clean_file(source, target)
+        before, after = soundfile.info(source), soundfile.info(target)
+        for name in ("samplerate", "channels", "frames", "format", "subtype"):
+            assert getattr(before, name) == getattr(after, name)
+        step = {"PCM_U8": 2**-7, "PCM_16": 2**-15}.get(subtype, 0)
+        np.testing.assert_allclose(samples(target), samples(source), atol=2e-5 + step)
+        if silent:
+            assert not (samples(target) - samples(source)).any()

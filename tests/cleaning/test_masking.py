@@ -1,0 +1,250 @@
+import keras
+import numpy as np
+import pytest
+from helpers import constant_mask, smoothed_power_mask
+
+from denoisecli.audio.stft import istft, stft
+from denoisecli.cleaning import masking
+from denoisecli.cleaning.engines import OnnxEngine
+from denoisecli.cleaning.masking import WHOLE, Blocks, Masking, MaskStream
+from denoisecli.errors import ModelError
+from denoisecli.models.catalogue import build_model
+from denoisecli.models.export.onnx_network import export_onnx
+from denoisecli.spec.document import parse_spec
+
+
+def make_spec(**sections):
+    level = [{"filters": 1}]
+    return parse_spec({"name": "test", "downsampling": level, "upsampling": level, **sections})
+
+
+def power_gain(spectrum):
+    """A causal network: the gain p / (p + 1), p the power smoothed towards the past."""
+    power = np.square(spectrum).sum(axis=-1, keepdims=True)
+    smooth = sum(np.pad(power, [(0, 0), (0, 0), (i, 0), (0, 0)])[:, :, : power.shape[2]] * 0.8**i
+                 for i in range(30))  # fmt: skip
+    return (smooth / (smooth + 1)).astype(np.float32)
+
+
+def blocks_of(sound, size):
+    return [sound[:, i : i + size] for i in range(0, sound.shape[1], size)]
+
+
+class Network:
+    """A function as an engine."""
+
+    def __init__(self, function, runs=1):
+        self.function = function
+        self.runs = runs
+        self.reach = None
+        self.stages = 1
+
+    def __call__(self, spectrum):
+        return self.function(spectrum)
+
+    def carry(self, spectrum, before, after, keep):
+        raise AssertionError("there is no state")
+
+
+def run(spec, engine, sound, size=5000, blocks=WHOLE, top=1.0):
+    stream = MaskStream(Masking(spec, engine), blocks, top)
+    pieces = [piece for block in blocks_of(sound, size) for piece in stream.process(block)]
+    pieces += stream.finish()
+    return np.concatenate([piece.clean for piece in pieces], axis=1), pieces
+
+
+@pytest.mark.parametrize("timesteps", [1, 255, 256, 257, 16000, 250_001])
+@pytest.mark.parametrize("n_fft", [512, 320])
+@pytest.mark.parametrize("runs", [1, 3])
+def test_blocks_are_the_whole(speech, noise, timesteps, n_fft, runs):
+    """An independent reference: the transform of the whole signal, masked, inverted."""
+    options = {"n_fft": n_fft, "hop_length": 160 if n_fft == 320 else 128, "window": "hann"}
+    sound = np.stack([speech(16, 16000), noise(16, 16000)])[:, :timesteps]
+    spec = make_spec(stft=options, output={"mask": "magnitude"}, causal=True,
+                     downsampling=[{"filters": 1, "strides": [2, 1]}])  # fmt: skip
+    clean, pieces = run(spec, Network(power_gain, runs), sound, blocks=Blocks(5.0, 2.0, 2.0))
+
+    padded = np.pad(sound, [(0, 0), (0, -timesteps % options["hop_length"])])
+    spectra = np.stack([stft(channel, **options) for channel in padded])
+    mask = power_gain(np.stack([spectra.real, spectra.imag], axis=-1))[..., 0]
+    whole = np.stack([istft(one, length=timesteps, **options) for one in mask * spectra])
+    np.testing.assert_allclose(clean, whole, atol=1e-6)
+    noisy = np.concatenate([piece.noisy for piece in pieces], axis=1)
+    np.testing.assert_array_equal(noisy, sound)
+
+
+def test_block_joins_with_context_on_both_sides(speech, noise, model_folder):
+    spec = make_spec(output={"mask": "magnitude"})
+    engine = OnnxEngine(model_folder(smoothed_power_mask()) / "model.onnx")
+    sound = np.stack([speech(40, 16000) + noise(40, 16000), noise(40, 16000)])
+
+    def clean(length, context):
+        return run(spec, engine, sound, 7777, Blocks(length, context, context))[0]
+
+    def difference_db(cleaned):
+        return 10 * np.log10(np.square(cleaned - whole).mean() / np.square(whole).mean() + 1e-20)
+
+    whole = clean(100.0, 4.0)
+    assert difference_db(clean(5.0, WHOLE.before)) < -100
+    assert difference_db(clean(5.0, 0.1)) > -60  # or else the test would prove nothing
+
+
+RECURRENT = {"block": "recurrent", "axis": "time", "units": 6, "bidirectional": False}
+DILATED = {"block": "convolution", "filters": 5, "dilation": [1, 3]}
+
+
+@pytest.fixture(scope="module", params=["looks ahead", "causal", "convolutions only", "taps"])
+def carrying(request, tmp_path_factory):
+    """A network that carries its state, with weights that make it remember."""
+    taps = request.param == "taps"
+    valleys = {"convolutions only": [DILATED], "taps": [RECURRENT, RECURRENT]}
+    spec = make_spec(
+        downsampling=[{"filters": 5, "strides": [4, 1], "kernel_size": [3, 1 if taps else 3]}],
+        valley=valleys.get(request.param, [RECURRENT, DILATED, RECURRENT]),
+        upsampling=[{"filters": 1, "kernel_size": [3, 1 if taps else 3]}],
+        causal=request.param == "causal",
+        output={"past_taps": 3, "future_taps": 2} if taps else {},
+    )
+    network = build_model(spec)
+    for seed, weight in enumerate(network.trainable_variables):
+        if len(weight.shape) > 1:
+            weight.assign(keras.random.normal(weight.shape, stddev=0.5, seed=seed))
+    path = tmp_path_factory.mktemp("carrying") / "model.onnx"
+    export_onnx(network, path)
+    return spec, OnnxEngine(path, threads=2)
+
+
+@pytest.mark.parametrize("length", [0.0, 0.1, 2.0])
+def test_blocks_with_a_state_are_the_whole(carrying, speech, noise, length, rng):
+    spec, engine = carrying
+    sound = np.stack([speech(6, 16000) + noise(6, 16000), noise(6, 16000)])[:, :90_001]
+    whole, _ = run(spec, engine, sound, blocks=Blocks(100.0))
+    assert np.abs(whole - sound).max() > 0.05  # the network does something
+    clean, pieces = run(spec, engine, sound, 777, blocks=Blocks(length))
+    assert len(pieces) >= 3
+    np.testing.assert_allclose(clean, whole, atol=1e-5)
+
+
+def test_stages_change_nothing(carrying, noise):
+    spec, engine = carrying
+    assert engine.stages == (1 if len(spec.valley) == 1 else 2)
+    alone = OnnxEngine(engine.path, threads=1)
+    assert alone.stages == 1
+    sound = noise(4, 16000)[None]
+    staged, _ = run(spec, engine, sound, blocks=Blocks(0.5))
+    np.testing.assert_allclose(staged, run(spec, alone, sound, blocks=Blocks(0.5))[0], atol=1e-6)
+
+
+def test_a_state_is_needed(carrying, noise):
+    """Or else the test above would prove nothing."""
+    spec, engine = carrying
+    forgetful = Network(engine)
+    forgetful.reach, forgetful.stages = engine.reach, engine.stages
+    forgetful.carry = lambda spectrum, before, after, keep: engine.carry(
+        spectrum, None, after, keep
+    )
+    sound = noise(4, 16000)[None]
+    whole, _ = run(spec, engine, sound, blocks=Blocks(100.0))
+    clean, _ = run(spec, forgetful, sound, blocks=Blocks(0.5))
+    if len(spec.valley) == 1:  # convolutions remember no more than blocks overlap
+        np.testing.assert_allclose(clean, whole, atol=1e-5)
+    else:
+        assert np.abs(clean - whole).max() > 1e-3
+
+
+def test_delay_of_a_causal_network_is_a_window(noise, carrying):
+    spec, engine = carrying
+    if spec.output.future_taps:
+        assert engine.reach == (0, 0)  # or else taps would not be why blocks overlap
+    if not spec.causal:
+        assert Masking(spec, engine).blocks(live=True) == masking.LIVE
+        return
+    assert engine.reach == (10, 0)  # two convolutions of 3 frames, one of 3 with gaps of 3
+    blocks = Masking(spec, engine).blocks(live=True)
+    assert MaskStream(Masking(spec, engine), blocks, 1.0).delay == 512
+
+
+def test_an_error_reaches_every_block_behind_it(carrying, noise):
+    spec, engine = carrying
+    broken = Network(engine, runs=2)
+    broken.reach = engine.reach
+
+    def fail(*arguments):
+        raise ModelError("broken")
+
+    broken.carry = fail
+    with pytest.raises(ModelError, match="broken"):
+        run(spec, broken, noise(4, 16000)[None], blocks=Blocks(0.5))
+
+
+def test_live_blocks_come_at_once(noise):
+    """After every block in, the output is at most the delay behind."""
+    spec = make_spec(output={"mask": "magnitude"})
+    sound = noise(5, 16000)[None]
+    live = Blocks(1.0, 2.0, 1.0, live=True)
+    for blocks, behind in ((live, 0), (Blocks(1.0, 2.0, 1.0), 1)):
+        stream = MaskStream(Masking(spec, Network(power_gain, runs=2)), blocks, 1.0)
+        assert stream.delay == (63 + 63) * 256  # 1 s and 1 s, rounded up to the hops
+        taken = given = lag = 0
+        for block in blocks_of(sound, 100):
+            taken += 100
+            given += sum(piece.clean.shape[1] for piece in stream.process(block))
+            lag = max(lag, taken - given)
+        assert stream.delay + behind * 63 * 256 > lag >= stream.delay + behind * 63 * 256 - 200
+        assert given + sum(piece.clean.shape[1] for piece in stream.finish()) == 80_000
+
+
+def test_gains_are_those_of_the_bands_below_the_top(speech):
+    def slope(spectrum):
+        gains = np.linspace(0, 1, spectrum.shape[1], dtype=np.float32)
+        return np.broadcast_to(gains[None, :, None, None], (*spectrum.shape[:3], 1))
+
+    spec = make_spec(output={"mask": "magnitude"})
+    for top in (1.0, 0.5):
+        _, (piece,) = run(spec, Network(slope), speech(1, 16000)[None], 16000, top=top)
+        middle = top * np.mean(masking.GAIN_BAND)
+        np.testing.assert_allclose(piece.gains, middle, atol=0.005)
+        assert piece.gains.shape == (1, 1 + -(-16000 // 256))
+
+
+def test_gains_are_not_above_one(speech, model_folder):
+    engine = OnnxEngine(model_folder(constant_mask(1.5, -1)) / "model.onnx")
+    _, (piece,) = run(make_spec(), engine, speech(1, 16000)[None])
+    assert (piece.gains == 1).all()
+
+
+def test_channels_go_through_the_network_one_by_one(rng):
+    """Memory must not grow with their number."""
+    sizes = []
+
+    def watch(spectrum):
+        sizes.append(len(spectrum))
+        return np.ones((*spectrum.shape[:3], 1), np.float32)
+
+    sound = rng.uniform(-1, 1, (5, 3000)).astype(np.float32)
+    clean, _ = run(make_spec(output={"mask": "magnitude"}), Network(watch), sound)
+    assert sizes == [1] * 5
+    np.testing.assert_allclose(clean, sound, atol=1e-6)
+
+
+def test_mask_that_does_not_fit_the_spec(rng):
+    network = Network(lambda spectrum: np.ones((*spectrum.shape[:3], 1), np.float32))
+    with pytest.raises(ModelError, match=r"gave a mask of shape \(1, 257, 2, 1\)"):
+        run(make_spec(), network, rng.uniform(-1, 1, (1, 200)).astype(np.float32))
+
+
+def test_values_that_are_not_finite(rng):
+    network = Network(lambda spectrum: np.full_like(spectrum, np.nan))
+    with pytest.raises(ModelError, match="not finite"):
+        run(make_spec(), network, rng.uniform(-1, 1, (1, 200)).astype(np.float32))
+
+
+def test_network_that_does_not_fit_its_spec(model_folder, speech):
+    def broken():
+        graph = constant_mask(1)
+        graph.input[0].type.tensor_type.shape.dim[1].dim_value = 129
+        return graph
+
+    engine = OnnxEngine(model_folder(broken()) / "model.onnx")
+    with pytest.raises(ModelError, match="does not fit its spec"):
+        run(make_spec(), engine, speech(1, 16000)[None])

@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import pytest
+
+from denoisecli.cleaning.targets import Job, plan
+from denoisecli.errors import UsageError
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """Files of no content: a plan looks at names only."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.wav", "in/b.flac", "in/deep/c.MP3", "in/deep/d.mp4", "in/notes.txt", "e f.wav"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    return tmp_path
+
+
+def pairs(*arguments, **options):
+    return [(str(job.source), str(job.target)) for job in plan(*arguments, **options)]
+
+
+def test_one_file(tree):
+    assert plan(["a.wav"], "b.flac") == [Job(Path("a.wav"), Path("b.flac"))]
+    assert pairs(["a.wav"], "out") == [("a.wav", "out/a.wav")]
+    assert pairs(["a.wav"], "out.d/") == [("a.wav", "out.d/a.wav")]
+    assert pairs(["a.wav"], "in") == [("a.wav", "in/a.wav")]
+    assert pairs(["in/deep/d.mp4"], "out") == [("in/deep/d.mp4", "out/d.wav")]
+    with pytest.raises(UsageError, match=r"unknown audio format '\.xyz'"):
+        plan(["a.wav"], "b.xyz")
+    with pytest.raises(UsageError, match=r"\.mp4 is read, but not written"):
+        plan(["in/deep/d.mp4"], "x.mp4")
+
+
+def test_folders_are_mirrored(tree):
+    assert pairs(["in"], "out") == [
+        ("in/b.flac", "out/b.flac"),
+        ("in/deep/c.MP3", "out/deep/c.MP3"),
+        ("in/deep/d.mp4", "out/deep/d.wav"),
+    ]
+    assert [target for _, target in pairs(["in"], "out", suffix=".ogg")] == [
+        "out/b.ogg",
+        "out/deep/c.ogg",
+        "out/deep/d.ogg",
+    ]
+    with pytest.raises(UsageError, match=r"unknown audio format '\.xyz'"):
+        plan(["in"], "out", suffix=".xyz")
+
+
+def test_patterns(tree):
+    assert pairs(["*.wav"], "out") == [("a.wav", "out/a.wav"), ("e f.wav", "out/e f.wav")]
+    assert pairs(["in/**/*.[mM]*"], "out") == [
+        ("in/deep/c.MP3", "out/deep/c.MP3"),
+        ("in/deep/d.mp4", "out/deep/d.wav"),
+    ]
+    with pytest.raises(UsageError, match=r"\*\.aiff matches no recordings"):
+        plan(["*.aiff"], "out")
+
+
+def test_several_inputs(tree):
+    assert pairs(["a.wav", "in/deep", "a.wav"], "out") == [
+        ("a.wav", "out/a.wav"),
+        ("in/deep/c.MP3", "out/c.MP3"),
+        ("in/deep/d.mp4", "out/d.wav"),
+    ]
+
+
+def test_names_with_wildcards_in_them(tree):
+    Path("take [1].wav").touch()
+    assert pairs(["take [1].wav"], "out") == [("take [1].wav", "out/take [1].wav")]
+    Path("mic [a]").mkdir()
+    Path("mic [a]/c.wav").touch()
+    assert pairs(["mic [a]/*.wav"], "out") == [("mic [a]/c.wav", "out/c.wav")]
+
+
+def test_links_that_lead_round_in_circles(tree):
+    Path("in/loop").symlink_to(tree / "in")
+    assert pairs(["in/**/b.flac"], "out") == [("in/b.flac", "out/b.flac")]
+
+
+def test_suffix(tree):
+    for suffix in ("flac", ".flac"):
+        assert pairs(["a.wav"], "out", suffix=suffix) == [("a.wav", "out/a.flac")]
+    assert pairs(["a.wav"], "b.flac", suffix=".flac") == [("a.wav", "b.flac")]
+    with pytest.raises(UsageError, match=r"b\.wav has a suffix of its own; --suffix \.flac is for"):
+        plan(["a.wav"], "b.wav", suffix=".flac")
+
+
+def test_a_recording_is_only_ever_replaced_by_its_own_clean_sound(tree):
+    assert pairs(["a.wav"], "a.wav") == [("a.wav", "a.wav")]
+    for arguments, options in (
+        ((["a.wav"], "out.wav"), {"noise_output": "a.wav"}),
+        ((["in"], "out"), {"noise_output": "in"}),
+    ):
+        with pytest.raises(UsageError, match="is one of the recordings; write somewhere else"):
+            plan(*arguments, **options)
+
+
+def test_output_among_the_inputs_is_left_out(tree):
+    Path("in/clean").mkdir()
+    Path("in/clean/b.flac").touch()
+    assert [source for source, _ in pairs(["in"], "in/clean")] == [
+        "in/b.flac",
+        "in/deep/c.MP3",
+        "in/deep/d.mp4",
+    ]
+    assert pairs(["in/deep"], "in/deep")[0] == ("in/deep/c.MP3", "in/deep/c.MP3")
+
+
+def test_noise_goes_beside(tree):
+    (job,) = plan(["a.wav"], "out/x.wav", noise_output="n.wav")
+    assert job.noise_target == Path("n.wav")
+    (job,) = plan(["a.wav"], "out/x.wav", noise_output="noise")
+    assert job.noise_target == Path("noise/x.wav")
+    jobs = plan(["in"], "out", noise_output="noise")
+    assert [str(job.noise_target) for job in jobs][1:] == ["noise/deep/c.MP3", "noise/deep/d.wav"]
+    with pytest.raises(UsageError, match=r"n\.wav names one file"):
+        plan(["in"], "out", noise_output="n.wav")
+
+
+def test_refusals(tree):
+    with pytest.raises(UsageError, match="no recordings were given"):
+        plan([], "out")
+    with pytest.raises(UsageError, match=r"no\.wav does not exist"):
+        plan(["no.wav"], "out")
+    with pytest.raises(UsageError, match=r"a\.wav is a file; several recordings need a folder"):
+        plan(["in"], "a.wav")
+    with pytest.raises(UsageError, match=r"out\.wav names one file"):
+        plan(["a.wav", "e f.wav"], "out.wav")
+    Path("in/a.wav").touch()
+    with pytest.raises(UsageError, match=r"a\.wav and in/a\.wav would both become out/a\.wav"):
+        plan(["a.wav", "in"], "out")
+    Path("empty").mkdir()
+    with pytest.raises(UsageError, match="empty has no audio files"):
+        plan(["empty"], "out")

@@ -1,0 +1,202 @@
+"""build-dataset and dataset as a user calls them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from denoisecli.cli.app import app
+from denoisecli.datasets.stored import load_manifest
+
+
+def denoise(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def folders(
+    audio_file: Callable[..., Path], rng: np.random.Generator, tmp_path: Path
+) -> tuple[Path, Path]:
+    for number in range(8):
+        audio_file(f"clean/s{number // 2}/{number}.wav", 0.1 * rng.standard_normal(9000 + number))
+        audio_file(f"noise/{number}.wav", 0.1 * rng.standard_normal(9000))
+        response = 0.2 * np.exp(-np.arange(4000) / 500) * rng.standard_normal(4000)
+        audio_file(f"rooms/{number}.wav", response)
+    (tmp_path / "clean" / "broken.wav").write_text("no sound")
+    return tmp_path / "clean", tmp_path / "noise"
+
+
+def test_all_options(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    result = denoise(
+        "build-dataset", *folders, "--snr=-5:20", "--split", "0.5,0.25,0.25", "--group-by",
+        r"(s\d)/", "--segment", 2, "--join", 2, "--pad", "--min-active", 0.1, "--max-clipped", 0.2,
+        "--mixes-per-clip", 2, "--noises", "1:2", "--noise-draw", "length", "--level=-45:-12",
+        "--reverb", tmp_path / "rooms", "--reverb-target", "dry", "--reverb-share", 0.9,
+        "--valid-name", "dev", "--jobs", 1, "--seed", 3, "-o", data,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "train: 4 mixes" in result.stderr
+    assert "valid: 2 mixes" in result.stderr
+    assert "1 left out (is damaged or no audio file of a known kind: 1)" in result.stderr
+    manifest = load_manifest(data)
+    expected = {
+        "snr_db": [-5, 20], "split": [0.5, 0.25, 0.25], "group_by": r"(s\d)/", "segment": 2,
+        "join": 2, "pad": True, "min_active": 0.1, "max_clipped": 0.2, "mixes_per_clip": 2,
+        "noises": [1, 2], "noise_draw": "length", "level_dbfs": [-45, -12], "reverb_target": "dry",
+        "reverb_share": 0.9, "seed": 3,
+    }  # fmt: skip
+    assert expected.items() <= manifest["recipe"].items()
+    assert {row["samples"] for row in manifest["mixes"]} == {32000}
+    assert (data / "dev").is_dir()
+
+    shown = denoise("dataset", data, "--verify")
+    assert shown.exit_code == 0, shown.output
+    assert "8 waveform pairs" in shown.stdout
+    assert "all 8 pairs are as the manifest says" in shown.stdout
+    assert "clean broken.wav is damaged or no audio file" in shown.stdout
+    document = json.loads(denoise("dataset", data, "--json").stdout)
+    assert document["sets"]["valid"]["mixes"] == 2
+    assert "problems" not in document
+
+    shown = denoise(
+        "dataset", data, "--plot", tmp_path / "data.png", "--export", 2, tmp_path / "listen",
+        "--set", "valid",
+    )  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    assert (tmp_path / "data.png").exists()
+    assert len(list((tmp_path / "listen").iterdir())) == 6
+
+
+def test_own_test_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    common = ("--ratio", 0.2, "-o", tmp_path / "data", "--test-noise", folders[1])
+    arguments = (folders[0] / "s0", tmp_path / "rooms")
+    result = denoise("build-dataset", *arguments, *common, "--test-clean", folders[0] / "s1")
+    assert result.exit_code == 0, result.output
+    assert "train: 2 mixes" in result.stderr
+    assert "test: 2 mixes" in result.stderr
+    result = denoise("build-dataset", *arguments, *common)
+    assert result.exit_code == 2
+    assert "both folders" in result.stderr
+
+
+def test_weights(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    common = ("build-dataset", *folders, "--snr=0", "--split", 0.5, "-o", tmp_path / "data")
+    weights = ("--clean-weight", "*=3", "--clean-weight", "s1/2.wav=0", "--noise-weight", "7*=9.5")
+    result = denoise(*common, *weights)
+    assert result.exit_code == 0, result.output
+    assert len(load_manifest(tmp_path / "data")["mixes"]) == 7 * 3
+    recipe = load_manifest(tmp_path / "data")["recipe"]
+    assert recipe["clean_weights"] == {"*": 3, "s1/2.wav": 0}
+    assert recipe["noise_weights"] == {"7*": 9.5}
+    for option, value, message in (
+        ("--clean-weight", "s0", "--clean-weight wants FOLDER=NUMBER, found 's0'"),
+        ("--clean-weight", "s0=1.5", "--clean-weight wants FOLDER=NUMBER, found 's0=1.5'"),
+        ("--noise-weight", "=2", "--noise-weight wants FOLDER=NUMBER, found '=2'"),
+        ("--noise-weight", "x=-1", "noise weights must be 0 or more, not {'x': -1.0}"),
+        ("--noise-weight", "x=nan", "noise weights must be 0 or more"),
+        ("--clean-weight", "s9=2", "no clean recording is in, or has a name like, s9"),
+    ):
+        result = denoise(*common, option, value, "--overwrite")
+        assert result.exit_code == 2, result.output
+        assert message in " ".join(result.stderr.split())
+    result = denoise(*common, "--clean-weight", "*=0", "--overwrite")
+    assert result.exit_code == 1
+    assert load_manifest(tmp_path / "data")["recipe"] == recipe
+
+
+def test_verify_fails_honestly(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert denoise("build-dataset", *folders, "--ratio", 0.2, "-o", data).exit_code == 0
+    manifest = json.loads((data / "dataset.json").read_text())
+    manifest["mixes"][1]["snr_db"] += 1
+    (data / "dataset.json").write_text(json.dumps(manifest))
+    result = denoise("dataset", data, "--verify")
+    assert result.exit_code == 1
+    assert "train, pair 1: the SNR is" in result.stderr
+    assert "1 problem" in result.stderr.splitlines()[-1]
+    result = denoise("dataset", data, "--verify", "--json")
+    assert result.exit_code == 1
+    assert len(json.loads(result.stdout)["problems"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--snr", "3:loud"], "3:loud"),
+        (["--ratio", "0.2", "--split", "most"], "--split wants"),
+        (["--ratio", "0.2", "--noises", "1.5"], "--noises wants"),
+        (["--ratio", "0.2", "--group-by", "speaker"], "regular expression with a group"),
+        (["--ratio", "0.2", "--level", "3"], "-100..0 dBFS"),
+        (["--ratio", "0.2", "--join", "4", "--segment", "2"], "longer than a segment"),
+        (["--ratio", "0.2", "--cluster", "tcp://127.0.0.1:1"], "no Dask scheduler"),
+    ],
+)
+def test_wrong_options(
+    folders: tuple[Path, Path], tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    result = denoise("build-dataset", *folders, *arguments, "-o", tmp_path / "data")
+    assert result.exit_code == (1 if "--cluster" in arguments else 2)
+    assert words in result.stderr.replace("\n", " ")
+    assert not (tmp_path / "data").exists()
+
+
+def test_wrong_dataset(tmp_path: Path) -> None:
+    result = denoise("dataset", tmp_path)
+    assert result.exit_code == 1
+    assert "is no dataset" in result.stderr
+
+
+def test_facts_need_no_tensorflow(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert denoise("build-dataset", *folders, "--ratio", 0.2, "-o", data).exit_code == 0
+    code = (
+        "import sys; from denoisecli.cli.app import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit as end: code = end.code\n"
+        "sys.exit('loaded TensorFlow' if 'tensorflow' in sys.modules else code)"
+    )
+    subprocess.run([sys.executable, "-c", code, "dataset", str(data)], check=True)
+
+
+def test_on_a_cluster(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        command = ("build-dataset", *folders, "--snr", 5, "--segment", 0.2)
+        address = cluster.scheduler_address
+        result = denoise(*command, "-o", tmp_path / "there", "--cluster", address)
+    assert result.exit_code == 0, result.output
+    assert denoise(*command, "-o", tmp_path / "here", "--jobs", 1).exit_code == 0
+    for name in ("dataset.json", "train/dataset_spec.pb"):
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+def test_stopped_and_resumed(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("build-dataset", *folders, "--snr", 5, "-o", tmp_path / "data", "--jobs", 1)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("denoisecli.datasets.building.store", stop)
+    result = denoise(*command)
+    assert result.exit_code == 130
+    assert "--resume goes on with it" in result.stderr.replace("\n", " ")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [".build"]
+    monkeypatch.undo()
+    result = denoise(*command, "--resume")
+    assert result.exit_code == 0, result.output
+    assert sorted([path.name for path in (tmp_path / "data").iterdir()]) == [
+        "dataset.json",
+        "test",
+        "train",
+    ]

@@ -1,0 +1,158 @@
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from denoisecli.audio import files as audio
+from denoisecli.datasets.decoding import Task, decode, divide
+from denoisecli.datasets.recordings import Source, find, load
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Callable[..., list[Task]]:
+    """Make ``tasks(**arguments of divide)`` for the folder "clean", to be decoded at 16 kHz."""
+
+    def make(**arguments: object) -> list[Task]:
+        roots = {"clean": tmp_path / "clean"}
+        packs = tmp_path / "packs"
+        packs.mkdir(exist_ok=True)
+        settings = {"sample_rate": 16000, **arguments}
+        return divide(find(roots), roots, packs, **settings)  # type: ignore[arg-type]
+
+    return make
+
+
+def decoded(tasks: list[Task]) -> tuple[dict[str, Source], dict[str, str]]:
+    for task in tasks:
+        decode(task)
+    sources, skipped = load([task.index for task in tasks])
+    kept = {source.name: source for part in sources.values() for source in part}
+    return kept, {skip.file: skip.reason for skip in skipped}
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
+def test_as_read_and_resampled_at_once(
+    tasks: Callable[..., list[Task]],
+    audio_file: Callable[..., Path],
+    rng: np.random.Generator,
+    suffix: str,
+) -> None:
+    for rate in (8000, 16000, 44100, 48000):
+        t = np.arange(3 * rate + 11) / rate
+        sound = 0.5 * np.sin(2 * np.pi * 100 * t + 5 * t**2) + 0.01 * rng.standard_normal(t.size)
+        audio_file(f"clean/{rate}.{suffix}", np.array([sound, 0.5 * sound]), rate)
+    kept, _ = decoded(tasks())
+    for name, source in kept.items():
+        whole, _ = audio.read_mono(source.pack.parents[1] / "clean" / name, 16000)
+        assert source.samples == whole.size
+        np.testing.assert_allclose(source.read(), whole, atol=1e-6)
+        assert source.rms == pytest.approx(audio.rms(whole), rel=1e-6)
+
+
+def test_digest_is_that_of_the_sound(
+    tasks: Callable[..., list[Task]], audio_file: Callable[..., Path], rng: np.random.Generator
+) -> None:
+    samples = rng.integers(-9000, 9000, 4000, dtype=np.int16)
+    audio_file("clean/a.wav", samples)
+    audio_file("clean/slower.wav", samples, 8000)
+    audio_file("clean/a.flac", samples)
+    samples[-1] += 1
+    audio_file("clean/b.wav", samples)
+    kept, reasons = decoded(tasks())
+    assert kept.keys() == {"a.flac", "b.wav", "slower.wav"}
+    assert reasons == {"a.wav": "is identical to clean file a.flac"}
+
+
+def test_skips_and_says_why(
+    tasks: Callable[..., list[Task]],
+    audio_file: Callable[..., Path],
+    rng: np.random.Generator,
+    tmp_path: Path,
+) -> None:
+    good = rng.integers(-9000, 9000, 48000, dtype=np.int16)
+    audio_file("clean/good.wav", good)
+    audio_file("clean/silent.wav", np.zeros(16000))
+    tone = np.sin(2 * np.pi * 12000 * np.arange(48000) / 48000) * np.hanning(48000)
+    audio_file("clean/high.wav", 1e-3 * tone, 48000, "FLOAT")
+    audio_file("clean/short.wav", good[:1599])
+    audio_file("clean/long enough.wav", good[:1600])
+    audio_file("clean/empty.wav", good[:0])
+    bad = good / 32768
+    bad[40000] = np.nan
+    audio_file("clean/nan.wav", bad, subtype="FLOAT")
+    audio_file("clean/huge.wav", np.full(16000, 1e300), subtype="DOUBLE")
+    audio_file("clean/large.wav", np.full(16000, 3e38), 44100, subtype="DOUBLE")
+    clipped = 1.2 * np.sin(np.arange(16000) / 5)
+    audio_file("clean/clipped.wav", clipped)
+    audio_file("clean/touching.wav", clipped / 1.2)
+    (tmp_path / "clean" / "text.wav").write_text("no sound at all")
+    (tmp_path / "clean" / "nothing.flac").write_bytes(b"")
+    cut = audio_file("clean/cut.flac", good)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    odd = audio_file("clean/odd rate.wav", good)
+    data = bytearray(odd.read_bytes())
+    data[24:28] = struct.pack("<I", 1)
+    odd.write_bytes(data)
+    gone = audio_file("clean/gone.wav", good)
+    todo = tasks(max_clipped=0.1)
+    gone.unlink()
+
+    kept, reasons = decoded(todo)
+    for file, reason in {
+        "silent.wav": "is silent",
+        "high.wav": "silent, at least at 16000 Hz",
+        "short.wav": "too short: 0.100 s",
+        "empty.wav": "no samples",
+        "nan.wav": "2.500 s",
+        "huge.wav": "no number",
+        "large.wav": "",
+        "clipped.wav": "is clipped: 37",
+        "text.wav": "no audio file",
+        "nothing.flac": "is empty",
+        "cut.flac": "",
+        "gone.wav": "does not exist",
+        "odd rate.wav": "sample rate of 1 Hz",
+    }.items():
+        assert reason in reasons.pop(file)
+    assert not any(str(tmp_path) in reason for reason in reasons.values())
+    assert kept.keys() == {"good.wav", "long enough.wav", "touching.wav"}
+    # What was written of the others before they failed is not in the way.
+    np.testing.assert_array_equal(kept["good.wav"].read(), np.float32(good / 32768))
+
+
+def test_tasks_hold_all_files_once(
+    tasks: Callable[..., list[Task]], audio_file: Callable[..., Path], rng: np.random.Generator
+) -> None:
+    for number in range(70):
+        audio_file(f"clean/{number}.wav", 0.1 * rng.standard_normal(2000))
+    todo = tasks()
+    assert len(todo) == 3
+    assert [task.number for task in todo] == [0, 1, 2]
+    assert len({name for task in todo for _, _, name in task.files}) == 70
+    assert sum(decode(task) for task in todo) == pytest.approx(70 * 2000 / 16000)
+
+
+def test_what_is_done_is_not_done_again(
+    tasks: Callable[..., list[Task]], audio_file: Callable[..., Path], rng: np.random.Generator
+) -> None:
+    path = audio_file("clean/a.wav", 0.1 * rng.standard_normal(16000))
+    (task,) = tasks()
+    # A pack without an index is what a killed build leaves.
+    task.pack.write_bytes(b"half")
+    assert decode(task) == 1
+    before = json.loads(task.index.read_text())
+    path.unlink()
+    assert decode(task) == 1
+    assert json.loads(task.index.read_text()) == before
+    assert len(list(task.folder.iterdir())) == 2
+
+
+def test_rooms(tasks: Callable[..., list[Task]], audio_file: Callable[..., Path]) -> None:
+    audio_file("clean/a.wav", 0.1 * np.ones(16000))
+    kept, _ = decoded(tasks(rooms=3, seed=5))
+    rooms = [source for source in kept.values() if source.role == "room"]
+    assert [room.name for room in rooms] == [f"synthetic/{number}" for number in range(3)]
+    assert len({room.digest for room in rooms}) == 3

@@ -1,0 +1,216 @@
+import math
+import sys
+
+import numpy as np
+import pesq as pesq_package
+import pystoi
+import pytest
+
+from denoisecli.audio.files import resample
+from denoisecli.errors import AudioError, UsageError
+from denoisecli.evaluation import metrics
+from denoisecli.evaluation.metrics import METRICS, measure
+
+RATE = 16000
+
+
+@pytest.fixture
+def clean(speech, noise):
+    return speech(2.0, RATE) + 0.001 * noise(2.0, RATE)
+
+
+@pytest.fixture
+def noisy(clean, noise):
+    return clean + noise(2.0, RATE)
+
+
+@pytest.fixture
+def orthogonal(clean, noise):
+    """Noise with the energy of the clean sound and no correlation with it."""
+    clean, sound = clean.astype(np.float64), noise(2.0, RATE).astype(np.float64)
+    sound -= np.dot(sound, clean) / np.dot(clean, clean) * clean
+    return sound * np.linalg.norm(clean) / np.linalg.norm(sound)
+
+
+@pytest.mark.parametrize("db", [-20.0, 0.0, 7.5, 60.0])
+@pytest.mark.parametrize("gain", [0.01, 1.0, -3.0])
+def test_si_sdr_in_closed_form(clean, orthogonal, db, gain):
+    estimate = gain * (clean + 10 ** (-db / 20) * orthogonal)
+    assert metrics.si_sdr(clean, estimate, RATE) == pytest.approx(db, abs=1e-6)
+    assert metrics.si_sdr(5 * clean, estimate, RATE) == pytest.approx(db, abs=1e-5)
+
+
+@pytest.mark.parametrize("db", [-20.0, 0.0, 7.5, 60.0])
+def test_snr_in_closed_form(clean, orthogonal, db):
+    estimate = clean + 10 ** (-db / 20) * orthogonal
+    assert metrics.snr(clean, estimate, RATE) == pytest.approx(db, abs=1e-6)
+    assert metrics.snr(clean, 2 * clean, RATE) == pytest.approx(0, abs=1e-6)
+
+
+def test_si_sdr_and_snr_are_limited(clean, orthogonal):
+    assert metrics.si_sdr(clean, clean, RATE) == metrics.snr(clean, clean, RATE) == 100
+    assert metrics.snr(clean, 1e7 * clean, RATE) == -100
+    ones, signs = np.ones(1000), np.tile([1.0, -1.0], 500)
+    assert metrics.si_sdr(ones, signs, RATE) == -100
+
+
+@pytest.mark.parametrize("gain", [0.5, 3.0])
+def test_lsd_of_a_gain_is_that_gain(rng, gain):
+    sound = 0.1 * rng.standard_normal(RATE)
+    db = abs(20 * np.log10(gain))
+    assert metrics.lsd(sound, gain * sound, RATE) == pytest.approx(db, abs=1e-3)
+    assert metrics.lsd(10 * sound, 10 * gain * sound, RATE) == pytest.approx(db, abs=1e-3)
+
+
+def test_lsd_does_not_see_below_80_db(clean, rng):
+    inaudible = 1e-7 * np.abs(clean).max() * rng.standard_normal(clean.size)
+    assert metrics.lsd(clean, clean + inaudible, RATE) < 0.5
+    assert 0 < metrics.lsd(clean, np.zeros_like(clean), RATE) <= 80
+
+
+def test_pesq_and_stoi_are_those_of_the_packages(clean, noisy):
+    expected = {
+        "pesq_wb": pesq_package.pesq(RATE, clean, noisy, "wb"),
+        "pesq_nb": pesq_package.pesq(
+            8000, *(resample(s, RATE, 8000) for s in (clean, noisy)), "nb"
+        ),
+        "stoi": pystoi.stoi(clean, noisy, RATE),
+        "estoi": pystoi.stoi(clean, noisy, RATE, extended=True),
+    }
+    assert measure(clean, noisy, RATE, expected) == pytest.approx(expected, abs=1e-3)
+
+
+def test_perfect_scores(clean):
+    """The highest values that P.862.2 and P.862.1 can give, and the top of each other scale."""
+    scores = measure(clean, clean, RATE)
+    assert scores["pesq_wb"] == pytest.approx(4.644, abs=1e-3)
+    assert scores["pesq_nb"] == pytest.approx(4.549, abs=1e-3)
+    assert scores["stoi"] == pytest.approx(1, abs=1e-6)
+    assert scores["estoi"] == pytest.approx(1, abs=1e-6)
+    assert scores["segmental_snr"] == 35
+    assert scores["lsd"] == 0
+    assert scores["csig"] == scores["cbak"] == scores["covl"] == 5
+
+
+def test_all_metrics_know_which_way_is_up(clean, noise):
+    disturbance = noise(2.0, RATE)
+    bad, good = (measure(clean, clean + gain * disturbance, RATE) for gain in (1.0, 0.1))
+    for name, metric in METRICS.items():
+        assert (good[name] > bad[name]) == metric.higher_is_better, name
+
+
+def test_sample_rate_matters_little(clean, noisy):
+    at_16 = measure(clean, noisy, RATE)
+    at_48 = measure(*(resample(sound, RATE, 48000) for sound in (clean, noisy)), 48000)
+    for name in ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr", "snr", "csig", "cbak", "covl"):
+        assert at_48[name] == pytest.approx(at_16[name], abs=0.05), name
+
+
+def test_composite_is_made_of_its_parts(clean, noisy):
+    c = metrics.composite(clean, noisy, RATE)
+    assert c.csig == pytest.approx(3.093 - 1.029 * c.llr + 0.603 * c.pesq_wb - 0.009 * c.wss)
+    assert c.cbak == pytest.approx(
+        1.634 + 0.478 * c.pesq_wb - 0.007 * c.wss + 0.063 * c.segmental_snr
+    )
+    assert c.covl == pytest.approx(
+        max(1.594 + 0.805 * c.pesq_wb - 0.512 * c.llr - 0.007 * c.wss, 1.0)
+    )
+
+
+def test_composite_is_the_same_for_16_bits_and_float(clean, noisy):
+    """Spectral holes, which end at -98 dB in one file and nowhere in the other."""
+    spectrum = np.fft.rfft(noisy)
+    spectrum[spectrum.size // 2 :] = 0
+    holes = np.fft.irfft(spectrum, noisy.size)
+    rounded = np.round(holes * 2**15) / 2**15
+    as_float, as_int = (metrics.composite(clean, sound, RATE) for sound in (holes, rounded))
+    assert as_float.llr == pytest.approx(as_int.llr, rel=1e-6)
+    assert as_float.wss == pytest.approx(as_int.wss, rel=1e-6)
+
+
+def test_measure_is_each_metric_by_itself(clean, noisy):
+    names = ["covl", "si_sdr", "pesq_wb", "segmental_snr"]
+    scores = measure(clean, noisy, RATE, names)
+    assert list(scores) == names
+    assert scores == {name: METRICS[name].function(clean, noisy, RATE) for name in names}
+
+
+def test_silent_reference_gives_nan(noisy):
+    scores = measure(np.zeros_like(noisy), noisy, RATE)
+    assert all(math.isnan(score) for score in scores.values())
+
+
+def test_silent_estimate(clean):
+    scores = measure(clean, np.zeros_like(clean), RATE)
+    undefined = {name for name, score in scores.items() if math.isnan(score)}
+    assert undefined == {"pesq_wb", "pesq_nb", "si_sdr", "csig", "cbak", "covl"}
+    assert scores["snr"] == scores["stoi"] == scores["estoi"] == 0
+
+
+@pytest.mark.parametrize("timesteps", [1, 100, 4000])
+def test_too_short_gives_nan_not_a_failure(clean, noisy, timesteps):
+    piece = slice(RATE // 2, RATE // 2 + timesteps)
+    scores = measure(clean[piece], noisy[piece], RATE)
+    for name in ("stoi", "estoi"):
+        assert math.isnan(scores[name])
+    assert math.isnan(scores["pesq_wb"]) == (timesteps < 4000)
+    assert math.isfinite(scores["snr"])
+
+
+def test_little_speech_gives_nan_not_a_number_of_the_package(clean, noisy):
+    """Where too few frames are left, pystoi warns and gives 0.00001."""
+    speck = np.zeros_like(clean)
+    speck[8000:11000] = clean[8000:11000]
+    assert math.isnan(metrics.stoi(speck, noisy, RATE))
+
+
+def test_more_utterances_than_pesq_has_room_for(rng):
+    """In one piece this ends the process: PESQ writes behind its table of 50 utterances."""
+    time = np.arange(45 * RATE) / RATE
+    bursts = 0.1 * rng.standard_normal(time.size) * (time % 0.5 < 0.25)
+    score = metrics.pesq_nb(bursts, bursts + 0.001 * rng.standard_normal(time.size), RATE)
+    assert 1 < score < 4.5
+
+
+def test_long_sounds_are_the_mean_of_pieces(clean, noisy, monkeypatch):
+    halves = [
+        metrics.pesq_wb(a, b, RATE)
+        for a, b in zip(np.split(clean, 2), np.split(noisy, 2), strict=True)
+    ]
+    monkeypatch.setattr(metrics, "PESQ_SECONDS", 1.5)
+    assert metrics.pesq_wb(clean, noisy, RATE) == pytest.approx(np.mean(halves))
+    clean[:RATE] = 0  # no speech there: nothing to score
+    assert metrics.pesq_wb(clean, noisy, RATE) == pytest.approx(halves[1])
+    noisy[RATE:] = 0  # speech there, and silence made of it: nothing that can be scored
+    assert math.isnan(metrics.pesq_wb(clean, noisy, RATE))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_what_cannot_be_compared_is_refused(clean, noisy, name):
+    function = METRICS[name].function
+    with pytest.raises(AudioError, match="32000 samples and the estimate 31999"):
+        function(clean, noisy[:-1], RATE)
+    with pytest.raises(AudioError, match="no samples"):
+        function(clean[:0], noisy[:0], RATE)
+    for value in (np.nan, np.inf):
+        broken = noisy.copy()
+        broken[7] = value
+        with pytest.raises(AudioError, match="the estimate has samples that are no numbers"):
+            function(clean, broken, RATE)
+        with pytest.raises(AudioError, match="the reference has samples that are no numbers"):
+            function(broken, clean, RATE)
+
+
+@pytest.mark.parametrize(("name", "package"), [("pesq_nb", "pesq"), ("estoi", "pystoi")])
+def test_missing_package(clean, noisy, monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)  # import raises ImportError
+    with pytest.raises(UsageError, match=rf"{package}: pip install 'denoisecli\[metrics\]'"):
+        METRICS[name].function(clean, noisy, RATE)
+    with pytest.raises(UsageError, match="pip install"):
+        metrics.require(["snr", name])
+    metrics.require(["snr", "si_sdr", "lsd"])
+
+
+def test_unknown_metric(clean, noisy):
+    with pytest.raises(UsageError, match="no metric 'pesq'; known are pesq_wb, pesq_nb"):
+        measure(clean, noisy, RATE, ["pesq"])

@@ -1,0 +1,120 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnxruntime
+import pytest
+import tensorflow as tf
+
+from denoisecli.errors import ModelError, UsageError
+from denoisecli.models.catalogue import build_model
+from denoisecli.models.export import convert
+from denoisecli.models.export.convert import SUFFIXES, export_model
+from denoisecli.spec.document import parse_spec
+
+BINS = 33
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    """A U-Net with all that is hard for a converter: recurrence both ways, normalization."""
+    level = {"filters": 4, "kernel_size": [3, 3], "strides": [2, 1]}
+    valley = [{"block": "recurrent", "axis": "time", "units": 4}]
+    spec = {
+        "name": "small",
+        "stft": {"n_fft": 2 * BINS - 2, "hop_length": BINS - 1},
+        "downsampling": [level],
+        "valley": valley,
+        "upsampling": [{"filters": 4}],
+    }
+    return build_model(parse_spec(spec))
+
+
+@pytest.fixture
+def folder(network: keras.Model, tmp_path: Path) -> Path:
+    """A model folder as far as an export looks at it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    network.save(folder / "model.keras")
+    (folder / "model.onnx").touch()
+    (folder / "spec.json").write_text(json.dumps({}))
+    return folder
+
+
+def onnx(path: Path, frames: int) -> Callable[[np.ndarray], np.ndarray]:
+    session = onnxruntime.InferenceSession(path)
+    return lambda spectrum: session.run(["mask"], {"spectrum": spectrum})[0]
+
+
+def litert(path: Path, frames: int) -> Callable[[np.ndarray], np.ndarray]:
+    interpreter = tf.lite.Interpreter(model_path=str(path))
+    given = interpreter.get_input_details()[0]
+    assert list(given["shape"]) == [1, BINS, frames, 2]
+    run = interpreter.get_signature_runner()
+    return lambda spectrum: run(spectrum=spectrum)["mask"]
+
+
+def saved_model(path: Path, frames: int) -> Callable[[np.ndarray], np.ndarray]:
+    run = tf.saved_model.load(str(path)).signatures["serving_default"]
+    return lambda spectrum: run(spectrum=tf.constant(spectrum))["mask"].numpy()
+
+
+@pytest.mark.parametrize("read", [onnx, litert, saved_model])
+def test_the_file_gives_what_keras_gives(
+    read: Callable[..., Callable[[np.ndarray], np.ndarray]],
+    network: keras.Model,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    """Read back as another program would."""
+    target = tmp_path / f"there{SUFFIXES[read.__name__]}"
+    difference = export_model(folder, target, read.__name__, frames=21)
+    assert difference < 1e-5
+    spectrum = np.random.default_rng(1).normal(size=(1, BINS, 21, 2)).astype(np.float32)
+    found = read(target, 21)(spectrum)
+    np.testing.assert_allclose(found, network(spectrum, training=False), atol=1e-5)
+    with pytest.raises(UsageError, match="exists already"):
+        export_model(folder, target, read.__name__)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", target.name}
+
+
+def test_wrong_use(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "there.onnx"
+    for message, arguments in {
+        "no format 'tflite'; known are onnx, litert": (folder, target, "tflite"),
+        "goes to a .tflite file": (folder, target, "litert"),
+        "goes to a .onnx file": (folder, tmp_path / "there", "onnx"),
+        "no model 'nosuch'": ("nosuch", target, "onnx"),
+    }.items():
+        with pytest.raises(UsageError, match=message):
+            export_model(*arguments)
+    with pytest.raises(UsageError, match="at least 1, not 0"):
+        export_model(folder, tmp_path / "there.tflite", "litert", frames=0)
+    (folder / "model.keras").write_text("no model")
+    with pytest.raises(ModelError, match=r"model.keras cannot be loaded"):
+        export_model(folder, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_a_format_cannot_hold(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The converter fails on layers that LiteRT lacks: here on a number of frames left open."""
+    save = convert._save
+    monkeypatch.setattr(convert, "_save", lambda *args: save(*args[:2], (None, None)))
+    with pytest.raises(ModelError, match="LiteRT has no operators for this network"):
+        export_model(folder, tmp_path / "there.tflite", "litert")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(("format", "factor"), [("litert", 1.5), ("saved_model", np.nan)])
+def test_what_computes_something_else_is_not_written(
+    format: str, factor: float, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensor = keras.ops.convert_to_numpy
+    monkeypatch.setattr(keras.ops, "convert_to_numpy", lambda x: 1 + factor * tensor(x))
+    with pytest.raises(ModelError, match="the exported network differs from Keras by"):
+        export_model(folder, tmp_path / f"there{SUFFIXES[format]}", format)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -1,0 +1,128 @@
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from denoisecli.errors import ModelError
+from denoisecli.models.catalogue import build_model
+from denoisecli.models.export import onnx_graph
+from denoisecli.models.export import onnx_network as export
+from denoisecli.models.export.onnx_network import export_onnx
+from denoisecli.spec.document import load_spec
+
+# That a whole U-Net of every kind gives what Keras gives is tested with the U-Net.
+
+
+def operators(path: Path) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def network_of(*layers: keras.layers.Layer, bins: int = 12) -> keras.Model:
+    """Layers in a row, with weights that are neither zero nor one."""
+    spectrum = x = keras.Input((bins, None, 2), name="spectrum")
+    for layer in layers:
+        x = layer(x)
+    network = keras.Model(spectrum, x)
+    generator = np.random.default_rng(0)
+    network.set_weights([generator.uniform(0.2, 1, w.shape) for w in network.get_weights()])
+    return network
+
+
+def differences(network: keras.Model, path: Path) -> float:
+    """Export and compare, with as many frames as divide by the strides."""
+    export_onnx(network, path)
+    session = onnxruntime.InferenceSession(path)
+    spectrum = np.random.default_rng(1).normal(size=(2, network.inputs[0].shape[1], 24, 2))
+    (found,) = session.run(["mask"], {"spectrum": spectrum.astype(np.float32)})
+    expected = np.asarray(network(spectrum.astype(np.float32), training=False))
+    assert found.shape == expected.shape
+    return float(np.abs(found - expected).max())
+
+
+def test_graph_of_a_bundled_spec(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    network = build_model(load_spec("tiny"))
+    assert export_onnx(network, path) < 1e-4
+    found = operators(path)
+    assert found["GRU"] == 2  # operators of their own, not loops of many small ones
+    assert not set(found) & {"Loop", "Scan", "If", "BatchNormalization"}
+    assert found["Transpose"] <= 14
+    assert path.stat().st_size < 4 * network.count_params() + 20_000
+
+    model = onnx.load(path)
+    assert [opset.version for opset in model.opset_import] == [onnx_graph.OPSET]
+    for value, parts in ((model.graph.input, 2), (model.graph.output, 2)):
+        sizes = [dim.dim_param or dim.dim_value for dim in value[0].type.tensor_type.shape.dim]
+        assert sizes == ["batch", 257, "time", parts]
+    assert (model.graph.input[0].name, model.graph.output[0].name) == ("spectrum", "mask")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 2), (4, 4), (5, 1), (8, 3)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1), (4, 3), (3, 2)])
+def test_padding(size: tuple[int, int], strides: tuple[int, int], tmp_path: Path) -> None:
+    network = network_of(
+        keras.layers.Conv2D(3, size, strides, padding="same"),
+        keras.layers.Conv2DTranspose(2, size, strides, padding="same"),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        # The comparison in the export takes 37 frames; these strides want a multiple.
+        patch.setattr(export, "_largest_difference", lambda *args: 0.0)
+        # Outputs reach about 10 here; padding on the wrong side would differ by about that.
+        assert differences(network, tmp_path / "model.onnx") < 1e-3
+
+
+def test_batch_normalization_is_folded(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    layers = keras.layers
+    network = network_of(
+        layers.Conv2D(4, 3, padding="same", use_bias=False),
+        layers.BatchNormalization(),
+        layers.DepthwiseConv2D(3, padding="same", dilation_rate=(2, 3)),
+        layers.BatchNormalization(),
+        layers.Conv2DTranspose(3, (2, 1), (2, 1), padding="same"),
+        layers.BatchNormalization(),
+        layers.Dense(2),
+        layers.BatchNormalization(),
+    )
+    assert differences(network, path) < 1e-3
+    assert set(operators(path)) == {
+        "Conv",
+        "ConvTranspose",
+        "MatMul",
+        "Add",
+        "Transpose",
+        "Identity",
+    }
+
+    network = network_of(layers.Activation("tanh"), layers.BatchNormalization(), bins=5)
+    assert differences(network, path) < 1e-5
+    assert operators(path)["Mul"] == operators(path)["Add"] == 1
+
+
+def test_layers_that_cannot_be_exported(tmp_path: Path) -> None:
+    network = network_of(keras.layers.GaussianNoise(0.1, name="hiss"))
+    with pytest.raises(ModelError, match=r"layer hiss \(GaussianNoise\) cannot be exported"):
+        export_onnx(network, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("factor", [1.5, np.nan])
+def test_wrong_graphs_are_not_written(
+    factor: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linear = onnx_graph.Graph.linear
+
+    def wrong(
+        graph: Any, operator: str, x: str, weight: np.ndarray, *rest: Any, **more: Any
+    ) -> str:
+        return linear(graph, operator, x, np.float32(factor) * weight, *rest, **more)
+
+    monkeypatch.setattr(onnx_graph.Graph, "linear", wrong)
+    with pytest.raises(ModelError, match="the ONNX graph differs from Keras by"):
+        export_onnx(network_of(keras.layers.Conv2D(2, 1)), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []

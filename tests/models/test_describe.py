@@ -1,0 +1,91 @@
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from denoisecli.models.catalogue import build_model
+from denoisecli.models.describe import describe
+from denoisecli.spec.document import parse_spec
+
+FORWARD = {"block": "recurrent", "axis": "time", "units": 4, "bidirectional": False}
+DILATED = {"block": "convolution", "filters": 4, "kernel_size": [1, 5], "dilation": [1, 2]}
+
+
+def spec_of(**sections: Any) -> Any:
+    level = [{"filters": 4, "strides": [4, 1], "normalization": "none"}]
+    up = [{"filters": 4, "normalization": "none"}]
+    return parse_spec({"name": "test", "downsampling": level, "upsampling": up, **sections})
+
+
+@pytest.mark.parametrize(
+    ("sections", "past", "future"),
+    [
+        ({}, 2, 2),
+        ({"causal": True}, 4, 0),
+        ({"valley": [DILATED]}, 6, 6),
+        ({"valley": [FORWARD]}, np.inf, 2),
+        ({"valley": [FORWARD], "causal": True}, np.inf, 0),
+        ({"valley": [{**FORWARD, "bidirectional": True}]}, np.inf, np.inf),
+        ({"valley": [{"block": "attention", "axis": "time", "heads": 1}]}, np.inf, np.inf),
+        ({"valley": [{**FORWARD, "axis": "frequency"}]}, 2, 2),
+    ],
+)
+def test_reach_is_where_a_changed_frame_is_felt(
+    sections: dict[str, Any], past: float, future: float
+) -> None:
+    spec = spec_of(**sections)
+    facts = describe(spec)
+    frame, window = 256 / 16000, 512 / 16000
+    assert facts.past == pytest.approx(past * frame + window)
+    assert facts.future == pytest.approx(future * frame + window)
+
+    network = build_model(spec)
+    for seed, weight in enumerate(network.trainable_variables):
+        weight.assign(keras.random.normal(weight.shape, stddev=0.5, seed=seed))
+    spectrum = np.random.default_rng(0).normal(size=(1, 257, 61, 2)).astype(np.float32)
+    changed = spectrum.copy()
+    changed[:, :, 30] += 1
+    difference = np.abs(np.asarray(network(changed)) - np.asarray(network(spectrum)))
+    felt = np.flatnonzero(difference.max(axis=(0, 1, 3)) > 0)
+    assert felt.min() == max(30 - future, 0)
+    assert felt.max() == min(30 + past, 60) or past == np.inf
+
+
+def test_taps_reach_as_far_as_they_are_many() -> None:
+    facts = describe(spec_of(output={"past_taps": 5, "future_taps": 1}))
+    frame, window = 256 / 16000, 512 / 16000
+    assert facts.past == pytest.approx(5 * frame + window)
+    assert facts.future == pytest.approx(2 * frame + window)
+
+
+def test_strides_along_time() -> None:
+    levels = [{"filters": 4, "strides": [4, 2], "normalization": "none"}] * 2
+    up = [{"filters": 4, "normalization": "none"}] * 2
+    spec = parse_spec({"name": "test", "downsampling": levels, "upsampling": up})
+    facts = describe(spec)
+    frame, window = 256 / 16000, 512 / 16000
+    past, future = ((one - window) / frame for one in (facts.past, facts.future))
+    network = build_model(spec)
+    spectrum = np.random.default_rng(0).normal(size=(1, 257, 64, 2)).astype(np.float32)
+    before, behind = [], []
+    for changed in range(28, 36):
+        other = spectrum.copy()
+        other[:, :, changed] += 1
+        difference = np.abs(np.asarray(network(other)) - np.asarray(network(spectrum)))
+        felt = np.flatnonzero(difference.max(axis=(0, 1, 3)) > 0)
+        before.append(changed - felt.min())
+        behind.append(felt.max() - changed)
+    assert future - 3 <= max(before) <= round(future)
+    assert past - 3 <= max(behind) <= round(past)
+
+
+def test_arithmetic_of_a_convolution() -> None:
+    facts = describe(spec_of())
+    rows = {row.name: row for row in facts.layers}
+    first = rows["down0_0_convolution"]
+    # 257 bins are padded to 260, 65 positions; 3 x 3 taps of 3 channels for each of 4 filters.
+    assert first.macs == pytest.approx(65 * 62.5 * 4 * 27)
+    assert first.parameters == 27 * 4 + 4
+    assert facts.macs == pytest.approx(sum(row.macs for row in facts.layers))
+    assert facts.parameters == build_model(spec_of()).count_params()

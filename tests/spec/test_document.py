@@ -1,0 +1,351 @@
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import librosa
+import numpy as np
+import pytest
+
+import denoisecli.models
+from denoisecli.errors import SpecError
+from denoisecli.spec.document import Spec, json_schema, load_spec, parse_spec, save_spec
+from denoisecli.spec.network import Bands, Stft
+from denoisecli.spec.search_space import with_values
+from denoisecli.spec.training import Augmentation, Loss
+
+
+def document(**sections: Any) -> dict[str, Any]:
+    """The smallest spec there is, with other sections."""
+    level = [{"filters": 4}]
+    return {"name": "small", "downsampling": level, "upsampling": level, **sections}
+
+
+def problem(**sections: Any) -> str:
+    with pytest.raises(SpecError) as raised:
+        parse_spec(document(**sections))
+    assert raised.value.exit_code == 2
+    return str(raised.value)
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "spec.json"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["tiny", "speech", "seed"])
+def test_bundled_specs_load(name: str, tmp_path: Path) -> None:
+    spec = load_spec(name)
+    assert spec.name == name
+    assert spec.description
+    save_spec(spec, tmp_path / "spec.json")
+    assert load_spec(tmp_path) == load_spec(tmp_path / "spec.json")
+    assert load_spec(tmp_path) == spec.model_copy(update={"search": None})
+
+
+def test_defaults_are_written_out(tmp_path: Path) -> None:
+    spec = parse_spec(document(valley=[{"block": "attention", "axis": "time"}]))
+    save_spec(spec, tmp_path / "spec.json")
+    written = json.loads((tmp_path / "spec.json").read_text())
+    assert written["stft"] == {"n_fft": 512, "hop_length": 256, "window": "sqrt_hann"}
+    assert written["valley"][0]["heads"] == spec.valley[0].heads
+    assert written["training"]["augmentation"]["snr_db"] == [-5, 20]
+    assert set(written) == set(Spec.model_fields) - {"search"}
+    assert load_spec(tmp_path) == spec
+    assert parse_spec(written) == spec
+
+
+def test_misspelt_keys() -> None:
+    training = {"augmentation": {"snr": [0.0, 1.0]}, "bach_size": 3}
+    message = problem(training=training, modell="unet")
+    assert message.startswith("3 problems:\n")
+    assert "training.augmentation.snr: unknown key" in message
+    assert "training.bach_size: unknown key; did you mean 'batch_size'? allowed: losses," in message
+    assert "  modell: unknown key; did you mean 'model'?" in message
+
+    level = {"filters": 4, "convolution": 2}  # which is also the name of a kind of block
+    allowed = "allowed: filters, kernel_size, convolutions,"
+    message = problem(downsampling=[{"filters": 4}, level])
+    assert message.startswith("downsampling[1].convolution: unknown key; did you mean 'convo")
+    assert allowed in message
+    for block, key in (("convolution", "convolution"), ("recurrent", "unit"), ("attention", "key")):
+        valid = {"filters": 4} if block == "convolution" else {"axis": "time"}
+        if block == "recurrent":
+            valid["units"] = 4
+        message = problem(valley=[{"block": block, **valid, key: 3}])
+        assert message.startswith(f"valley[0].{key}: unknown key; did you mean '{key}")
+        assert "allowed: block, axis" in message or allowed in message
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"training": {"batch_size": "16"}}, 'training.batch_size: .*valid integer, found "16"'),
+        ({"training": {"batch_size": 16.5}}, "training.batch_size: .*valid integer.*, found 16.5"),
+        (
+            {"training": {"seed": True}},
+            "training.seed: input should be a valid integer, found true",
+        ),
+        ({"training": {"seed": 2**32}}, "training.seed: .*less than 4294967296"),
+        ({"training": {"losses": []}}, "training.losses: .*at least 1 item"),
+        ({"training": {"losses": [{"kind": "mse", "weight": 1}]}}, "'si_sdr'.*, found \"mse\"$"),
+        ({"audio": None}, "audio: input should be an object, found null"),
+        ({"stft": []}, "stft: input should be an object"),
+        ({"stft": {"n_fft": 513}}, "stft.n_fft: .*multiple of 2, found 513"),
+        ({"stft": {"window": "kaiser"}}, "stft.window: .*'hann'.* found \"kaiser\""),
+        ({"features": {"compression": math.nan}}, "features.compression: .*finite"),
+        ({"output": {"limit": math.inf}}, "output.limit: .*finite"),
+        ({"output": {"limit": 1}}, "output.limit: .*greater than 1, found 1$"),
+        ({"output": {"mask": "magnitude", "past_taps": 1}}, "output: .*need the mask 'complex'"),
+        ({"causal": True, "output": {"future_taps": 2}}, "output.future_taps: a causal .*found 2$"),
+        ({"downsampling": {"filters": 4}}, "downsampling: input should be a valid array"),
+        ({"downsampling": [{}]}, "^downsampling.0..filters: missing, but required$"),
+        ({"downsampling": [{"filters": 4, "strides": 2}]}, "downsampling.0..strides: .*, found 2"),
+        ({"downsampling": [{"filters": 4, "strides": [2]}]}, "downsampling.0..strides.1.: missing"),
+        ({"downsampling": [{"filters": 4, "strides": [2, 1, 1]}]}, "downsampling.0..strides: "),
+        ({"valley": [{"filters": 4}]}, "valley.0..block: missing, but required; allowed: conv"),
+        ({"valley": [{"block": "lstm"}]}, 'valley.0..block: found "lstm"; allowed: convolution,'),
+        ({"training": {"augmentation": {"speed": 1.1}}}, "speed: .*less than or equal to 1, "),
+        (
+            {"training": {"augmentation": {"speed_range": [0.9, 2]}}},
+            r"augmentation.speed_range\[1\]: .*less than or equal to 1.5, found 2$",
+        ),
+        ({"training": {"augmentation": {"clipping_db": [-3, 1]}}}, r"clipping_db\[1\]: .*found 1$"),
+        ({"training": {"augmentation": {"target_highpass_hz": 0}}}, "_hz: .*greater than 0"),
+        ({"name": "../up"}, "name: string should match pattern"),
+    ],
+)
+def test_wrong_values(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message) as raised:
+        parse_spec(document(**sections))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [[], "tiny", None, 3])
+def test_no_object(value: Any) -> None:
+    with pytest.raises(SpecError, match=r"^the spec: input should be an object"):
+        parse_spec(value)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"stft": {"n_fft": 64, "hop_length": 33}}, "^stft: hop_length 33 leaves gaps.* 32 is"),
+        ({"upsampling": [{"filters": 4}] * 2}, "^upsampling: 2 levels cannot mirror the 1 of"),
+        (
+            {
+                "stft": {"n_fft": 16, "hop_length": 8},
+                "downsampling": [{"filters": 4, "strides": [4, 1]}] * 3,
+                "upsampling": [{"filters": 4}] * 3,
+            },
+            r"^downsampling\[1\]: only 3 frequency bands arrive here, a frequency stride of 4",
+        ),
+        (
+            {
+                "downsampling": [{"filters": 8}, {"filters": 16}],
+                "upsampling": [{"filters": 9}, {"filters": 4, "skip": "add"}],
+            },
+            r"^upsampling\[1\]: skip 'add' needs equal filters, but 9 meet the 8 of down",
+        ),
+        (
+            {
+                "valley": [{"block": "convolution", "filters": 5}],
+                "upsampling": [{"filters": 4, "skip": "add"}],
+            },
+            r"^upsampling\[0\]: .*but 5 meet the 4 of downsampling\[0\]",
+        ),
+        (
+            {
+                "downsampling": [{"filters": 4, "pooling": "max"}],
+                "upsampling": [{"filters": 5, "skip": "add"}],
+            },
+            r"^upsampling\[0\]: .*but 5 meet the 4 of downsampling\[0\]",
+        ),
+        ({"features": {"bands": {"above_hz": 8000.0}}}, "above_hz 8000 leaves no bins to merge"),
+        ({"features": {"bands": {"count": 400}}}, "^features.bands: 400 bands above 2000 Hz are"),
+        (
+            {"causal": True, "downsampling": [{"filters": 4, "strides": [2, 2]}]},
+            r"^downsampling\[0\]: a causal model cannot stride along time \(found 2\)",
+        ),
+        (
+            {"causal": True, "valley": [{"block": "recurrent", "axis": "time", "units": 2}]},
+            r"^valley\[0\]: a causal model cannot be bidirectional along time",
+        ),
+        (
+            {"causal": True, "valley": [{"block": "attention", "axis": "time"}]},
+            r"^valley\[0\]: a causal model cannot attend along time",
+        ),
+        ({"training": {"augmentation": {"level_dbfs": [-10, -20]}}}, r"level_dbfs: .*\[-10.*-20"),
+        ({"training": {"augmentation": {"rt60_seconds": [0.5, 0.1]}}}, r"rt60_seconds: the range"),
+        (
+            {"training": {"augmentation": {"low_cut_hz": [50, 3000]}}},
+            "low_cut_hz up to 3000 and high_cut_hz from 2000 leave nothing between",
+        ),
+        (
+            {"training": {"augmentation": {"clean_only": 0.6, "noise_only": 0.6}}},
+            "training.augmentation: clean_only and noise_only together",
+        ),
+    ],
+)
+def test_what_cannot_be_built(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        parse_spec(document(**sections))
+
+
+def test_skips_may_be_added_to_equal_filters() -> None:
+    sections = {
+        "downsampling": [{"filters": 8}, {"filters": 16}],
+        "valley": [{"block": "convolution", "filters": 16}],
+        "upsampling": [{"filters": 8, "skip": "add"}, {"filters": 4, "skip": "add"}],
+    }
+    assert parse_spec(document(**sections)).total_strides == (4, 1)
+
+
+def test_suggested_number_of_bands_is_the_largest() -> None:
+    message = problem(features={"bands": {"count": 400}})
+    possible = int(message.split("about ")[1].split()[0])
+    parse_spec(document(features={"bands": {"count": possible}}))
+    problem(features={"bands": {"count": possible + 1}})
+
+
+@pytest.mark.parametrize("kind", ["erb", "mel"])
+@pytest.mark.parametrize("count", [1, 2, 32])
+def test_bands(kind: str, count: int) -> None:
+    spec = parse_spec(document(features={"bands": {"kind": kind, "count": count}}))
+    assert spec.kept_bins == 65  # 0 to 2000 Hz in steps of 31.25 Hz
+    assert spec.feature_bands == 65 + count
+    positions = np.array(spec.band_positions)
+    assert positions.size == 257 - 65
+    assert positions[0] == 0
+    assert positions[-1] == pytest.approx(count - 1)
+    if count > 1:
+        assert (np.diff(positions) > 0).all()
+        assert (np.diff(positions, 2) < 0).all()  # the higher, the wider are the bands
+    assert parse_spec(document()).band_positions == []
+
+
+def test_bands_lie_on_the_mel_scale() -> None:
+    bands = Bands(kind="mel", count=20, above_hz=1000.0)
+    spec = parse_spec(document(features={"bands": bands.model_dump(mode="json")}))
+    centres = librosa.mel_frequencies(20, fmin=1031.25, fmax=8000.0, htk=True)
+    bins = np.arange(spec.kept_bins, spec.stft.bins) * 31.25
+    expected = np.interp(bins, centres, np.arange(20))
+    np.testing.assert_allclose(spec.band_positions, expected, atol=0.02)
+
+
+def test_what_is_monitored_is_measured() -> None:
+    heard = {"monitor": "val_pesq", "perceptual_every": 5, "early_stopping": 5}
+    assert parse_spec(document(training=heard)).training.monitor == "val_pesq"
+    message = problem(training={"monitor": "val_estoi"})
+    assert message == "training: monitor 'val_estoi' needs perceptual_every"
+    message = problem(training={**heard, "early_stopping": 4})
+    assert message.startswith("training: early_stopping 4 ends training before 'val_pesq' is")
+
+
+def test_schema_key_is_tolerated(spec_file: Callable[[str], Path]) -> None:
+    path = spec_file("\ufeff" + json.dumps({"$schema": "spec.schema.json", **document()}))
+    assert load_spec(path) == parse_spec(document())
+    assert "$schema" in problem(stft={"$schema": "x"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{\n  "name": "x",\n}', "not JSON: .* at line (2|3), column"),
+        ("", "not JSON: Expecting value at line 1, column 1"),
+        ("[" * 100_000, "not JSON"),
+        ("1" * 5000, "not JSON"),
+        ('{"name": "x"}', "2 problems:\n  downsampling: missing, but required\n  upsampling: miss"),
+    ],
+)
+def test_unusable_files(spec_file: Callable[[str], Path], text: str, message: str) -> None:
+    path = spec_file(text)
+    with pytest.raises(SpecError, match=message) as raised:
+        load_spec(path)
+    assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    path.write_bytes(b"RIFF\xff\xfe\xfd\x00")
+    with pytest.raises(SpecError, match=r"sound.wav: cannot be read as text"):
+        load_spec(path)
+
+
+def test_no_spec(tmp_path: Path) -> None:
+    for source in (tmp_path, tmp_path / "missing.json", "speach"):
+        with pytest.raises(SpecError, match=r"no spec '.*': neither .*\(seed, speech, .*tiny\)"):
+            load_spec(source)
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    spec = parse_spec(document())
+    with pytest.raises(ValueError, match="frozen"):
+        spec.training.epochs = 3
+    assert hash(spec) == hash(parse_spec(document()))
+
+
+def objects(schema: Any) -> Iterator[dict[str, Any]]:
+    """All sections of a JSON Schema, all references followed."""
+    if isinstance(schema, dict):
+        yield schema
+    for value in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(value, dict | list):
+            yield from objects(value)
+
+
+def test_augmentations_that_came_later_are_off() -> None:
+    first = {"remix", "snr_db", "second_noise", "clean_only", "noise_only", "level_dbfs"}
+    for name, field in Augmentation.model_fields.items():
+        if name not in first | {"equalization_db"} and not isinstance(field.default, tuple):
+            assert not field.default, name
+
+
+def test_json_schema() -> None:
+    schema = json.loads(json.dumps(json_schema(), allow_nan=False))
+    assert schema["$schema"].endswith("2020-12/schema")
+    assert schema["required"] == ["name", "downsampling", "upsampling"]
+    assert set(schema["properties"]) == {"$schema", *Spec.model_fields}
+    names = {part["$ref"].removeprefix("#/$defs/") for part in objects(schema) if "$ref" in part}
+    assert names == set(schema["$defs"])
+    for section in (schema, *schema["$defs"].values()):
+        assert section["additionalProperties"] is False
+    stft = schema["$defs"]["Stft"]["properties"]
+    assert stft["n_fft"]["default"] == Stft().n_fft
+    assert stft["window"]["enum"] == list(get_args(Stft.model_fields["window"].annotation))
+    assert schema["$defs"]["Loss"]["properties"]["kind"]["enum"] == list(
+        get_args(Loss.model_fields["kind"].annotation)
+    )
+    levels = schema["$defs"]["Augmentation"]["properties"]["level_dbfs"]
+    assert levels["default"] == list(Augmentation().level_dbfs or ())
+
+
+def test_published_schema_is_current() -> None:
+    """`denoise spec --schema > models/spec.schema.json` brings it up to date."""
+    published = Path(denoisecli.models.__file__).parent / "spec.schema.json"
+    assert json.loads(published.read_text()) == json_schema()
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(EXAMPLES.glob("training-speech/*.json")), ids=lambda path: path.stem
+)
+def test_specs_of_the_examples_are_valid(path: Path) -> None:
+    stage = load_spec(path).name.removeprefix("speech-")
+    assert f"{path.stem}-".startswith(f"{stage}-")
+
+
+def test_every_change_of_the_study_changes_something() -> None:
+    study = json.loads((EXAMPLES / "ablations/study.json").read_text())
+    base = with_values(load_spec(study["spec"]), study["values"])
+    variants = [with_values(base, values) for values in study["changes"].values()]
+    assert all(variant != base for variant in variants)
+    assert len({variant.model_dump_json() for variant in variants}) == len(variants) >= 20

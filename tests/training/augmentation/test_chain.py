@@ -1,0 +1,168 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from denoisecli.spec.training import Augmentation
+from denoisecli.training.augmentation.chain import augment_batch
+
+BATCH, LENGTH, RATE = 8, 4800, 8000
+SEED = tf.constant([3, 4])
+OFF = Augmentation(remix=False, level_dbfs=None, equalization_db=0.0)
+NEW: dict[str, Any] = {
+    "speed": 0.7,
+    "time_shift": True,
+    "reverberation": 0.7,
+    "target_highpass_hz": 100.0,
+    "coloured_noise": 0.7,
+    "hum": 0.7,
+    "clicks": 0.7,
+    "band_limit": 0.7,
+    "high_cut_hz": (1000.0, 3000.0),
+    "clipping": 0.7,
+    "masking": 0.7,
+}
+ALL = Augmentation(third_noise=0.5, **NEW)
+INPUT_ONLY = ("clipping", "masking")
+MORE_IN_THE_INPUT = ("reverberation", "target_highpass_hz", "coloured_noise", "hum", "clicks")
+
+
+@pytest.fixture
+def speech_and_noise(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A batch of each, every row at a level of its own."""
+    sounds = rng.normal(size=(2, BATCH, LENGTH)) * rng.uniform(0.02, 0.2, (2, BATCH, 1))
+    return tuple(sounds.astype(np.float32))
+
+
+def decibels(signal: np.ndarray) -> np.ndarray:
+    return 20 * np.log10(np.sqrt(np.mean(np.square(signal, dtype=float), axis=1)))
+
+
+def unit(signal: np.ndarray) -> np.ndarray:
+    return signal / np.sqrt(np.mean(np.square(signal), axis=1, keepdims=True))
+
+
+def augmented(
+    noisy: np.ndarray, clean: np.ndarray, settings: Augmentation, seed: Any = SEED
+) -> tuple[np.ndarray, np.ndarray]:
+    changed = augment_batch(noisy, clean, settings, RATE, seed)
+    return np.asarray(changed[0]), np.asarray(changed[1])
+
+
+def only(**fields: Any) -> Augmentation:
+    return OFF.model_copy(update=fields)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Augmentation(),
+        Augmentation(second_noise=1.0, third_noise=0.5, clean_only=0.3, noise_only=0.3),
+        only(remix=True),
+        only(equalization_db=12.0),
+        only(level_dbfs=(-30.0, -20.0)),
+        *[only(**{name: value}) for name, value in NEW.items() if name != "high_cut_hz"],
+        ALL,
+    ],
+)
+def test_seed_decides(
+    settings: Augmentation, speech_and_noise: tuple[np.ndarray, np.ndarray]
+) -> None:
+    speech, noise = speech_and_noise
+    noisy = speech + noise
+    # Inside a data pipeline it is a graph.
+    augment = tf.function(lambda seed: augment_batch(noisy, speech, settings, RATE, seed))
+    once, again, other = augment(SEED), augment(SEED), augment(SEED + 1)
+    for part, same in zip(once, again, strict=True):
+        assert part.shape == (BATCH, LENGTH)
+        assert part.dtype == tf.float32
+        np.testing.assert_array_equal(part, same)
+        assert np.isfinite(part).all()
+    if settings.target_highpass_hz is None or settings == ALL:  # which alone draws nothing
+        assert np.abs(once[0] - other[0]).max() > 1e-3
+    eager = augmented(noisy, speech, settings)
+    np.testing.assert_allclose(eager[0], once[0], atol=1e-4)
+    np.testing.assert_allclose(eager[1], once[1], atol=1e-4)
+
+
+def test_nothing_asked_for(speech_and_noise: tuple[np.ndarray, np.ndarray]) -> None:
+    speech, noise = speech_and_noise
+    noisy, clean = augmented(speech + noise, speech, OFF)
+    np.testing.assert_array_equal(clean, speech)
+    np.testing.assert_allclose(noisy, speech + noise, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [*INPUT_ONLY, *MORE_IN_THE_INPUT, "speed", "band_limit"])
+def test_what_the_target_shares(name: str, speech_and_noise: tuple[np.ndarray, np.ndarray]) -> None:
+    speech, _ = speech_and_noise
+    settings = only(**{name: NEW[name] if name == "target_highpass_hz" else 1.0})
+    noisy, clean = augmented(speech, speech, settings)  # without noise
+    difference = np.abs(noisy - clean).max(axis=1)
+    if name in ("speed", "band_limit"):
+        assert (difference < 1e-6).all()
+        assert (np.abs(clean - speech).max(axis=1) > 1e-3).all()
+    else:
+        assert np.median(difference) > 1e-6  # by chance there is no click somewhere
+    if name not in ("speed", "band_limit", "reverberation", "target_highpass_hz"):
+        np.testing.assert_array_equal(clean, speech)
+    if name == "target_highpass_hz":
+        np.testing.assert_array_equal(noisy, speech)
+
+
+def test_remix_within_a_batch(speech_and_noise: tuple[np.ndarray, np.ndarray]) -> None:
+    speech, noise = speech_and_noise
+    settings = only(remix=True, snr_db=(3.0, 3.0), second_noise=0.0, clean_only=0.0, noise_only=0.0)
+    noisy, clean = augmented(speech + noise, speech, settings)
+    np.testing.assert_array_equal(clean, speech)
+    difference = noisy - clean
+    np.testing.assert_allclose(decibels(clean) - decibels(difference), 3, atol=1e-3)
+    similarity = unit(difference) @ unit(noise).T / LENGTH
+    assert sorted(similarity.argmax(axis=1)) == list(range(BATCH))
+    np.testing.assert_allclose(similarity.max(axis=1), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("which", ["clean_only", "noise_only"])
+def test_only_one_of_both(which: str, speech_and_noise: tuple[np.ndarray, np.ndarray]) -> None:
+    speech, noise = speech_and_noise
+    settings = Augmentation(**{"clean_only": 0.0, "noise_only": 0.0, which: 1.0})
+    noisy, clean = augmented(speech + noise, speech, settings)
+    if which == "clean_only":
+        np.testing.assert_array_equal(noisy, clean)
+    else:
+        assert (clean == 0).all()
+    levels = decibels(noisy)
+    assert ((levels > -45.1) & (levels < -11.9)).all()
+
+
+def test_no_speech_no_target(speech_and_noise: tuple[np.ndarray, np.ndarray]) -> None:
+    speech, noise = speech_and_noise
+    settings = ALL.model_copy(update={"noise_only": 1.0, "clean_only": 0.0})
+    noisy, clean = augmented(speech + noise, speech, settings)
+    assert (clean == 0).all()
+    assert (decibels(noisy) > -60).all()
+
+
+@pytest.mark.parametrize("settings", [Augmentation(), ALL])
+@pytest.mark.parametrize("silent", ["speech", "noise", "both"])
+def test_silence(
+    settings: Augmentation, silent: str, speech_and_noise: tuple[np.ndarray, np.ndarray]
+) -> None:
+    speech, noise = speech_and_noise
+    speech = speech * (silent == "noise")
+    noise = noise * (silent == "speech")
+    noisy, clean = augmented(speech + noise, speech, settings)
+    assert np.isfinite(noisy).all()
+    assert np.isfinite(clean).all()
+    assert np.abs(noisy).max() <= 1.5  # a filter may pass the peak of a clipped signal
+    if silent != "noise":
+        assert (clean == 0).all()
+    if silent == "both" and settings != ALL:
+        assert (noisy == 0).all()
+
+
+def test_one_example() -> None:
+    silence = np.zeros((1, LENGTH), np.float32)
+    for number in range(5):  # most of which change no row with some augmentation
+        noisy, clean = augmented(silence, silence, ALL, tf.constant([number, 0]))
+        assert noisy.shape == clean.shape == (1, LENGTH)

@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from denoisecli.training.augmentation.filters import (
+    EARLY_SECONDS,
+    FIRST_REFLECTION_SECONDS,
+    BandLimit,
+    Equalization,
+    Reverberation,
+    remove_rumble,
+)
+from denoisecli.training.augmentation.tools import rms
+
+BATCH, LENGTH, RATE = 8, 4800, 8000
+SEED = tf.constant([3, 4])
+
+
+@pytest.fixture
+def speech(rng: np.random.Generator) -> np.ndarray:
+    sounds = rng.normal(size=(BATCH, LENGTH)) * rng.uniform(0.02, 0.2, (BATCH, 1))
+    return sounds.astype(np.float32)
+
+
+@pytest.fixture
+def impulses() -> np.ndarray:
+    sounds = np.zeros((BATCH, LENGTH), np.float32)
+    sounds[:, LENGTH // 2] = 1
+    return sounds
+
+
+def response_db(filtered_impulses: np.ndarray) -> np.ndarray:
+    return 20 * np.log10(np.abs(np.fft.rfft(filtered_impulses)) + 1e-9)
+
+
+def test_equalization(speech: np.ndarray) -> None:
+    equalization = Equalization(12.0)
+    gains_db = equalization.draw(BATCH, SEED)
+    assert gains_db.shape == (BATCH, Equalization.POINTS)
+    assert 6 < np.abs(gains_db).max() <= 12
+    for length in (LENGTH, LENGTH - 1):
+        filtered = equalization.apply(speech[:, :length], gains_db)
+        assert filtered.shape == (BATCH, length)
+        np.testing.assert_allclose(rms(filtered), rms(speech[:, :length]), rtol=1e-4)
+    same = equalization.apply(speech, tf.zeros_like(gains_db))
+    np.testing.assert_allclose(same, speech, atol=1e-6)
+
+
+def test_equalization_follows_its_gains() -> None:
+    impulse = np.zeros((1, 1000), np.float32)
+    impulse[0, 500] = 1
+    gains_db = np.float32([[0, 1, -2, 5, 3, -6, 0, 2]])
+    filtered = np.asarray(Equalization(6.0).apply(impulse, gains_db))
+    # The points are evenly spaced on the square root of frequency.
+    expected = np.interp(np.sqrt(np.arange(501) / 500), np.linspace(0, 1, 8), gains_db[0])
+    np.testing.assert_allclose(np.ptp(response_db(filtered)[0] - expected), 0, atol=1e-3)
+    np.testing.assert_allclose(filtered[0, 501:], filtered[0, 499:0:-1], atol=1e-6)  # zero phase
+
+
+def test_band_limit(impulses: np.ndarray) -> None:
+    band = BandLimit(0.6, (100.0, 400.0), (1000.0, 3000.0), RATE)
+    parameters = band.draw(BATCH, SEED)
+    rows = np.asarray(parameters["rows"])
+    assert 0 < len(rows) < BATCH
+    noisy, clean = map(np.asarray, band.apply(2 * impulses, impulses, parameters))
+    np.testing.assert_allclose(noisy, 2 * clean, atol=1e-6)
+    others = np.setdiff1d(range(BATCH), rows)
+    np.testing.assert_array_equal(clean[others], impulses[others])
+    hertz = np.fft.rfftfreq(LENGTH, 1 / RATE)
+    for index, row in enumerate(rows):
+        response = response_db(clean)[row]
+        high, low = (float(parameters[name][index, 0]) for name in ("high_cut", "low_cut"))
+        assert 1000 <= high <= 3000
+        assert low < 1 or 100 <= low <= 400
+        for cut in (high, low):
+            if cut > 1:
+                assert np.interp(cut, hertz, response) == pytest.approx(-6, abs=0.6)
+        np.testing.assert_allclose(response[(hertz > 2 * low + 50) & (hertz < high / 2)], 0, atol=1)
+        assert response[hertz > 1.9 * high].max(initial=-99) < -40
+        assert response[0] < -60 or low < 1
+        centre = LENGTH // 2  # zero phase
+        np.testing.assert_allclose(
+            clean[row, centre + 1 :], clean[row, centre - 1 : 0 : -1], atol=1e-6
+        )
+
+
+def test_half_of_the_band_limited_lose_their_lows() -> None:
+    parameters = BandLimit(1.0, (100.0, 400.0), (1000.0, 3000.0), RATE).draw(2000, SEED)
+    assert np.mean(parameters["low_cut"] > 1) == pytest.approx(0.5, abs=0.05)
+
+
+def test_rooms() -> None:
+    rooms = Reverberation(0.5, (0.4, 0.4), (-3.0, 9.0), RATE)
+    parameters = rooms.draw(400, SEED)
+    tail = np.asarray(parameters["tail"], float)
+    assert len(tail) == pytest.approx(200, rel=0.2)
+    assert tail.shape[1] == 0.4 * RATE
+    assert (tail[:, : int(FIRST_REFLECTION_SECONDS * RATE)] == 0).all()
+    ratio_db = -10 * np.log10(np.square(tail).sum(axis=1))
+    assert ratio_db.min() == pytest.approx(-3, abs=0.5)
+    assert ratio_db.max() == pytest.approx(9, abs=0.5)
+    # Schroeder's backward integration, averaged over rooms: 60 dB in 0.4 s.
+    energy = np.mean(np.square(tail) / np.square(tail).sum(axis=1, keepdims=True), axis=0)
+    decay_db = 10 * np.log10(np.cumsum(energy[::-1])[::-1])
+    slope = (decay_db[int(0.2 * RATE)] - decay_db[int(0.05 * RATE)]) / 0.15
+    assert slope == pytest.approx(-60 / 0.4, rel=0.05)
+    density = np.mean(tail != 0, axis=0)
+    assert density[int(0.02 * RATE)] == pytest.approx(0.25, abs=0.1)
+    assert (density[int(0.041 * RATE) :] == 1).all()
+
+
+def test_reverberation(speech: np.ndarray, impulses: np.ndarray) -> None:
+    rooms = Reverberation(0.6, (0.1, 0.3), (0.0, 6.0), RATE)
+    parameters = rooms.draw(BATCH, SEED)
+    rows = np.asarray(parameters["rows"])
+    assert 0 < len(rows) < BATCH
+    wet, early = map(np.asarray, rooms.apply(impulses, parameters))
+    others = np.setdiff1d(range(BATCH), rows)
+    np.testing.assert_array_equal(wet[others], impulses[others])
+    np.testing.assert_array_equal(early[others], impulses[others])
+    centre, limit = LENGTH // 2, int(EARLY_SECONDS * RATE)
+    for index, row in enumerate(rows):
+        direct = wet[row, centre]
+        assert (np.abs(wet[row, :centre]) < 1e-6).all()
+        heard = wet[row, centre:] / direct
+        tail = np.asarray(parameters["tail"])[index]
+        np.testing.assert_allclose(heard[1 : len(tail)], tail[1:], atol=1e-5)
+        same = early[row, centre : centre + limit] / direct
+        np.testing.assert_allclose(same, heard[:limit], atol=1e-6)
+        assert (np.abs(early[row, centre + limit :]) < 1e-5).all()
+    wet, early = rooms.apply(speech, parameters)
+    np.testing.assert_allclose(rms(wet), rms(speech), rtol=1e-4)
+    convolved = np.convolve(speech[rows[0]], np.concatenate([[1], tail_of(parameters)[1:]]))
+    expected = convolved[:LENGTH].copy()
+    expected[: len(convolved) - LENGTH] += convolved[LENGTH:]  # the segment is a loop
+    found = np.asarray(wet)[rows[0]]
+    np.testing.assert_allclose(found / rms(found[None]), expected / rms(expected[None]), atol=1e-3)
+
+
+def tail_of(parameters: dict[str, tf.Tensor]) -> np.ndarray:
+    return np.asarray(parameters["tail"])[0]
+
+
+def test_a_room_that_outlasts_the_segment(speech: np.ndarray) -> None:
+    rooms = Reverberation(1.0, (0.5, 0.5), (0.0, 0.0), RATE)
+    for length in (1000, 100):  # with less than the early reflections, too
+        short = speech[:, :length]
+        for part in rooms.apply(short, rooms.draw(BATCH, SEED)):
+            assert part.shape == short.shape
+            assert np.isfinite(part).all()
+
+
+def test_remove_rumble() -> None:
+    seconds = np.arange(RATE) / RATE
+    hertz = [20.0, 60.0, 120.0, 1000.0]
+    tones = np.stack([np.sin(2 * np.pi * f * seconds) for f in hertz]).astype(np.float32)
+    left = np.asarray(remove_rumble(tones, 60.0, RATE))
+    np.testing.assert_allclose(rms(left)[1:] / rms(tones)[1:], [0.5, 1, 1], atol=5e-3)
+    assert rms(left)[0] / rms(tones)[0] < 2e-4
+    np.testing.assert_allclose(left[2:], tones[2:], atol=5e-3)  # nothing is delayed

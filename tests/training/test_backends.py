@@ -1,0 +1,65 @@
+"""Network, losses and training step give the same numbers on another backend of Keras."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import get_args
+
+import keras
+import numpy as np
+import pytest
+
+from denoisecli.spec.document import parse_spec
+from denoisecli.spec.training import Loss
+from denoisecli.training.waveform_model import Task, build_network
+
+SPEC = {
+    "name": "test",
+    "downsampling": [{"filters": 4, "kernel_size": [8, 3], "strides": [4, 1]}],
+    "valley": [
+        {"block": "recurrent", "axis": "frequency", "units": 3},
+        {"block": "recurrent", "axis": "time", "units": 3, "bidirectional": False},
+        {"block": "attention", "axis": "frequency", "heads": 1, "key_dim": 2},
+    ],
+    "upsampling": [{"filters": 4}],
+    "training": {
+        "losses": [
+            {"kind": kind, "weight": 1.0} for kind in get_args(Loss.model_fields["kind"].annotation)
+        ]
+    },
+}
+
+
+def train() -> list[float]:
+    """Loss before and after three steps, and the mean square of what the network then puts out."""
+    spec = parse_spec(SPEC)
+    task = Task(spec, build_network(spec))
+    rng = np.random.default_rng(0)
+    for weight in task.network.trainable_weights:
+        mean = 1.0 if weight.name == "gamma" else 0.0
+        weight.assign(rng.normal(mean, 0.2, weight.shape).astype("float32"))
+    clean = 0.1 * rng.standard_normal((2, 8000)).astype("float32")
+    clean[:, ::3] *= 0.2
+    noisy = clean + 0.05 * rng.standard_normal(clean.shape).astype("float32")
+    task.compile(optimizer=keras.optimizers.SGD(0.001))
+    losses = [task.train_on_batch(noisy, clean, return_dict=True)["loss"] for _ in range(3)]
+    return [*map(float, losses), float(np.mean(np.square(task.predict(noisy, verbose=0))))]
+
+
+def test_jax_learns_as_tensorflow_does() -> None:
+    done = subprocess.run(
+        [sys.executable, __file__],
+        env={**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    backend, found = json.loads(done.stdout.splitlines()[-1])
+    assert backend == "jax"
+    assert keras.backend.backend() == "tensorflow"
+    assert found == pytest.approx(train(), rel=1e-3)
+
+
+if __name__ == "__main__":
+    print(json.dumps([keras.backend.backend(), train()]))

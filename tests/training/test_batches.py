@@ -1,0 +1,243 @@
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from denoisecli.datasets.pairs import Recipe
+from denoisecli.datasets.stored import build, load_manifest
+from denoisecli.errors import DatasetError
+from denoisecli.spec.document import Spec, parse_spec
+from denoisecli.training import batches as pipeline
+from denoisecli.training.augmentation.filters import remove_rumble
+from denoisecli.training.batches import CHUNKS, Batches, open_batches
+
+RATE = 4000
+STEP = 0.02
+FILES = 15
+RECIPE = Recipe(ratio=0.5, sample_rate=RATE, mixes_per_clip=2, seed=1)
+
+
+def spec_of(**training: Any) -> Spec:
+    """Segments of 0.3 s, which most clips are shorter than, in batches of 2."""
+    level = [{"filters": 1}]
+    training = {
+        "batch_size": 2,
+        "segment_seconds": 0.3,
+        "validation_share": 0.3,
+        "augmentation": None,
+        **training,
+    }
+    return parse_spec(
+        {
+            "name": "test",
+            "audio": {"sample_rate": RATE},
+            "downsampling": level,
+            "upsampling": level,
+            "training": training,
+        }
+    )
+
+
+def write_sources(folder: Path, clean_files: int, rng: np.random.Generator) -> tuple[Path, Path]:
+    """Clean "recordings" of constant level, so that every sample tells which one it is of."""
+    for kind in ("clean", "noise"):
+        (folder / kind).mkdir(parents=True)
+    for number in range(clean_files):
+        sound = np.full(450 + 70 * number, STEP * (number + 1))
+        soundfile.write(folder / "clean" / f"{number}.flac", sound, RATE)
+    for number in range(4):
+        sound = 0.1 * rng.normal(size=3000)
+        soundfile.write(folder / "noise" / f"{number}.flac", sound, RATE)
+    return folder / "clean", folder / "noise"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pipeline")
+    build(*write_sources(folder, FILES, np.random.default_rng(0)), folder / "data", RECIPE)
+    return folder / "data"
+
+
+def arrays(batches: tf.data.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
+    return list(batches.as_numpy_iterator())
+
+
+def owners(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> set[int]:
+    """Numbers of the clean files that chunks in these batches are of."""
+    found = set()
+    for _, clean in batches:
+        chunks = clean.reshape(-1, clean.shape[1] // CHUNKS)
+        for chunk in chunks:
+            heard = chunk[chunk != 0]
+            level = heard / (0.5 * STEP)
+            np.testing.assert_allclose(level, level[0], rtol=0.01)  # never two clips in a chunk
+            found.add(round(float(level[0])) - 1)
+    return found
+
+
+def sources(data: Path, name: str) -> set[int]:
+    rows = load_manifest(data)["mixes"]
+    return {int(Path(row["clean"]).stem) for row in rows if row["set"] == name}
+
+
+def samples(data: Path, name: str, files: set[int]) -> np.ndarray:
+    rows = load_manifest(data)["mixes"]
+    return np.array(
+        [
+            row["samples"]
+            for row in rows
+            if row["set"] == name and int(Path(row["clean"]).stem) in files
+        ]
+    )
+
+
+def assert_same(first: list[Any], second: list[Any]) -> None:
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_of_long_clips_few_are_held(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_batches(data, spec_of()).clip_buffer == 256
+    mean = np.mean(
+        [row["samples"] for row in load_manifest(data)["mixes"] if row["set"] == "train"]
+    )
+    monkeypatch.setattr(pipeline, "CLIP_BYTES", 10.5 * 8 * mean)
+    assert open_batches(data, spec_of()).clip_buffer == 10
+
+
+def test_a_stored_validation_set_is_used(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, split=(0.5, 0.3, 0.2))
+    build(*write_sources(tmp_path, FILES, np.random.default_rng(0)), tmp_path / "data", recipe)
+    batches = open_batches(tmp_path / "data", spec_of(steps_per_epoch=60))
+    stored = sources(tmp_path / "data", "valid")
+    assert stored
+    assert owners(arrays(batches.validation())) <= stored
+    training = owners(arrays(batches.training(0)))
+    assert training == sources(tmp_path / "data", "train")  # nothing of it is held out
+
+
+def test_no_recording_is_on_two_sides(data: Path) -> None:
+    # As many steps as it takes to see everything several times.
+    batches = open_batches(data, spec_of(steps_per_epoch=60))
+    training = owners(arrays(batches.training(0)))
+    validation = owners(arrays(batches.validation()))
+    test = owners(arrays(batches.test()))
+    assert training | validation == sources(data, "train")
+    assert training.isdisjoint(validation)
+    assert len(validation) == round(0.3 * len(sources(data, "train")))
+    assert test == sources(data, "test")
+    assert test.isdisjoint(training | validation)
+
+
+def test_all_is_used_and_little_wasted(data: Path) -> None:
+    batches = open_batches(data, spec_of())
+    assert batches.chunk == 100
+    assert batches.segment == 1200
+    for name, stored in (("train", batches.validation()), ("test", batches.test())):
+        found = arrays(stored)
+        lengths = samples(data, name, owners(found))
+        assert lengths.max() < 3 * batches.segment
+        chunks = int(np.ceil(lengths / 100).sum())
+        clean = np.concatenate([clean for _, clean in found])
+        assert clean.shape == (chunks // CHUNKS, batches.segment)
+        padding = int((clean == 0).sum())
+        assert padding <= (-lengths % 100).sum()  # only the last chunk of a clip is padded
+        assert [len(clean) for _, clean in found[:-1]] == [2] * (len(found) - 1)
+    training = arrays(batches.training(0))
+    lengths = samples(data, "train", sources(data, "train") - owners(arrays(batches.validation())))
+    assert len(training) == batches.train_steps == np.ceil(lengths / 100).sum() // CHUNKS // 2
+
+
+def test_shapes(data: Path) -> None:
+    batches = open_batches(data, spec_of(augmentation={}))
+    noisy, clean = batches.training(0).element_spec
+    assert noisy.shape == clean.shape == (2, batches.segment)
+    assert noisy.dtype == clean.dtype == tf.float32
+    for noisy, clean in arrays(batches.training(0)):
+        assert np.isfinite(noisy).all()
+        assert np.isfinite(clean).all()
+        assert np.abs(noisy).max() < 1
+    stored = arrays(batches.validation())
+    assert_same(stored, arrays(batches.validation()))
+    # Noise of equal level at a ratio of one half: that is what was stored, nothing else.
+    noisy, clean = (np.concatenate(part) for part in zip(*stored, strict=True))
+    assert np.std(noisy - clean) == pytest.approx(np.sqrt(np.mean(clean**2)), rel=0.1)
+
+
+@pytest.mark.parametrize("augmentation", [None, {}])
+def test_epoch_and_seed_decide(data: Path, augmentation: dict[str, Any] | None) -> None:
+    spec = spec_of(augmentation=augmentation, seed=5)
+    first = arrays(open_batches(data, spec).training(2))
+    assert_same(first, arrays(open_batches(data, spec).training(2)))
+    others = [
+        arrays(open_batches(data, spec).training(3)),
+        arrays(open_batches(data, spec_of(augmentation=augmentation, seed=6)).training(2)),
+    ]
+    for other in others:
+        assert any((a[1] != b[1]).any() for a, b in zip(first, other, strict=True))
+
+
+def test_augmentation_knows_the_sample_rate(data: Path) -> None:
+    only = {"remix": False, "level_dbfs": None, "equalization_db": 0.0, "target_highpass_hz": 60.0}
+    plain = arrays(open_batches(data, spec_of()).training(0))
+    filtered = arrays(open_batches(data, spec_of(augmentation=only)).training(0))
+    for (noisy, clean), (same, target) in zip(plain, filtered, strict=True):
+        np.testing.assert_allclose(same, noisy, atol=1e-6)
+        np.testing.assert_allclose(target, remove_rumble(clean, 60.0, RATE), atol=1e-5)
+
+
+def test_skip(data: Path) -> None:
+    batches = open_batches(data, spec_of(augmentation={}, steps_per_epoch=8))
+    whole = arrays(batches.training(1))
+    for skip in (3, 8):
+        assert_same(whole[skip:], arrays(batches.training(1, skip=skip)))
+
+
+def test_any_seed(data: Path) -> None:
+    batches = open_batches(data, spec_of(seed=2**32 - 1, augmentation={}, steps_per_epoch=1))
+    assert len(arrays(batches.training(10_000))) == 1
+
+
+def problem(data: Path, spec: Spec) -> str:
+    with pytest.raises(DatasetError) as raised:
+        open_batches(data, spec)
+    message = str(raised.value)
+    assert message.startswith(str(data))
+    return message
+
+
+def test_what_does_not_fit(data: Path, tmp_path: Path) -> None:
+    rate = parse_spec({**spec_of().model_dump(mode="json"), "audio": {"sample_rate": 8000}})
+    message = problem(data, rate)
+    assert "a sample rate of 4000 Hz, the spec 'test' wants 8000" in message
+    message = problem(data, spec_of(batch_size=64))
+    assert "segments of 0.3 s to train with, fewer than one batch of 64" in message
+    assert isinstance(open_batches(data, spec_of(batch_size=64, steps_per_epoch=1)), Batches)
+    for share, what in ((0.01, "to validate with"), (0.7, "to test with")):
+        spec = spec_of(segment_seconds=4.0, validation_share=share, steps_per_epoch=1)
+        assert f"less than a segment of 4 s {what}" in problem(data, spec)
+    assert "is no dataset" in problem(tmp_path, spec_of())
+
+
+def test_damage_is_found_at_once(data: Path, tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        copy = tmp_path / name
+        shutil.copytree(data, copy)
+        next((copy / name).rglob("*.snapshot")).write_bytes(b"")
+        assert "damaged" in problem(copy, spec_of())
+
+
+def test_datasets_of_another_kind_or_size(tmp_path: Path, rng: np.random.Generator) -> None:
+    folders = write_sources(tmp_path, 2, rng)
+    build(*folders, tmp_path / "few", replace(RECIPE, split=0.5))
+    assert "one clean file is too few" in problem(tmp_path / "few", spec_of())
+    build(*folders, tmp_path / "spectra", replace(RECIPE, split=0.5, kind="spectrogram"))
+    assert "holds spectrogram pairs" in problem(tmp_path / "spectra", spec_of())

@@ -1,0 +1,110 @@
+import os
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from denoisecli.errors import UsageError
+from denoisecli.training import devices
+from denoisecli.training.devices import Cluster, Devices, find_devices
+
+GPU = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a GPU that is in use already."""
+
+    def too_late(*args: Any) -> None:
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [GPU])
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", too_late)
+    details = {"device_name": "Some Card"}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+
+
+def test_gpu(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_devices() == find_devices("gpu") == Devices("the GPU (Some Card)")
+    hidden: list[Any] = []
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *args: hidden.append(args))
+    assert find_devices("cpu") == Devices(f"the CPU ({os.cpu_count()} cores)")
+    assert hidden == [([], "GPU")]
+
+    def too_late(*args: Any) -> None:
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "set_visible_devices", too_late)
+    with pytest.raises(UsageError, match="GPU:0 is in use already: Visible devices cannot"):
+        find_devices("cpu")
+
+
+def test_no_gpu(no_gpu: None) -> None:
+    assert find_devices() == Devices(f"the CPU ({os.cpu_count()} cores; no GPU found)")
+    assert find_devices("cpu") == Devices(f"the CPU ({os.cpu_count()} cores)")
+    with pytest.raises(UsageError, match="TensorFlow finds no GPU; leave --device out"):
+        find_devices("gpu")
+
+
+def test_parts_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That two of them train as one does is shown in test_scale_out.py."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with pytest.raises(UsageError, match="2 cores cannot be divided into 3 parts"):
+        find_devices(cpu_parts=3)
+    tf.config.list_logical_devices()
+    with pytest.raises(UsageError, match="the CPU is in use already: "):
+        find_devices(cpu_parts=2)
+    monkeypatch.setattr(devices.keras.backend, "backend", lambda: "jax")
+    with pytest.raises(UsageError, match="only TensorFlow can divide a CPU"):
+        find_devices(cpu_parts=2)
+
+
+def test_the_cpu_beside_a_gpu(gpu: None) -> None:
+    with pytest.raises(UsageError, match="a GPU is there, and the CPU not used"):
+        find_devices(cpu_parts=2)
+
+
+def test_clusters() -> None:
+    for numbers in ((2, 2), (2, -1), (0, 0)):
+        with pytest.raises(UsageError, match="processes count from 0 to"):
+            Cluster("host:1", *numbers)
+    for place in ("host", "host:", ":1", "host:port", ""):
+        with pytest.raises(UsageError, match=r"the coordinator wants HOST:PORT, found '"):
+            Cluster(place, 2, 0)
+    assert devices.keras.backend.backend() == "tensorflow"
+    with pytest.raises(UsageError, match="several processes need JAX: set KERAS_BACKEND=jax"):
+        find_devices(cluster=Cluster("host:1", 2, 0))
+
+
+def rows(found: tf.data.Dataset) -> list[list[int]]:
+    pairs = [(noisy.tolist(), clean.tolist()) for noisy, clean in found.as_numpy_iterator()]
+    assert all(noisy == clean for noisy, clean in pairs)
+    return [noisy for noisy, _ in pairs]
+
+
+def test_rows_are_dealt_out() -> None:
+    numbers = tf.data.Dataset.range(11).map(lambda number: (number, number)).batch(8)
+    assert Devices("one").part(numbers) is numbers
+    # Four devices in two processes: the last batch has three rows, one too few.
+    first, second = (Devices("four", 4, 2, process).part(numbers) for process in (0, 1))
+    assert rows(first) == [[0, 1, 2, 3]]
+    assert rows(second) == [[4, 5, 6, 7]]
+    assert rows(Devices("two", 2, 2, 1).part(numbers)) == [[4, 5, 6, 7], [9]]
+    assert rows(Devices("two here", 2).part(numbers)) == [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9]]
+
+
+def test_one_process_agrees_with_itself() -> None:
+    assert Devices("one").agree([1, 0.1]) == [1.0, 0.1]
+
+
+def test_scope() -> None:
+    with Devices("one").scope():
+        assert not tf.distribute.has_strategy()
+    with Devices("one", strategy=tf.distribute.OneDeviceStrategy("/CPU:0")).scope():
+        assert tf.distribute.has_strategy()

@@ -1,0 +1,113 @@
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from denoisecli.models.catalogue import build_model
+from denoisecli.spec.document import parse_spec
+from denoisecli.spec.training import Training
+from denoisecli.training.optimizer import StableDecay, decay_start, make_optimizer, make_schedule
+
+
+def training_of(**keys: Any) -> Training:
+    return Training.model_validate(keys)
+
+
+def rates(total: int, **keys: Any) -> list[float]:
+    schedule = make_schedule(training_of(**keys), total)
+    return [float(schedule(step)) for step in range(total + 1)]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_optimizers(optimizer: Any) -> None:
+    made = make_optimizer(training_of(optimizer=optimizer, warmup_steps=10, learning_rate=0.01), 30)
+    kernel = keras.Variable(np.ones((3, 3, 2, 4), "float32"), name="kernel")
+    bias = keras.Variable(np.ones(4, "float32"), name="bias")
+    made.build([kernel, bias])
+    for _ in range(30):
+        made.apply([keras.ops.ones_like(kernel), keras.ops.ones_like(bias)])
+    assert float(made.learning_rate) == pytest.approx(0.01 * 0.01, rel=1e-3)
+    assert np.abs(kernel).max() < 1
+    assert np.abs(bias).max() < 1
+
+
+def test_cosine() -> None:
+    found = rates(30, warmup_steps=10, learning_rate=0.01)
+    assert found[0] == 0
+    assert found[10] == max(found) == pytest.approx(0.01)
+    assert found[20] == pytest.approx(0.01 * (0.01 + 0.99 / 2), rel=1e-3)
+    assert found[30] == pytest.approx(0.01 * 0.01, rel=1e-3)
+    assert rates(1, warmup_steps=500, final_learning_rate=0.0)[0] == pytest.approx(2e-3)
+    assert decay_start(training_of(), 30) == 0
+
+
+def test_constant() -> None:
+    found = rates(20, schedule="constant", warmup_steps=4, learning_rate=0.01)
+    assert found[:6] == pytest.approx([0, 0.0025, 0.005, 0.0075, 0.01, 0.01])
+    assert found[6:] == pytest.approx([0.01] * 15)
+    # However long the run is, its beginning is the same.
+    longer = rates(40, schedule="constant", warmup_steps=4, learning_rate=0.01)
+    assert longer[:21] == found
+
+
+def test_warmup_stable_decay() -> None:
+    keys = {"schedule": "warmup_stable_decay", "warmup_steps": 4, "learning_rate": 0.01}
+    found = rates(20, **keys, decay_share=0.25, final_learning_rate=0.2)
+    start = decay_start(training_of(**keys, decay_share=0.25), 20)
+    assert start == 15
+    assert found[: start + 1] == rates(20, **{**keys, "schedule": "constant"})[: start + 1]
+    assert found[15:] == pytest.approx(np.linspace(0.01, 0.002, 6))
+    # A step behind the end, as the last epoch's report takes it, is no surprise.
+    assert float(make_schedule(training_of(**keys), 20)(25)) == pytest.approx(0.01 * 0.01)
+    schedule = StableDecay(0.01, 4, 15, 20, 0.2)
+    again = StableDecay.from_config(schedule.get_config())
+    assert [float(again(step)) for step in range(21)] == found
+    assert rates(20, **{**keys, "warmup_steps": 0})[0] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_only_kernels_decay(optimizer: Any) -> None:
+    """Biases, gains and shifts of normalizations, and a GRU's double bias stay."""
+    network = build_model(
+        parse_spec(
+            {
+                "name": "test",
+                "stft": {"n_fft": 32, "hop_length": 16},
+                "downsampling": [{"filters": 4, "strides": [4, 1]}],
+                "valley": [{"block": "recurrent", "axis": "time", "units": 3}],
+                "upsampling": [{"filters": 4, "skip": "convolution"}],
+            }
+        )
+    )
+    variables = network.trainable_variables
+    for variable in variables:
+        variable.assign(np.ones(variable.shape))
+    training = training_of(
+        optimizer=optimizer,
+        schedule="constant",
+        warmup_steps=0,
+        learning_rate=0.1,
+        weight_decay=0.5,
+    )
+    made = make_optimizer(training, 10, variables)
+    made.build(variables)
+    made.apply([keras.ops.zeros_like(variable) for variable in variables])
+    kept, decayed = set(), set()
+    for variable in variables:
+        value = float(np.mean(variable))
+        (kept if value == 1 else decayed).add(variable.name)
+        assert value == pytest.approx(1 if variable.name in kept else 0.95)
+    assert kept == {"bias", "gamma", "beta"}
+    assert decayed == {"kernel", "recurrent_kernel"}
+
+
+def test_float16_scales_the_loss() -> None:
+    made = make_optimizer(training_of(precision="mixed_float16", warmup_steps=0), 10)
+    weight = keras.Variable(np.ones(3, "float32"))
+    made.build([weight])
+    assert float(made.scale_loss(1.0)) == 2**15
+    made.apply([keras.ops.convert_to_tensor(np.array([np.inf, 0, 0], "float32"))])
+    np.testing.assert_array_equal(weight, np.ones(3))  # an overflow is a step left out
+    assert float(made.scale_loss(1.0)) == 2**14
+    assert float(make_optimizer(training_of(), 10).scale_loss(1.0)) == 1

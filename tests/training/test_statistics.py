@@ -1,0 +1,107 @@
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from denoisecli.spec.document import Spec, parse_spec
+from denoisecli.training.losses.tensor_stft import as_map, stft
+from denoisecli.training.optimizer import make_optimizer
+from denoisecli.training.statistics import Statistics
+from denoisecli.training.waveform_model import Task, build_network
+from denoisecli.training.weights import arrays_of, assign
+
+
+def spec_of(**level: Any) -> Spec:
+    return parse_spec(
+        {
+            "name": "test",
+            "audio": {"sample_rate": 4000},
+            "stft": {"n_fft": 32, "hop_length": 16},
+            "downsampling": [{"filters": 8, "strides": [4, 1], **level}],
+            "upsampling": [{"filters": 8, **level}],
+            "training": {
+                "losses": [{"kind": "waveform_l1", "weight": 1.0}],
+                "learning_rate": 0.02,
+                "schedule": "constant",
+                "warmup_steps": 0,
+                "average_decay": 0.9,
+            },
+        }
+    )
+
+
+def task_of(spec: Spec) -> Task:
+    keras.utils.set_random_seed(0)
+    task = Task(spec, build_network(spec))
+    task.compile(optimizer=make_optimizer(spec.training, 100, task.network.trainable_variables))
+    task.build((None, 800))
+    task.optimizer.build(task.trainable_variables)
+    return task
+
+
+def statistics_of(task: Task) -> Statistics:
+    statistics = Statistics(task)
+    statistics.compile()
+    return statistics
+
+
+@pytest.fixture(scope="module")
+def pairs() -> tf.data.Dataset:
+    """Tones in noise, in batches of 4."""
+    rng = np.random.default_rng(0)
+    t = np.arange(800) / 4000
+    tones = rng.uniform(150, 1500, size=(64, 1))
+    clean = (0.2 * np.sin(2 * np.pi * tones * t)).astype(np.float32)
+    noisy = clean + 0.1 * rng.standard_normal(clean.shape).astype(np.float32)
+    return tf.data.Dataset.from_tensor_slices((noisy, clean)).batch(4)
+
+
+def test_plain_mean_over_batches(pairs: tf.data.Dataset) -> None:
+    """The first normalization sees what a convolution makes; its moments need no network."""
+    task = task_of(spec_of())
+    names = ["down0_0_convolution", "down0_0_norm"]
+    convolution, normalization = (task.network.get_layer(name) for name in names)
+    normalization.moving_mean.assign(np.full(8, 7.0))  # of other weights: forgotten
+    before = normalization.momentum
+    statistics_of(task).estimate(pairs.take(3))
+    assert normalization.momentum == before
+
+    until = keras.Model(task.network.inputs, convolution.output)
+    maps = [np.asarray(until(as_map(stft(noisy, task.spec.stft)))) for noisy, _ in pairs.take(3)]
+    means = np.mean([x.mean(axis=(0, 1, 2)) for x in maps], axis=0)
+    variances = np.mean([x.var(axis=(0, 1, 2)) for x in maps], axis=0)
+    np.testing.assert_allclose(normalization.moving_mean, means, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(normalization.moving_variance, variances, rtol=1e-4)
+
+
+def test_nothing_to_do_without_batch_normalization(pairs: tf.data.Dataset) -> None:
+    task = task_of(spec_of(normalization="layer", dropout=0.1))
+    before = arrays_of(task.variables)
+    statistics_of(task).estimate(pairs)
+    for found, expected in zip(arrays_of(task.variables), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_averaged_weights_are_sane(pairs: tf.data.Dataset) -> None:
+    """With the statistics of the trained weights they are worse than those, with their own better.
+
+    As found after 16 steps: 0.6 dB, 1.4 dB and 1.9 dB.
+    """
+    task = task_of(spec_of())
+
+    def improvement() -> float:
+        return task.evaluate(pairs, verbose=0, return_dict=True)["si_sdr_improvement"]
+
+    raw: list[np.ndarray] = []
+    keep = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: raw.extend(arrays_of(task.variables))
+    )
+    task.fit(pairs, shuffle=False, verbose=0, callbacks=[keep])
+    averaged = improvement()  # fit() has put the averaged weights in place
+    statistics_of(task).estimate(pairs)
+    with_own_statistics = improvement()
+    assign(task.variables, raw)
+    trained = improvement()
+    assert averaged < trained < with_own_statistics

@@ -1,0 +1,82 @@
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from denoisecli.spec.document import Spec, parse_spec
+from denoisecli.training.losses.spectral import LOSSES
+from denoisecli.training.waveform_model import Task, build_network
+
+
+def spec_of(**sections: Any) -> Spec:
+    return parse_spec(
+        {
+            "name": "test",
+            "audio": {"sample_rate": 4000},
+            "stft": {"n_fft": 32, "hop_length": 16},
+            "downsampling": [{"filters": 4, "strides": [4, 1]}],
+            "valley": [{"block": "recurrent", "axis": "time", "units": 3}],
+            "upsampling": [{"filters": 4}],
+            **sections,
+        }
+    )
+
+
+def task_of(spec: Spec, **options: Any) -> Task:
+    keras.utils.set_random_seed(0)
+    return Task(spec, build_network(spec, spec.training.precision), **options)
+
+
+@pytest.fixture
+def sounds(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy and clean: (batch, timesteps)."""
+    clean = 0.1 * rng.standard_normal((4, 8000)).astype(np.float32)
+    return clean + 0.05 * rng.standard_normal(clean.shape).astype(np.float32), clean
+
+
+def test_silence_is_harmless(sounds: tuple[np.ndarray, np.ndarray]) -> None:
+    """No loss and no gradient stops being a number, be a row silent or the batch."""
+    losses = [{"kind": kind, "weight": 1.0} for kind in LOSSES]
+    task = task_of(spec_of(audio={"sample_rate": 16000}, training={"losses": losses}))
+    task.compile(optimizer=keras.optimizers.SGD(1e-3))
+    noisy, clean = sounds
+    noisy[0], clean[0] = 0, 0  # digital silence
+    clean[1] = 0  # noise only
+    noisy[2] = clean[2]  # nothing to do
+    for batch in ((noisy, clean), (0 * noisy, 0 * clean)):
+        result = task.train_on_batch(*batch, return_dict=True)
+        assert np.isfinite(list(result.values())).all()
+        for weight in task.network.weights:
+            assert np.isfinite(np.asarray(weight)).all(), weight.path
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(precision: str, sounds: tuple[np.ndarray, np.ndarray]) -> None:
+    """The network computes in 16 bits, all around it in 32; weights fit either network."""
+    noisy, clean = (sound[:, :800] for sound in sounds)
+    full, mixed = (
+        task_of(spec_of(training={"precision": name})) for name in ("float32", precision)
+    )
+    assert keras.config.dtype_policy().name == "float32"
+    expected, found = (np.asarray(task(noisy)) for task in (full, mixed))
+    assert found.dtype == np.float32
+    for old, new in zip(full.network.weights, mixed.network.weights, strict=True):
+        assert new.dtype == "float32"
+        np.testing.assert_array_equal(old, new)
+    error = np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
+    assert 1e-6 < error < 0.02
+    # Faint sound, whose powers 16 bits do not hold.
+    faint = np.asarray(mixed(noisy * 1e-4))
+    assert np.sqrt(np.mean((faint * 1e4 - np.asarray(full(noisy * 1e-4)) * 1e4) ** 2)) < 0.01
+    assert np.isfinite(float(mixed.compute_loss(noisy, clean, found)))
+
+
+def test_devices_share_a_loss(sounds: tuple[np.ndarray, np.ndarray]) -> None:
+    noisy, clean = sounds
+    whole, half = (task_of(spec_of(), replicas=replicas) for replicas in (1, 2))
+    parts = [
+        float(half.compute_loss(noisy[part], clean[part], noisy[part]))
+        for part in (slice(2), slice(2, 4))
+    ]
+    assert sum(parts) == pytest.approx(float(whole.compute_loss(noisy, clean, noisy)), rel=1e-5)

@@ -1,0 +1,113 @@
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from denoisecli.errors import ModelError, UsageError
+from denoisecli.models.catalogue import build_model
+from denoisecli.spec.document import Spec, parse_spec
+from denoisecli.training.checkpoint import save_checkpoint
+from denoisecli.training.weights import arrays_of, assign, take_weights
+
+
+def spec_of(**sections: Any) -> Spec:
+    return parse_spec(
+        {
+            "name": "test",
+            "stft": {"n_fft": 32, "hop_length": 16},
+            "downsampling": [{"filters": 4, "strides": [4, 1]}],
+            "upsampling": [{"filters": 4}],
+            **sections,
+        }
+    )
+
+
+def network_of(seed: int, **sections: Any) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    return build_model(spec_of(**sections))
+
+
+def same(left: keras.Model, right: keras.Model) -> list[bool]:
+    pairs = zip(arrays_of(left.weights), arrays_of(right.weights), strict=True)
+    return [bool(np.array_equal(a, b)) for a, b in pairs]
+
+
+def test_arrays_are_copies() -> None:
+    variable = keras.Variable(np.zeros(3))
+    (array,) = arrays_of([variable])
+    variable.assign(np.ones(3))
+    assert array.sum() == 0
+    assign([variable], [array])
+    assert np.asarray(variable).sum() == 0
+    with pytest.raises(ValueError, match="shorter"):
+        assign([variable], [])
+    with pytest.raises(ValueError, match="shape"):
+        assign([variable], [np.zeros(4)])
+
+
+def test_from_a_model_and_from_an_unfinished_run(tmp_path: Path) -> None:
+    trained = network_of(1)
+    trained.save(tmp_path / "model.keras")
+    network = network_of(2)
+    assert not all(same(network, trained))
+    assert take_weights(network, tmp_path) == (5, [])
+    assert all(same(network, trained))
+
+    best = network_of(3)
+    progress = {"spec": spec_of().model_dump(mode="json")}
+    save_checkpoint(tmp_path / "checkpoint.npz", {"best": arrays_of(best.weights)}, progress)
+    assert take_weights(network, tmp_path) == (5, [])
+    assert all(same(network, best))
+
+    save_checkpoint(tmp_path / "checkpoint.npz", {"best": []}, progress)
+    with pytest.raises(ModelError, match=r"checkpoint\.npz is of another version of denoise"):
+        take_weights(network, tmp_path)
+
+
+def test_layers_that_do_not_match(tmp_path: Path) -> None:
+    trained = network_of(1)
+    trained.save(tmp_path / "model.keras")
+    wider = network_of(2, upsampling=[{"filters": 5}])
+    matched, left = take_weights(wider, tmp_path)
+    assert left == ["up0_0_convolution", "up0_0_norm", "output"]
+    assert matched == 2
+    other = {"downsampling": [{"filters": 5, "strides": [4, 1]}], "upsampling": [{"filters": 5}]}
+    with pytest.raises(UsageError, match=r"no layer of .* matches one of 'test'"):
+        take_weights(network_of(2, **other), tmp_path)
+    with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
+        take_weights(trained, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5])
+def test_a_causal_network_keeps_frames_in_line(tmp_path: Path, frames: int) -> None:
+    level = {"filters": 4, "kernel_size": [3, frames], "normalization": "none"}
+    dilation = [1, 1 + frames % 2]  # an even kernel with gaps lies between frames
+    block = {"block": "convolution", "dilation": dilation, **level, "kind": "depthwise_separable"}
+    sections = {"downsampling": [{**level, "strides": [4, 1]}], "upsampling": [level]}
+    ahead = frames - 1 - (frames - 1) // 2
+
+    def ending(causal: bool) -> tuple[keras.Model, keras.Model]:
+        """A network that looks ahead, maybe with kernels that make nothing of it."""
+        trained = network_of(1, valley=[block], **sections)
+        for layer in trained.layers:
+            if "convolution" in layer.name or "depthwise" in layer.name:
+                kernel = np.asarray(layer.kernel).copy()
+                kernel[:, frames - ahead :] *= not causal
+                layer.kernel.assign(kernel)
+        trained.save(tmp_path / "model.keras")
+        live = network_of(2, valley=[block], causal=True, **sections)
+        assert take_weights(live, tmp_path)[1] == []
+        return trained, live
+
+    spectrum = np.random.default_rng(0).normal(size=(1, 17, 20, 2)).astype("float32")
+    trained, live = ending(causal=True)
+    np.testing.assert_allclose(live(spectrum), trained(spectrum), atol=1e-6)
+
+    # Looking ahead makes no difference either where nothing changes, but for the ends.
+    steady = np.repeat(spectrum[:, :, :1], 40, axis=2)
+    trained, live = ending(causal=False)
+    middle = slice(20, 25)
+    expected = np.asarray(trained(steady))[:, :, middle]
+    np.testing.assert_allclose(np.asarray(live(steady))[:, :, middle], expected, atol=1e-6)
