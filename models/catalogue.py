@@ -4,40 +4,15 @@ Nothing here imports Keras, so that cleaning with ONNX Runtime starts fast.
 """
 
 import json
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from denoisecli.errors import ModelError, SpecError, UsageError
 
-if TYPE_CHECKING:
-    from denoisecli.spec.document import Spec
+from denoisecli.models.registry import CLASSES, build_model, load_network  # noqa: F401
 
-CLASSES = {"unet": "denoisecli.models.unet:UNet"}
 SPECS = Path(__file__).parent / "specs"
 PRETRAINED = Path(__file__).parent / "pretrained"
-
-
-def build_model(spec: "Spec") -> Any:
-    """Build the untrained Keras model that ``spec`` describes."""
-    module, _, name = CLASSES[spec.model].partition(":")
-    return getattr(import_module(module), name)(spec)
-
-
-def load_network(path: Path) -> Any:
-    """Load a trained Keras model (``model.keras``); safe for the files of strangers.
-
-    Raises:
-        ModelError: it is not there, or cannot be loaded.
-    """
-    import keras
-
-    import denoisecli.models.unet  # noqa: F401 (Keras has to know the class)
-
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # a damaged archive fails in more ways than can be listed
-        raise ModelError(f"{path} cannot be loaded: {error}") from error
 
 
 def spec_names() -> list[str]:

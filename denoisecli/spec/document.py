@@ -170,15 +170,19 @@ class Spec(Section):
 
 
 def load_spec(source: str | Path) -> Spec:
-    """Read a spec file, the spec in a model folder, or a bundled spec by its name.
-
-    Raises:
-        SpecError: there is no such spec, it is not JSON, or it is not a valid spec; the message
-            has one line per problem, with its path in the file.
-    """
+    """Read a spec file, the spec in a model folder, or a bundled spec by its name."""
     from denoisecli.models.catalogue import find_spec
 
-    path = find_spec(source)
+    return read_spec(find_spec(source))
+
+
+def read_spec(path: Path) -> Spec:
+    """Read a spec file.
+
+    Raises:
+        SpecError: The file cannot be read, is not JSON or is not a valid spec; the message has
+            one line per problem, with its path in the file.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
