@@ -145,11 +145,11 @@ class TrainingDisplay:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
-    def note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Something worth a line."""
         say(text)
 
-    def start(self, epochs: int, steps: int, epoch: int) -> None:
+    def on_train_begin(self, epochs: int, steps: int, epoch: int) -> None:
         """Training begins, or goes on, at this epoch (from 0)."""
         self.steps = steps
         self.whole = self.bars.add_task("all epochs", total=epochs * steps, figures="")
@@ -160,7 +160,7 @@ class TrainingDisplay:
             f"{'minutes':>8} {'hours of audio':>15}"
         )
 
-    def step(self, epoch: int, step: int, logs: dict[str, float]) -> None:
+    def on_batch_end(self, epoch: int, step: int, logs: dict[str, float]) -> None:
         """A batch is done."""
         figures = f"loss {logs.get('loss', 0):.4f}"
         self.bars.update(self.whole, completed=epoch * self.steps + step)
@@ -168,7 +168,7 @@ class TrainingDisplay:
             self.part, completed=step, description=f"epoch {epoch + 1}", figures=figures
         )
 
-    def epoch(self, row: dict[str, Any], *, best: bool) -> None:
+    def on_epoch_end(self, row: dict[str, Any], *, best: bool) -> None:
         """An epoch is done."""
         say(
             f"{row['epoch']:>5} {row.get('loss', float('nan')):>8.4f} {row['val_loss']:>9.4f} "
@@ -195,7 +195,7 @@ class SearchDisplay:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
-    def note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Something worth a line."""
         say(text)
 

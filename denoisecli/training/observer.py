@@ -14,16 +14,16 @@ from denoisecli.errors import DenoiseError
 class Observer(Protocol):
     """Is told how training goes."""
 
-    def note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Something worth a line."""
 
-    def start(self, epochs: int, steps: int, epoch: int) -> None:
+    def on_train_begin(self, epochs: int, steps: int, epoch: int) -> None:
         """Training begins, or goes on, at this epoch (from 0)."""
 
-    def step(self, epoch: int, step: int, logs: dict[str, float]) -> None:
+    def on_batch_end(self, epoch: int, step: int, logs: dict[str, float]) -> None:
         """A batch is done: the means over the epoch so far."""
 
-    def epoch(self, row: dict[str, Any], *, best: bool) -> None:
+    def on_epoch_end(self, row: dict[str, Any], *, best: bool) -> None:
         """An epoch is done: its line of history.csv."""
 
 

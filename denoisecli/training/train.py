@@ -79,7 +79,7 @@ def train(
         require_scores()
     devices = find_devices(device, cluster, cpu_parts)
     keras.utils.set_random_seed(spec.training.seed)
-    observer.note(f"training on {devices.name}")
+    observer.on_message(f"training on {devices.name}")
     batches = open_batches(data, spec)
     if not fresh and (run / MODEL).exists() and not (run / CHECKPOINT).exists():
         raise UsageError(f"{run} is finished: {run / MODEL} is there; --fresh starts over")
@@ -94,7 +94,7 @@ def train(
         if first and can_log():
             logs = Logs(run / LOGS, spec.audio.sample_rate)
         elif first:
-            observer.note("no logs for TensorBoard: pip install 'denoisecli[tensorboard]'")
+            observer.on_message("no logs for TensorBoard: pip install 'denoisecli[tensorboard]'")
         trainer = Trainer(spec, batches, run, observer, devices, logs)
         if trainer.checkpoint.exists():
             trainer.resume()

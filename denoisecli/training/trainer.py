@@ -127,7 +127,7 @@ class Trainer:
         except (KeyError, TypeError, ValueError) as error:
             raise self.other_version() from error
         self.best, self.start, self.state = arrays["best"], arrays.get("start", []), state
-        self.observer.note(
+        self.observer.on_message(
             f"resuming at epoch {state.epoch + 1}, step {state.step} "
             f"after {state.seconds / 60:.0f} min"
         )
@@ -151,7 +151,7 @@ class Trainer:
             self.start = self.best
         self.state.init_from = str(folder)
         names = f"; not in it: {', '.join(left)}" if left else ""
-        self.observer.note(f"{matched} layers start with the weights of {folder}{names}")
+        self.observer.on_message(f"{matched} layers start with the weights of {folder}{names}")
 
     def save(self, task: keras.Model) -> None:
         """Put all there is on disk."""
@@ -177,7 +177,7 @@ class Trainer:
     def fit(self) -> None:
         """Run the epochs that are left."""
         training, state = self.spec.training, self.state
-        self.observer.start(training.epochs, self.batches.train_steps, state.epoch)
+        self.observer.on_train_begin(training.epochs, self.batches.train_steps, state.epoch)
         with ctrl_c() as stop:
             while state.epoch < training.epochs and not self._stopped_improving():
                 self._epoch(stop)
@@ -250,7 +250,7 @@ class Trainer:
         state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
         self.save(self.task)
         self._record(row)
-        self.observer.epoch(row, best=better)
+        self.observer.on_epoch_end(row, best=better)
 
     def _train(self, stop: threading.Event) -> tuple[list[np.ndarray], dict[str, Any]]:
         """Train for the rest of an epoch; then the averaged weights are in place.
@@ -380,7 +380,7 @@ class _Watch(keras.callbacks.Callback):
         loss = state.loss_sum - before
         if state.exploded(loss, trainer.spec.training.loss_limit):
             raise trainer.diverged(f"the loss of a batch jumped to {loss:.3g}", batch=True)
-        trainer.observer.step(state.epoch, state.step, logs)
+        trainer.observer.on_batch_end(state.epoch, state.step, logs)
         now = time.monotonic()
         if self.stop.is_set() or now - self.saved > CHECKPOINT_SECONDS:
             self.saved = now

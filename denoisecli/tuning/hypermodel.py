@@ -175,15 +175,15 @@ class TrialWatch:
         self.name, self.until, self.stop, self.observer = name, until, stop, observer
         self.epochs = self.steps = 0
 
-    def note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Say that a trial goes on, and the like."""
-        self.observer.note(f"trial {self.name}: {text}")
+        self.observer.on_message(f"trial {self.name}: {text}")
 
-    def start(self, epochs: int, steps: int, epoch: int) -> None:
+    def on_train_begin(self, epochs: int, steps: int, epoch: int) -> None:
         """Training begins."""
         self.epochs, self.steps = self.until or epochs, steps
 
-    def step(self, epoch: int, step: int, logs: dict[str, float]) -> None:
+    def on_batch_end(self, epoch: int, step: int, logs: dict[str, float]) -> None:
         """A batch is done."""
         if self.stop.is_set():
             raise Stopped("time is up")
@@ -193,7 +193,7 @@ class TrialWatch:
             f"loss {logs['loss']:.4f}",
         )
 
-    def epoch(self, row: dict[str, Any], *, best: bool) -> None:
+    def on_epoch_end(self, row: dict[str, Any], *, best: bool) -> None:
         """An epoch is done and saved."""
         if row["epoch"] == self.until:
             raise _Enough

@@ -52,7 +52,7 @@ class TrialResult:
 class SearchObserver(Protocol):
     """Is told how a search goes."""
 
-    def note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Something worth a line."""
 
     def progress(self, trial: str, text: str) -> None:

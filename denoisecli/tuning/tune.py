@@ -131,11 +131,11 @@ def tune(
             oracle.begin()
             oracle.save()
             if oracle.trials:
-                observer.note(f"going on after {len(oracle.trials)} trials")
+                observer.on_message(f"going on after {len(oracle.trials)} trials")
             tuner = SearchTuner(oracle, hypermodel, observer)
             try:
                 if role == "chief":
-                    observer.note(f"waiting for workers at {address}")
+                    observer.on_message(f"waiting for workers at {address}")
                     _serve(tuner, address)
                 else:
                     _search(tuner)

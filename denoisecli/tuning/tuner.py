@@ -99,7 +99,7 @@ class SearchTuner(BaseTuner):
         if not isinstance(self.oracle, SearchOracle):  # in a worker, which has no table of trials
             name = self.hypermodel.search.objective
             said = reason.strip().splitlines()[-1] if reason else f"{name} {results[name]:.4g}"
-            self.observer.note(f"trial {trial.trial_id}: {said}")
+            self.observer.on_message(f"trial {trial.trial_id}: {said}")
         return results | self.hypermodel.facts | {"seconds": round(time.monotonic() - begun, 1)}
 
     def _go_on_from(self, trial_id: str, folder: Path) -> None:

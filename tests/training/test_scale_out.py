@@ -31,19 +31,19 @@ class Observer:
     def __init__(self, moment=None):
         self.moment = moment
 
-    def note(self, text):
+    def on_message(self, text):
         print(text)
 
-    def start(self, epochs, steps, epoch):
+    def on_train_begin(self, epochs, steps, epoch):
         pass
 
-    def step(self, epoch, step, logs):
+    def on_batch_end(self, epoch, step, logs):
         if (epoch, step) == self.moment:
             import os, signal
 
             os.kill(os.getpid(), signal.SIGINT)
 
-    def epoch(self, row, *, best):
+    def on_epoch_end(self, row, *, best):
         pass
 
 

@@ -69,18 +69,18 @@ class Recorder:
         self.rows: list[dict[str, Any]] = []
         self.best: list[bool] = []
 
-    def note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self.notes.append(text)
 
-    def start(self, epochs: int, steps: int, epoch: int) -> None:
+    def on_train_begin(self, epochs: int, steps: int, epoch: int) -> None:
         self.notes.append(f"{epochs} epochs of {steps} steps from {epoch}")
 
-    def step(self, epoch: int, step: int, logs: dict[str, float]) -> None:
+    def on_batch_end(self, epoch: int, step: int, logs: dict[str, float]) -> None:
         assert set(logs) == {"loss", "si_sdr_improvement"}
         self.steps.append((epoch, step))
         self._act((epoch, step))
 
-    def epoch(self, row: dict[str, Any], *, best: bool) -> None:
+    def on_epoch_end(self, row: dict[str, Any], *, best: bool) -> None:
         self.rows.append(row)
         self.best.append(best)
         self._act((len(self.rows), 0))

@@ -85,7 +85,7 @@ class Recorder:
         self.texts: list[str] = []
         self.results: Sequence[TrialResult] = []
 
-    def note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self.notes.append(text)
 
     def progress(self, trial: str, text: str) -> None:
@@ -95,12 +95,12 @@ class Recorder:
     def trials(self, results: Sequence[TrialResult]) -> None:
         self.results = results
 
-    def epoch(self, row: dict[str, Any], *, best: bool) -> None:
+    def on_epoch_end(self, row: dict[str, Any], *, best: bool) -> None:
         self.notes.append(f"epoch {row['epoch']}")
 
-    def start(self, epochs: int, steps: int, epoch: int) -> None: ...
+    def on_train_begin(self, epochs: int, steps: int, epoch: int) -> None: ...
 
-    def step(self, epoch: int, step: int, logs: dict[str, float]) -> None: ...
+    def on_batch_end(self, epoch: int, step: int, logs: dict[str, float]) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,7 @@ class TestSearch:
 
 def figure(self: Any, hp: Any, model: Any) -> dict[str, float]:
     """In place of training: one step, and a figure that depends on the values."""
-    self.watch.step(0, 1, {"loss": 1.0})
+    self.watch.on_batch_end(0, 1, {"loss": 1.0})
     value = float(self.values_of(hp)["downsampling.*.filters"])
     return {self.search.objective: value, "epochs": 1.0}
 
@@ -330,7 +330,7 @@ class TestTrials:
         def endless(self: Any, hp: Any, model: Any) -> dict[str, float]:
             while self.watch.name == "0001":
                 time_is_up.set()
-                self.watch.step(0, 1, {"loss": 1.0})
+                self.watch.on_batch_end(0, 1, {"loss": 1.0})
                 time.sleep(0.01)
             return figure(self, hp, model)
 
@@ -448,7 +448,7 @@ from denoisecli.tuning import oracles
 def slow(self, hp, model):
     for step in range(10):
         time.sleep(0.1)
-        self.watch.step(0, step, {{"loss": 1.0}})
+        self.watch.on_batch_end(0, step, {{"loss": 1.0}})
     return t.figure(self, hp, model)
 
 t.SpecHyperModel.build, t.SpecHyperModel.fit = t.nothing, slow
