@@ -25,7 +25,8 @@ from rich.table import Table
 from denoisecli.evaluation.estimators import Model
 from denoisecli.evaluation.evaluate import evaluate
 from denoisecli.evaluation.pairs import pairs
-from denoisecli.spec.document import Spec, load_spec, save_spec
+from denoisecli.models.catalogue import load_spec
+from denoisecli.spec.document import Spec, save_spec
 from denoisecli.spec.search_space import with_values
 from denoisecli.training.run_folder import MODEL
 

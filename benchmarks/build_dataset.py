@@ -23,8 +23,8 @@ import soundfile
 from rich.console import Console
 from rich.table import Table
 
-from denoisecli.audio.files import StreamResampler
 from denoisecli.audio.reading import reader
+from denoisecli.audio.resampling import StreamResampler
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.recordings import Role, find
 from denoisecli.errors import AudioError

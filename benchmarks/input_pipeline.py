@@ -14,8 +14,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from denoisecli.models.catalogue import load_spec
 
-from denoisecli.spec.document import Spec, load_spec
+from denoisecli.spec.document import Spec
 from denoisecli.spec.training import Augmentation
 
 SPECS = ("tiny", "speech")
@@ -58,7 +59,7 @@ def batches_per_second(data: Path, spec: Spec, batches: int) -> float:
 
 def steps_per_second(data: Path, spec: Spec, steps: int) -> float:
     """Rate of the training step alone, always on the same batch, compiling it not counted."""
-    from denoisecli.models.catalogue import build_model
+    from denoisecli.models.registry import build_model
     from denoisecli.training.batches import open_batches
     from denoisecli.training.optimizer import make_optimizer
     from denoisecli.training.waveform_model import Task

@@ -26,7 +26,8 @@ from rich.table import Table
 
 from denoisecli.models.catalogue import spec_names
 from denoisecli.models.describe import describe
-from denoisecli.spec.document import Spec, load_spec
+from denoisecli.models.catalogue import load_spec
+from denoisecli.spec.document import Spec
 from denoisecli.training.optimizer import make_optimizer
 from denoisecli.training.waveform_model import Task, build_network
 

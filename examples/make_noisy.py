@@ -11,6 +11,7 @@ import numpy as np
 import scipy.signal
 
 from denoisecli.audio import files as audio
+from denoisecli.audio import level
 
 TEXT = (
     "This recording was made beside a busy road, with the window open. "
@@ -49,7 +50,7 @@ def main() -> None:
         clean, sample_rate = audio.read_mono(spoken)
     clean = np.pad(clean, (sample_rate // 2, sample_rate // 2))
     noise = road_noise(clean.size, sample_rate, np.random.default_rng(7))
-    noise *= audio.rms(clean) / np.sqrt(np.mean(noise**2)) * 10 ** (-SNR_DB / 20)
+    noise *= level.rms(clean) / np.sqrt(np.mean(noise**2)) * 10 ** (-SNR_DB / 20)
     noisy = clean + noise
     noisy *= 0.7 / np.abs(noisy).max()
     target = Path(__file__).parent / "noisy.wav"

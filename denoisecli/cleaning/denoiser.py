@@ -13,7 +13,7 @@ from denoisecli.cleaning.masking import Blocks, Masking
 from denoisecli.cleaning.stream import DenoiseStream
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.models.catalogue import find_model
-from denoisecli.spec.document import load_spec
+from denoisecli.models.catalogue import load_spec
 
 MAX_CHANNELS = 64
 """More channels than this, and more than timesteps, are timesteps in the wrong place."""

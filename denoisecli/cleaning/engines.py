@@ -11,7 +11,7 @@ import onnxruntime
 from jaxtyping import Float
 
 from denoisecli.errors import ModelError, UsageError
-from denoisecli.models.catalogue import load_network
+from denoisecli.models.registry import load_network
 
 ENGINES = ("auto", "onnx", "keras")
 DEVICES = ("auto", "cpu", "gpu")

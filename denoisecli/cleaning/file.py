@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from denoisecli.audio.files import dbfs, resampled_length
 from denoisecli.audio.formats import FLOATING, nearest_subtype, require_subtype
+from denoisecli.audio.level import dbfs
 from denoisecli.audio.pipe import STDOUT, ByteSink, ByteSource, PipeWriter, RawFormat, pipe_reader
 from denoisecli.audio.reading import AudioInfo, AudioReader, reader
+from denoisecli.audio.resampling import resampled_length
 from denoisecli.audio.writing import writer
 from denoisecli.cleaning.stream import DenoiseStream, Piece
 from denoisecli.cleaning.tracks import CLIPS, Output, Sink

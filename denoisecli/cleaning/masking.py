@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Complex, Float
 
-from denoisecli.audio.files import fit_length
+from denoisecli.audio.resampling import fit_length
 from denoisecli.audio.stft import istft, stft
 from denoisecli.cleaning.engines import MaskEngine, States
 from denoisecli.errors import ModelError

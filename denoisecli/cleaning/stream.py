@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from denoisecli.audio.files import StreamResampler
+from denoisecli.audio.resampling import StreamResampler
 from denoisecli.cleaning.masking import Blocks, Gains, Masked, Masking, MaskStream
 from denoisecli.errors import UsageError
 from denoisecli.types import AudioBlock

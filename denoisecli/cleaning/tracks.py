@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from denoisecli.audio.files import StreamResampler, fit_length, resampled_length
+from denoisecli.audio.resampling import StreamResampler, fit_length, resampled_length
 from denoisecli.errors import DenoiseError
 from denoisecli.types import AudioBlock
 

@@ -64,7 +64,7 @@ def _facts(name: str, folder: Path) -> dict[str, Any]:
     """What is known of a model; None what its training did not note."""
     from denoisecli.cleaning.denoiser import Denoiser
     from denoisecli.models.catalogue import read_metrics
-    from denoisecli.spec.document import load_spec
+    from denoisecli.models.catalogue import load_spec
 
     spec, metrics = load_spec(folder), read_metrics(folder)
     return {

@@ -59,7 +59,7 @@ def train(
     Example: `denoise train tiny`, then `denoise clean noisy.wav -o out.wav --model runs/tiny`
     """
     from denoisecli.models.catalogue import find_model, read_metrics
-    from denoisecli.spec.document import load_spec
+    from denoisecli.models.catalogue import load_spec
     from denoisecli.training.run_folder import CHECKPOINT
 
     start = None
@@ -157,7 +157,8 @@ def spec(
 
     Example: `denoise spec speech`
     """
-    from denoisecli.spec.document import json_schema, load_spec
+    from denoisecli.models.catalogue import load_spec
+    from denoisecli.spec.document import json_schema
 
     if schema:
         console.print_json(json_schema(), indent=2)

@@ -65,7 +65,7 @@ def tune(
     Example: `denoise tune tiny --trials 20 --epochs 2`, then `denoise train
     runs/tiny-tune/best.json`
     """
-    from denoisecli.spec.document import load_spec
+    from denoisecli.models.catalogue import load_spec
     from denoisecli.tuning.trials import COLUMNS, rank, short_names, table_row
 
     loaded = load_spec(spec)  # before TensorFlow: a misspelt key is reported at once

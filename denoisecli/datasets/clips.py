@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from denoisecli.audio.files import fit_length
+from denoisecli.audio.resampling import fit_length
 from denoisecli.datasets.recipe import MIN_DURATION, Recipe, weight_of
 from denoisecli.datasets.recordings import Source
 from denoisecli.datasets.splitting import group_keys

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from denoisecli.audio import files as audio
 from denoisecli.audio.reading import reader
+from denoisecli.audio.resampling import StreamResampler, fit_length, resampled_length
 from denoisecli.datasets.mix import SILENCE_RMS
 from denoisecli.datasets.recipe import MIN_DURATION
 from denoisecli.datasets.recordings import PACK, File, Role, Skipped
@@ -165,7 +165,7 @@ def _resampled(role: Role, path: Path | int, task: Task) -> Iterator[AudioVector
             rate = file.info.sample_rate
             if rate < MIN_SAMPLE_RATE:
                 raise AudioError(f"has a sample rate of {rate} Hz, less than {MIN_SAMPLE_RATE} Hz")
-            resample = audio.StreamResampler(rate, task.sample_rate, 1)
+            resample = StreamResampler(rate, task.sample_rate, 1)
             for block in file:
                 # The mean of several microphones would be another room than that of any of them.
                 mono = block[:1] if role == "room" else block.mean(axis=0, keepdims=True)
@@ -190,8 +190,8 @@ def _resampled(role: Role, path: Path | int, task: Task) -> Iterator[AudioVector
             f"{task.max_clipped:.2%}"
         )
     # As long as resampling the whole at once would make it.
-    wanted = audio.resampled_length(frames, rate, task.sample_rate)
-    yield audio.fit_length(rest, max(wanted - given, 0))
+    wanted = resampled_length(frames, rate, task.sample_rate)
+    yield fit_length(rest, max(wanted - given, 0))
 
 
 def _one(block: AudioBlock) -> AudioVector:

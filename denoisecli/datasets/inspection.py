@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from denoisecli.audio import files as audio
+from denoisecli.audio.level import dbfs, rms, snr_db
 from denoisecli.datasets.manifest import load_manifest
-from denoisecli.datasets.mixtures import Element, Row, checksum, snr_db
+from denoisecli.datasets.mixtures import Element, Row, checksum
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.types import AudioVector
 
@@ -195,7 +196,7 @@ def _problems(noisy: Element, clean: Element, row: Row, kind: str) -> Iterator[s
     if differ and not min(abs(found), abs(expected)) > _EXACT_TO_DB:
         yield f"the SNR is {found:.2f} dB, not {expected:.2f} dB"
     if row.get("level_dbfs") is not None:
-        level = audio.dbfs(audio.rms(noisy))
+        level = dbfs(rms(noisy))
         if abs(level - row["level_dbfs"]) > LEVEL_TOLERANCE:
             yield f"the level is {level:.2f} dBFS, not {row['level_dbfs']:.2f} dBFS"
 

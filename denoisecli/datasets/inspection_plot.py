@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.signal import welch
 
-from denoisecli.audio import files as audio
+from denoisecli.audio.level import dbfs, rms
 from denoisecli.audio.plot import FORMATS
+from denoisecli.audio.resampling import fit_length
 from denoisecli.datasets.inspection import column, rows_of
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.stored import load_pairs
@@ -76,9 +77,9 @@ def _spectra(folder: Path, sample_rate: int) -> tuple[Powers, Powers, list[float
     total = np.zeros((2, _FRAME // 2 + 1))
     levels = []
     for noisy, clean in load_pairs(folder, "train").take(PAIRS).as_numpy_iterator():
-        levels.append(audio.dbfs(audio.rms(noisy)))
+        levels.append(dbfs(rms(noisy)))
         for index, sound in enumerate((clean, noisy - clean)):
-            padded = audio.fit_length(sound, max(sound.size, _FRAME))
+            padded = fit_length(sound, max(sound.size, _FRAME))
             total[index] += welch(padded, sample_rate, nperseg=_FRAME)[1]
     if not levels:
         raise DatasetError(f"{folder} has no pairs to train with")

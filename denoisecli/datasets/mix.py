@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.audio import files as audio
+from denoisecli.audio.level import rms
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.types import AudioVector
 
@@ -233,7 +234,7 @@ def _level(sound: AudioVector, name: str) -> float:
     """Give the RMS of a sound that must not be silent."""
     if sound.size == 0:
         raise AudioError(f"{name} has no samples")
-    level = audio.rms(sound)
+    level = rms(sound)
     if not level > SILENCE_RMS:
         raise AudioError(f"{name} is silent (RMS {level:.1e}, less than {SILENCE_RMS:.0e})")
     return level

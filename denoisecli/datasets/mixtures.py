@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from denoisecli.audio import files as audio
+from denoisecli.audio import level
 from denoisecli.audio.stft import stft
 from denoisecli.datasets.clips import Clip, Clips, active_share
 from denoisecli.datasets.mix import SILENCE_RMS, fit_noise, mix_pair
@@ -155,10 +155,10 @@ class Mixing:
             "ratio": ratio,
             "snr_db": finite(mixed.snr_db),
             "gain": gain * change,
-            "level_dbfs": finite(audio.dbfs(audio.rms(noisy))),
+            "level_dbfs": finite(level.dbfs(level.rms(noisy))),
         }
         if room is not None:
-            row |= {"room": room, "target_snr_db": finite(snr_db(noisy, clean))}
+            row |= {"room": room, "target_snr_db": finite(level.snr_db(noisy, clean))}
         if recipe.kind == "spectrogram":
             noisy, clean = (
                 np.abs(
@@ -183,7 +183,7 @@ class Mixing:
         last = clip.pieces[-1]
         sound = sound[: last.at + last.samples]
         span = f"from {offset / rate:.2f} s to {(offset + sound.size) / rate:.2f} s"
-        if not audio.rms(sound) > SILENCE_RMS:
+        if not level.rms(sound) > SILENCE_RMS:
             return f"is silent {span}"
         if self._recipe.min_active:
             share = active_share(sound, rate, clip.rms)
@@ -221,7 +221,7 @@ class Mixing:
             spare = max(source.samples - length, 0)
             start = int(rng.integers(spare + 1))
             piece, offset = fit_noise(source.read(start, length if spare else None), length, rng)
-            rms = audio.rms(piece)
+            rms = level.rms(piece)
             if rms > max(SILENCE_RMS, 10 ** (QUIET_DB / 20) * source.rms):
                 return source, start + offset, piece, rms
         seconds = length / self._recipe.sample_rate
@@ -248,7 +248,7 @@ class Mixing:
         """Bring a pair to the level wanted, within full scale; gives what it was multiplied by."""
         factor = 1.0
         if self._recipe.level_dbfs is not None:
-            factor = 10 ** (draw(self._recipe.level_dbfs, rng) / 20) / audio.rms(noisy)
+            factor = 10 ** (draw(self._recipe.level_dbfs, rng) / 20) / level.rms(noisy)
         peak = float(max(noisy.max(), -noisy.min(), clean.max(), -clean.min()))
         factor = min(factor, 1 / peak)
         if factor == 1:
@@ -267,14 +267,6 @@ def noise_shares(noises: Sequence[Source], noise_draw: NoiseDraw) -> Float[np.nd
     for noise in noises:
         sizes[noise.folder] = sizes.get(noise.folder, 0) + 1
     return np.array([1 / sizes[noise.folder] for noise in noises])
-
-
-def snr_db(noisy: AudioVector, clean: AudioVector) -> float:
-    """Give the SNR of a pair in dB, its noise being ``noisy - clean``; infinite without noise."""
-    noise, speech = audio.rms(noisy - clean), audio.rms(clean)
-    if not noise:
-        return math.inf
-    return 20 * math.log10(speech / noise) if speech else -math.inf
 
 
 def checksum(noisy: Element, clean: Element) -> str:

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.fft import next_fast_len
 
-from denoisecli.audio.files import fit_length, read_mono
+from denoisecli.audio.files import read_mono
+from denoisecli.audio.resampling import fit_length
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 from denoisecli.evaluation.estimators import Estimator, Unchanged
 from denoisecli.evaluation.metrics import METRICS, EstimateVector, measure, require

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from denoisecli.audio.files import resample
+from denoisecli.audio.resampling import resample
 from denoisecli.audio.stft import stft
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.evaluation import segmental

@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from denoisecli.audio.files import fit_length, resample
+from denoisecli.audio.resampling import fit_length, resample
 from denoisecli.audio.spectrogram import FLOOR_DB, decibels
 from denoisecli.audio.stft import stft
 from denoisecli.types import AudioVector

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from denoisecli.errors import DenoiseError, UsageError
-from denoisecli.spec.document import Spec, load_spec, save_spec
+from denoisecli.models.catalogue import load_spec
+from denoisecli.spec.document import Spec, save_spec
 from denoisecli.system.atomic_files import replacing
 
 try:

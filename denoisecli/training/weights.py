@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.errors import ModelError, SpecError, UsageError
-from denoisecli.models.catalogue import load_network
+from denoisecli.models.registry import load_network
 from denoisecli.spec.document import parse_spec
 from denoisecli.training.checkpoint import load_checkpoint
 from denoisecli.training.run_folder import CHECKPOINT

@@ -8,8 +8,7 @@ SHARE is that of the first; the second gives what is written beside the weights.
 import shutil
 import sys
 from pathlib import Path
-
-from denoisecli.models.catalogue import load_network
+from denoisecli.models.registry import load_network
 from denoisecli.training.train import write_model
 
 first, second, folder = (Path(sys.argv[number]) for number in (1, 2, 4))

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from denoisecli.errors import ModelError, UsageError
-from denoisecli.models.catalogue import find_model, load_network
+from denoisecli.models.catalogue import find_model
+from denoisecli.models.registry import load_network
 from denoisecli.models.export.onnx_network import TOLERANCE, export_onnx
 from denoisecli.system.atomic_files import refuse_existing, replacing
 

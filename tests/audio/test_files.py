@@ -6,7 +6,7 @@ import soundfile
 import soxr
 
 from denoisecli.audio import files as audio
-from denoisecli.audio import formats, reading, writing
+from denoisecli.audio import formats, level, reading, resampling, writing
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 
 LOSSLESS = [
@@ -150,23 +150,23 @@ def test_every_subtype_on_offer_can_be_written(suffix, tmp_path):
 )
 def test_streamed_resampling_is_that_of_the_whole(rng, rates, timesteps):
     sound = rng.standard_normal((2, timesteps)).astype(np.float32)
-    stream = audio.StreamResampler(*rates, channels=2)
+    stream = resampling.StreamResampler(*rates, channels=2)
     pieces = [stream(sound[:, i : i + 4093]) for i in range(0, timesteps, 4093)]
     streamed = np.concatenate([*pieces, stream.finish()], axis=1)
     expected = soxr.resample(sound.T, *rates).T
     np.testing.assert_array_equal(streamed, expected)
 
-    whole = audio.resample(sound, *rates)
+    whole = resampling.resample(sound, *rates)
     assert whole.shape[1] == max(1, round(timesteps * rates[1] / rates[0] + 1e-9))
     shared = min(whole.shape[1], streamed.shape[1])
     np.testing.assert_array_equal(whole[:, :shared], streamed[:, :shared])
-    np.testing.assert_array_equal(audio.resample(sound[0], *rates), whole[0])
+    np.testing.assert_array_equal(resampling.resample(sound[0], *rates), whole[0])
 
 
 def test_resampling_there_and_back_is_aligned(speech):
     sound = speech(1, 16000)
-    back = audio.resample(audio.resample(sound, 16000, 44100), 44100, 16000)
-    assert audio.rms(back - sound) < 0.02 * audio.rms(sound)
+    back = resampling.resample(resampling.resample(sound, 16000, 44100), 44100, 16000)
+    assert level.rms(back - sound) < 0.02 * level.rms(sound)
 
 
 def test_find_audio(audio_file, stereo, tmp_path):
@@ -285,16 +285,16 @@ def test_interrupted_writing_leaves_nothing(tmp_path, stereo):
 
 def test_levels(rng):
     sine = np.sin(2 * np.pi * np.arange(16000) / 160).astype(np.float32)
-    assert audio.rms(sine) == pytest.approx(np.sqrt(0.5))
-    assert audio.rms(np.zeros((2, 0), np.float32)) == 0
-    assert audio.dbfs(audio.rms(sine)) == pytest.approx(-3.01, abs=0.01)
-    assert audio.dbfs(0.0) == -np.inf
+    assert level.rms(sine) == pytest.approx(np.sqrt(0.5))
+    assert level.rms(np.zeros((2, 0), np.float32)) == 0
+    assert level.dbfs(level.rms(sine)) == pytest.approx(-3.01, abs=0.01)
+    assert level.dbfs(0.0) == -np.inf
 
 
 def test_fit_length():
     sound = np.arange(6, dtype=np.float32).reshape(2, 3)
-    np.testing.assert_array_equal(audio.fit_length(sound, 2), [[0, 1], [3, 4]])
-    np.testing.assert_array_equal(audio.fit_length(sound[0], 5), [0, 1, 2, 0, 0])
+    np.testing.assert_array_equal(resampling.fit_length(sound, 2), [[0, 1], [3, 4]])
+    np.testing.assert_array_equal(resampling.fit_length(sound[0], 5), [0, 1, 2, 0, 0])
 
 
 def test_info_has_the_path(audio_file, stereo):

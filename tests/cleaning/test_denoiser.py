@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from helpers import constant_mask, smoothed_power_mask
 
-from denoisecli.audio import files as audio
+from denoisecli.audio import level
 from denoisecli.cleaning import denoiser as enhance
 from denoisecli.cleaning import masking
 from denoisecli.cleaning.denoiser import Denoiser
@@ -69,12 +69,12 @@ def test_blocks_do_not_show(smoothing, speech, noise, monkeypatch):
     sound = np.stack([speech(20, 44100) + noise(20, 44100), noise(20, 44100)])
     monkeypatch.setattr(masking, "WHOLE", Blocks(100.0, 2.0, 2.0))
     whole = Denoiser(smoothing).clean(sound, 44100)
-    assert audio.rms(whole - sound) > 0.01  # the network does something
+    assert level.rms(whole - sound) > 0.01  # the network does something
     for blocks in (Blocks(3.0, 2.0, 2.0), LIVE):
         stream = Denoiser(smoothing).stream(44100, 2, blocks=blocks)
         blockwise = [stream.process(sound[:, i : i + 10_007]) for i in range(0, 882_000, 10_007)]
         blockwise = np.concatenate([*blockwise, stream.finish()], axis=1)
-        assert audio.rms(blockwise - whole) < 1e-4 * audio.rms(whole)
+        assert level.rms(blockwise - whole) < 1e-4 * level.rms(whole)
 
 
 def test_channels_are_cleaned_each_for_itself(smoothing, speech, noise):
@@ -90,7 +90,7 @@ def test_high_band_follows_the_gain_of_the_bands_below_it(identity, half, nothin
     for model, change in ((identity, 0.0), (half, -6.02)):
         cleaned = Denoiser(model).clean(sound, 48000)
         assert band_level(cleaned, 48000, 9000, 20000) - before == pytest.approx(change, abs=0.05)
-    assert audio.rms(Denoiser(nothing).clean(sound, 48000)) < 1e-6
+    assert level.rms(Denoiser(nothing).clean(sound, 48000)) < 1e-6
 
 
 def test_high_band_gain_follows_in_time(identity, rng, monkeypatch):
@@ -113,7 +113,7 @@ def test_high_band_gain_follows_in_time(identity, rng, monkeypatch):
     hop = 3 * 256
     kept, gone = cleaned[: switch - 2 * hop], cleaned[switch + 2 * hop :]
     np.testing.assert_allclose(kept, sound[: switch - 2 * hop], atol=1e-4)
-    assert audio.rms(gone) < 1e-5
+    assert level.rms(gone) < 1e-5
     # no click at the switch: it never takes steps that the sound itself does not
     assert np.abs(np.diff(cleaned)).max() <= 1.01 * np.abs(np.diff(sound)).max()
 

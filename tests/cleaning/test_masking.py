@@ -8,7 +8,7 @@ from denoisecli.cleaning import masking
 from denoisecli.cleaning.engines import OnnxEngine
 from denoisecli.cleaning.masking import WHOLE, Blocks, Masking, MaskStream
 from denoisecli.errors import ModelError
-from denoisecli.models.catalogue import build_model
+from denoisecli.models.registry import build_model
 from denoisecli.models.export.onnx_network import export_onnx
 from denoisecli.spec.document import parse_spec
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from denoisecli.audio import files as audio
+from denoisecli.audio import level
 from denoisecli.datasets.decoding import Task, decode, divide
 from denoisecli.datasets.recordings import Source, find, load
 
@@ -49,7 +50,7 @@ def test_as_read_and_resampled_at_once(
         whole, _ = audio.read_mono(source.pack.parents[1] / "clean" / name, 16000)
         assert source.samples == whole.size
         np.testing.assert_allclose(source.read(), whole, atol=1e-6)
-        assert source.rms == pytest.approx(audio.rms(whole), rel=1e-6)
+        assert source.rms == pytest.approx(level.rms(whole), rel=1e-6)
 
 
 def test_digest_is_that_of_the_sound(

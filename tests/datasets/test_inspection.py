@@ -8,8 +8,8 @@ import pytest
 import soundfile
 import tensorflow as tf
 
+from denoisecli.audio.level import snr_db
 from denoisecli.datasets.inspection import describe, export, kind_of, verify
-from denoisecli.datasets.mixtures import snr_db
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.stored import build, load_manifest, load_pairs, save
 from denoisecli.errors import DatasetError, UsageError

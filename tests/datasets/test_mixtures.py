@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from denoisecli.audio import files as audio
+from denoisecli.audio import level
+from denoisecli.audio.level import snr_db
 from denoisecli.audio.stft import stft
 from denoisecli.datasets.decoding import decode, divide
-from denoisecli.datasets.mixtures import Mixed, Mixing, checksum, noise_shares, snr_db
+from denoisecli.datasets.mixtures import Mixed, Mixing, checksum, noise_shares
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.recordings import Skipped, find, load
 from denoisecli.errors import DatasetError
@@ -61,7 +62,7 @@ def test_pairs_have_the_snr(mixing: Callable[..., Mixing], snr: float) -> None:
         assert mix.noisy.shape == mix.clean.shape
         assert np.abs(mix.noisy).max() <= 1
         assert snr_db(mix.noisy, mix.clean) == pytest.approx(snr, abs=1e-3)
-        assert mix.row["level_dbfs"] == pytest.approx(audio.dbfs(audio.rms(mix.noisy)))
+        assert mix.row["level_dbfs"] == pytest.approx(level.dbfs(level.rms(mix.noisy)))
         assert mix.row["crc32"] == checksum(mix.noisy, mix.clean)
     assert sorted(mix.noisy.size for mix in mixes) == [8000, 9600, 11200, 12800, 14400, 16000]
     assert {len(mix.row.get("more_noises", [])) for mix in mixes} > {0}
@@ -104,7 +105,7 @@ def test_the_rows_tell_how_to_mix_again(
 @pytest.mark.usefixtures("folders")
 def test_levels(mixing: Callable[..., Mixing]) -> None:
     mixes = made(mixing(snr_db=5.0, level_dbfs=(-45.0, -12.0), mixes_per_clip=20))
-    levels = np.array([audio.dbfs(audio.rms(mix.noisy)) for mix in mixes])
+    levels = np.array([level.dbfs(level.rms(mix.noisy)) for mix in mixes])
     assert -45.01 < levels.min() < -43 < -14 < levels.max() < -11.99
     assert snr_db(mixes[0].noisy, mixes[0].clean) == pytest.approx(5, abs=1e-3)
     for mix in made(mixing(ratio=0.5, level_dbfs=0.0)):  # cannot be met by noise

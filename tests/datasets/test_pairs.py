@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from denoisecli.audio.level import snr_db
 from denoisecli.audio.stft import stft
-from denoisecli.datasets.mixtures import snr_db
 from denoisecli.datasets.pairs import Recipe, mixed_pairs, to_spectrograms
 from denoisecli.errors import DatasetError, UsageError
 

@@ -6,7 +6,7 @@ import pesq as pesq_package
 import pystoi
 import pytest
 
-from denoisecli.audio.files import resample
+from denoisecli.audio.resampling import resample
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.evaluation import metrics
 from denoisecli.evaluation.metrics import METRICS, measure

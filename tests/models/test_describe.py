@@ -3,8 +3,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-
-from denoisecli.models.catalogue import build_model
+from denoisecli.models.registry import build_model
 from denoisecli.models.describe import describe
 from denoisecli.spec.document import parse_spec
 

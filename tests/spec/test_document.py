@@ -10,7 +10,8 @@ import pytest
 
 import denoisecli.models
 from denoisecli.errors import SpecError
-from denoisecli.spec.document import Spec, json_schema, load_spec, parse_spec, save_spec
+from denoisecli.models.catalogue import load_spec
+from denoisecli.spec.document import Spec, json_schema, parse_spec, save_spec
 from denoisecli.spec.network import Bands, Stft
 from denoisecli.spec.search_space import with_values
 from denoisecli.spec.training import Augmentation, Loss

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from denoisecli.errors import DenoiseError, UsageError
-from denoisecli.spec.document import Spec, load_spec, parse_spec
+from denoisecli.models.catalogue import load_spec
+from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.training import run_folder as runs
 from denoisecli.training.run_folder import (
     clear,

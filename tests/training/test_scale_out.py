@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 
 from denoisecli.training.observer import Interrupted
-from denoisecli.spec.document import load_spec
+from denoisecli.models.catalogue import load_spec
 from denoisecli.training.train import train
 
 

@@ -17,7 +17,8 @@ import tensorflow as tf
 from denoisecli.datasets.pairs import Recipe
 from denoisecli.datasets.stored import build, load_manifest
 from denoisecli.errors import DatasetError, ModelError, UsageError
-from denoisecli.spec.document import Spec, load_spec, parse_spec
+from denoisecli.models.catalogue import load_spec
+from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.training import progress, trainer
 from denoisecli.training import waveform_model as task
 from denoisecli.training.batches import open_batches

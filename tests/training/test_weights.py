@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from denoisecli.errors import ModelError, UsageError
-from denoisecli.models.catalogue import build_model
+from denoisecli.models.registry import build_model
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.training.checkpoint import save_checkpoint
 from denoisecli.training.weights import arrays_of, assign, take_weights

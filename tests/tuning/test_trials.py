@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from denoisecli.errors import DenoiseError
-from denoisecli.spec.document import Spec, load_spec, parse_spec
+from denoisecli.models.catalogue import load_spec
+from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.tuning.trial_plot import plot_trials
 from denoisecli.tuning.trials import (
     COLUMNS,

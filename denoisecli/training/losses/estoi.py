@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from denoisecli.audio.stft import window_vector
-from denoisecli.models.layers import sliced
+from denoisecli.models.ops import sliced
 from denoisecli.training.losses.tensor_stft import framed
 
 FRAME_SECONDS = 0.0256

@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
-
-from denoisecli.models.layers import raised, sliced
+from denoisecli.models.ops import raised, sliced
 from denoisecli.spec.network import Stft
 from denoisecli.spec.training import PERCEPTUAL_SAMPLE_RATE as SAMPLE_RATE
 from denoisecli.training.losses.tensor_stft import stft

@@ -12,8 +12,7 @@ Shape of every loss:
 from typing import Any
 
 from keras import ops
-
-from denoisecli.models.layers import raised
+from denoisecli.models.ops import raised
 from denoisecli.spec.document import Spec
 from denoisecli.spec.network import Stft
 from denoisecli.training.losses.estoi import estoi

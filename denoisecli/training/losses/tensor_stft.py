@@ -13,7 +13,7 @@ from typing import Any
 from keras import ops
 
 from denoisecli.audio.stft import window_vector
-from denoisecli.models.layers import sliced
+from denoisecli.models.ops import sliced
 from denoisecli.spec.network import Stft
 
 

@@ -1,0 +1,31 @@
+"""Levels of sound: RMS, dBFS and signal-to-noise ratio."""
+
+import math
+
+import numpy as np
+
+from denoisecli.types import AudioChannels, AudioVector
+
+
+def rms(audio: AudioVector | AudioChannels) -> float:
+    """Return the root mean square over all samples and channels; 0 if there are none."""
+    return float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if audio.size else 0.0
+
+
+def dbfs(amplitude: float) -> float:
+    """Convert an amplitude or RMS (full scale is 1) to dBFS; 0 becomes -inf."""
+    return 20 * math.log10(amplitude) if amplitude > 0 else -math.inf
+
+
+def snr_db(noisy: AudioVector, clean: AudioVector) -> float:
+    """Return the signal-to-noise ratio of a pair, whose noise is ``noisy - clean``.
+
+    Args:
+        noisy: The noisy sound, shape (timesteps,).
+        clean: The clean sound, shape (timesteps,).
+
+    Returns:
+        The SNR in dB: inf if there is no noise, otherwise -inf if the clean sound is silent.
+    """
+    noise_rms = rms(noisy - clean)
+    return dbfs(rms(clean) / noise_rms) if noise_rms else math.inf
