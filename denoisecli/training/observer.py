@@ -34,9 +34,13 @@ class Interrupted(DenoiseError):
 
 
 @contextmanager
-def ctrl_c() -> Iterator[threading.Event]:
-    """Let Ctrl-C (or a polite kill) wait for the end of the batch; a second one does not wait."""
-    event = threading.Event()
+def ctrl_c(event: threading.Event | None = None) -> Iterator[threading.Event]:
+    """Let Ctrl-C (or a polite kill) wait for the end of the batch; a second one does not wait.
+
+    Args:
+        event: Set by Ctrl-C, and by whatever else shall stop the run (default: a new one).
+    """
+    event = event or threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return

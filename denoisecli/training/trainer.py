@@ -174,12 +174,21 @@ class Trainer:
         }
         save_checkpoint(self.checkpoint, arrays, progress)
 
-    def fit(self) -> None:
-        """Run the epochs that are left."""
+    def fit(self, *, until: int | None = None, stop: threading.Event | None = None) -> None:
+        """Train for the remaining epochs.
+
+        Args:
+            until: Number of epochs after which to return early (default: those of the spec).
+            stop: Event that, when set, ends training as Ctrl-C does.
+
+        Raises:
+            Interrupted: By Ctrl-C or by `stop`, after saving a checkpoint.
+        """
         training, state = self.spec.training, self.state
-        self.observer.on_train_begin(training.epochs, self.batches.train_steps, state.epoch)
-        with ctrl_c() as stop:
-            while state.epoch < training.epochs and not self._stopped_improving():
+        last = min(training.epochs, until or training.epochs)
+        self.observer.on_train_begin(last, self.batches.train_steps, state.epoch)
+        with ctrl_c(stop) as stop:
+            while state.epoch < last and not self._stopped_improving():
                 self._epoch(stop)
                 if stop.is_set():
                     raise Interrupted(
