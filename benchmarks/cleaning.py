@@ -138,7 +138,7 @@ def measure(model: str = "speech", minutes: tuple[float, ...] = MINUTES) -> dict
         ``lengths``: one record per kind and length of file; ``operators`` and ``functions``: shares
         of the time.
     """
-    folder = find_model(model)
+    folder = find_model(model).path
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "clean.wav"
         options = ("-o", target, "--model", folder, "--overwrite")

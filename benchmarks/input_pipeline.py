@@ -14,8 +14,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from denoisecli.models.catalogue import load_spec
 
+from denoisecli.models.catalogue import load_spec
 from denoisecli.spec.document import Spec
 from denoisecli.spec.training import Augmentation
 

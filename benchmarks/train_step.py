@@ -24,9 +24,8 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from denoisecli.models.catalogue import spec_names
+from denoisecli.models.catalogue import load_spec, spec_names
 from denoisecli.models.describe import describe
-from denoisecli.models.catalogue import load_spec
 from denoisecli.spec.document import Spec
 from denoisecli.training.optimizer import make_optimizer
 from denoisecli.training.waveform_model import Task, build_network

@@ -1,46 +1,52 @@
-"""The registry: model classes by name, bundled specs, bundled trained models.
+"""Specs and trained models by name: those in the package and those in local folders.
 
 Nothing here imports Keras, so that cleaning with ONNX Runtime starts fast.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
-from denoisecli.errors import ModelError, SpecError, UsageError
-
-from denoisecli.models.registry import CLASSES, build_model, load_network  # noqa: F401
+from denoisecli.errors import SpecError, UsageError
+from denoisecli.models.folder import ModelFolder
+from denoisecli.spec.document import Spec, read_spec
+from denoisecli.spec.search_space import check_space
 
 SPECS = Path(__file__).parent / "specs"
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 def spec_names() -> list[str]:
-    """Names of the bundled specs."""
+    """Return the names of the bundled specs."""
     return sorted(path.stem for path in SPECS.glob("*.json"))
 
 
 def model_names() -> list[str]:
-    """Names of the bundled trained models."""
+    """Return the names of the bundled trained models."""
     return sorted(path.parent.name for path in PRETRAINED.glob("*/spec.json"))
 
 
-def local_models(folder: Path) -> list[Path]:
-    """Folders of trained models in or below this folder, such as ``runs``, sorted."""
-    return sorted(path.parent for path in folder.rglob("model.onnx"))
+def local_models(folder: Path) -> list[ModelFolder]:
+    """Return the trained models in and below a folder such as ``runs``, sorted by path."""
+    return sorted(
+        (ModelFolder(path.parent) for path in folder.rglob(ModelFolder(folder).onnx_path.name)),
+        key=lambda model: model.path,
+    )
 
 
 def find_spec(source: str | Path) -> Path:
-    """Return the spec file for a path, a model folder or a bundled name.
+    """Return the path of a spec file.
+
+    Args:
+        source: Path of a JSON file, path of a model folder or name of a bundled spec.
 
     Raises:
-        SpecError: there is none.
+        SpecError: There is no such spec.
     """
     path = Path(source)
     if path.is_file():
         return path
-    if (path / "spec.json").is_file():
-        return path / "spec.json"
+    in_model = ModelFolder(path).spec_path
+    if in_model.is_file():
+        return in_model
     if str(source) in spec_names():
         return SPECS / f"{source}.json"
     raise SpecError(
@@ -49,37 +55,43 @@ def find_spec(source: str | Path) -> Path:
     )
 
 
-def find_model(source: str | Path) -> Path:
-    """Return the folder of a trained model for a path, a run's folder or a bundled name.
+def load_spec(source: str | Path) -> Spec:
+    """Load a spec and check its search space.
+
+    Args:
+        source: Path of a JSON file, path of a model folder or name of a bundled spec.
 
     Raises:
-        UsageError: there is none.
+        SpecError: There is no such spec, or it is not valid; the message has one line per problem,
+            with its path in the file.
+    """
+    path = find_spec(source)
+    spec = read_spec(path)
+    try:
+        check_space(spec)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
+    return spec
+
+
+def find_model(source: str | Path) -> ModelFolder:
+    """Return a trained model.
+
+    Args:
+        source: Path of a model folder, path of a finished run's folder or name of a bundled model.
+
+    Raises:
+        UsageError: There is no such model.
     """
     path = Path(source)
-    for folder in (path / "model", path):  # a run's folder holds its model's
-        if (folder / "model.onnx").is_file():
-            return folder
+    for model in (ModelFolder(path / "model"), ModelFolder(path)):  # a run's folder holds its model
+        if model.onnx_path.is_file():
+            return model
     if str(source) in model_names():
-        return PRETRAINED / str(source)
+        return ModelFolder(PRETRAINED / str(source))
     if path.is_dir():
-        raise UsageError(f"{path} is no model folder: it holds no model.onnx")
+        raise UsageError(f"{path} is not a model folder: it contains no model.onnx")
     raise UsageError(
         f"no model {str(source)!r}: neither a model folder nor a bundled model "
         f"({', '.join(model_names()) or 'none is bundled'})"
     )
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """Return what training measured of the model in this folder.
-
-    Raises:
-        ModelError: there is no such file in it, or a damaged one.
-    """
-    path = folder / "metrics.json"
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    if not isinstance(metrics, dict) or not isinstance(metrics.get("test", {}), dict):
-        raise ModelError(f"{path} is damaged: it does not hold what training writes")
-    return metrics

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import Spec
 

@@ -4,13 +4,13 @@ Maps are (batch, frequency, time, channels) throughout.
 """
 # ruff: noqa: D102 - the methods are Keras's own; what they do here is said by their class
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from denoisecli.models.ops import raised
 from denoisecli.models.recurrence import Gru
 
 EPSILON = 1e-12
@@ -318,46 +318,3 @@ class BoundedMask(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "mask": self.mask, "limit": self.limit, "gain": self.gain}
-
-
-def apply_mask(
-    mask: Any, spectrum: tuple[Any, Any], offsets: Sequence[int] = (0,)
-) -> tuple[Any, Any]:
-    """Multiply a spectrum with a mask, or filter it along time with several.
-
-    Args:
-        mask: one factor per offset.
-        spectrum: of the noisy sound, real and imaginary part.
-        offsets: which frames the factors are for, relative to a frame; beyond the ends of the
-            sound there is silence.
-
-    Shape:
-        - mask: (batch, frequency, time, 2 * offsets) complex, or (batch, frequency, time, 1)
-          magnitude
-        - either part of spectrum and output: (batch, time, frequency)
-    """
-    factors = ops.unstack(ops.transpose(mask, (3, 0, 2, 1)))
-    real, imaginary = spectrum
-    if len(factors) == 1:
-        return factors[0] * real, factors[0] * imaginary
-    frames = ops.shape(real)[1]
-    past, future = max(0, -min(offsets)), max(0, *offsets)
-    parts = [ops.pad(part, ((0, 0), (past, future), (0, 0))) for part in spectrum]
-    products = []
-    for index, offset in enumerate(offsets):
-        a, b = factors[2 * index : 2 * index + 2]
-        c, d = (part[:, past + offset : past + offset + frames] for part in parts)
-        products.append((a * c - b * d, a * d + b * c))
-    first, second = zip(*products, strict=True)
-    return sum(first), sum(second)
-
-
-def sliced(values: Any, start: Any, count: Any) -> Any:
-    """Entries of axis 1; on CPUs the gradient is up to ten times as fast as that of an index."""
-    batch, _, *rest = ops.shape(values)
-    return ops.slice(values, (0, start, *(0 for _ in rest)), (batch, count, *rest))
-
-
-def raised(values: Any, power: Any) -> Any:
-    """Positive values to a power: on CPUs several times as fast as by `**`, the gradient too."""
-    return ops.exp(power * ops.log(values))

@@ -13,7 +13,6 @@ from denoisecli.cleaning.masking import Blocks, Masking
 from denoisecli.cleaning.stream import DenoiseStream
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.models.catalogue import find_model
-from denoisecli.models.catalogue import load_spec
 
 MAX_CHANNELS = 64
 """More channels than this, and more than timesteps, are timesteps in the wrong place."""
@@ -54,13 +53,13 @@ class Denoiser:
                 f"the attenuation limit must be at least 0 dB, not {attenuation_limit_db:g}"
             )
         folder = find_model(model)
-        self.spec = load_spec(folder / "spec.json")
+        self.spec = folder.spec
         self.amount = strength
         if attenuation_limit_db is not None:
             # What the mask takes away wholly is left at the limit, as DeepFilterNet does it.
             self.amount *= 1 - 10 ** (-attenuation_limit_db / 20)
         self._masking = Masking(
-            self.spec, open_engine(folder, engine=engine, device=device, threads=threads)
+            self.spec, open_engine(folder.path, engine=engine, device=device, threads=threads)
         )
 
     def clean(

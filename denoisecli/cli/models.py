@@ -28,12 +28,12 @@ def models(
     found = []
     bundled = [(name, find_model(name)) for name in model_names()]
     local = [
-        (str(path.parent if path.name == "model" else path), path)  # a run's folder will do
-        for path in local_models(folder or Path("runs"))
+        (str(model.path.parent if model.path.name == "model" else model.path), model)
+        for model in local_models(folder or Path("runs"))
     ]
-    for name, path in (*bundled, *local):
+    for name, model in (*bundled, *local):
         try:
-            found.append(_facts(name, path))
+            found.append(_facts(name, model.path))
         except DenoiseError as error:  # one damaged model does not hide the others
             console.warn(f"{name}: {error}")
     if as_json:
@@ -60,25 +60,25 @@ def models(
     console.print_table(["model", *columns], rows)
 
 
-def _facts(name: str, folder: Path) -> dict[str, Any]:
-    """What is known of a model; None what its training did not note."""
+def _facts(name: str, path: Path) -> dict[str, Any]:
+    """Return what is known of a model; None is what its training did not record."""
     from denoisecli.cleaning.denoiser import Denoiser
-    from denoisecli.models.catalogue import read_metrics
-    from denoisecli.models.catalogue import load_spec
+    from denoisecli.models.folder import ModelFolder
 
-    spec, metrics = load_spec(folder), read_metrics(folder)
+    folder = ModelFolder(path)
+    spec, metrics = folder.spec, folder.read_metrics()
     return {
         "name": name,
         "description": spec.description,
         "sample_rate": spec.audio.sample_rate,
         "causal": spec.causal,
-        "parameters": metrics.get("parameters"),
-        "macs_per_second": metrics.get("macs_per_second"),
-        "delay_seconds": Denoiser(folder, threads=1).stream(spec.audio.sample_rate).delay,
-        "hours_of_audio_trained": metrics.get("audio_hours"),
-        "test_si_sdr_improvement_db": metrics.get("test", {}).get("si_sdr_improvement"),
-        "mib": sum(file.stat().st_size for file in folder.iterdir()) / 2**20,
-        "folder": str(folder),
+        "parameters": metrics.parameters,
+        "macs_per_second": metrics.macs_per_second,
+        "delay_seconds": Denoiser(path, threads=1).stream(spec.audio.sample_rate).delay,
+        "hours_of_audio_trained": metrics.audio_hours,
+        "test_si_sdr_improvement_db": metrics.test.get("si_sdr_improvement"),
+        "mib": sum(file.stat().st_size for file in path.iterdir()) / 2**20,
+        "folder": str(path),
     }
 
 

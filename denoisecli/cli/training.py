@@ -58,14 +58,14 @@ def train(
 
     Example: `denoise train tiny`, then `denoise clean noisy.wav -o out.wav --model runs/tiny`
     """
-    from denoisecli.models.catalogue import find_model, read_metrics
-    from denoisecli.models.catalogue import load_spec
+    from denoisecli.models.catalogue import find_model, load_spec
+    from denoisecli.models.folder import ModelFolder
     from denoisecli.training.run_folder import CHECKPOINT
 
     start = None
     if init_from is not None:
         unfinished = (Path(init_from) / CHECKPOINT).exists()
-        start = Path(init_from) if unfinished else find_model(init_from)
+        start = Path(init_from) if unfinished else find_model(init_from).path
     loaded = load_spec(spec)  # before TensorFlow: a misspelt key is reported at once
     if coordinator is not None:
         if find_spec("jax") is None:
@@ -91,11 +91,11 @@ def train(
         )
     if process > 0:
         return
-    metrics = read_metrics(folder)
+    metrics = ModelFolder(folder).read_metrics()
     console.say(
-        f"wrote {folder}: {metrics['epochs']} epochs, {metrics['audio_hours']:.1f} hours of audio "
-        f"in {metrics['minutes']:.1f} min; on the test set SI-SDR improves by "
-        f"{metrics['test']['si_sdr_improvement']:.2f} dB"
+        f"wrote {folder}: {metrics.epochs} epochs, {metrics.audio_hours:.1f} hours of audio "
+        f"in {metrics.minutes:.1f} min; on the test set SI-SDR improves by "
+        f"{metrics.test['si_sdr_improvement']:.2f} dB"
     )
 
 

@@ -169,13 +169,6 @@ class Spec(Section):
                 )
 
 
-def load_spec(source: str | Path) -> Spec:
-    """Read a spec file, the spec in a model folder, or a bundled spec by its name."""
-    from denoisecli.models.catalogue import find_spec
-
-    return read_spec(find_spec(source))
-
-
 def read_spec(path: Path) -> Spec:
     """Read a spec file.
 
@@ -211,7 +204,7 @@ def parse_spec(document: Any) -> Spec:
         document = {key: value for key, value in document.items() if key != "$schema"}
     try:
         # As JSON, so that strictness is JSON's: lists are tuples, integers are not strings.
-        spec = Spec.model_validate_json(json.dumps(document), strict=True)
+        return Spec.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
         problems = [
             explain(problem, Spec)
@@ -224,11 +217,6 @@ def parse_spec(document: Any) -> Spec:
             raise SpecError(problems[0]) from error
         listing = "\n".join(f"  {problem}" for problem in problems)
         raise SpecError(f"{len(problems)} problems:\n{listing}") from error
-    if spec.search is not None:
-        from denoisecli.spec.search_space import check_space
-
-        check_space(spec)
-    return spec
 
 
 def save_spec(spec: Spec, path: Path) -> None:

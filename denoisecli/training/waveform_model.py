@@ -3,8 +3,9 @@
 from typing import Any
 
 import keras
-from denoisecli.models.registry import build_model
+
 from denoisecli.models.ops import apply_mask
+from denoisecli.models.registry import build_model
 from denoisecli.spec.document import Spec
 from denoisecli.training.losses.spectral import SILENCE, si_sdr_db, total_loss
 from denoisecli.training.losses.tensor_stft import as_map, istft, stft

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.errors import ModelError, SpecError, UsageError
-from denoisecli.models.registry import load_network
+from denoisecli.models.folder import ModelFolder
 from denoisecli.spec.document import parse_spec
 from denoisecli.training.checkpoint import load_checkpoint
 from denoisecli.training.run_folder import CHECKPOINT
@@ -87,7 +87,7 @@ def without_future(
 
 def _trained(folder: Path) -> keras.Model:
     if not (folder / CHECKPOINT).exists():
-        return load_network(folder / "model.keras")
+        return ModelFolder(folder).load_network()
     arrays, progress = load_checkpoint(folder / CHECKPOINT)
     try:
         network = build_network(parse_spec(progress["spec"]))

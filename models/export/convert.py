@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from denoisecli.errors import ModelError, UsageError
 from denoisecli.models.catalogue import find_model
-from denoisecli.models.registry import load_network
 from denoisecli.models.export.onnx_network import TOLERANCE, export_onnx
 from denoisecli.system.atomic_files import refuse_existing, replacing
 
@@ -62,7 +61,7 @@ def export_model(
     if frames < 1:
         raise UsageError(f"the number of frames must be at least 1, not {frames}")
     refuse_existing(target, overwrite=overwrite)
-    network = load_network(find_model(model) / "model.keras")
+    network = find_model(model).load_network()
     with replacing(target, overwrite=overwrite) as part:
         if format == "onnx":
             return export_onnx(network, part)

@@ -7,8 +7,8 @@ from helpers import constant_mask
 
 from denoisecli.cleaning.engines import KerasEngine, OnnxEngine, cpu_cores, open_engine
 from denoisecli.errors import ModelError, UsageError
-from denoisecli.models.registry import build_model
 from denoisecli.models.export.onnx_network import export_onnx
+from denoisecli.models.registry import build_model
 from denoisecli.spec.document import parse_spec
 
 

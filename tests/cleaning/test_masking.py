@@ -8,8 +8,8 @@ from denoisecli.cleaning import masking
 from denoisecli.cleaning.engines import OnnxEngine
 from denoisecli.cleaning.masking import WHOLE, Blocks, Masking, MaskStream
 from denoisecli.errors import ModelError
-from denoisecli.models.registry import build_model
 from denoisecli.models.export.onnx_network import export_onnx
+from denoisecli.models.registry import build_model
 from denoisecli.spec.document import parse_spec
 
 

@@ -8,9 +8,15 @@ import pytest
 
 from denoisecli.errors import ModelError, SpecError, UsageError
 from denoisecli.models import catalogue as models
-from denoisecli.models.catalogue import find_model, find_spec, model_names, read_metrics, spec_names
+from denoisecli.models.catalogue import (
+    find_model,
+    find_spec,
+    load_spec,
+    model_names,
+    read_metrics,
+    spec_names,
+)
 from denoisecli.models.registry import build_model, load_network
-from denoisecli.models.catalogue import load_spec
 from denoisecli.spec.document import Spec
 
 

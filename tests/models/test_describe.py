@@ -3,8 +3,9 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from denoisecli.models.registry import build_model
+
 from denoisecli.models.describe import describe
+from denoisecli.models.registry import build_model
 from denoisecli.spec.document import parse_spec
 
 FORWARD = {"block": "recurrent", "axis": "time", "units": 4, "bidirectional": False}

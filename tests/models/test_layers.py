@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from denoisecli.cleaning.masking import filtered
-from denoisecli.models import layers
+from denoisecli.models import layers, ops
 from denoisecli.models.normalization import BatchNormalization
 from denoisecli.models.recurrence import Gru
 
@@ -165,7 +165,7 @@ def test_sliced(start: int, count: int) -> None:
     values, weights = tf.constant(maps()), tf.constant(maps(2, count, 5, 4))
     with tf.GradientTape() as tape:
         tape.watch(values)
-        found = layers.sliced(values, start, count)
+        found = ops.sliced(values, start, count)
         total = tf.reduce_sum(found * weights)
     np.testing.assert_array_equal(found, values[:, start : start + count])
     expected = np.zeros(SHAPE, np.float32)
@@ -176,7 +176,7 @@ def test_sliced(start: int, count: int) -> None:
 def test_raised() -> None:
     values = np.geomspace(1e-12, 1e6, 50).astype(np.float32)
     for power in (0.15, -0.35, 1.2):
-        np.testing.assert_allclose(layers.raised(values, power), values**power, rtol=2e-5)
+        np.testing.assert_allclose(ops.raised(values, power), values**power, rtol=2e-5)
 
 
 @pytest.mark.parametrize("axis", ["time", "frequency"])
@@ -231,10 +231,10 @@ def test_apply_mask() -> None:
     real, imaginary = maps(2, 5, 6), maps(2, 5, 6)[::-1]
     mask = maps(2, 6, 5, 2)
     numbers = np.swapaxes(real + 1j * imaginary, 1, 2)
-    first, second = layers.apply_mask(mask, (real, imaginary))
+    first, second = ops.apply_mask(mask, (real, imaginary))
     found = np.swapaxes(np.asarray(first) + 1j * np.asarray(second), 1, 2)
     np.testing.assert_allclose(found, (mask[..., 0] + 1j * mask[..., 1]) * numbers, atol=1e-6)
-    first, second = layers.apply_mask(mask[..., :1], (real, imaginary))
+    first, second = ops.apply_mask(mask[..., :1], (real, imaginary))
     found = np.swapaxes(np.asarray(first) + 1j * np.asarray(second), 1, 2)
     np.testing.assert_allclose(found, mask[..., 0] * numbers, atol=1e-6)
 
@@ -251,7 +251,7 @@ def test_masks_of_several_frames_are_a_filter(frames: int) -> None:
                 then = spectrum[:, :, frame + offset]
                 expected[:, :, frame] += factor[:, :, frame] * (then[..., 0] + 1j * then[..., 1])
     parts = np.swapaxes(spectrum[..., 0], 1, 2), np.swapaxes(spectrum[..., 1], 1, 2)
-    first, second = layers.apply_mask(factors, parts, offsets)
+    first, second = ops.apply_mask(factors, parts, offsets)
     found = np.swapaxes(np.asarray(first) + 1j * np.asarray(second), 1, 2)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

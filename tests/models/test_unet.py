@@ -8,8 +8,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import tensorflow as tf
-from denoisecli.models.registry import build_model
+
 from denoisecli.models.export.onnx_network import export_onnx
+from denoisecli.models.registry import build_model
 from denoisecli.models.unet import UNet, band_matrices
 from denoisecli.spec.document import parse_spec
 from denoisecli.training.waveform_model import Task

@@ -3,6 +3,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import parse_spec
 from denoisecli.spec.training import Training

@@ -25,8 +25,8 @@ from denoisecli.cli.app import app
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.stored import build
 from denoisecli.errors import DatasetError, DenoiseError, ModelError, UsageError
-from denoisecli.models.describe import describe
 from denoisecli.models.catalogue import load_spec
+from denoisecli.models.describe import describe
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.spec.search_space import with_values
 from denoisecli.training import trainer

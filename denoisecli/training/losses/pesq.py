@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
+
 from denoisecli.models.ops import raised, sliced
 from denoisecli.spec.network import Stft
 from denoisecli.spec.training import PERCEPTUAL_SAMPLE_RATE as SAMPLE_RATE

@@ -12,6 +12,7 @@ Shape of every loss:
 from typing import Any
 
 from keras import ops
+
 from denoisecli.models.ops import raised
 from denoisecli.spec.document import Spec
 from denoisecli.spec.network import Stft

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from denoisecli.errors import ModelError, UsageError
-from denoisecli.models.registry import build_model
 from denoisecli.models.export import convert
 from denoisecli.models.export.convert import SUFFIXES, export_model
+from denoisecli.models.registry import build_model
 from denoisecli.spec.document import parse_spec
 
 BINS = 33

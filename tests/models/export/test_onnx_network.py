@@ -9,11 +9,11 @@ import onnxruntime
 import pytest
 
 from denoisecli.errors import ModelError
-from denoisecli.models.registry import build_model
+from denoisecli.models.catalogue import load_spec
 from denoisecli.models.export import onnx_graph
 from denoisecli.models.export import onnx_network as export
 from denoisecli.models.export.onnx_network import export_onnx
-from denoisecli.models.catalogue import load_spec
+from denoisecli.models.registry import build_model
 
 # That a whole U-Net of every kind gives what Keras gives is tested with the U-Net.
 
