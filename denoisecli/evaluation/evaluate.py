@@ -20,7 +20,7 @@ from denoisecli.audio.files import read_mono
 from denoisecli.audio.resampling import fit_length
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 from denoisecli.evaluation.estimators import Estimator, Unchanged
-from denoisecli.evaluation.metrics import METRICS, EstimateVector, measure, require
+from denoisecli.evaluation.metrics import METRICS, EstimateVector, check_metrics, measure
 from denoisecli.evaluation.pairs import Pair, listed
 from denoisecli.evaluation.scores import INPUT, Cost, Evaluation, Score
 from denoisecli.types import AudioVector
@@ -80,7 +80,7 @@ def evaluate(
     every: dict[str, Estimator] = {INPUT: Unchanged(), **estimators}
     names = [pair.name for pair in pairs]
     _check(names, estimators, jobs, keep)
-    require(metrics)
+    check_metrics(metrics)
     if baseline not in every:
         raise UsageError(
             f"there is nothing named {baseline!r} to compare with, only {listed([*every])}"

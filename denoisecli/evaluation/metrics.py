@@ -1,9 +1,10 @@
-"""How good a sound is, given the clean one.
+"""Objective quality metrics of an estimate against its clean reference.
 
-Every metric takes a reference, an estimate as long as it, and their sample rate, and gives a
-float. Where the reference is digital silence, or a metric is not defined for other reasons (said
-with each one), it is NaN. An AudioError is raised for unequal lengths, no samples, or samples that
-are NaN or infinite. METRICS lists them all; :func:`measure` computes several at once.
+Every metric is a function of a reference, an estimate of the same length, and their sample rate
+in Hz, and returns a float. It returns NaN if the reference is digital silence, or if the metric is
+undefined for another reason that its docstring states. It raises AudioError if the lengths differ,
+if there are no samples, or if samples are NaN or infinite. ``METRICS`` lists all metrics, and
+:func:`measure` computes several at once.
 """
 
 import math
@@ -11,8 +12,6 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
-from importlib import import_module
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -22,45 +21,46 @@ from denoisecli.audio.resampling import resample
 from denoisecli.audio.stft import stft
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.evaluation import segmental
+from denoisecli.system.extras import require
 from denoisecli.types import AudioVector
 
 MAX_DB = 100.0
-"""SNR and SI-SDR end here: a better one is below the rounding of the samples."""
+"""Limit of SNR and SI-SDR in dB; a larger ratio is below the rounding error of the samples."""
 
 LSD_RANGE_DB = 80.0
-"""The LSD sees nothing that is further than this below the loudest point of the reference."""
+"""Dynamic range of the LSD in dB, below the loudest time-frequency bin of the reference."""
 
 PESQ_SECONDS = 20.0
-"""Longer sounds are scored in equal pieces of at most this, and the mean taken.
+"""Longest recording in s that PESQ scores in one piece; longer ones are cut into equal pieces.
 
-ITU-T P.862 is meant for 8 to 20 s, and its code has room for 50 utterances: more of them, which
-takes 20 s at least, and it writes outside its memory.
+ITU-T P.862 is specified for 8 to 20 s. Its reference code holds at most 50 utterances and writes
+out of bounds if there are more, which takes at least 20 s.
 """
 
 STOI_SECONDS = 0.4
-"""STOI compares pieces of 384 ms: what is shorter has none."""
+"""Shortest recording in s that STOI is defined for: it compares segments of 384 ms."""
 
 EstimateVector = Float[np.ndarray, "estimate_timesteps"]
-"""The sound to judge, which ought to be as long as the reference."""
+"""The estimate; its length is checked against the reference at run time."""
 
 MetricFunction = Callable[[AudioVector, EstimateVector, int], float]
 
 
 def _metric(function: MetricFunction) -> MetricFunction:
-    """Check the two sounds, make them float64, and give NaN where the reference is silent."""
+    """Validate both signals, convert them to float64, and return NaN for a silent reference."""
 
     @wraps(function)
     def checked(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> float:
         if reference.shape != estimate.shape:
             raise AudioError(
                 f"the reference has {reference.size} samples and the estimate {estimate.size}; "
-                "they must be equally long"
+                "both must have the same length"
             )
         if reference.size == 0:
-            raise AudioError("there are no samples to compare")
+            raise AudioError("the reference and the estimate have no samples")
         for sound, name in ((reference, "the reference"), (estimate, "the estimate")):
             if not np.isfinite(sound).all():
-                raise AudioError(f"{name} has samples that are no numbers (NaN or infinite)")
+                raise AudioError(f"{name} contains NaN or infinite samples")
         if not reference.any():
             return math.nan
         return function(reference.astype(np.float64), estimate.astype(np.float64), sample_rate)
@@ -70,20 +70,20 @@ def _metric(function: MetricFunction) -> MetricFunction:
 
 @_metric
 def snr(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
-    """Give the signal-to-noise ratio ``10 log10(|s|² / |s - e|²)`` in dB, -100..100.
+    """Compute the signal-to-noise ratio ``10 log10(|s|² / |s - e|²)`` in dB, -100..100.
 
-    It is sensitive to level and delay. A silent estimate has 0 dB.
+    It depends on the level and on the delay of the estimate. It is 0 dB for a silent estimate.
     """
     return _decibels(_energy(reference), _energy(reference - estimate))
 
 
 @_metric
 def si_sdr(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
-    """Give the scale-invariant signal-to-distortion ratio in dB, -100..100.
+    """Compute the scale-invariant signal-to-distortion ratio in dB, -100..100.
 
-    ``10 log10(|a s|² / |a s - e|²)`` with ``a = <e, s> / |s|²``: Le Roux et al., "SDR - half-baked
-    or well done?", ICASSP 2019. It is blind to level, not to delay. A silent estimate has none:
-    NaN.
+    ``10 log10(|a s|² / |a s - e|²)`` with ``a = <e, s> / |s|²`` (Le Roux et al., "SDR - half-baked
+    or well done?", ICASSP 2019). It depends on the delay of the estimate, but not on its level. It
+    is NaN for a silent estimate.
     """
     target = np.dot(estimate, reference) / _energy(reference) * reference
     return _decibels(_energy(target), _energy(target - estimate))
@@ -91,7 +91,7 @@ def si_sdr(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> f
 
 @_metric
 def segmental_snr(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
-    """Give the mean SNR of short frames in dB, each within -10..35; NaN below 0.04 s.
+    """Compute the mean SNR of short frames in dB, -10..35; NaN for less than 0.04 s.
 
     See :func:`denoisecli.evaluation.segmental.segmental_snr`.
     """
@@ -100,12 +100,13 @@ def segmental_snr(reference: AudioVector, estimate: AudioVector, sample_rate: in
 
 @_metric
 def lsd(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
-    """Give the log-spectral distance in dB: 0 for equal spectra.
+    """Compute the log-spectral distance in dB, 0 or more; 0 for equal spectra.
 
-    The mean over frames (Hann, 32 ms, half of it apart) of the root mean square over frequency of
-    the difference of the two power spectra in dB (Gray and Markel, "Distance measures for speech
-    processing", IEEE Trans. ASSP 24(5), 1976), after lifting whatever lies LSD_RANGE_DB below the
-    loudest point of the reference up to there, so that inaudible floors do not decide it.
+    The mean over frames of the root mean square, over frequency, of the difference of the two
+    power spectra in dB (Gray and Markel, "Distance measures for speech processing", IEEE Trans.
+    ASSP 24(5), 1976). Frames are Hann windows of 32 ms with a hop of 16 ms. Both spectra are
+    floored at LSD_RANGE_DB below the loudest bin of the reference, so that inaudible differences
+    do not dominate.
     """
     n_fft = 2 * round(0.016 * sample_rate)
     powers = [
@@ -120,48 +121,51 @@ def lsd(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> floa
 
 @_metric
 def pesq_wb(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
-    """Give the wide-band PESQ (ITU-T P.862.2) at 16 kHz, MOS-LQO 1.04..4.64.
+    """Compute wide-band PESQ (ITU-T P.862.2) at 16 kHz, MOS-LQO 1.04..4.64.
 
-    By the package ``pesq``; in pieces where the sound is longer than PESQ_SECONDS. NaN for less
-    than 0.25 s, where PESQ finds no speech in the reference, and for an estimate that is digital
-    silence.
+    The package ``pesq`` computes it. A recording longer than PESQ_SECONDS is scored in equal
+    pieces and the mean is returned. It is NaN for less than 0.25 s, if PESQ finds no speech in the
+    reference, and if the estimate is digital silence.
 
     Raises:
-        UsageError: the package is not installed.
+        UsageError: The package is not installed.
     """
     return _pesq(reference, estimate, sample_rate, 16000, "wb")
 
 
 @_metric
 def pesq_nb(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
-    """Give the narrow-band PESQ (ITU-T P.862 and P.862.1) at 8 kHz, MOS-LQO 1.02..4.55.
+    """Compute narrow-band PESQ (ITU-T P.862 and P.862.1) at 8 kHz, MOS-LQO 1.02..4.55.
 
-    Otherwise like :func:`pesq_wb`.
+    Otherwise it is like :func:`pesq_wb`.
     """
     return _pesq(reference, estimate, sample_rate, 8000, "nb")
 
 
 @_metric
 def stoi(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
-    """Give the short-time objective intelligibility (Taal et al. 2011), about 0..1.
+    """Compute the short-time objective intelligibility (Taal et al. 2011), about 0..1.
 
-    By the package ``pystoi``. NaN where the reference has less than 0.4 s of speech (frames within
-    40 dB of the loudest one); 0 for a silent estimate.
+    The package ``pystoi`` computes it. It is NaN if the reference has less than 0.4 s of speech
+    (frames within 40 dB of the loudest one), and 0 for a silent estimate.
 
     Raises:
-        UsageError: the package is not installed.
+        UsageError: The package is not installed.
     """
     return _stoi(reference, estimate, sample_rate, extended=False)
 
 
 @_metric
 def estoi(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
-    """Give the extended STOI (Jensen and Taal 2016), about 0..1; otherwise like :func:`stoi`."""
+    """Compute the extended STOI (Jensen and Taal 2016), about 0..1.
+
+    Otherwise it is like :func:`stoi`.
+    """
     return _stoi(reference, estimate, sample_rate, extended=True)
 
 
 class Composite(NamedTuple):
-    """The composite measure and its parts; a rating is NaN where one of its parts is."""
+    """The composite ratings and the measures that they are made of; NaN propagates."""
 
     pesq_wb: float
     segmental_snr: float
@@ -173,15 +177,15 @@ class Composite(NamedTuple):
 
 
 def composite(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> Composite:
-    """Predict how listeners rate speech, background and the whole, each 1..5.
+    """Predict the ratings of speech, background and overall quality, each 1..5.
 
-    The regressions of Hu and Loizou (2008) on PESQ, LLR, WSS and segmental SNR, computed at
-    16 kHz and with the wide-band PESQ, as is usual in publications on 16 kHz speech. LLR and WSS
-    get both sounds rounded to 16 bits: in the spectral holes that denoisers leave they would
-    otherwise measure what is far below hearing, and in which format a file was written.
+    The regressions of Hu and Loizou (2008) on PESQ, LLR, WSS and segmental SNR. They are computed
+    at 16 kHz with wide-band PESQ, as is usual in publications on 16 kHz speech. For LLR and WSS
+    both signals are rounded to 16 bits; otherwise these measures would depend on inaudible values
+    in the spectral holes of a cleaned recording, and on its sample format.
 
     Raises:
-        UsageError: the package ``pesq`` is not installed.
+        UsageError: The package ``pesq`` is not installed.
     """
     if sample_rate != 16000:
         reference, estimate = (resample(s, sample_rate, 16000) for s in (reference, estimate))
@@ -206,35 +210,37 @@ def composite(reference: AudioVector, estimate: EstimateVector, sample_rate: int
 
 
 def csig(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> float:
-    """Give the predicted rating of speech distortion, 1..5; see :func:`composite`."""
+    """Predict the rating of speech distortion, 1..5; see :func:`composite`."""
     return composite(reference, estimate, sample_rate).csig
 
 
 def cbak(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> float:
-    """Give the predicted rating of background intrusiveness, 1..5; see :func:`composite`."""
+    """Predict the rating of background intrusiveness, 1..5; see :func:`composite`."""
     return composite(reference, estimate, sample_rate).cbak
 
 
 def covl(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> float:
-    """Give the predicted rating of the overall quality, 1..5; see :func:`composite`."""
+    """Predict the rating of overall quality, 1..5; see :func:`composite`."""
     return composite(reference, estimate, sample_rate).covl
 
 
 @dataclass(frozen=True)
 class Metric:
-    """An entry of METRICS.
+    """Description of a metric, an entry of METRICS.
 
     Attributes:
-        function: takes reference, estimate and sample rate.
-        label: the usual name.
-        unit: "dB", or "" for a bare number.
-        higher_is_better: false for a distance.
-        decimals: digits worth showing after the point.
-        package: what has to be installed for it, beyond the toolkit itself.
+        function: Computes the metric from reference, estimate and sample rate in Hz.
+        label: The usual abbreviation, for table headings.
+        description: One sentence for readers of the report.
+        unit: ``"dB"``, or ``""`` for a dimensionless metric.
+        higher_is_better: False for a distance.
+        decimals: Number of decimals to display.
+        package: Optional package that computes the metric, or None.
     """
 
     function: MetricFunction
     label: str
+    description: str
     unit: str = ""
     higher_is_better: bool = True
     decimals: int = 2
@@ -242,33 +248,93 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "pesq_wb": Metric(pesq_wb, "PESQ-WB", decimals=3, package="pesq"),
-    "pesq_nb": Metric(pesq_nb, "PESQ-NB", decimals=3, package="pesq"),
-    "stoi": Metric(stoi, "STOI", decimals=3, package="pystoi"),
-    "estoi": Metric(estoi, "ESTOI", decimals=3, package="pystoi"),
-    "si_sdr": Metric(si_sdr, "SI-SDR", "dB"),
-    "snr": Metric(snr, "SNR", "dB"),
-    "segmental_snr": Metric(segmental_snr, "segSNR", "dB"),
-    "lsd": Metric(lsd, "LSD", "dB", higher_is_better=False),
-    "csig": Metric(csig, "CSIG", package="pesq"),
-    "cbak": Metric(cbak, "CBAK", package="pesq"),
-    "covl": Metric(covl, "COVL", package="pesq"),
+    "pesq_wb": Metric(
+        pesq_wb,
+        "PESQ-WB",
+        "Predicted quality of wide-band speech, 1 to 4.6 (ITU-T P.862.2).",
+        decimals=3,
+        package="pesq",
+    ),
+    "pesq_nb": Metric(
+        pesq_nb,
+        "PESQ-NB",
+        "Predicted quality of telephone-band speech, 1 to 4.5 (ITU-T P.862).",
+        decimals=3,
+        package="pesq",
+    ),
+    "stoi": Metric(
+        stoi,
+        "STOI",
+        "Predicted intelligibility, 0 to 1 (Taal et al. 2011).",
+        decimals=3,
+        package="pystoi",
+    ),
+    "estoi": Metric(
+        estoi,
+        "ESTOI",
+        "Predicted intelligibility, also in fluctuating noise, 0 to 1 (Jensen and Taal 2016).",
+        decimals=3,
+        package="pystoi",
+    ),
+    "si_sdr": Metric(
+        si_sdr,
+        "SI-SDR",
+        "Energy of the clean sound relative to all distortion, independent of level, in dB.",
+        "dB",
+    ),
+    "snr": Metric(
+        snr,
+        "SNR",
+        "Energy of the clean sound relative to the difference of estimate and clean sound, in dB.",
+        "dB",
+    ),
+    "segmental_snr": Metric(
+        segmental_snr,
+        "segSNR",
+        "Mean SNR of frames of 30 ms, each limited to -10 to 35 dB.",
+        "dB",
+    ),
+    "lsd": Metric(
+        lsd,
+        "LSD",
+        "Log-spectral distance: mean difference of the two spectra in dB; 0 is best.",
+        "dB",
+        higher_is_better=False,
+    ),
+    "csig": Metric(
+        csig,
+        "CSIG",
+        "Predicted rating of the speech signal, 1 to 5 (Hu and Loizou 2008).",
+        package="pesq",
+    ),
+    "cbak": Metric(
+        cbak,
+        "CBAK",
+        "Predicted rating of the background, 1 to 5 (Hu and Loizou 2008).",
+        package="pesq",
+    ),
+    "covl": Metric(
+        covl,
+        "COVL",
+        "Predicted rating of the overall quality, 1 to 5 (Hu and Loizou 2008).",
+        package="pesq",
+    ),
 }
 """All metrics by name."""
 
 
-def require(names: Iterable[str]) -> None:
-    """Make sure that metrics exist and can be computed here.
+def check_metrics(names: Iterable[str]) -> None:
+    """Check that metrics exist and that the packages they need are installed.
 
     Raises:
-        UsageError: an unknown name, or a package that is not installed.
+        UsageError: A name is unknown, or a package is not installed.
     """
     for name in names:
         if name not in METRICS:
-            raise UsageError(f"there is no metric {name!r}; known are {', '.join(METRICS)}")
-        package = METRICS[name].package
-        if package is not None:
-            _package(package)
+            raise UsageError(f"there is no metric {name!r}; choose from {', '.join(METRICS)}")
+        metric = METRICS[name]
+        if metric.package is not None:
+            require("metrics", metric.package, purpose=f"the metric {name}")
 
 
 def measure(
@@ -277,23 +343,23 @@ def measure(
     sample_rate: int,
     names: Iterable[str] = tuple(METRICS),
 ) -> dict[str, float]:
-    """Compute several metrics; what they share is computed once.
+    """Compute several metrics; intermediate results that they share are computed once.
 
     Args:
-        reference: the clean sound, full scale -1..1.
-        estimate: the sound to judge, as long as the reference.
-        sample_rate: Hz.
-        names: keys of METRICS.
+        reference: The clean sound, full scale -1..1.
+        estimate: The sound to score, of the same length.
+        sample_rate: Sample rate of both in Hz.
+        names: Keys of METRICS.
 
     Returns:
-        The scores by name, in the order of the names; NaN where a metric is not defined.
+        The values by name, in the order of ``names``; NaN if a metric is undefined.
 
     Raises:
-        UsageError: unknown metric, or a package is not installed.
-        AudioError: unequal lengths, no samples, samples that are NaN or infinite.
+        UsageError: A metric is unknown, or a package is not installed.
+        AudioError: The lengths differ, there are no samples, or samples are NaN or infinite.
     """
     names = list(names)
-    require(names)
+    check_metrics(names)
     shared: dict[str, float] = {}
     if sample_rate == 16000 and not {"csig", "cbak", "covl"}.isdisjoint(names):
         shared = composite(reference, estimate, sample_rate)._asdict()
@@ -310,7 +376,7 @@ def _energy(sound: AudioVector) -> float:
 
 
 def _decibels(signal: float, error: float) -> float:
-    """Ratio of two energies in dB, limited to MAX_DB; NaN when both are 0."""
+    """Compute the ratio of two energies in dB, within ±MAX_DB; NaN if both are 0."""
     if signal == 0 or error == 0:
         return math.nan if signal == error else math.copysign(MAX_DB, signal - error)
     return min(max(10 * math.log10(signal / error), -MAX_DB), MAX_DB)
@@ -319,7 +385,9 @@ def _decibels(signal: float, error: float) -> float:
 def _pesq(
     reference: AudioVector, estimate: AudioVector, sample_rate: int, target_rate: int, mode: str
 ) -> float:
-    package = _package("pesq")
+    require("metrics", "pesq", purpose="PESQ")
+    from pesq import BufferTooShortError, NoUtterancesError, pesq
+
     reference, estimate = (resample(s, sample_rate, target_rate) for s in (reference, estimate))
     pieces = math.ceil(reference.size / (PESQ_SECONDS * target_rate))
     scores = []
@@ -328,10 +396,10 @@ def _pesq(
     ):
         try:
             if clean.any():
-                scores.append(package.pesq(target_rate, clean, other, mode))
-        except (package.NoUtterancesError, package.BufferTooShortError):
-            continue  # no speech in this piece
-        except ValueError:  # the estimate is silent where there is speech: PESQ computes a NaN
+                scores.append(pesq(target_rate, clean, other, mode))
+        except (NoUtterancesError, BufferTooShortError):
+            continue  # this piece has no speech
+        except ValueError:  # PESQ computes NaN if the estimate is silent where there is speech
             return math.nan
     return float(np.mean(scores)) if scores else math.nan
 
@@ -339,7 +407,9 @@ def _pesq(
 def _stoi(
     reference: AudioVector, estimate: AudioVector, sample_rate: int, *, extended: bool
 ) -> float:
-    package = _package("pystoi")
+    require("metrics", "pystoi", purpose="STOI")
+    import pystoi
+
     if reference.size < STOI_SECONDS * sample_rate:
         return math.nan
     if not estimate.any():
@@ -347,15 +417,6 @@ def _stoi(
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:
-            return float(package.stoi(reference, estimate, sample_rate, extended))
-        except RuntimeWarning:  # too little speech: it would give 0.00001
+            return float(pystoi.stoi(reference, estimate, sample_rate, extended))
+        except RuntimeWarning:  # with too little speech pystoi warns and returns 0.00001
             return math.nan
-
-
-def _package(name: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UsageError(
-            f"this needs the package {name}: pip install 'denoisecli[metrics]'"
-        ) from error

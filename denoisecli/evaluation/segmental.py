@@ -1,10 +1,10 @@
-"""Distances between two sounds, frame by frame: segmental SNR, LLR and WSS.
+"""Frame-wise measures: segmental SNR, log-likelihood ratio and weighted spectral slope.
 
 They are the parts of the composite measure of Hu and Loizou, "Evaluation of objective quality
 measures for speech enhancement", IEEE Trans. Audio, Speech and Language Processing 16(1), 2008,
-with the constants of the authors' `composite.m`: Hann frames of 30 ms, a quarter of that apart.
-Frames in which the reference is digital silence are left out of all three, as there is nothing
-in them to compare with (`composite.m` scores its own rounding there).
+with the constants of the authors' `composite.m`: Hann frames of 30 ms with a hop of 7.5 ms. All
+three leave out frames in which the reference is digital silence, because there is nothing to
+compare with (`composite.m` scores its rounding errors there).
 """
 
 import math
@@ -17,12 +17,12 @@ from denoisecli.types import AudioVector
 
 FRAME_SECONDS = 0.03
 SNR_RANGE = (-10.0, 35.0)
-"""Limits in dB of the SNR of a frame: beyond them it says nothing about how it sounds."""
+"""Limits of the SNR of a frame in dB; beyond them differences are not audible."""
 
 KEPT_SHARE = 0.95
-"""LLR and WSS are means over this share of the frames, the best ones: outliers are dropped."""
+"""LLR and WSS are means over the best frames, this share of all, so that outliers are dropped."""
 
-# Critical bands of the WSS (Klatt 1982): centre frequencies and bandwidths in Hz.
+# Centre frequencies and bandwidths in Hz of the critical bands of the WSS (Klatt 1982).
 # fmt: off
 _CENTRES = np.array([
     50, 120, 190, 260, 330, 400, 470, 540, 617.372, 703.378, 798.717, 904.128, 1020.38, 1148.30,
@@ -35,11 +35,11 @@ _BANDWIDTHS = np.array([
     346.136,
 ])
 # fmt: on
-_LOWEST_ENERGY = 1e-10  # of a critical band: below this it is -100 dB
-_PEAK_DB = 20.0  # Klatt's K_max: how much bands below the loudest one count
-_LOCAL_PEAK_DB = 1.0  # Klatt's K_locmax: how much bands below the nearest peak count
+_LOWEST_ENERGY = 1e-10  # floor of the energy of a critical band, -100 dB
+_PEAK_DB = 20.0  # Klatt's K_max: weight of bands relative to the global peak
+_LOCAL_PEAK_DB = 1.0  # Klatt's K_locmax: weight of bands relative to the nearest peak
 
-_BLOCK = 4096  # frames at a time, so that memory does not grow with the recording
+_BLOCK = 4096  # frames per block, so that memory does not grow with the recording
 
 _Frames = Float[np.ndarray, "frames samples"]
 _Lags = Float[np.ndarray, "frames lags"]
@@ -49,15 +49,15 @@ _PerFrame = Float[np.ndarray, "frames"]
 
 
 def segmental_snr(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
-    """Give the mean over frames of their SNR in dB, each limited to SNR_RANGE.
+    """Compute the mean SNR of frames, each limited to SNR_RANGE.
 
     Args:
-        reference: the clean sound.
-        estimate: the sound to judge, as long as the reference.
-        sample_rate: Hz.
+        reference: The clean sound.
+        estimate: The sound to score, of the same length.
+        sample_rate: Sample rate of both in Hz.
 
     Returns:
-        dB, -10..35; NaN when there is no frame with sound in the reference.
+        dB, -10..35; NaN if the reference is silent in all frames.
     """
     snrs = []
     for clean, other in _frame_blocks(reference, estimate, sample_rate):
@@ -69,20 +69,20 @@ def segmental_snr(reference: AudioVector, estimate: AudioVector, sample_rate: in
 
 
 def llr(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
-    """Give the log-likelihood ratio: how ill the estimate's spectral envelope fits.
+    """Compute the log-likelihood ratio (LLR), a distance of spectral envelopes.
 
-    Per frame ``log((a_e R a_e) / (a_r R a_r))``, where ``a_r`` and ``a_e`` are the linear
-    prediction error filters (order 16, or 10 below 10 kHz) of reference and estimate and ``R`` is
-    the reference's autocorrelation; the mean over the best 95 % of the frames.
+    It is ``log((a_e R a_e) / (a_r R a_r))`` in each frame, where ``a_r`` and ``a_e`` are the linear
+    prediction error filters of reference and estimate (order 16, or 10 below 10 kHz) and ``R`` is
+    the autocorrelation of the reference. The result is the mean over the best 95 % of the frames.
 
     Args:
-        reference: the clean sound.
-        estimate: the sound to judge, as long as the reference.
-        sample_rate: Hz.
+        reference: The clean sound.
+        estimate: The sound to score, of the same length.
+        sample_rate: Sample rate of both in Hz.
 
     Returns:
-        0 for equal envelopes (at any level), growing with the distance, about 2 for bad ones;
-        NaN when there is no frame with sound in the reference.
+        0 for equal envelopes at any level, about 2 for poor estimates; NaN if the reference is
+        silent in all frames.
     """
     order = 10 if sample_rate < 10_000 else 16
     ratios = []
@@ -95,20 +95,20 @@ def llr(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> floa
 
 
 def wss(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
-    """Give the weighted spectral slope distance (Klatt 1982) over 25 critical bands.
+    """Compute the weighted spectral slope distance (WSS, Klatt 1982) over 25 critical bands.
 
-    Per frame the squared difference of the slopes (dB from band to band) of the two spectra,
-    weighted by how near a band is to the loudest band and to the next peak, over the sum of the
-    weights; the mean over the best 95 % of the frames.
+    It is the weighted mean over bands of the squared difference of the spectral slopes (dB from
+    band to band); a band has more weight the nearer its level is to the loudest band and to the
+    nearest peak. The result is the mean over the best 95 % of the frames.
 
     Args:
-        reference: the clean sound, full scale -1..1.
-        estimate: the sound to judge, as long as the reference.
-        sample_rate: Hz.
+        reference: The clean sound, full scale -1..1.
+        estimate: The sound to score, of the same length.
+        sample_rate: Sample rate of both in Hz.
 
     Returns:
-        0 for equal spectra (at any level), growing with the distance, about 100 for bad ones; NaN
-        when there is no frame with sound in the reference.
+        0 for equal spectra at any level, about 100 for poor estimates; NaN if the reference is
+        silent in all frames.
     """
     distances = []
     for clean, other in _frame_blocks(reference, estimate, sample_rate):
@@ -123,10 +123,10 @@ def wss(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> floa
 def _frame_blocks(
     reference: AudioVector, estimate: AudioVector, sample_rate: int
 ) -> Iterator[tuple[_Frames, _Frames]]:
-    """Give windowed frames of both, some thousand at a time, without digital silence."""
+    """Yield blocks of windowed frames of both, without those in which the reference is silent."""
     length = round(FRAME_SECONDS * sample_rate)
     hop = length // 4
-    frames = (reference.size - length) // hop  # as composite.m counts: the last one is left out
+    frames = (reference.size - length) // hop  # like composite.m, without the last one
     if frames < 1:
         return
     window = np.hanning(length + 2)[1:-1]
@@ -134,9 +134,9 @@ def _frame_blocks(
     framed = np.lib.stride_tricks.sliding_window_view(both, length, axis=1)[:, ::hop]
     for start in range(0, frames, _BLOCK):
         clean, other = framed[:, start : min(start + _BLOCK, frames)] * window
-        heard = clean.any(axis=1)
-        if heard.any():
-            yield clean[heard], other[heard]
+        audible = clean.any(axis=1)
+        if audible.any():
+            yield clean[audible], other[audible]
 
 
 def _mean_of_best(blocks: list[Float[np.ndarray, "_"]]) -> float:
@@ -158,13 +158,13 @@ def _autocorrelation(frames: _Frames, order: int) -> _Lags:
 
 
 def _prediction_error_filters(lags: _Lags) -> _Lags:
-    """Levinson-Durbin recursion for all frames at once: filters [1, a_1, ..., a_order]."""
+    """Run the Levinson-Durbin recursion on all frames; returns filters [1, a_1, ..., a_order]."""
     filters = np.zeros_like(lags)
     filters[:, 0] = 1
     error = lags[:, 0].copy()
     for i in range(1, lags.shape[1]):
         correlation = (filters[:, :i] * lags[:, i:0:-1]).sum(axis=1)
-        # Where nothing is left to predict (digital silence), the filter stays as it is.
+        # For digital silence the error is 0, and the filter stays as it is.
         reflection = -np.divide(correlation, error, out=np.zeros_like(error), where=error > 0)
         filters[:, 1 : i + 1] = (
             filters[:, 1 : i + 1] + reflection[:, None] * filters[:, i - 1 :: -1]
@@ -174,15 +174,17 @@ def _prediction_error_filters(lags: _Lags) -> _Lags:
 
 
 def _residual(filters: _Lags, lags: _Lags) -> _PerFrame:
-    """Energy that the filters leave of frames with these autocorrelations."""
+    """Compute the prediction error energy of the filters on frames with these autocorrelations."""
     order = lags.shape[1] - 1
     matrix = lags[:, np.abs(np.subtract.outer(range(order + 1), range(order + 1)))]
     energy = np.einsum("fi,fij,fj->f", filters, matrix, filters)
-    return np.maximum(energy, np.finfo(float).eps * lags[:, 0])  # less is only rounding
+    return np.maximum(
+        energy, np.finfo(float).eps * lags[:, 0]
+    )  # smaller values are rounding errors
 
 
 def _band_levels(frames: _Frames, sample_rate: int) -> _Bands:
-    """Levels in dB of the critical bands, through Gaussian filters cut off at -30 dB."""
+    """Compute the levels of the critical bands in dB, with Gaussian filters cut off at -30 dB."""
     n_fft = 2 ** math.ceil(math.log2(2 * frames.shape[1]))
     bins = np.arange(n_fft // 2)
     centres, bandwidths = (
@@ -196,10 +198,10 @@ def _band_levels(frames: _Frames, sample_rate: int) -> _Bands:
 
 
 def _weighted_slopes(levels: _Bands) -> tuple[_Slopes, _Slopes]:
-    """Klatt's weights and the slopes, for all bands but the last."""
+    """Compute Klatt's weights and the slopes, for all bands but the last."""
     slopes = np.diff(levels)
     lower = levels[:, :-1]
-    # The peak next to a band, in the direction in which the spectrum rises.
+    # The nearest peak of a band, in the direction in which the spectrum rises.
     right, left = lower.copy(), lower.copy()
     for band in range(slopes.shape[1] - 2, -1, -1):
         rising = slopes[:, band + 1] > 0

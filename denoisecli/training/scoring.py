@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.errors import DatasetError, DenoiseError
-from denoisecli.evaluation.metrics import measure, require
+from denoisecli.evaluation.metrics import check_metrics, measure
 from denoisecli.types import AudioVector
 
 CLIPS = 24
@@ -29,7 +29,7 @@ def require_scores() -> None:
     Raises:
         UsageError: a package is not installed.
     """
-    require(SCORES.values())
+    check_metrics(SCORES.values())
 
 
 class Scores:
