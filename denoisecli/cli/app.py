@@ -1,93 +1,165 @@
-"""The command line: errors become one sentence and an exit code; commands are put together."""
+"""The program: its commands, the options that all of them share, and how errors end it."""
 
+import inspect
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib.metadata import version
+from shutil import get_terminal_size
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from rich.console import Group, RenderableType
+from rich.markdown import Markdown
+from rich.padding import Padding
+from rich.text import Text
+from typer.core import TyperCommand, TyperGroup
 
-from denoisecli.cli import clean as cli_clean
-from denoisecli.cli import console
-from denoisecli.cli import datasets as cli_datasets
-from denoisecli.cli import measuring as cli_measuring
-from denoisecli.cli import models as cli_models
-from denoisecli.cli import sound as cli_sound
-from denoisecli.cli import training as cli_training
-from denoisecli.cli import tuning as cli_tuning
-from denoisecli.errors import DenoiseError
+from denoisecli.cli import clean, console, datasets, measuring, models, sound, training, tuning
+from denoisecli.cli.options import Debug, Quiet, Verbose
+from denoisecli.errors import DenoiseError, UsageError
+
+_NARROW = 80
+"""Below so many columns, Rich's tables of options would cut the names of the options."""
 
 
-class Commands(TyperGroup):
-    """Turns expected failures into one sentence and an honest exit code."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take --debug and --quiet wherever they stand."""
-        own = args[: args.index("--")] if "--" in args else args
-        console.Settings.debug = "--debug" in own
-        console.Settings.quiet = "--quiet" in own
-        rest = [arg for arg in own if arg not in ("--debug", "--quiet")] + args[len(own) :]
-        return super().parse_args(ctx, rest)
+class Program(TyperGroup):
+    """The group of all commands, which turns exceptions into a message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run a command."""
         try:
             return super().invoke(ctx)
         except DenoiseError as error:
-            console.fail(error)
+            console.error(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            console.fail(DenoiseError("stopped"))
+            console.error(DenoiseError("stopped"))
             raise typer.Exit(130) from error
-        except BrokenPipeError as error:  # who reads our results has read enough: head, less
+        except BrokenPipeError as error:  # the reader of our results, such as head, has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(141) from error  # as a shell calls SIGPIPE
+            raise typer.Exit(141) from error  # as shells report SIGPIPE
         except (OSError, MemoryError) as error:
-            console.fail(error)
+            console.error(error)
             raise typer.Exit(1) from error
 
 
+class Command(TyperCommand):
+    """A command whose help can be read on narrow terminals."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters, flags without the type that Typer shows for them."""
+        params = super().get_params(ctx)
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help; on a narrow terminal, each option above its description."""
+        width = get_terminal_size().columns
+        if width >= _NARROW:
+            super().format_help(ctx, formatter)
+            return
+        usage = Text(self.get_usage(ctx), "bold")
+        parts: list[RenderableType] = [usage, Text(), Markdown(self.help or ""), Text()]
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                name, text = record
+                parts += [Text(name.strip(), "bold cyan"), Padding(Text(text), (0, 0, 0, 4))]
+        console.out.print(Group(*parts), width=width, soft_wrap=False)
+
+
 app = typer.Typer(
-    cls=Commands,
+    cls=Program,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     rich_markup_mode="markdown",
 )
-app.command()(cli_clean.clean)
-app.command()(cli_sound.spectrogram)
-app.command()(cli_sound.plot)
-app.command()(cli_sound.mix)
-app.command("build-dataset")(cli_datasets.build_dataset)
-app.command()(cli_datasets.dataset)
-app.command()(cli_training.train)
-app.command()(cli_training.runs)
-app.command()(cli_tuning.tune)
-app.command()(cli_training.spec)
-app.command()(cli_measuring.evaluate)
-app.command()(cli_models.models)
-app.command()(cli_models.export)
 
 
 def main() -> None:
-    """Entry point of the `denoise` script."""
+    """Run the `denoise` script."""
+    console.separate_stderr()
     app()
 
 
-def _version(wanted: bool) -> bool:
+def _print_version(wanted: bool) -> bool:
     if wanted:
-        typer.echo(f"denoise {version('denoisecli')}")
+        console.result(f"denoise {version('denoisecli')}")
         raise typer.Exit
     return wanted
 
 
 @app.callback()
-def options(
+def _options(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show errors and warnings only.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
 ) -> None:
-    """Teach a U-Net to remove noise from sound, and remove it."""
+    """Train a U-Net to remove noise from sound, and remove it."""
+    console.set_verbosity(console.Verbosity(quiet, verbose, debug))
+
+
+def _shared_options(quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False) -> None:
+    """Add the options behind a command to those before it, which `_options` has set."""
+    before = console.get_verbosity()
+    verbosity = console.Verbosity(
+        quiet or before.quiet, verbose or before.verbose, debug or before.debug
+    )
+    console.set_verbosity(verbosity)
+    if verbosity.quiet and verbosity.verbose:
+        raise UsageError("--quiet and --verbose exclude each other")
+
+
+def _add_commands(panel: str, **commands: Callable[..., None]) -> None:
+    """Add commands to the program, each with the shared options behind its own.
+
+    Args:
+        panel: Heading above the commands in the help of the program.
+        commands: The functions by their names, in which ``_`` stands for ``-``.
+    """
+    shared = inspect.signature(_shared_options).parameters
+
+    def with_shared_options(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def run(**values: Any) -> None:
+            _shared_options(**{name: values.pop(name) for name in shared})
+            function(**values)
+
+        signature = inspect.signature(function)
+        parameters = [*signature.parameters.values(), *shared.values()]
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    for name, function in commands.items():
+        register = app.command(name.replace("_", "-"), cls=Command, rich_help_panel=panel)
+        register(with_shared_options(function))
+
+
+_add_commands("Clean and look", clean=clean.clean, spectrogram=sound.spectrogram, plot=sound.plot)
+_add_commands(
+    "Datasets",
+    mix=sound.mix,
+    build_dataset=datasets.build_dataset,
+    dataset=datasets.dataset,
+)
+_add_commands(
+    "Training", spec=training.spec, train=training.train, tune=tuning.tune, runs=training.runs
+)
+_add_commands(
+    "Models and measuring",
+    models=models.models,
+    evaluate=measuring.evaluate,
+    export=models.export,
+)

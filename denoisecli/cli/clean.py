@@ -222,7 +222,7 @@ def _report_planned(job: Any, *, overwrite: bool, skip: bool, as_json: bool) -> 
 def _report_result(result: Any) -> None:
     for warning in result.warnings:
         console.warn(f"{result.source}: {_without(result.source, warning)}")
-    console.say(
+    console.info(
         f"{result.target}: {result.seconds:.1f} s in {result.wall_seconds:.2f} s "
         f"({result.seconds / result.wall_seconds:.0f}x real time), "
         f"level {result.rms_in_dbfs:.1f} -> {result.rms_out_dbfs:.1f} dBFS"
@@ -241,7 +241,7 @@ def _report_cleaned(outcomes: list[Any]) -> None:
     elif outcomes[0].result is not None:
         _report_result(outcomes[0].result)
     else:
-        console.say(f"{outcomes[0].job.target} is there already: skipped")
+        console.info(f"{outcomes[0].job.target} is there already: skipped")
 
 
 def _report_batch(outcomes: list[Any], *, of: int) -> None:
@@ -257,13 +257,13 @@ def _report_batch(outcomes: list[Any], *, of: int) -> None:
             note = "; ".join((levels, *(_without(result.source, one) for one in result.warnings)))
         rows.append([str(outcome.job.source), outcome.status, note, speed])
     if rows:
-        console.say_table(["file", "", "", "speed"], rows, texts=3)
+        console.info_table(["file", "", "", "speed"], rows, texts=3)
     counts = Counter(outcome.status for outcome in outcomes)
     parts = [f"{counts[status]} {status}" for status in ("done", "skipped", "failed")]
     if len(outcomes) < of:
         parts.append(f"{of - len(outcomes)} left")
     seconds = sum(outcome.result.seconds for outcome in outcomes if outcome.result)
-    console.say(f"{', '.join(parts)}; {seconds / 60:.1f} min of audio")
+    console.info(f"{', '.join(parts)}; {seconds / 60:.1f} min of audio")
 
 
 def _without(source: Path, message: str) -> str:

@@ -146,7 +146,7 @@ def build_dataset(
         kind=kind,  # type: ignore[arg-type]
         seed=seed,
     )
-    load_tensorflow()
+    load_tensorflow("building a dataset")
     from denoisecli.datasets.inspection import describe
     from denoisecli.datasets.stored import build
     from denoisecli.datasets.workfolder import WORK
@@ -184,7 +184,7 @@ def build_dataset(
             raise
     facts = describe(output)
     for name, part in facts["sets"].items():
-        console.say(
+        console.info(
             f"{name}: {part['mixes']} mixes, {part['hours']:.2f} h, from "
             f"{part['clean_files']} clean and {part['noise_files']} noise files "
             f"-> {output / part['folder']}"
@@ -222,19 +222,19 @@ def dataset(
 
     facts = inspection.describe(folder)
     if plot is not None or export is not None or verify:
-        load_tensorflow()
+        load_tensorflow("reading the pairs of a dataset")
     if export is not None:
         count, target = export
         rows = inspection.export(folder, count, target, name=name, overwrite=overwrite)
-        console.say(f"wrote {len(rows)} pairs to {target}")
+        console.info(f"wrote {len(rows)} pairs to {target}")
     if plot is not None:
         from denoisecli.datasets.inspection_plot import plot_dataset
 
         plot_dataset(folder, plot, overwrite=overwrite)
-        console.say(f"wrote {plot}")
+        console.info(f"wrote {plot}")
     problems: list[str] = []
     if verify:
-        with console.progress("verifying", unit="pairs") as tell:
+        with displays.progress("verifying", unit="pairs") as tell:
             problems = list(inspection.verify(folder, progress=tell))
     if as_json:
         console.print_json({**facts, **({"problems": problems} if verify else {})})

@@ -1,73 +1,129 @@
-"""Progress displays of long commands: cleaning, training, a search."""
+"""Progress displays of long commands: cleaning, building a dataset, training, tuning."""
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TaskProgressColumn,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+
+from denoisecli.cli import console
 
 if TYPE_CHECKING:
     from denoisecli.datasets.building import Progress as BuildProgress
     from denoisecli.tuning.trials import TrialResult
 
-
-from denoisecli.cli import console
-from denoisecli.cli.console import Settings, say
+Display = TypeVar("Display", bound="LiveDisplay")
 
 
-class CleaningDisplay:
-    """Shows a batch: a bar for all files, one for each in work, time left and speed."""
+class LiveDisplay:
+    """A part of the terminal that is redrawn while the display is entered.
 
-    def __init__(self, files: int) -> None:
-        self.started = time.monotonic()
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console.err,
-            transient=True,
-            disable=Settings.quiet or not console.err.is_terminal,
-        )
-        self.whole = self.bars.add_task(f"{files} files", total=files, speed="", visible=files > 1)
-        self.tasks: dict[Any, TaskID] = {}
-        self.seconds: dict[Any, float] = {}
+    Nothing is drawn where stderr is no terminal or ``--quiet`` is given. While it is drawn, what
+    native libraries print is silenced, because it would leave dead bars behind.
+    """
 
-    def __enter__(self) -> "CleaningDisplay":
-        self.bars.start()
+    def __init__(self) -> None:
+        self._exits = ExitStack()
+
+    def __enter__(self: Display) -> Display:
+        if console.is_interactive():
+            live = Live(get_renderable=self.render, console=console.err, transient=True)
+            self._exits.enter_context(console.native_stderr_muted())
+            self._exits.enter_context(live)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bars.stop()
+        self._exits.close()
 
-    def start(self, job: Any, name: str) -> None:
-        """A file is in work."""
+    def render(self) -> RenderableType:
+        """Return what is drawn."""
+        raise NotImplementedError
+
+
+class BarDisplay(LiveDisplay):
+    """Progress bars, one below the other, each with its description and the time left.
+
+    Args:
+        columns: Rich columns, or format strings, between the bar and the time left.
+    """
+
+    def __init__(self, *columns: ProgressColumn | str) -> None:
+        super().__init__()
+        self.bars = Progress(
+            "{task.description}",
+            BarColumn(bar_width=None),
+            *columns,
+            "left",
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console.err,
+        )
+
+    def render(self) -> RenderableType:
+        """Return the bars."""
+        return self.bars
+
+
+@contextmanager
+def progress(label: str, *, unit: str | None = None) -> Iterator[Callable[[float, float], None]]:
+    """Show one progress bar.
+
+    Args:
+        label: What is being done, such as ``"verifying"``.
+        unit: Plural of what is counted, such as ``"pairs"``; None shows a percentage.
+
+    Yields:
+        A function that takes the number of what is done and the number of all.
+    """
+    count = MofNCompleteColumn() if unit else TaskProgressColumn()
+    with BarDisplay(count, unit or "", TimeElapsedColumn()) as display:
+        task = display.bars.add_task(escape(label), total=None)
+
+        def update(done: float, total: float) -> None:
+            display.bars.update(task, completed=done, total=total)
+
+        yield update
+
+
+class CleaningDisplay(BarDisplay):
+    """Bars for all files and for each file in work, with the speed.
+
+    Args:
+        files: Number of files.
+    """
+
+    def __init__(self, files: int) -> None:
+        super().__init__(TaskProgressColumn(), "{task.fields[speed]}")
+        self.started = time.monotonic()
+        self.whole = self.bars.add_task(f"{files} files", total=files, speed="", visible=files > 1)
+        self.tasks: dict[Hashable, TaskID] = {}
+        self.seconds: dict[Hashable, float] = {}
+
+    def start(self, job: Hashable, name: str) -> None:
+        """Add a bar for a file."""
         self.tasks[job] = self.bars.add_task(escape(name), total=None, speed="")
 
-    def advance(self, job: Any, seconds: int | float, total: int | float) -> None:
-        """So many seconds of a file are done; a total of 0 is not known."""
+    def advance(self, job: Hashable, seconds: float, total: float) -> None:
+        """Show how many seconds of a file are done, of a total in seconds or of 0 if unknown."""
         self.seconds[job] = seconds
         self._show_speed()
         if job in self.tasks:
             self.bars.update(self.tasks[job], completed=seconds, total=total or None)
 
-    def end(self, job: Any, seconds: int | float) -> None:
-        """A file is done, skipped or failed."""
+    def end(self, job: Hashable, seconds: float) -> None:
+        """Remove the bar of a file that was cleaned, skipped or given up."""
         self.seconds[job] = seconds
         self._show_speed()
         if job in self.tasks:
@@ -82,33 +138,19 @@ class CleaningDisplay:
             self.bars.update(task, speed=speed if len(self.tasks) == 1 else "")
 
 
-class BuildDisplay:
-    """Shows the making of a dataset: a bar for the files read, then one for the mixes made."""
+class BuildDisplay(BarDisplay):
+    """A bar for the recordings that were read, and one for the mixtures that were made."""
 
     def __init__(self) -> None:
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+        super().__init__(
             MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}, {task.fields[hours]:.2f} h"),
+            "{task.fields[unit]}, {task.fields[hours]:.2f} h",
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console.err,
-            transient=True,
-            disable=Settings.quiet or not console.err.is_terminal,
         )
         self.tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> "BuildDisplay":
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
     def show(self, progress: "BuildProgress") -> None:
-        """So many files are read, or mixes made."""
+        """Show how far a stage of the build is."""
         stage = progress.stage
         if stage not in self.tasks:
             unit = "files" if stage == "reading" else "mixes"
@@ -121,90 +163,67 @@ class BuildDisplay:
         )
 
 
-class TrainingDisplay:
-    """Shows a training run: one line per epoch, a bar for the epoch, a bar for the whole."""
+class TrainingDisplay(BarDisplay):
+    """A line per epoch, a bar for the epoch and a bar for the whole run."""
 
     def __init__(self) -> None:
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=console.err,
-        )
-        self.live = Live(Group(self.bars), console=console.err, transient=True)
+        super().__init__(MofNCompleteColumn(), "{task.fields[figures]}")
         self.steps = 0
 
-    def __enter__(self) -> "TrainingDisplay":
-        if console.err.is_terminal and not Settings.quiet:
-            self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.live.stop()
-
     def on_message(self, text: str) -> None:
-        """Something worth a line."""
-        say(text)
+        """Print a message of the training."""
+        console.info(text)
 
     def on_train_begin(self, epochs: int, steps: int, epoch: int) -> None:
-        """Training begins, or goes on, at this epoch (from 0)."""
+        """Print the headings; training begins, or continues, at this epoch, counted from 0."""
         self.steps = steps
         self.whole = self.bars.add_task("all epochs", total=epochs * steps, figures="")
         self.part = self.bars.add_task("epoch", total=steps, figures="")
         self.bars.update(self.whole, completed=epoch * steps)
-        say(
-            f"{'epoch':>5} {'loss':>8} {'val loss':>9} {'SI-SDR gain':>12} {'val':>7}  "
-            f"{'minutes':>8} {'hours of audio':>15}"
+        console.info(
+            f"{'epoch':>5} {'loss':>8} {'val loss':>9} {'SI-SDR gain':>11} {'val gain':>9} "
+            f"{'minutes':>8} {'audio hours':>11}"
         )
 
     def on_batch_end(self, epoch: int, step: int, logs: dict[str, float]) -> None:
-        """A batch is done."""
-        figures = f"loss {logs.get('loss', 0):.4f}"
+        """Show the step and the mean loss of the epoch so far."""
         self.bars.update(self.whole, completed=epoch * self.steps + step)
         self.bars.update(
-            self.part, completed=step, description=f"epoch {epoch + 1}", figures=figures
+            self.part,
+            completed=step,
+            description=f"epoch {epoch + 1}",
+            figures=f"loss {logs.get('loss', 0):.4f}",
         )
 
     def on_epoch_end(self, row: dict[str, Any], *, best: bool) -> None:
-        """An epoch is done."""
-        say(
+        """Print the figures of an epoch."""
+        console.info(
             f"{row['epoch']:>5} {row.get('loss', float('nan')):>8.4f} {row['val_loss']:>9.4f} "
-            f"{row.get('si_sdr_improvement', float('nan')):>9.2f} dB "
-            f"{row['val_si_sdr_improvement']:>4.2f} dB {row['minutes']:>8.1f} "
-            f"{row['audio_hours']:>15.1f}{'  best' if best else ''}"
+            f"{row.get('si_sdr_improvement', float('nan')):>8.2f} dB "
+            f"{row['val_si_sdr_improvement']:>6.2f} dB {row['minutes']:>8.1f} "
+            f"{row['audio_hours']:>11.1f}{'  best' if best else ''}"
         )
 
 
-class SearchDisplay:
-    """Shows a search: a live table of trials on a terminal, else a line for each that has ended."""
+class SearchDisplay(LiveDisplay):
+    """A table of trials; without a terminal, a line for each trial that has ended."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.results: Sequence[TrialResult] = ()
         self.running = ""
         self.ended: set[str] = set()
-        self.live = Live(get_renderable=self._table, console=console.err, transient=True)
-
-    def __enter__(self) -> "SearchDisplay":
-        if console.err.is_terminal and not Settings.quiet:
-            self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.live.stop()
 
     def on_message(self, text: str) -> None:
-        """Something worth a line."""
-        say(text)
+        """Print a message of the search."""
+        console.info(text)
 
     def progress(self, trial: str, text: str) -> None:
-        """How far a trial in this process is."""
+        """Show how far a trial of this process is."""
         self.running = f"trial {trial}: {text}"
 
     def trials(self, results: "Sequence[TrialResult]") -> None:
-        """A trial has begun or ended."""
+        """Show all trials, after one has begun or ended."""
         from denoisecli.tuning.trials import summary
 
         self.results = results
@@ -213,17 +232,21 @@ class SearchDisplay:
                 self.ended.add(result.name)
                 self.running = ""
                 if not console.err.is_terminal:
-                    say(summary(result))
+                    console.info(summary(result))
 
-    def _table(self) -> Group:
+    def render(self) -> RenderableType:
+        """Return the last trials, as many as the terminal has lines for."""
         from denoisecli.tuning.trials import COLUMNS, short_names, table_row
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
+        shown = self.results[-max(3, console.err.height - 4) :]
         names = short_names(list(self.results[0].values)) if self.results else []
-        for index, column in enumerate([*COLUMNS, *names]):
-            table.add_column(escape(column), justify="left" if index < 2 else "right")
-        for result in self.results[-max(3, console.err.height - 4) :]:
-            table.add_row(*map(escape, table_row(result)), style=_STYLES.get(result.status))
+        table, *_ = console.tables(
+            [*COLUMNS, *names],
+            [table_row(result) for result in shown],
+            texts=2,
+            width=console.err.width,
+            styles=[_STYLES.get(result.status) for result in shown],
+        )
         return Group(table, escape(self.running))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from denoisecli.cli import console
+from denoisecli.cli import console, displays
 from denoisecli.cli.options import Overwrite, load_tensorflow
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.atomic_files import refuse_existing
@@ -88,14 +88,14 @@ def evaluate(
     names = list(METRICS) if metrics == "all" else [name.strip() for name in metrics.split(",")]
     with ExitStack() as stack:
         if dataset is not None:
-            load_tensorflow()
+            load_tensorflow("evaluating on a dataset")
             pairs = stack.enter_context(testsets.stored_pairs(dataset))
         else:
             assert clean is not None and noisy is not None
-            pairs = testsets.pairs(clean, noisy)
+            pairs = testsets.folder_pairs(clean, noisy)
         if report is not None and keep is None:
             keep = Path(stack.enter_context(TemporaryDirectory(prefix="denoise-")))
-        with console.progress("evaluating", unit="files") as tell:
+        with displays.progress("evaluating", unit="files") as tell:
             result = run_evaluation(
                 pairs,
                 chosen,
@@ -103,13 +103,13 @@ def evaluate(
                 baseline=compare_with,
                 jobs=jobs,
                 keep=keep,
-                progress=tell,
+                on_progress=tell,
             )
         if csv is not None:
             result.to_csv(csv, overwrite=overwrite)
         if report is not None:
             write_report(result, pairs, report, files=report_files, overwrite=overwrite)
-            console.say(f"wrote {report}: {report.stat().st_size / 2**20:.1f} MiB")
+            console.info(f"wrote {report}: {report.stat().st_size / 2**20:.1f} MiB")
     if as_json:
         console.print_json(result.to_dict())
     else:

@@ -99,14 +99,14 @@ def export(
 
     Example: `denoise export speech --format litert -o speech.tflite`
     """
-    load_tensorflow()
-    with console.native_chatter_muted():
+    load_tensorflow("exporting a model")
+    with console.native_stderr_muted():
         from denoisecli.models.export.convert import export_model
 
         difference = export_model(model, output, format, frames=frames, overwrite=overwrite)
     files = [output] if output.is_file() else [path for path in output.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 2**20
-    console.say(
+    console.info(
         f"wrote {output}: {size:.1f} MiB; largest difference from Keras {difference:.1g} "
         "on random input"
     )

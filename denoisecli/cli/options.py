@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and how their texts are read."""
+"""Options that several commands share, and the reading of their values."""
 
 import os
 from pathlib import Path
@@ -8,51 +8,92 @@ import typer
 
 from denoisecli.cli import console
 from denoisecli.errors import UsageError
+from denoisecli.system.extras import require
 
 AudioFile = Annotated[Path, typer.Argument(help="An audio file.", show_default=False)]
 
+Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)]
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 
-
-Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.", show_default=False)]
-
-
 Ratio = Annotated[
     str | None,
-    typer.Option(help="Share of the noise, 0..1, or a range as 0.05:0.5.", show_default=False),
+    typer.Option(
+        help="Share of the noise, from 0 to 1, or a range such as 0.05:0.5.", show_default=False
+    ),
 ]
-
 
 Snr = Annotated[
     str | None,
-    typer.Option(help="The same as an SNR in dB, or a range as -5:20.", show_default=False),
+    typer.Option(
+        help="Signal-to-noise ratio in dB, or a range such as -5:20; in place of --ratio.",
+        show_default=False,
+    ),
 ]
 
-
-Seed = Annotated[int, typer.Option(help="Chooses all that is left to chance.")]
-
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 NoMatchLevel = Annotated[
-    bool, typer.Option("--no-match-level", help="Do not scale the noise to the clean's level.")
+    bool,
+    typer.Option("--no-match-level", help="Do not scale the noise to the level of the clean."),
+]
+
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="Print warnings and errors only.", rich_help_panel="Messages"
+    ),
+]
+
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Print details and the messages of libraries too.",
+        rich_help_panel="Messages",
+    ),
+]
+
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", help="Print the tracebacks of errors.", rich_help_panel="Messages"),
 ]
 
 
 def number_or_range(text: str | None, option: str) -> float | tuple[float, float] | None:
-    """Read a number, or LOW:HIGH; the option is named in the error."""
+    """Return the number or the range LOW:HIGH that an option was given.
+
+    Args:
+        text: Value of the option; None if it was not given.
+        option: Name of the option, for the error message.
+
+    Raises:
+        UsageError: The value is neither a number nor a range.
+    """
     if text is None:
         return None
     low, colon, high = text.partition(":")
     try:
         return (float(low), float(high)) if colon else float(low)
     except ValueError as error:
-        raise UsageError(f"{option} wants a number or LOW:HIGH, found {text!r}") from error
+        raise UsageError(
+            f"{option} takes a number or a range LOW:HIGH, but was given {text!r}"
+        ) from error
 
 
-def load_tensorflow() -> None:
-    """Import TensorFlow and find the devices, which it does talkatively."""
+def load_tensorflow(purpose: str) -> None:
+    """Import TensorFlow and look for GPUs, without the messages that it prints on loading.
+
+    Args:
+        purpose: What it is needed for, such as ``"training"``; subject of the error message.
+
+    Raises:
+        UsageError: The extra ``train`` is not installed.
+    """
+    require("train", "tensorflow", "keras", "onnx", purpose=purpose)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with console.native_chatter_muted():
+    with console.native_stderr_muted():
         import tensorflow
 
         tensorflow.config.list_physical_devices()

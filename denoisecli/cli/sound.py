@@ -58,7 +58,7 @@ def spectrogram(
         gain = invert_file(source, output, overwrite=overwrite)
         if gain < 1:
             console.warn(f"scaled by {gain:.3f} to stay within full scale")
-        console.say(f"wrote {output}")
+        console.info(f"wrote {output}")
         return
     made = spectrogram_file(
         source,
@@ -73,7 +73,7 @@ def spectrogram(
         overwrite=overwrite,
     )
     frequency, timesteps = made.matrix.shape
-    console.say(f"wrote {output}: {frequency} frequencies x {timesteps} timesteps, {made.scale}")
+    console.info(f"wrote {output}: {frequency} frequencies x {timesteps} timesteps, {made.scale}")
 
 
 def plot(
@@ -108,7 +108,7 @@ def plot(
         dpi=dpi,
         overwrite=overwrite,
     )
-    console.say(f"wrote {output}")
+    console.info(f"wrote {output}")
 
 
 def mix(
@@ -150,4 +150,4 @@ def mix(
     )
     if made.gain < 1:
         console.warn(f"scaled by {made.gain:.3f} so that the mix does not pass full scale")
-    console.say(f"wrote {output}: ratio {made.ratio:.3f}, SNR {made.snr_db:.1f} dB")
+    console.info(f"wrote {output}: ratio {made.ratio:.3f}, SNR {made.snr_db:.1f} dB")

@@ -73,7 +73,7 @@ def train(
         os.environ["KERAS_BACKEND"] = "jax"
     elif processes > 1 or process > 0:
         raise UsageError("several processes need --coordinator HOST:PORT, of process 0")
-    load_tensorflow()
+    load_tensorflow("training")
     from denoisecli.training.devices import Cluster
     from denoisecli.training.train import train as train_model
 
@@ -92,7 +92,7 @@ def train(
     if process > 0:
         return
     metrics = ModelFolder(folder).read_metrics()
-    console.say(
+    console.info(
         f"wrote {folder}: {metrics.epochs} epochs, {metrics.audio_hours:.1f} hours of audio "
         f"in {metrics.minutes:.1f} min; on the test set SI-SDR improves by "
         f"{metrics.test['si_sdr_improvement']:.2f} dB"
@@ -169,7 +169,7 @@ def spec(
     if resolved:
         console.print_json(loaded.model_dump(mode="json"), indent=2)
         return
-    load_tensorflow()
+    load_tensorflow("building the network of a spec")
     from denoisecli.models.describe import describe
 
     facts = describe(loaded)
@@ -188,7 +188,7 @@ def spec(
     ]
     columns = ["layer", "kind", "bands", "frames/s", "channels", "parameters", "MMAC/s"]
     console.print_table(columns, rows, texts=2)
-    console.say(
+    console.info(
         f"{loaded.name}: {facts.parameters:,} parameters, {facts.macs / 1e6:.0f} million "
         f"multiply-accumulates per second of audio, sees {_seconds(facts.past)} back and "
         f"{_seconds(facts.future)} ahead"

@@ -70,7 +70,7 @@ def tune(
 
     loaded = load_spec(spec)  # before TensorFlow: a misspelt key is reported at once
     folder = run or Path("runs") / f"{loaded.name}-tune"
-    load_tensorflow()
+    load_tensorflow("tuning")
     from denoisecli.tuning.tune import BEST, PICTURE, TABLE
     from denoisecli.tuning.tune import tune as search
 
@@ -100,7 +100,7 @@ def tune(
         console.print_table([*COLUMNS, *short_names(list(loaded.search.space))], rows, texts=2)
     best = ranked[0]
     own = next((f"{r.objective:.4g}" for r in ranked if r.is_spec), None)
-    console.say(
+    console.info(
         f"wrote {folder / BEST}, {TABLE} and {PICTURE}: of {len(results)} trials {best.name} has "
         f"the best {loaded.search.objective}, {best.objective:.4g}"
         + (f"; the spec as it is has {own}" if own else "")

@@ -568,7 +568,7 @@ class TestCommand:
         with displays.SearchDisplay() as display:
             display.trials([*results, TrialResult("0020", "running", values)])
             display.progress("0020", "epoch 1 of 2")
-            terminal.print(display.live.get_renderable())
+            terminal.print(display.render())
         shown = terminal.file.getvalue()  # type: ignore[attr-defined]
         for text in ("filters", "learning_rate", "0019", "4.75", "running", "epoch 1 of 2"):
             assert text in shown
