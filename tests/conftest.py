@@ -1,5 +1,9 @@
-"""Fixtures of generated sound; array shapes are checked at run time in every test."""
+"""Fixtures of generated sound and of what is built once per session.
 
+Array shapes are checked at run time in every test.
+"""
+
+import os
 import signal
 from pathlib import Path
 
@@ -20,7 +24,8 @@ import numpy as np  # noqa: E402
 import onnx  # noqa: E402
 import pytest  # noqa: E402
 import soundfile  # noqa: E402
-from helpers import pink_noise, speech_like  # noqa: E402
+from filelock import FileLock  # noqa: E402
+from helpers import TINY_SPEC, SilentObserver, pink_noise, speech_like  # noqa: E402
 
 from denoisecli.types import AudioVector  # noqa: E402
 
@@ -37,19 +42,19 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def speech() -> Callable[..., AudioVector]:
-    """Make ``speech(seconds, sample_rate)``."""
+    """Return ``speech(seconds, sample_rate)``."""
     return speech_like
 
 
 @pytest.fixture
 def noise(rng: np.random.Generator) -> Callable[..., AudioVector]:
-    """Make ``noise(seconds, sample_rate)``."""
+    """Return ``noise(seconds, sample_rate)``."""
     return lambda seconds, sample_rate: pink_noise(seconds, sample_rate, rng)
 
 
 @pytest.fixture
 def audio_file(tmp_path: Path) -> Callable[..., Path]:
-    """Make ``audio_file(name, audio, sample_rate, subtype=None)`` below tmp_path."""
+    """Return ``audio_file(name, audio, sample_rate, subtype=None)``, which writes to tmp_path."""
 
     def write(
         name: str, audio: np.ndarray, sample_rate: int = 16000, subtype: str | None = None
@@ -65,7 +70,7 @@ def audio_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def model_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Make ``model_folder(graph, **sections of the spec)``: a model folder that can clean."""
+    """Return ``model_folder(graph, **sections of the spec)``, which writes a model folder."""
 
     def write(graph: onnx.GraphProto, **sections: Any) -> Path:
         folder = tmp_path / f"model{len(list(tmp_path.glob('model*')))}"
@@ -81,3 +86,59 @@ def model_folder(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a dataset of eight sines in white noise, 4 kHz, 1 s each. Do not change it."""
+
+    def build(folder: Path) -> None:
+        from denoisecli.datasets.recipe import Recipe
+        from denoisecli.datasets.stored import build
+
+        rng = np.random.default_rng(0)
+        t = np.arange(4000) / 4000
+        for kind, count in (("clean", 8), ("noise", 4)):
+            (folder / kind).mkdir()
+            for number in range(count):
+                sound = 0.1 * rng.normal(size=t.size)
+                if kind == "clean":
+                    sound = 0.2 * np.sin(2 * np.pi * 150 * (number + 1) * t)
+                soundfile.write(folder / kind / f"{number}.wav", sound, 4000)
+        recipe = Recipe(snr_db=(0.0, 5.0), sample_rate=4000)
+        build(folder / "clean", folder / "noise", folder / "data", recipe)
+
+    return _build_once(tmp_path_factory, "tiny_dataset", build) / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished run of TINY_SPEC on tiny_dataset. Do not change it."""
+
+    def train(folder: Path) -> None:
+        from denoisecli.spec.document import parse_spec
+        from denoisecli.training.train import train
+
+        train(parse_spec(TINY_SPEC), tiny_dataset, folder, SilentObserver())
+
+    return _build_once(tmp_path_factory, "tiny_run", train)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_run: Path) -> Path:
+    """Return the model folder of tiny_run. Do not change it."""
+    return tiny_run / "model"
+
+
+def _build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """Return a folder that is built by the first process of pytest-xdist that wants it."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # that of all workers
+    folder, done = base / name, base / f"{name}.done"
+    with FileLock(base / f"{name}.lock"):
+        if not done.exists():
+            folder.mkdir()
+            build(folder)
+            done.touch()
+    return folder

@@ -1,4 +1,4 @@
-"""Generated sound and small networks, for tests that import them."""
+"""Generated sound, small networks and specs, and calls of the program."""
 
 from typing import Any
 
@@ -9,9 +9,34 @@ from typer.testing import CliRunner, Result
 from denoisecli.cli.app import app
 from denoisecli.types import AudioVector
 
+TINY_SPEC: dict[str, Any] = {
+    "name": "test",
+    "audio": {"sample_rate": 4000},
+    "stft": {"n_fft": 32, "hop_length": 16},
+    "downsampling": [{"filters": 4, "strides": [4, 1]}],
+    "upsampling": [{"filters": 4}],
+    "training": {
+        "losses": [{"kind": "waveform_l1", "weight": 1.0}],
+        "batch_size": 4,
+        "segment_seconds": 0.2,
+        "epochs": 2,
+        "steps_per_epoch": 2,
+        "average_decay": 0.5,
+    },
+}
+"""A network for the 4 kHz of the fixture tiny_dataset that is traced and trained in seconds."""
+
+
+class SilentObserver:
+    """Receives the events of a training run and drops them."""
+
+    def on_message(self, *arguments: object, **options: object) -> None: ...
+
+    on_train_begin = on_batch_end = on_epoch_end = on_message
+
 
 def speech_like(seconds: float, sample_rate: int, f0: float = 140.0) -> AudioVector:
-    """Harmonics of a gliding fundamental in syllables of about a quarter second, RMS near 0.1."""
+    """Return harmonics of a gliding fundamental, in syllables of a quarter second, RMS 0.1."""
     t = np.arange(round(seconds * sample_rate)) / sample_rate
     phase = 2 * np.pi * f0 * (t + 0.05 * np.sin(2 * np.pi * 0.7 * t))
     harmonics = range(1, min(40, int(0.45 * sample_rate / (1.3 * f0))))
@@ -21,7 +46,7 @@ def speech_like(seconds: float, sample_rate: int, f0: float = 140.0) -> AudioVec
 
 
 def pink_noise(seconds: float, sample_rate: int, rng: np.random.Generator) -> AudioVector:
-    """Noise whose power falls by 3 dB per octave, RMS 0.05."""
+    """Return noise whose power falls by 3 dB per octave, RMS 0.05."""
     timesteps = round(seconds * sample_rate)
     spectrum = np.fft.rfft(rng.standard_normal(timesteps))
     spectrum /= np.sqrt(np.maximum(np.arange(spectrum.size), 1))
@@ -30,7 +55,7 @@ def pink_noise(seconds: float, sample_rate: int, rng: np.random.Generator) -> Au
 
 
 def constant_mask(real: float, imaginary: float = 0.0) -> onnx.GraphProto:
-    """A network that gives the same complex mask everywhere."""
+    """Return a network whose output is the same complex mask everywhere."""
     nodes = [
         onnx.helper.make_node("Mul", ["spectrum", "zero"], ["nothing"]),
         onnx.helper.make_node("Add", ["nothing", "value"], ["mask"]),
@@ -40,7 +65,7 @@ def constant_mask(real: float, imaginary: float = 0.0) -> onnx.GraphProto:
 
 
 def smoothed_power_mask(frames: int = 121) -> onnx.GraphProto:
-    """A network with temporal context: the gain p / (p + 1), p the power averaged over time."""
+    """Return a network of the gain p / (p + 1), where p is the power averaged over frames."""
     nodes = [
         onnx.helper.make_node("Mul", ["spectrum", "spectrum"], ["squares"]),
         onnx.helper.make_node("ReduceSum", ["squares", "last"], ["power"], keepdims=1),
@@ -75,11 +100,12 @@ def _graph(nodes: list[Any], constants: dict[str, Any], parts: int) -> onnx.Grap
 
 
 def denoise(*arguments: object) -> Result:
+    """Call the program in this process."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def fails(result: Result, code: int, *words: str) -> None:
-    """Exit code, one line on stderr with these words, no traceback."""
+    """Check the exit code, and that stderr holds a message with these words, no traceback."""
     assert result.exit_code == code, result.output
     assert "error: " in result.stderr or "Usage:" in result.stderr
     assert "Traceback" not in result.stderr
