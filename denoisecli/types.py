@@ -1,4 +1,8 @@
-"""Shapes of the arrays that travel between the modules (checked at run time in the tests)."""
+"""Shapes of the arrays that travel between the rooms; the tests check them at run time.
+
+Within one signature, axes of the same name have the same length. The time axis of a complex
+spectrogram is therefore called ``frames``: it stands beside the ``timesteps`` of its sound.
+"""
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -7,13 +11,13 @@ AudioVector = Float[np.ndarray, "timesteps"]
 """One channel of sound; full scale is -1..1."""
 
 AudioChannels = Float[np.ndarray, "channels timesteps"]
-"""Several channels of sound; full scale is -1..1."""
-
-SpectrogramMatrix = Float[np.ndarray, "frequency timesteps"]
-"""A real-valued spectrogram: magnitude, power, dB or mel; its timesteps are frames."""
-
-ComplexSpectrogram = Complex[np.ndarray, "frequency frames"]
-"""The short-time Fourier transform of an AudioVector."""
+"""One or more channels of sound; full scale is -1..1."""
 
 AudioBlock = Float[np.ndarray, "channels _"]
-"""A piece of a stream: any number of timesteps, even none, at full scale -1..1."""
+"""A block of a stream of sound, possibly without samples; full scale is -1..1."""
+
+SpectrogramMatrix = Float[np.ndarray, "frequency timesteps"]
+"""A real-valued spectrogram (magnitude, power, level or mel); its timesteps are frames."""
+
+ComplexSpectrogram = Complex[np.ndarray, "frequency frames"]
+"""The short-time Fourier transform of an ``AudioVector``."""

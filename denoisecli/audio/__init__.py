@@ -1,1 +1,14 @@
-"""."""
+"""Sound as samples and as spectra: what reads, writes, measures, transforms and draws it.
+
+- ``files``: probe, read, write and find whole recordings.
+- ``reading``, ``writing``: recordings block by block, in bounded memory.
+- ``pipe``: standard input and output; ``media``: video and MPEG-4 files, through PyAV.
+- ``formats``: file suffixes, sample formats and their limits.
+- ``integrity``: how many samples a file claims to hold, to detect one that is cut off.
+- ``resampling``: changes of the sample rate; ``level``: RMS, dBFS and SNR.
+- ``stft``: the short-time Fourier transform; ``spectrogram``: its scales, inversion and files.
+- ``plot``: pictures of recordings and spectrograms; ``choices``: enumerations for the options.
+
+This room imports ``denoisecli.system``, ``denoisecli.errors`` and ``denoisecli.types`` only.
+librosa and matplotlib take long to load and are imported inside the functions that use them.
+"""

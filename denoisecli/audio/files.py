@@ -18,9 +18,17 @@ from denoisecli.types import AudioBlock, AudioChannels, AudioVector
 def probe(path: Path | str) -> AudioInfo:
     """Read the header of an audio file.
 
+    If the header does not state a length, the file is decoded to count its samples.
+
+    Args:
+        path: Audio file.
+
+    Returns:
+        The facts from the header.
+
     Raises:
-        UsageError: there is no such file, or it is a folder.
-        AudioError: it is no audio file, a damaged one, or one without samples.
+        UsageError: The file does not exist, or is a folder.
+        AudioError: The file is not an audio file, is damaged, or has no samples.
     """
     with reader(path) as file:
         info = file.info
@@ -33,15 +41,17 @@ def read(path: Path | str, *, sample_rate: int | None = None) -> tuple[AudioChan
     """Read a whole audio file.
 
     Args:
-        path: the file.
-        sample_rate: resample to this rate (Hz); by default the file's own is kept.
+        path: Audio file.
+        sample_rate: Sample rate in Hz to resample to; by default that of the file.
 
     Returns:
-        float32 samples (channels, timesteps), full scale -1..1, and their rate in Hz.
+        float32 samples, shape (channels, timesteps), full scale -1..1, and their sample rate
+        in Hz.
 
     Raises:
-        UsageError: there is no such file, or it is a folder.
-        AudioError: no audio, damaged, cut off, without samples, or with NaN or infinite samples.
+        UsageError: The file does not exist, or is a folder.
+        AudioError: The file is not an audio file, is damaged or cut off, has no samples, or has
+            NaN or infinite samples.
     """
     own_rate = probe(path).sample_rate
     audio = np.concatenate(list(read_blocks(path)), axis=1)
@@ -60,13 +70,17 @@ def read_mono(path: Path | str, sample_rate: int | None = None) -> tuple[AudioVe
 
 
 def read_blocks(path: Path | str, frames: int = BLOCK_FRAMES) -> Iterator[AudioBlock]:
-    """Read an audio file in blocks of ``frames`` samples per channel (the last may be shorter).
+    """Read an audio file block by block, at its own sample rate.
+
+    Args:
+        path: Audio file.
+        frames: Samples per channel in a block; the last block may be shorter.
 
     Yields:
-        float32 samples (channels, up to ``frames``), at the file's own rate.
+        float32 samples, shape (channels, timesteps), full scale -1..1.
 
     Raises:
-        UsageError, AudioError: as :func:`read`.
+        UsageError, AudioError: As :func:`read`.
     """
     with reader(path, block_frames=frames) as file:
         yield from file
@@ -80,21 +94,21 @@ def write(
     subtype: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a whole audio file; its format follows the suffix.
+    """Write a whole audio file; its suffix chooses the format.
 
     Args:
-        path: the target; it appears only when it is whole.
-        audio: samples (channels, timesteps) or (timesteps,), full scale -1..1. What passes full
-            scale is clamped, unless the subtype is floating point.
-        sample_rate: Hz.
-        subtype: libsndfile's name of the sample format, such as ``"PCM_24"``; by default the
-            one usual for the format (16 bits for WAV and FLAC).
-        overwrite: replace an existing file.
+        path: Target; it appears only once it is complete.
+        audio: Samples, shape (channels, timesteps) or (timesteps,), full scale -1..1. Samples
+            beyond full scale are clamped, unless the subtype is floating point.
+        sample_rate: Sample rate in Hz.
+        subtype: Sample format as libsndfile names it, such as ``"PCM_24"``; by default the usual
+            one of the format (16 bits for WAV and FLAC).
+        overwrite: Replace an existing file.
 
     Raises:
-        UsageError: unknown suffix, existing target, or a rate, number of channels or subtype
-            that the format cannot hold.
-        DenoiseError: the file cannot be written.
+        UsageError: The suffix is unknown, the target exists, or the format does not support the
+            sample rate, the number of channels or the subtype.
+        DenoiseError: The file cannot be written.
     """
     audio = np.atleast_2d(audio)
     channels, frames = audio.shape
@@ -105,40 +119,43 @@ def write(
 
 
 def find_audio(folder: Path | str, suffixes: Collection[str] = tuple(FORMATS)) -> list[Path]:
-    """List the audio files in a folder and the folders below it, sorted; hidden ones excepted.
+    """Find the audio files in a folder and its subfolders.
 
-    Links to folders are followed, but no folder is searched twice.
+    Hidden files and folders are left out. Links to folders are followed, but no folder is
+    searched twice.
 
     Args:
-        folder: where to look.
-        suffixes: those of audio files, in lower case.
+        folder: Folder to search.
+        suffixes: File suffixes to look for, in lower case.
+
+    Returns:
+        The sorted paths, at least one.
 
     Raises:
-        UsageError: there is no such folder, it is a file, or no audio file is in it.
+        UsageError: The folder does not exist, is a file, or contains no audio file.
     """
     folder = Path(folder)
     if not folder.exists():
         raise UsageError(f"{folder} does not exist")
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file; a folder of recordings is needed")
-    found = [
-        path for path in _entries(folder) if path.suffix.lower() in suffixes and path.is_file()
-    ]
+    found = [path for path in _walk(folder) if path.suffix.lower() in suffixes and path.is_file()]
     if not found:
         raise UsageError(f"{folder} has no audio files ({' '.join(suffixes)})")
     return sorted(found)
 
 
-def _entries(folder: Path) -> Iterator[Path]:
-    """What is below a folder, by its own path rather than that of a link, where there are both."""
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder; linked folders come last, to prefer a file's own path."""
     folders, links = [folder], list[Path]()
     searched = set[Path]()
     while folders or links:
-        here = (folders or links).pop()
-        if (real := here.resolve()) in searched or not os.access(here, os.R_OK | os.X_OK):
+        current = (folders or links).pop()
+        real = current.resolve()
+        if real in searched or not os.access(current, os.R_OK | os.X_OK):
             continue
         searched.add(real)
-        for path in here.iterdir():
+        for path in current.iterdir():
             if path.name.startswith("."):
                 continue
             if path.is_dir():

@@ -1,4 +1,4 @@
-"""Names of audio formats: file suffixes, containers, and how samples are stored in them."""
+"""Audio formats: file suffixes, sample formats and their limits."""
 
 from pathlib import Path
 
@@ -20,10 +20,10 @@ FORMATS = {
     ".caf": "CAF",
     ".au": "AU",
 }
-"""File suffixes that are read and written, and the libsndfile format of each."""
+"""File suffixes that can be read and written, with libsndfile's name of the format."""
 
 MEDIA = (".m4a", ".aac", ".mp4", ".m4v", ".mov", ".mkv", ".mka", ".webm")
-"""File suffixes that are read through PyAV, and not written."""
+"""File suffixes that can only be read, through PyAV."""
 
 BITS = {
     "PCM_S8": 8,
@@ -38,44 +38,49 @@ BITS = {
     "ALAC_24": 24,
     "ALAC_32": 32,
 }
-"""Bits per sample of the subtypes that hold samples as they are; lossy ones are not here."""
+"""Bits per sample of the lossless subtypes."""
 
 COMPRESSION = {"MPEG_LAYER_III": 0.0, "VORBIS": 0.2, "OPUS": 0.5}
-"""How much lossy codecs compress, 0..1: little, as what is cleaned will often be encoded again."""
+"""Compression level (0..1) of lossy subtypes: low, as cleaned sound is often encoded again."""
 
 FLOATING = ("FLOAT", "DOUBLE")
-"""Subtypes that hold samples beyond full scale."""
+"""Subtypes that can hold samples beyond full scale."""
 
-# Lossy subtypes kept when source and target share them; ADPCM and its like pad the length.
+# libsndfile itself only says "Format not recognised", or crashes (Vorbis).
+_MAX_CHANNELS = {"MP3": 2, "FLAC": 8, "OGG": 255}
+
+# Lossy subtypes that are kept from source to target; ADPCM and similar ones pad the length.
 _KEPT = ("ULAW", "ALAW", "VORBIS", "OPUS", "MPEG_LAYER_III")
 
 
 def format_of(path: Path | str) -> str:
-    """Give the libsndfile format for a file name.
+    """Return libsndfile's name of the format that a file suffix stands for.
 
     Raises:
-        UsageError: the suffix is not one of FORMATS.
+        UsageError: The suffix is not one of ``FORMATS``.
     """
     suffix = Path(path).suffix.lower()
     if suffix in MEDIA:
-        raise UsageError(f"{path}: {suffix} is read, but not written; write {' '.join(FORMATS)}")
+        raise UsageError(
+            f"{path}: {suffix} files can be read but not written; use one of {' '.join(FORMATS)}"
+        )
     if suffix not in FORMATS:
-        raise UsageError(f"{path}: unknown audio format '{suffix}'; known are {' '.join(FORMATS)}")
+        raise UsageError(f"{path}: unknown audio format '{suffix}'; use one of {' '.join(FORMATS)}")
     return FORMATS[suffix]
 
 
 def default_subtype(path: Path | str) -> str:
-    """Give the sample format usual for a file name: 16 bits, or the codec of a lossy format."""
+    """Return the usual subtype for a file name: 16 bits, or the codec of a lossy format."""
     if Path(path).suffix.lower() == ".opus":
         return "OPUS"
     return soundfile.default_subtype(format_of(path))
 
 
 def nearest_subtype(path: Path | str, like: str) -> str:
-    """Give the sample format for ``path`` nearest to the subtype ``like``.
+    """Return the subtype for ``path`` that comes nearest to the subtype ``like``.
 
-    That is the same one where the format of ``path`` has it; else the smallest that loses no
-    bits; else the best there is. A lossy source or target takes the target's default.
+    It is ``like`` itself if the format of ``path`` supports it, otherwise the smallest one that
+    loses no bits, otherwise the best one. For a lossy source or target it is the default.
     """
     available = _subtypes(path)
     keeps = like in BITS or like in _KEPT
@@ -88,23 +93,35 @@ def nearest_subtype(path: Path | str, like: str) -> str:
 
 
 def require_subtype(path: Path | str, subtype: str) -> str:
-    """Give libsndfile's name for a sample format that was asked for, such as "pcm_24".
+    """Return libsndfile's name of a requested subtype, which may be in lower case.
 
     Raises:
-        UsageError: the format of ``path`` has no such subtype.
+        UsageError: The format of ``path`` does not support the subtype.
     """
     available = _subtypes(path)
     if subtype.upper() not in available:
-        raise UsageError(f"{path}: there is no subtype {subtype} here; use {', '.join(available)}")
+        raise UsageError(
+            f"{path}: {format_of(path)} does not support the subtype {subtype}; "
+            f"use one of {', '.join(available)}"
+        )
     return subtype.upper()
 
 
-def _subtypes(path: Path | str) -> list[str]:
-    """Give the sample formats that can be written to ``path``.
-
-    libsndfile also lists layers of MPEG that it only reads.
-    """
+def require_channels(path: Path | str, channels: int) -> None:
+    """Raise UsageError if the format of ``path`` cannot hold this number of channels."""
     container = format_of(path)
-    codecs = ("MPEG_LAYER_III",) if container == "MP3" else ()
+    limit = _MAX_CHANNELS.get(container, channels)
+    if channels > limit:
+        raise UsageError(
+            f"{path}: {container} holds at most {limit} channels, the sound has {channels}; "
+            "write .wav or another format with more, or mix the channels down to one (--mono)"
+        )
+
+
+def _subtypes(path: Path | str) -> list[str]:
+    """Return the subtypes that can be written to ``path``."""
+    container = format_of(path)
     available = soundfile.available_subtypes(container)
-    return [name for name in available if not name.startswith("MPEG") or name in codecs]
+    # libsndfile lists MPEG layers that it only reads.
+    writable = ("MPEG_LAYER_III",) if container == "MP3" else ()
+    return [name for name in available if not name.startswith("MPEG") or name in writable]

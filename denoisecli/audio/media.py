@@ -4,11 +4,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denoisecli.errors import AudioError, UsageError
+from denoisecli.errors import AudioError
+from denoisecli.system.extras import require
+from denoisecli.types import AudioBlock
+
+if TYPE_CHECKING:
+    from av import AudioStream
 
 
 class DecodingError(Exception):
@@ -16,38 +21,34 @@ class DecodingError(Exception):
 
 
 class MediaFile:
-    """The first audio track of a media file, with the part of soundfile's interface that we use.
+    """The first audio track of a media file, with the interface of ``reading.SequentialFile``.
 
     Args:
-        path: the file.
+        path: Media file.
 
     Attributes:
-        samplerate: Hz.
-        channels: number of channels.
-        frames: estimated number of samples per channel.
-        promised: how many the container says there are; None where it says nothing about sound.
+        samplerate: Sample rate in Hz.
+        channels: Number of channels.
+        frames: Estimated number of samples per channel.
+        promised: Number of samples per channel that the container states; None if it states none.
         format: FFmpeg's name of the container.
         subtype: FFmpeg's name of the codec.
 
     Raises:
         UsageError: PyAV is not installed.
-        AudioError: the file is damaged, of no known kind, or has no sound in it.
+        AudioError: The file is damaged, is of an unknown format, or has no audio track.
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            import av
-        except ImportError as error:
-            raise UsageError(
-                f"{path}: reading {path.suffix} needs PyAV: pip install 'denoisecli[media]'"
-            ) from error
-        self._path = path
+        require("media", "av", purpose=f"reading {path}")
+        import av
+
         self._errors = av.error.FFmpegError
-        av.logging.set_level(av.logging.PANIC)  # its messages are not for users
+        av.logging.set_level(av.logging.PANIC)  # FFmpeg's messages are not for users
         try:
             self._container = av.open(str(path))
         except self._errors as error:
-            raise AudioError(f"{path} is damaged or no media file of a known kind") from error
+            raise AudioError(f"{path} is damaged or not a media file of a known format") from error
         if not self._container.streams.audio:
             self._container.close()
             raise AudioError(f"{path} has no audio track")
@@ -57,13 +58,13 @@ class MediaFile:
         self.format = self._container.format.name
         self.subtype = stream.codec_context.name
         self._tags = {**self._container.metadata, **stream.metadata}
-        seconds = _seconds(stream)
+        seconds = _stated_seconds(stream)
         self.promised = None if seconds is None else round(seconds * self.samplerate)
-        whole = (self._container.duration or 0) / av.time_base  # perhaps that of the video
-        self.frames = self.promised or max(1, round(whole * self.samplerate))
-        self._resampler = av.AudioResampler(format="fltp")  # the format only: rate and layout stay
+        container_seconds = (self._container.duration or 0) / av.time_base
+        self.frames = self.promised or max(1, round(container_seconds * self.samplerate))
+        self._resampler = av.AudioResampler(format="fltp")  # keeps the sample rate and the layout
         self._decoded = self._decode()
-        self._pending = np.zeros((self.channels, 0), np.float32)
+        self._pending: AudioBlock = np.zeros((self.channels, 0), np.float32)
 
     def __enter__(self) -> "MediaFile":
         return self
@@ -77,16 +78,22 @@ class MediaFile:
         self._container.close()
 
     def copy_metadata(self) -> dict[str, str]:
-        """Give the tags that soundfile has a name for."""
+        """Return the tags that soundfile has a name for."""
         names = ("title", "copyright", "artist", "comment", "date", "album", "genre")
         tags = {name.lower(): text for name, text in self._tags.items()}
         return {name: tags[name] for name in names if name in tags}
 
-    def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
-        """Give up to ``frames`` samples per channel, float32 (timesteps, channels).
+    def read_block(self, frames: int) -> AudioBlock:
+        """Decode the next samples.
+
+        Args:
+            frames: Largest number of samples per channel to return.
+
+        Returns:
+            float32 samples, shape (channels, timesteps); no timesteps at the end of the file.
 
         Raises:
-            DecodingError: the file is damaged.
+            DecodingError: The file is damaged.
         """
         parts = [self._pending]
         ready = self._pending.shape[1]
@@ -95,24 +102,24 @@ class MediaFile:
             ready += part.shape[1]
         sound = np.concatenate(parts, axis=1)
         self._pending = sound[:, frames:]
-        return sound[:, :frames].T
+        return sound[:, :frames]
 
-    def _decode(self) -> Iterator[np.ndarray]:
+    def _decode(self) -> Iterator[AudioBlock]:
         try:
-            for frame in self._container.decode(audio=0):
-                for one in self._resampler.resample(frame):
-                    part = one.to_ndarray()
-                    if part.shape[0] != self.channels or one.sample_rate != self.samplerate:
-                        raise DecodingError("its sample rate or channels change midway")
+            for decoded in self._container.decode(audio=0):
+                for frame in self._resampler.resample(decoded):
+                    part = frame.to_ndarray()
+                    if part.shape[0] != self.channels or frame.sample_rate != self.samplerate:
+                        raise DecodingError("its sample rate or number of channels changes")
                     yield part
         except self._errors as error:
             raise DecodingError(error.strerror) from error
 
 
-def _seconds(stream: Any) -> float | None:
-    """Give the length of an audio stream in the words of its container."""
+def _stated_seconds(stream: "AudioStream") -> float | None:
+    """Return the duration of an audio track in seconds, None if the container states none."""
     if stream.container.format.name == "aac":
-        return None  # a guess from the bit rate
+        return None  # FFmpeg estimates it from the bit rate
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     if match := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):

@@ -1,4 +1,4 @@
-"""Sound through pipes: no seeking, and often no length in the header."""
+"""Sound through pipes, which cannot seek and often do not know their length."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ import soundfile
 
 from denoisecli.audio.formats import BITS
 from denoisecli.audio.integrity import is_unknown_size
-from denoisecli.audio.reading import AudioReader, SequentialFile, because
+from denoisecli.audio.reading import AudioReader, SequentialFile, reason_of
 from denoisecli.audio.writing import clamp
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 from denoisecli.types import AudioBlock
@@ -19,40 +19,41 @@ STDIN = Path("standard input")
 STDOUT = Path("standard output")
 
 BLOCK_SECONDS = 0.05
-"""How much is read from a pipe at a time."""
+"""Length in seconds of the blocks read from a pipe."""
 
-_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM", b".snd", b"fLaC")  # read from front to back
+# First bytes of the formats that libsndfile reads from front to back.
+_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM", b".snd", b"fLaC")
 _HEAD = 2**16
 _ENDLESS = 2**62
 
 
 @runtime_checkable
 class ByteSource(Protocol):
-    """What bytes are read from, such as ``sys.stdin.buffer``."""
+    """A stream to read bytes from, such as ``sys.stdin.buffer``."""
 
     def read(self, size: int, /) -> bytes | None:
-        """Give up to so many bytes; none at the end."""
+        """Return up to ``size`` bytes, none at the end; None if there are none yet."""
 
 
 @runtime_checkable
 class ByteSink(Protocol):
-    """What bytes are written to, such as ``sys.stdout.buffer``."""
+    """A stream to write bytes to, such as ``sys.stdout.buffer``."""
 
     def write(self, data: bytes, /) -> int | None:
-        """Append bytes."""
+        """Write bytes."""
 
     def flush(self) -> None:
-        """Send them on."""
+        """Send buffered bytes."""
 
 
 @dataclass(frozen=True)
 class RawFormat:
-    """What a header would say: the format of bare samples in a pipe.
+    """The format of headerless samples in a pipe.
 
     Attributes:
-        sample_rate: Hz.
-        channels: their samples take turns.
-        subtype: libsndfile's name, such as "PCM_16", "PCM_24", "FLOAT"; little endian.
+        sample_rate: Sample rate in Hz.
+        channels: Number of channels, whose samples are interleaved.
+        subtype: Little-endian sample format as libsndfile names it, such as "PCM_16" or "FLOAT".
     """
 
     sample_rate: int
@@ -67,45 +68,22 @@ def pipe_reader(
     replace_nan: bool = False,
     keep_readable: bool = False,
 ) -> AudioReader:
-    """Read sound from a pipe as it comes.
+    """Read sound from a pipe as it arrives.
 
     Args:
         stream: WAV (also of unknown length, as ffmpeg writes it to pipes), FLAC, AIFF or AU.
-        raw: what ``stream`` holds if it has no header.
-        replace_nan: see :func:`denoisecli.audio.reading.reader`.
-        keep_readable: likewise.
+        raw: Format of the samples if ``stream`` has no header.
+        replace_nan: See :func:`denoisecli.audio.reading.reader`.
+        keep_readable: See :func:`denoisecli.audio.reading.reader`.
 
     Raises:
-        AudioError: it holds something else.
-        UsageError: ``raw`` makes no sense.
+        AudioError: The stream is empty, damaged, or of another format.
+        UsageError: libsndfile does not support the format ``raw``.
     """
-    options: dict[str, Any] = {}
     forward = _Forward(stream)
-    if raw is None:
-        # Any other format has to be sought in; libsndfile would do so for ever.
-        magic = forward.peek(4)
-        if forward.error is not None:
-            raise AudioError(f"{STDIN} cannot be read: {forward.error}")
-        if not magic:
-            raise AudioError(f"{STDIN} is empty")
-        if magic not in _MAGIC:
-            raise AudioError(f"{STDIN} holds no WAV or FLAC, which is what a pipe takes")
-    else:
-        options = {
-            "format": "RAW",
-            "subtype": raw.subtype.upper(),
-            "samplerate": raw.sample_rate,
-            "channels": raw.channels,
-            "endian": "LITTLE",
-        }
-    try:
-        file = SequentialFile(forward, **options)
-    except (soundfile.LibsndfileError, ValueError, TypeError) as error:
-        if raw is not None:
-            raise UsageError(f"samples cannot be read as {raw}{because(error)}") from error
-        raise AudioError(f"{STDIN} is damaged: its header makes no sense") from error
+    file = _open_with_header(forward) if raw is None else _open_raw(forward, raw)
     promised = _promised_frames(file)
-    if promised is None and raw is None and magic == b"RIFF":
+    if raw is None and promised is None and forward.head.startswith(b"RIFF"):
         file = _EndlessWav(file, forward)
     return AudioReader(
         file,
@@ -113,25 +91,54 @@ def pipe_reader(
         frames=promised or 0,
         promised=promised,
         block_frames=max(1, round(BLOCK_SECONDS * file.samplerate)),
-        broken=lambda: forward.error,
+        read_error=lambda: forward.error,
         replace_nan=replace_nan,
         keep_readable=keep_readable,
     )
 
 
-class _EndlessWav(SequentialFile):
-    """The samples of a WAV of unknown length, read as bare ones.
+def _open_with_header(stream: "_Forward") -> SequentialFile:
+    # In any other format libsndfile would seek for ever.
+    magic = stream.peek(4)
+    if stream.error is not None:
+        raise AudioError(f"{STDIN} cannot be read: {stream.error}")
+    if not magic:
+        raise AudioError(f"{STDIN} is empty")
+    if magic not in _MAGIC:
+        raise AudioError(f"{STDIN} is not WAV, FLAC, AIFF or AU; a pipe can carry only those")
+    try:
+        return SequentialFile(stream)
+    except (soundfile.LibsndfileError, ValueError, TypeError) as error:
+        raise AudioError(f"{STDIN} is damaged: its header is invalid") from error
 
-    libsndfile takes the size in the header, which cannot count more than 4 GB, for the truth, and
-    would end there: after 3 hours of 48 kHz stereo as FLOAT.
+
+def _open_raw(stream: "_Forward", raw: RawFormat) -> SequentialFile:
+    try:
+        return SequentialFile(
+            stream,
+            format="RAW",
+            subtype=raw.subtype.upper(),
+            samplerate=raw.sample_rate,
+            channels=raw.channels,
+            endian="LITTLE",
+        )
+    except (soundfile.LibsndfileError, ValueError, TypeError) as error:
+        raise UsageError(f"samples cannot be read as {raw}{reason_of(error)}") from error
+
+
+class _EndlessWav(SequentialFile):
+    """The samples of a WAV of unknown length, read as headerless ones.
+
+    libsndfile trusts the size in the header, which cannot exceed 4 GB, and would stop there: after
+    3 hours of 48 kHz stereo as FLOAT.
 
     Args:
-        header: the file as libsndfile opened it.
-        stream: it stands in front of the first sample.
+        header: The file as libsndfile opened it.
+        stream: The pipe, positioned at the first sample.
     """
 
     def __init__(self, header: SequentialFile, stream: "_Forward") -> None:
-        self._header = header
+        self.header = header
         super().__init__(
             _Forward(stream),
             format="RAW",
@@ -143,15 +150,16 @@ class _EndlessWav(SequentialFile):
 
     @property
     def format(self) -> str:
-        """What the header says."""
-        return self._header.format
+        """The format that the header states."""
+        return self.header.format
 
     def copy_metadata(self) -> dict[str, str]:
-        """Give the tags in the header."""
-        return self._header.copy_metadata()
+        """Return the tags in the header."""
+        return self.header.copy_metadata()
 
 
-def _promised_frames(file: soundfile.SoundFile) -> int | None:
+def _promised_frames(file: SequentialFile) -> int | None:
+    """Return the number of frames that the header states, None if it states none."""
     size = file.frames * file.channels * BITS.get(file.subtype, 8) // 8
     if size > 2**48 or (file.format != "FLAC" and is_unknown_size(size)):
         return None
@@ -159,32 +167,39 @@ def _promised_frames(file: soundfile.SoundFile) -> int | None:
 
 
 class _Forward(io.RawIOBase):
-    """A pipe that can be sought in as far as libsndfile does while it reads a header.
+    """A pipe with as much seeking as libsndfile needs to read a header.
 
-    Its beginning is kept to go back to. Anywhere else there is nothing: a header is looked for
-    behind the samples too, and is not found.
+    The beginning is kept, to seek back to it. Beyond what was read from the pipe there is nothing:
+    libsndfile looks for chunks after the samples too, and finds none.
+
+    Args:
+        stream: Pipe.
+
+    Attributes:
+        head: The first bytes, which are kept.
+        error: Error that ended the pipe, if any.
     """
 
     def __init__(self, stream: ByteSource) -> None:
         self.error: OSError | None = None
         self._stream = stream
-        self._head = b""
+        self.head = b""
         self._reached = 0  # bytes taken from the stream
         self._position = 0
 
     def peek(self, count: int) -> bytes:
-        """Give the first bytes and stay in front of them."""
+        """Return the first bytes without consuming them."""
         buffer = bytearray(count)
         filled = self.readinto(buffer)
         self.seek(0)
         return bytes(buffer[:filled])
 
-    def readinto(self, buffer: Any) -> int:
-        """Fill the buffer; less comes only at the end."""
+    def readinto(self, buffer: Any) -> int:  # any writable buffer, such as that of cffi
+        """Fill the buffer and return the number of bytes; it is smaller only at the end."""
         view = memoryview(buffer).cast("B")
         count = 0
         if self._position < self._reached:
-            kept = self._head[self._position : self._position + len(view)]
+            kept = self.head[self._position : self._position + len(view)]
             view[: len(kept)] = kept
             count = len(kept)
             self._position += count
@@ -192,46 +207,49 @@ class _Forward(io.RawIOBase):
             try:
                 data = self._stream.read(len(view) - count)
             except OSError as error:
-                self.error, data = error, b""  # libsndfile takes it for the end
+                self.error, data = error, b""  # libsndfile sees the end of the file
             if data is None:
-                self.error = BlockingIOError("it has nothing to read yet, and does not wait")
+                self.error = BlockingIOError(
+                    "no data is available, and the pipe is non-blocking"
+                )
             if not data:
                 break
             view[count : count + len(data)] = data
             count += len(data)
             self._position += len(data)
             self._reached += len(data)
-            if len(self._head) < _HEAD:
-                self._head += data
+            if len(self.head) < _HEAD:
+                self.head += data
         return count
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go anywhere; see the class for what is there."""
+        """Move to any position; see the class for what can be read there."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: _ENDLESS}[whence]
         self._position = start + offset
         return self._position
 
     def tell(self) -> int:
-        """Give the position."""
+        """Return the position."""
         return self._position
 
 
 class PipeWriter:
-    """Writes WAV, or bare samples, to a pipe.
+    """Write WAV, or headerless samples, to a pipe.
 
     Args:
-        stream: where to.
-        sample_rate: Hz.
-        channels: number of channels.
-        subtype: libsndfile's name of the sample format, one of SUBTYPES.
-        bare: write no header.
+        stream: Pipe.
+        sample_rate: Sample rate in Hz.
+        channels: Number of channels.
+        subtype: Sample format as libsndfile names it, one of ``SUBTYPES``.
+        bare: Write no header.
 
     Attributes:
-        clipped: how many samples so far passed full scale and were clamped to it.
-        frames: how many samples per channel were written.
+        clipped: Number of samples beyond full scale that were clamped so far.
+        frames: Number of samples per channel written so far.
 
     Raises:
-        UsageError: the subtype cannot be written to a pipe.
+        UsageError: The subtype cannot be written to a pipe.
+        DenoiseError: The pipe is closed.
     """
 
     SUBTYPES = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT")
@@ -251,20 +269,28 @@ class PipeWriter:
         self.clipped = 0
         self.frames = 0
         self._stream = stream
-        self._options = {"samplerate": sample_rate, "format": "RAW", "subtype": subtype}
+        self._sample_rate = sample_rate
+        self._subtype = subtype
         self._clamps = subtype != "FLOAT"
         if not bare:
             self._send(_wav_header(sample_rate, channels, subtype))
 
     def write(self, block: AudioBlock) -> None:
-        """Append samples (channels, timesteps)."""
+        """Append samples, shape (channels, timesteps)."""
         if block.shape[1] == 0:
             return
         if self._clamps:
             block, clipped = clamp(block)
             self.clipped += clipped
         encoded = io.BytesIO()
-        soundfile.write(encoded, block.T, endian="LITTLE", **self._options)
+        soundfile.write(
+            encoded,
+            block.T,
+            self._sample_rate,
+            subtype=self._subtype,
+            endian="LITTLE",
+            format="RAW",
+        )
         self._send(encoded.getvalue())
         self.frames += block.shape[1]
 
@@ -277,7 +303,7 @@ class PipeWriter:
 
 
 def _wav_header(sample_rate: int, channels: int, subtype: str) -> bytes:
-    """Make a header of 44 bytes; all bits set are the sizes, which nobody knows yet."""
+    """Return a header of 44 bytes, whose sizes have all bits set: they are not known yet."""
     frame_bytes = channels * BITS[subtype] // 8
     code = 3 if subtype == "FLOAT" else 1
     rates = (sample_rate, sample_rate * frame_bytes, frame_bytes, BITS[subtype])

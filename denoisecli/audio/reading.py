@@ -1,4 +1,4 @@
-"""An audio file read block by block, and what can be wrong with it."""
+"""Audio files read block by block, and the errors in them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,17 +15,24 @@ from denoisecli.errors import AudioError, UsageError
 from denoisecli.types import AudioBlock, AudioChannels
 
 BLOCK_FRAMES = 2**16
-"""Samples per channel that are read at a time: 1.4 s at 48 kHz."""
+"""Default samples per channel in a block: 1.4 s at 48 kHz."""
 
-_SALVAGE_FRAMES = 2**12  # a block in which the file breaks is lost
+_SALVAGE_FRAMES = 2**12  # the block in which a file breaks off is lost
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of an audio file says.
+    """Facts from the header of a recording.
 
-    ``frames`` is an estimate for what PyAV reads (see formats.MEDIA), and 0 where an open file or
-    a pipe does not say it. ``tags`` are title, artist, and whatever else soundfile exposes.
+    Attributes:
+        path: Audio file.
+        sample_rate: Sample rate in Hz.
+        channels: Number of channels.
+        frames: Samples per channel; an estimate for what PyAV reads (``formats.MEDIA``), and 0
+            for an open file or a pipe whose header does not state it.
+        format: libsndfile's or FFmpeg's name of the format.
+        subtype: libsndfile's name of the sample format, or FFmpeg's of the codec.
+        tags: Title, artist and the other tags that soundfile knows.
     """
 
     path: Path
@@ -45,23 +52,39 @@ class AudioInfo:
 class SequentialFile(soundfile.SoundFile):
     """A sound file that is read from front to back.
 
-    soundfile seeks after every block to where libsndfile is anyway, which fails at the end of a
-    FLAC stream of unknown length, and in pipes.
+    soundfile seeks after every block to where libsndfile already is, which fails in pipes and at
+    the end of a FLAC stream of unknown length.
     """
 
     def seekable(self) -> bool:
-        """Tell soundfile not to."""
+        """Return False, so that soundfile does not seek."""
         return False
+
+    def read_block(self, frames: int) -> AudioBlock:
+        """Read up to ``frames`` samples per channel as float32, shape (channels, timesteps)."""
+        return np.ascontiguousarray(self.read(frames, dtype="float32", always_2d=True).T)
 
 
 class AudioReader:
-    """An open recording that gives one block after another; made by :func:`reader`.
+    """An open recording to iterate over block by block; see :func:`reader`.
+
+    Args:
+        file: Open file.
+        path: Name of the recording in messages.
+        frames: Samples per channel; 0 if unknown.
+        promised: Samples per channel that the header states; None if it states none.
+        slack: How many of the promised samples may be missing.
+        ended: The file has its end mark, if its format requires one.
+        block_frames: Samples per channel in a block.
+        replace_nan: See :func:`reader`.
+        keep_readable: See :func:`reader`.
+        read_error: Function that returns the error that ended a pipe early, if any.
 
     Attributes:
-        info: what its header says.
-        replaced: how many samples so far were NaN or infinite and were set to zero.
-        problem: why this is not the whole recording, once all that can be read was read; only
-            with ``keep_readable``, otherwise it is an error.
+        info: Facts from the header.
+        replaced: Number of NaN and infinite samples that were set to zero so far.
+        problem: Why the recording is incomplete, set when all readable samples were read; only
+            with ``keep_readable``, otherwise it is raised.
     """
 
     def __init__(
@@ -76,7 +99,7 @@ class AudioReader:
         block_frames: int = BLOCK_FRAMES,
         replace_nan: bool = False,
         keep_readable: bool = False,
-        broken: Callable[[], OSError | None] = lambda: None,
+        read_error: Callable[[], OSError | None] = lambda: None,
     ) -> None:
         self.info = AudioInfo(
             path,
@@ -96,43 +119,50 @@ class AudioReader:
         self._block_frames = min(block_frames, _SALVAGE_FRAMES) if keep_readable else block_frames
         self._replace_nan = replace_nan
         self._keep_readable = keep_readable
-        self._broken = broken
-        self._opened = self._version()
+        self._read_error = read_error
+        self._version_at_start = self._version()
 
     def __iter__(self) -> Iterator[AudioBlock]:
-        """Give float32 samples (channels, timesteps) at the file's own rate.
+        """Yield float32 samples (channels, timesteps) at the file's own sample rate.
 
         Raises:
-            AudioError: damaged, cut off, or with NaN or infinite samples.
+            AudioError: The recording is damaged or cut off, or has NaN or infinite samples.
         """
         # A file whose header contradicts its size is refused before any work is done.
-        there = self._file.frames
-        if (self._promised is not None and there < self._promised) or not self._ended:
-            self._cut_off(there)
+        available = self._file.frames
+        if (self._promised is not None and available < self._promised) or not self._ended:
+            self._report_cut_off(available)
         position = 0
         while True:
             try:
-                block = self._file.read(self._block_frames, dtype="float32", always_2d=True).T
+                block = self._file.read_block(self._block_frames)
             except (soundfile.LibsndfileError, DecodingError) as error:
-                self._damaged(position, error)
+                seconds = position / self.info.sample_rate
+                self._report(
+                    f"{self.info.path} is damaged at {seconds:.0f} s or later{reason_of(error)}"
+                )
                 break
             if block.shape[1] == 0:
                 break
-            yield self._finite(np.ascontiguousarray(block), position)
+            yield self._finite(block, position)
             position += block.shape[1]
-        if (broken := self._broken()) is not None:
+        self._check_end(position)
+
+    def _check_end(self, position: int) -> None:
+        path = self.info.path
+        if (error := self._read_error()) is not None:
             seconds = position / self.info.sample_rate
-            self._fail(f"{self.info.path} cannot be read on after {seconds:.1f} s: {broken}")
+            self._report(f"{path} cannot be read beyond {seconds:.1f} s: {error}")
         if self.problem is None:
-            if position == 0:  # the header promised samples that cannot be decoded
-                raise AudioError(f"{self.info.path} is damaged: no samples can be read")
+            if position == 0:
+                raise AudioError(f"{path} is damaged: no samples can be decoded")
             if self._promised is not None and position < self._promised - self._slack:
-                self._cut_off(position)
-        if self._version() != self._opened:
-            raise AudioError(f"{self.info.path} was changed while it was read")
+                self._report_cut_off(position)
+        if self._version() != self._version_at_start:
+            raise AudioError(f"{path} was changed while it was read")
 
     def _version(self) -> tuple[int, int] | None:
-        """Give what changes with a file: its size and time; a pipe has none."""
+        """Return the size and modification time of a file, None for a pipe."""
         if not self.info.path.is_file():
             return None
         status = self.info.path.stat()
@@ -147,18 +177,14 @@ class AudioReader:
         self.replaced += int(finite.size - np.count_nonzero(finite))
         return np.where(finite, block, np.float32(0))
 
-    def _cut_off(self, there: int) -> None:
+    def _report_cut_off(self, available: int) -> None:
         rate = self.info.sample_rate
-        sizes = f"{there / rate:.1f} s can be read"
-        if self._promised is not None and self._promised > there:
+        sizes = f"{available / rate:.1f} s can be read"
+        if self._promised is not None and self._promised > available:
             sizes += f" of the {self._promised / rate:.1f} s that its header promises"
-        self._fail(f"{self.info.path} is cut off: {sizes}")
+        self._report(f"{self.info.path} is cut off: {sizes}")
 
-    def _damaged(self, position: int, error: Exception) -> None:
-        seconds = position / self.info.sample_rate
-        self._fail(f"{self.info.path} is damaged at {seconds:.0f} s or later{because(error)}")
-
-    def _fail(self, problem: str) -> None:
+    def _report(self, problem: str) -> None:
         if not self._keep_readable:
             raise AudioError(problem)
         self.problem = problem
@@ -172,27 +198,28 @@ def reader(
     replace_nan: bool = False,
     keep_readable: bool = False,
 ) -> Iterator[AudioReader]:
-    """Open an audio file to be read block by block.
+    """Open an audio file to read it block by block.
 
     Args:
-        path: the file.
-        block_frames: samples per channel in a block; the last one may be shorter.
-        replace_nan: set NaN and infinite samples to zero and count them, where it is an error
-            otherwise.
-        keep_readable: take what can be read of a damaged or cut-off file and say what the problem
-            was, where it is an error otherwise.
+        path: Audio file.
+        block_frames: Samples per channel in a block; the last block may be shorter.
+        replace_nan: Set NaN and infinite samples to zero and count them, instead of raising.
+        keep_readable: Read what can be read of a damaged or cut-off file and set ``problem``,
+            instead of raising.
 
     Raises:
-        UsageError: there is no such file, or it is a folder.
-        AudioError: no audio, without samples, or changed by someone while it was read.
+        UsageError: The file does not exist, or is a folder.
+        AudioError: The file is not an audio file, has no samples, or was changed while it was
+            read.
     """
     path = Path(path)
-    with _opened(path) as file:
-        if isinstance(file, soundfile.SoundFile):
+    with _open(path) as file:
+        if isinstance(file, SequentialFile):
             promised, ended = promised_frames(path, file), not lacks_its_end(path, file)
             slack = 2 * 1152 if file.format == "MP3" else 0  # its coders count differently
-        else:  # containers round the length
-            promised, ended, slack = file.promised, True, file.samplerate // 2
+        else:
+            promised, ended = file.promised, True
+            slack = file.samplerate // 2  # containers round the length
         yield AudioReader(
             file,
             path,
@@ -209,44 +236,29 @@ def reader(
 def require_finite(
     audio: AudioChannels, sample_rate: int, *, where: str = "the audio", start: int = 0
 ) -> None:
-    """Refuse NaN and infinite samples.
+    """Raise AudioError if there are NaN or infinite samples.
 
     Args:
-        audio: samples (channels, timesteps).
-        sample_rate: Hz.
-        where: name of the signal for the message.
-        start: position of the first sample in it.
+        audio: Samples, shape (channels, timesteps).
+        sample_rate: Sample rate in Hz.
+        where: Name of the sound in the message.
+        start: Position of the first sample of ``audio`` in the sound.
 
     Raises:
-        AudioError: says at which second, in which channel.
+        AudioError: Names the time in seconds and the channel of the first such sample.
     """
     finite = np.isfinite(audio)
     if not finite.all():
         channel, timestep = np.argwhere(~finite)[np.argmin(np.nonzero(~finite)[1])]
         seconds = (start + timestep) / sample_rate
         raise AudioError(
-            f"{where} has a sample that is no number (NaN or infinite) at {seconds:.3f} s, "
-            f"channel {channel + 1}"
+            f"{where} has a NaN or infinite sample at {seconds:.3f} s, channel {channel + 1}"
         )
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[SequentialFile | MediaFile]:
-    if not path.exists():
-        raise UsageError(f"{path} does not exist")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; an audio file is needed")
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise AudioError(f"{path} has a name that is no UTF-8 text; rename the file") from error
-    try:
-        with path.open("rb") as bare:
-            empty = not bare.read(1)
-    except OSError as error:
-        raise AudioError(f"cannot read {path}: {error.strerror}") from error
-    if empty:
-        raise AudioError(f"{path} is empty")
+def _open(path: Path) -> Iterator[SequentialFile | MediaFile]:
+    _check_readable(path)
     if path.suffix.lower() in MEDIA:
         with MediaFile(path) as media:
             yield media
@@ -254,8 +266,9 @@ def _opened(path: Path) -> Iterator[SequentialFile | MediaFile]:
     try:
         file = SequentialFile(path)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless raw audio
-        known = " ".join(FORMATS)
-        raise AudioError(f"{path} is damaged or no audio file of a known kind ({known})") from error
+        raise AudioError(
+            f"{path} is damaged or not an audio file of a known format ({' '.join(FORMATS)})"
+        ) from error
     with file:
         if file.frames == 0:
             raise AudioError(f"{path} has no samples")
@@ -266,7 +279,25 @@ def _opened(path: Path) -> Iterator[SequentialFile | MediaFile]:
         yield media
 
 
-def because(error: Exception) -> str:
-    """Give libsndfile's reason to be put behind a sentence; it is often empty."""
+def _check_readable(path: Path) -> None:
+    if not path.exists():
+        raise UsageError(f"{path} does not exist")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; an audio file is needed")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise AudioError(f"{path} has a name that is not UTF-8 text; rename the file") from error
+    try:
+        with path.open("rb") as raw:
+            empty = not raw.read(1)
+    except OSError as error:
+        raise AudioError(f"cannot read {path}: {error.strerror}") from error
+    if empty:
+        raise AudioError(f"{path} is empty")
+
+
+def reason_of(error: Exception) -> str:
+    """Return the reason in an error of libsndfile as the end of a sentence; it may be empty."""
     reason = getattr(error, "error_string", str(error)).removeprefix("Error : ").strip(" .")
     return f": {reason}" if reason else ""

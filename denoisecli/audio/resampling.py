@@ -6,22 +6,21 @@ from jaxtyping import Float
 
 from denoisecli.types import AudioBlock
 
-# One or several channels, before and after the number of timesteps has changed.
+# One or more channels, before and after the number of timesteps changes.
 _Audio = Float[np.ndarray, "*channels timesteps"]
 _NewLength = Float[np.ndarray, "*channels new_timesteps"]
 
 
 def resample(audio: _Audio, orig_sr: int, target_sr: int) -> _NewLength:
-    """Resample (soxr, high quality, linear phase: time-aligned) along the last axis.
+    """Resample audio along its last axis (soxr, high quality, linear phase: no delay).
 
     Args:
-        audio: samples (timesteps,) or (channels, timesteps).
-        orig_sr: their rate in Hz.
-        target_sr: the rate wanted in Hz.
+        audio: Samples, shape (timesteps,) or (channels, timesteps).
+        orig_sr: Sample rate of ``audio`` in Hz.
+        target_sr: Sample rate of the result in Hz.
 
     Returns:
-        Samples of the same kind; ``n`` timesteps become round(n * target_sr / orig_sr), but at
-        least one.
+        The samples at ``target_sr``, as many as :func:`resampled_length` says.
     """
     if orig_sr == target_sr:
         return audio
@@ -30,25 +29,25 @@ def resample(audio: _Audio, orig_sr: int, target_sr: int) -> _NewLength:
 
 
 def resampled_length(timesteps: int, orig_sr: int, target_sr: int) -> int:
-    """Give the number of samples after resampling: rounded to the nearest, but not to none."""
+    """Return ``timesteps * target_sr / orig_sr``, rounded, but at least 1 if there are samples."""
     exact = (2 * timesteps * target_sr + orig_sr) // (2 * orig_sr)
     return max(exact, min(timesteps, 1))
 
 
 def fit_length(audio: _Audio, length: int) -> _NewLength:
-    """Cut audio, or pad it with zeros, to ``length`` timesteps."""
+    """Truncate audio, or pad it with zeros at its end, to ``length`` timesteps."""
     missing = max(length - audio.shape[-1], 0)
     padding = [(0, 0)] * (audio.ndim - 1) + [(0, missing)]
     return np.ascontiguousarray(np.pad(audio[..., :length], padding))
 
 
 class StreamResampler:
-    """Resample a stream block by block: the same samples as :func:`resample` of the whole.
+    """Resample a stream block by block, to the same samples as :func:`resample` of the whole.
 
     Args:
-        orig_sr: rate of what comes in, Hz.
-        target_sr: rate of what goes out, Hz.
-        channels: number of channels.
+        orig_sr: Sample rate of the input in Hz.
+        target_sr: Sample rate of the output in Hz.
+        channels: Number of channels.
     """
 
     def __init__(self, orig_sr: int, target_sr: int, channels: int) -> None:
@@ -60,11 +59,11 @@ class StreamResampler:
         )
 
     def __call__(self, block: AudioBlock) -> AudioBlock:
-        """Take float32 samples (channels, timesteps); give those that are ready, maybe none."""
+        """Take float32 samples (channels, timesteps) and return those that are ready, if any."""
         return self._resample(block)
 
     def finish(self) -> AudioBlock:
-        """End the stream: give the samples still held back."""
+        """End the stream and return the remaining samples."""
         return self._resample(np.zeros((self._channels, 0), np.float32), last=True)
 
     def _resample(self, block: AudioBlock, last: bool = False) -> AudioBlock:

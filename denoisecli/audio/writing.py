@@ -1,4 +1,4 @@
-"""An audio file written block by block."""
+"""Audio files written block by block."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -7,10 +7,17 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from denoisecli.audio.formats import BITS, COMPRESSION, FLOATING, default_subtype, format_of
-from denoisecli.audio.reading import SequentialFile, because
+from denoisecli.audio.formats import (
+    BITS,
+    COMPRESSION,
+    FLOATING,
+    default_subtype,
+    format_of,
+    require_channels,
+)
+from denoisecli.audio.reading import SequentialFile, reason_of
 from denoisecli.errors import DenoiseError, UsageError
-from denoisecli.system import atomic_files as files
+from denoisecli.system.atomic_files import replacing
 from denoisecli.types import AudioBlock
 
 _WRITE_FRAMES = 2**16  # libsndfile's Vorbis encoder overflows its stack on large writes
@@ -19,11 +26,14 @@ _MAX_BYTES = {"WAV": 2**32 - 2**16, "AIFF": 2**32 - 2**16}  # 32-bit sizes in th
 
 
 class AudioWriter:
-    """An open audio file that takes one block after another; made by :func:`writer`.
+    """An open audio file to write block by block; see :func:`writer`.
+
+    Args:
+        file: Open file.
 
     Attributes:
-        clipped: how many samples so far passed full scale and were clamped to it.
-        frames: how many samples per channel were written.
+        clipped: Number of samples beyond full scale that were clamped so far.
+        frames: Number of samples per channel written so far.
     """
 
     def __init__(self, file: soundfile.SoundFile) -> None:
@@ -36,19 +46,21 @@ class AudioWriter:
         self._max_frames = limit // frame_bytes if limit and frame_bytes else None
 
     def write(self, block: AudioBlock) -> None:
-        """Append samples (channels, timesteps)."""
+        """Append samples, shape (channels, timesteps)."""
         if self._clamps:
             block, clipped = clamp(block)
             self.clipped += clipped
         self.frames += block.shape[1]
         if self._max_frames is not None and self.frames > self._max_frames:
-            raise DenoiseError(f"{self._file.format} holds no more than 4 GB; write .w64 or .rf64")
+            raise DenoiseError(
+                f"{self._file.format} files hold at most 4 GB; write .w64 or .rf64 instead"
+            )
         for start in range(0, block.shape[1], _WRITE_FRAMES):
             self._file.write(block[:, start : start + _WRITE_FRAMES].T)
 
 
 def clamp(block: AudioBlock) -> tuple[AudioBlock, int]:
-    """Limit samples to full scale; give how many were beyond it."""
+    """Limit samples to full scale; return them and the number of those beyond it."""
     # Positive full scale itself is one step too high for PCM, but no audible clipping.
     return np.clip(block, -1, 1), int(np.count_nonzero(np.abs(block) > 1))
 
@@ -64,22 +76,31 @@ def writer(
     tags: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> Iterator[AudioWriter]:
-    """Open an audio file to be written block by block; it appears when the block succeeds.
+    """Open an audio file to write it block by block; it appears when the ``with`` block succeeds.
 
-    ``frames`` is the expected length (samples per channel): a WAV of 4 GB and more is written
-    as RF64. Of the ``tags`` (soundfile's names) those are written that the format takes.
-    The other arguments and the errors are those of :func:`denoisecli.audio.files.write`.
+    Args:
+        path: Target; its suffix chooses the format.
+        sample_rate: Sample rate in Hz.
+        channels: Number of channels.
+        frames: Expected samples per channel; a WAV of 4 GB or more is written as RF64.
+        subtype: Sample format as libsndfile names it; by default the usual one of the format.
+        tags: Tags by soundfile's names; those that the format does not support are left out.
+        overwrite: Replace an existing file.
+
+    Raises:
+        UsageError, DenoiseError: As :func:`denoisecli.audio.files.write`.
     """
     path = Path(path)
     container = format_of(path)
+    require_channels(path, channels)
     subtype = subtype or default_subtype(path)
     size = frames * channels * BITS.get(subtype, 16) // 8
     if size > _MAX_BYTES.get(container, size):
         if container != "WAV":
-            raise UsageError(f"{path}: {container} holds no more than 4 GB; write .wav or .w64")
+            raise UsageError(f"{path}: {container} files hold at most 4 GB; write .wav or .w64")
         container = "RF64"
-    what = f"{channels} channels at {sample_rate} Hz as {container}/{subtype}"
-    with files.replacing(path, overwrite=overwrite) as part:
+    content = f"{channels} channels at {sample_rate} Hz as {container}/{subtype}"
+    with replacing(path, overwrite=overwrite) as part:
         try:
             file = soundfile.SoundFile(
                 part,
@@ -91,7 +112,7 @@ def writer(
                 compression_level=COMPRESSION.get(subtype),
             )
         except (soundfile.LibsndfileError, ValueError) as error:
-            raise UsageError(f"{path}: cannot write {what}{because(error)}") from error
+            raise UsageError(f"{path}: cannot write {content}{reason_of(error)}") from error
         try:
             with file:
                 for tag, text in (tags or {}).items():
@@ -99,21 +120,21 @@ def writer(
                         setattr(file, tag, text)
                 output = AudioWriter(file)
                 yield output
-            _require_whole(part, output.frames)
+            _require_complete(part, output.frames)
         except soundfile.LibsndfileError as error:
             if error.code == _SYSTEM_ERROR:
                 raise DenoiseError(f"cannot write {path}; is the disk full?") from error
-            raise DenoiseError(f"{path}: cannot write {what}{because(error)}") from error
+            raise DenoiseError(f"{path}: cannot write {content}{reason_of(error)}") from error
 
 
-def _require_whole(part: Path, frames: int) -> None:
-    """Look whether the last sample is there: closing a file does not say that the disk is full."""
+def _require_complete(part: Path, frames: int) -> None:
+    """Raise OSError if the last sample is missing: closing a file does not report a full disk."""
     if frames == 0:
         return
     with SequentialFile(part) as file:
-        # The decoder of MP3 complains on stderr when it begins in the middle.
+        # The MP3 decoder prints complaints when it starts in the middle.
         position = 0 if file.format == "MP3" else file.seek(frames - 1)
         while read := len(file.read(_WRITE_FRAMES)):
             position += read
         if position != frames or file.frames != frames:
-            raise OSError("the disk did not take all of it")
+            raise OSError("the file is incomplete; is the disk full?")

@@ -1,5 +1,6 @@
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import soundfile
 
 from denoisecli.audio import files as audio
 from denoisecli.audio.reading import reader
-from denoisecli.errors import AudioError
+from denoisecli.errors import AudioError, UsageError
 
 KINDS = {
     "wav": {},
@@ -121,5 +122,55 @@ def test_damage_in_the_middle(written):
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems know no such names")
 def test_name_that_is_no_text(written, tmp_path):
     path = written("wav").rename(tmp_path / os.fsdecode(b"caf\xe9.wav"))
-    with pytest.raises(AudioError, match=r"has a name that is no UTF-8 text; rename the file"):
+    with pytest.raises(AudioError, match=r"has a name that is not UTF-8 text; rename the file"):
         audio.read(path)
+
+
+def test_cut_off_flac_is_damaged(audio_file, noise):
+    path = audio_file("x.flac", noise(5, 16000))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(AudioError, match=r"x\.flac is damaged at 0 s or later"):
+        audio.read(path)
+
+
+def test_unreadable_file(audio_file, stereo, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    path = audio_file("x.wav", stereo)
+    monkeypatch.setattr(Path, "open", denied)  # a mode of 000 would not stop root
+    with pytest.raises(AudioError, match=r"cannot read .*x\.wav: Permission denied"):
+        audio.probe(path)
+
+
+def test_file_without_samples(audio_file):
+    path = audio_file("empty.wav", np.zeros((2, 0)))
+    for function in (audio.probe, audio.read):
+        with pytest.raises(AudioError, match=r"empty\.wav has no samples"):
+            function(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_non_finite_samples_are_located(audio_file, stereo, value):
+    stereo[1, 12000] = value
+    path = audio_file("bad.wav", stereo, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"bad\.wav .* at 0\.750 s, channel 2"):
+        audio.read(path)
+    with pytest.raises(AudioError, match=r"at 0\.750 s"):
+        list(audio.read_blocks(path, frames=1000))
+
+
+def test_missing_file_and_folder_are_wrong_use(tmp_path):
+    with pytest.raises(UsageError, match=r"no\.wav does not exist"):
+        audio.probe(tmp_path / "no.wav")
+    with pytest.raises(UsageError, match="is a folder"):
+        audio.read(tmp_path)
+
+
+def test_text_is_no_audio(tmp_path):
+    path = tmp_path / "text.wav"
+    path.write_text("This is no sound at all.\n" * 100)
+    for function in (audio.probe, audio.read):
+        with pytest.raises(AudioError, match=r"text\.wav .*not an audio file"):
+            function(path)

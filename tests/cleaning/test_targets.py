@@ -28,7 +28,7 @@ def test_one_file(tree):
     assert pairs(["in/deep/d.mp4"], "out") == [("in/deep/d.mp4", "out/d.wav")]
     with pytest.raises(UsageError, match=r"unknown audio format '\.xyz'"):
         plan(["a.wav"], "b.xyz")
-    with pytest.raises(UsageError, match=r"\.mp4 is read, but not written"):
+    with pytest.raises(UsageError, match=r"\.mp4 files can be read but not written"):
         plan(["in/deep/d.mp4"], "x.mp4")
 
 

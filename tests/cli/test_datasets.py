@@ -43,7 +43,7 @@ def test_all_options(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "train: 4 mixes" in result.stderr
     assert "valid: 2 mixes" in result.stderr
-    assert "1 left out (is damaged or no audio file of a known kind: 1)" in result.stderr
+    assert "1 left out (is damaged or not an audio file of a known format: 1)" in result.stderr
     manifest = load_manifest(data)
     expected = {
         "snr_db": [-5, 20], "split": [0.5, 0.25, 0.25], "group_by": r"(s\d)/", "segment": 2,
@@ -59,7 +59,7 @@ def test_all_options(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "8 waveform pairs" in shown.stdout
     assert "all 8 pairs are as the manifest says" in shown.stdout
-    assert "clean broken.wav is damaged or no audio file" in shown.stdout
+    assert "clean broken.wav is damaged or not an audio file" in shown.stdout
     document = json.loads(denoise("dataset", data, "--json").stdout)
     assert document["sets"]["valid"]["mixes"] == 2
     assert "problems" not in document

@@ -73,7 +73,7 @@ def test_describe(data: Path) -> None:
         assert histogram["edges"][0] <= min(values) <= max(values) <= histogram["edges"][-1]
     assert facts["skipped"]["reasons"] == {
         "is too short": 2,
-        "is damaged or no audio file of a known kind": 1,
+        "is damaged or not an audio file of a known format": 1,
     }
 
 
@@ -96,8 +96,8 @@ def test_describe_without_noise(copy: Callable[..., Path]) -> None:
         ("is silent, at least at 16000 Hz", "is silent"),
         ("is active for only 21% from 8.00 s to 8.27 s", "is active"),
         (
-            "has a sample that is no number (NaN or infinite) at 2.5 s",
-            "has a sample that is no number",
+            "has a NaN or infinite sample at 2.5 s, channel 1",
+            "has a NaN or infinite sample",
         ),
     ],
 )

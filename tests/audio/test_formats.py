@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+import soundfile
+
+from denoisecli.audio import formats
+from denoisecli.audio.files import write
+from denoisecli.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("name", "like", "expected"),
+    [
+        ("x.wav", "PCM_16", "PCM_16"),
+        ("x.wav", "FLOAT", "FLOAT"),
+        ("x.wav", "ULAW", "ULAW"),
+        ("x.wav", "IMA_ADPCM", "PCM_16"),
+        ("x.wav", "PCM_S8", "PCM_U8"),
+        ("x.wav", "ALAC_20", "PCM_24"),
+        ("x.wav", "MPEG_LAYER_III", "PCM_16"),
+        ("x.w64", "MPEG_LAYER_III", "PCM_16"),
+        ("x.mp3", "MPEG_LAYER_III", "MPEG_LAYER_III"),
+        ("x.wav", "VORBIS", "PCM_16"),
+        ("x.flac", "PCM_24", "PCM_24"),
+        ("x.flac", "PCM_U8", "PCM_S8"),
+        ("x.flac", "PCM_32", "PCM_24"),
+        ("x.FLAC", "FLOAT", "PCM_24"),
+        ("x.ogg", "PCM_24", "VORBIS"),
+        ("x.ogg", "OPUS", "OPUS"),
+        ("x.opus", "VORBIS", "OPUS"),
+        ("x.mp3", "FLOAT", "MPEG_LAYER_III"),
+    ],
+)
+def test_nearest_subtype(name, like, expected):
+    assert formats.nearest_subtype(name, like) == expected
+
+
+@pytest.mark.parametrize("suffix", formats.FORMATS)
+def test_every_subtype_on_offer_can_be_written(suffix, tmp_path):
+    with pytest.raises(UsageError, match="does not support the subtype NONE; use one of ") as error:
+        formats.require_subtype(f"x{suffix}", "NONE")
+    for subtype in str(error.value).partition("; use one of ")[2].split(", "):
+        if subtype in formats.BITS or subtype == "MPEG_LAYER_III":
+            path = tmp_path / f"{subtype}{suffix}"
+            write(path, np.zeros(4000, np.float32), 8000, subtype=subtype)
+            assert soundfile.info(path).subtype == subtype

@@ -1,0 +1,21 @@
+import numpy as np
+import pytest
+
+from denoisecli.audio.level import dbfs, rms, snr_db
+
+
+def test_levels(rng):
+    sine = np.sin(2 * np.pi * np.arange(16000) / 160).astype(np.float32)
+    assert rms(sine) == pytest.approx(np.sqrt(0.5))
+    assert rms(np.zeros((2, 0), np.float32)) == 0
+    assert dbfs(rms(sine)) == pytest.approx(-3.01, abs=0.01)
+    assert dbfs(0.0) == -np.inf
+
+
+def test_snr(rng):
+    clean, noise = rng.standard_normal((2, 16000)).astype(np.float32)
+    noise *= 0.1 * rms(clean) / rms(noise)
+    assert snr_db(clean + noise, clean) == pytest.approx(20, abs=1e-3)
+    assert snr_db(2 * clean, clean) == pytest.approx(0)
+    assert snr_db(clean, clean) == np.inf
+    assert snr_db(clean, np.zeros_like(clean)) == -np.inf

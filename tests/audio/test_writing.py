@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from denoisecli.audio import writing
+from denoisecli.audio.files import probe, read, write
+from denoisecli.errors import DenoiseError, UsageError
+
+
+def test_long_vorbis_file_is_written(tmp_path):
+    """Written in one piece, libsndfile's encoder overflows its stack."""
+    write(tmp_path / "x.ogg", np.zeros((2, 3_000_000), np.float32), 48000)
+    assert probe(tmp_path / "x.ogg").frames == 3_000_000
+
+
+def test_samples_beyond_full_scale_are_clamped_and_counted(tmp_path):
+    samples = np.array([[0.5, 1.5, -1.5, 1.0, -1.0]], np.float32)
+    for subtype in ("PCM_16", "ULAW"):
+        path = tmp_path / f"{subtype}.wav"
+        with writing.writer(path, 8000, 1, frames=5, subtype=subtype) as target:
+            target.write(samples)
+            assert target.clipped == 2
+        np.testing.assert_allclose(read(path)[0], samples.clip(-1, 1), atol=0.02)
+
+
+def test_floating_point_files_are_not_clamped(tmp_path):
+    samples = np.array([1.5, -3.0], np.float32)
+    write(tmp_path / "x.wav", samples, 8000, subtype="FLOAT")
+    np.testing.assert_array_equal(read(tmp_path / "x.wav")[0][0], samples)
+
+
+def test_large_wav_becomes_rf64(tmp_path, monkeypatch, stereo):
+    monkeypatch.setattr(writing, "_MAX_BYTES", {"WAV": 60_000, "AIFF": 60_000})
+    write(tmp_path / "large.wav", stereo, 16000)
+    write(tmp_path / "small.wav", stereo[:1], 16000)
+    assert probe(tmp_path / "large.wav").format == "RF64"
+    assert probe(tmp_path / "small.wav").format == "WAV"
+    with pytest.raises(UsageError, match="hold at most 4 GB"):
+        write(tmp_path / "large.aiff", stereo, 16000)
+
+
+def test_writing_refuses(tmp_path, stereo):
+    path = tmp_path / "x.wav"
+    write(path, stereo, 16000)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="exists already"):
+        write(path, stereo * 0, 16000)
+    assert path.read_bytes() == before
+    write(path, stereo * 0, 16000, overwrite=True)
+    assert path.read_bytes() != before
+
+    with pytest.raises(UsageError, match=r"unknown audio format '\.xyz'; use one of \.wav"):
+        write(tmp_path / "x.xyz", stereo, 16000)
+    with pytest.raises(UsageError, match="Opus only supports sample rates of"):
+        write(tmp_path / "x.opus", stereo, 44100)
+    with pytest.raises(DenoiseError, match="1 channels at 65537 Hz as FLAC/PCM_16: "):
+        write(tmp_path / "x.flac", stereo[0], 65537)
+    with pytest.raises(UsageError, match="FLAC/FLOAT"):
+        write(tmp_path / "x.flac", stereo, 16000, subtype="FLOAT")
+    assert [file.name for file in tmp_path.iterdir()] == ["x.wav"]
+
+
+def test_interrupted_writing_leaves_nothing(tmp_path, stereo):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        writing.writer(tmp_path / "x.wav", 16000, 2, frames=16000) as target,
+    ):
+        target.write(stereo)
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "limit"), [("mp3", 2), ("flac", 8), ("ogg", 255), ("opus", 255)]
+)
+def test_too_many_channels(tmp_path, suffix, limit):
+    path = tmp_path / f"x.{suffix}"
+    write(path, np.zeros((limit, 100), np.float32), 48000)
+    assert probe(path).channels == limit
+    path.unlink()
+    with pytest.raises(
+        UsageError, match=rf"at most {limit} channels, .* has {limit + 1}; write \.wav"
+    ):
+        write(path, np.zeros((limit + 1, 100), np.float32), 48000)
+    assert list(tmp_path.iterdir()) == []
