@@ -2,11 +2,9 @@
 
 import multiprocessing
 import queue
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from concurrent.futures import CancelledError, Executor, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Literal
@@ -16,6 +14,7 @@ from denoisecli.cleaning.engines import cpu_cores
 from denoisecli.cleaning.file import CleanResult, FileOptions
 from denoisecli.cleaning.targets import Job
 from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.system.pools import WorkerDied, process_pool, result_of
 
 _POLL_SECONDS = 0.1
 
@@ -72,7 +71,7 @@ def run(
         settings: arguments of :class:`denoisecli.Denoiser`.
         options: how files are read and written.
         workers: number of processes; 1 works in this one.
-        executor: runs the jobs instead, such as that of a Dask client (see :func:`cluster`). It
+        executor: runs the jobs instead, such as that of ``system.pools.cluster``. It
             tells no :class:`Advanced`, and the paths must be good where it runs.
         overwrite: replace existing targets.
         skip_existing: leave out jobs whose targets all exist.
@@ -110,31 +109,6 @@ def run(
         outcomes[outcome.job] = outcome
         tell(outcome)
     return [outcomes[job] for job in jobs]
-
-
-@contextmanager
-def cluster(address: str) -> Iterator[Executor]:
-    """Connect to a Dask scheduler; gives an executor for :func:`run`.
-
-    Args:
-        address: such as "tcp://scheduler:8786".
-
-    Raises:
-        UsageError: the package distributed is not installed.
-        DenoiseError: there is no scheduler at the address, or it has no workers.
-    """
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise UsageError("a cluster needs Dask: pip install 'denoisecli[cluster]'") from error
-    try:
-        client = Client(address, timeout=10, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise DenoiseError(f"no Dask scheduler answers at {address}") from error
-    with client:
-        if not client.scheduler_info()["workers"]:
-            raise DenoiseError(f"the Dask scheduler at {address} has no workers")
-        yield client.get_executor(pure=False)
 
 
 _load = lru_cache(maxsize=1)(Denoiser)  # one model per process
@@ -189,9 +163,7 @@ def _run_elsewhere(
 def _run_in_processes(
     jobs: Sequence[Job], task: _Task, workers: int, tell: _Tell
 ) -> Iterator[Outcome]:
-    # TensorFlow and ONNX Runtime have threads, which a forked process would lack.
-    context = multiprocessing.get_context("spawn")
-    events, stop = context.Queue(), context.Event()
+    events = multiprocessing.get_context("spawn").Queue()
     started: set[Job] = set()
     ended: set[Job] = set()
 
@@ -204,45 +176,19 @@ def _run_in_processes(
                     tell(event)
 
     while jobs:
-        pool = ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_begin_worker, initargs=(events, stop)
-        )
         again = []
-        try:
-            with _ctrl_c_held():  # or processes that are still importing would die of it, loudly
-                futures = {pool.submit(_work, task, job): job for job in jobs}
+        with process_pool(workers, _begin_worker, (events,)) as pool:
+            futures = {pool.submit(_work, task, job): job for job in jobs}
             for outcome in _outcomes(futures, pass_on):
-                if isinstance(outcome.error, _Died) and outcome.job not in started:
+                if isinstance(outcome.error, WorkerDied) and outcome.job not in started:
                     again.append(outcome)  # another one's process took the pool with it
                 else:
                     ended.add(outcome.job)
                     yield outcome
-        except BaseException:
-            stop.set()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
         if len(again) == len(jobs):
             yield from again
             return
         jobs = [outcome.job for outcome in again]
-
-
-@contextmanager
-def _ctrl_c_held() -> Iterator[None]:
-    """Let Ctrl-C wait until the block ends; processes started in it never hear of it."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class _Died(DenoiseError):
-    """A process ended, and the pool with it."""
 
 
 def _outcomes(
@@ -258,11 +204,9 @@ def _outcomes(
 
 def _outcome(job: Job, future: "Future[CleanResult]") -> Outcome:
     try:
-        return Outcome(job, "done", future.result())
-    except BrokenProcessPool:
-        error: Exception = _Died("the process that cleaned it died; is memory short?")
+        return Outcome(job, "done", result_of(future))
     except CancelledError:
-        error = DenoiseError("it was cancelled")
+        error: Exception = DenoiseError("it was cancelled")
     except Exception as raised:
         error = raised
     return Outcome(job, "failed", error=error)
@@ -272,20 +216,15 @@ class _Worker:
     """What a worker process shares with its parent."""
 
     events: Any
-    stop: Any
 
 
-def _begin_worker(events: Any, stop: Any) -> None:
-    _Worker.events, _Worker.stop = events, stop
+def _begin_worker(events: Any) -> None:
+    _Worker.events = events
     events.cancel_join_thread()  # nobody may be left to read them
-    # Ctrl-C reaches all processes of a terminal; the parent decides and tells the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _work(task: _Task, job: Job) -> CleanResult:
     def progress(seconds: float, total: float) -> None:
-        if _Worker.stop.is_set():
-            raise DenoiseError("it was interrupted")
         _Worker.events.put(Advanced(job, seconds, total))
 
     _Worker.events.put(Started(job))

@@ -140,9 +140,10 @@ def clean(
         return
 
     from denoisecli.cleaning import batch
+    from denoisecli.system import pools
 
     with ExitStack() as stack:
-        executor = None if cluster is None else stack.enter_context(batch.cluster(cluster))
+        executor = None if cluster is None else stack.enter_context(pools.cluster(cluster))
         display = stack.enter_context(displays.CleaningDisplay(len(planned)))
 
         ended = []

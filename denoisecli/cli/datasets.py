@@ -154,9 +154,9 @@ def build_dataset(
     with ExitStack() as stack:
         executor = None
         if cluster is not None:
-            from denoisecli.cleaning import batch
+            from denoisecli.system import pools
 
-            executor = stack.enter_context(batch.cluster(cluster))
+            executor = stack.enter_context(pools.cluster(cluster))
         display = stack.enter_context(displays.BuildDisplay())
         try:
             build(

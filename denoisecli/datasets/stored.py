@@ -68,7 +68,7 @@ def build(
         test_name: Name of the test set's folder.
         jobs: Processes that work at the same time; 1 works in this one. For more, a script has to
             be importable (``if __name__ == "__main__":``).
-        executor: Does the work instead, such as that of a Dask client (see ``batch.cluster``);
+        executor: Does the work instead, such as that of a Dask client (see ``system.pools.cluster``);
             recordings and ``output`` must lie at the same place for its machines.
         resume: Go on with a build that was stopped.
         overwrite: Replace a dataset that is there.

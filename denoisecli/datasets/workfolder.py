@@ -16,6 +16,7 @@ from denoisecli.datasets.manifest import MANIFEST
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.recordings import File, Role
 from denoisecli.errors import DatasetError, UsageError
+from denoisecli.system.locks import exclusive
 
 WORK = ".build"
 """Name of that folder, in the one of the dataset."""
@@ -132,7 +133,8 @@ def working(plan: Plan, *, resume: bool) -> Iterator[None]:
     created = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
     try:
-        with _locked(output / f"{WORK}.lock"):
+        in_use = f"another program is building a dataset in {output}"
+        with exclusive(output / f"{WORK}.lock", in_use):
             if resume and (plan.folder / "plan.json").exists():
                 plan.check_same()
             else:
@@ -147,24 +149,6 @@ def working(plan: Plan, *, resume: bool) -> Iterator[None]:
         if created:
             with suppress(OSError):  # not empty
                 output.rmdir()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(f"another program is building a dataset in {path.parent}") from None
-        try:
-            yield
-        finally:
-            path.unlink()
 
 
 class Rows:

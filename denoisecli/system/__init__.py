@@ -1,1 +1,10 @@
-"""."""
+"""What the program asks of the operating system.
+
+- ``atomic_files``: writes a file or folder beside its target and renames it when it is complete
+- ``extras``: reports packages that the base installation does not bring
+- ``interrupts``: lets Ctrl-C and SIGTERM wait until a task can stop
+- ``locks``: keeps two processes out of the same folder
+- ``pools``: runs tasks in worker processes or on a Dask cluster
+
+It imports only ``errors``.
+"""

@@ -1,4 +1,4 @@
-"""Write beside, then rename: a target is either whole or not there."""
+"""Write beside the target, then rename: a target is either complete or not there."""
 
 import shutil
 import tempfile
@@ -11,15 +11,21 @@ from denoisecli.errors import DenoiseError, UsageError
 
 @contextmanager
 def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside ``target`` (same suffix), renamed to it when the block succeeds.
+    """Provide a temporary path, which is renamed to the target when the block succeeds.
 
-    The block may create a file or a folder there. On any exception, Ctrl-C included, what it
-    wrote is removed and ``target`` stays as it was.
+    The block may create a file or a folder there. If it raises an exception, including
+    KeyboardInterrupt, what it wrote is removed and the target stays as it was.
+
+    Args:
+        target: The file or folder to write.
+        overwrite: Replace an existing target of the same kind.
+
+    Yields:
+        A path beside the target with the same suffix.
 
     Raises:
-        UsageError: ``target`` exists and ``overwrite`` is false, or is a folder to be replaced
-            by a file (or the other way round).
-        DenoiseError: the folder cannot be written to, or the disk is full.
+        UsageError: The target exists and ``overwrite`` is false.
+        DenoiseError: The target cannot be written, or the disk is full.
     """
     target = Path(target)
     refuse_existing(target, overwrite=overwrite)
@@ -32,19 +38,19 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         part = folder / f"part{target.suffix}"
         yield part
-        refuse_existing(target, overwrite=overwrite)  # another run may have finished meanwhile
+        refuse_existing(target, overwrite=overwrite)  # another process may have written it
         if part.is_dir() and target.is_dir():
             _replace_folder(part, target, folder / "replaced")
         else:
             part.replace(target)
     except OSError as error:
         if error.filename is not None and not Path(error.filename).is_relative_to(folder):
-            raise  # some other file's trouble: not ours to explain
+            raise  # the error is about another file
         raise DenoiseError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if new_parent:
-            with suppress(OSError):  # it holds the target now, or other files
+            with suppress(OSError):  # it holds the target or other files
                 target.parent.rmdir()
 
 
@@ -52,12 +58,16 @@ def _replace_folder(part: Path, target: Path, replaced: Path) -> None:
     target.replace(replaced)
     try:
         part.replace(target)
-    except BaseException:  # Ctrl-C included: better the old one than none
+    except BaseException:  # restore the old folder, after Ctrl-C as well
         replaced.replace(target)
         raise
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
-    """Raise UsageError when ``target`` exists and may not be overwritten."""
+    """Raise an error if a target exists and may not be overwritten.
+
+    Raises:
+        UsageError: The target exists and ``overwrite`` is false.
+    """
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists already; give --overwrite to replace it")

@@ -2,18 +2,16 @@
 
 import math
 import os
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from contextlib import contextmanager
-from multiprocessing import get_context
 
 import numpy as np
 from jaxtyping import Float
 
-from denoisecli.errors import DatasetError, DenoiseError
+from denoisecli.errors import DatasetError
 from denoisecli.evaluation.metrics import check_metrics, measure
+from denoisecli.system.pools import process_pool, result_of
 from denoisecli.types import AudioVector
 
 CLIPS = 24
@@ -43,12 +41,9 @@ class Scores:
 
         Raises:
             DatasetError: there is no such clip.
-            DenoiseError: a process died.
+            WorkerDied: a process died.
         """
-        try:
-            rows = [future.result() for future in self._futures]
-        except BrokenProcessPool as error:
-            raise DenoiseError("a process that computed PESQ and ESTOI died") from error
+        rows = [result_of(future) for future in self._futures]
         means = {}
         for name in SCORES:
             values = [row[name] for row in rows if math.isfinite(row[name])]
@@ -77,18 +72,10 @@ def scoring(
         estimates: what is scored.
         sample_rate: Hz.
     """
-    pool = ProcessPoolExecutor(
-        min(len(clean), os.cpu_count() or 1),
-        mp_context=get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is for the training to handle
-    )
-    try:
+    with process_pool(min(len(clean), os.cpu_count() or 1)) as pool:
         yield Scores(
             [pool.submit(_score, *pair, sample_rate) for pair in zip(clean, estimates, strict=True)]
         )
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _score(clean: AudioVector, estimate: AudioVector, sample_rate: int) -> dict[str, float]:

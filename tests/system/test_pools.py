@@ -1,14 +1,18 @@
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from denoisecli.errors import DenoiseError, UsageError
-from denoisecli.system.pools import Workers, processes
+from denoisecli.system.pools import WorkerDied, Workers, cluster, process_pool, processes, result_of
 
 SCRIPT = """
 import os, sys, time
@@ -51,6 +55,36 @@ def test_in_processes() -> None:
             list(workers.map(fail, range(10)))
         with pytest.raises(DenoiseError, match="died"):
             list(workers.map(die, range(10)))
+
+
+def wait_forever(folder: Path) -> None:
+    with TemporaryDirectory(dir=folder):
+        (folder / f"working-{os.getpid()}").touch()
+        time.sleep(600)
+
+
+def test_an_exception_makes_the_workers_give_up_and_clean_up(tmp_path: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), process_pool(2) as pool:
+        futures = [pool.submit(wait_forever, tmp_path) for _ in range(20)]
+        while len(list(tmp_path.glob("working-*"))) < 2:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    assert time.monotonic() - start < 60
+    assert all(future.done() for future in futures)
+    assert all(path.is_file() for path in tmp_path.iterdir())
+    assert not multiprocessing.active_children()
+
+
+def test_a_terminated_worker_is_reported_as_dead(tmp_path: Path) -> None:
+    with process_pool(1) as pool:
+        future = pool.submit(wait_forever, tmp_path)
+        while not (working := list(tmp_path.glob("working-*"))):
+            time.sleep(0.01)
+        os.kill(int(working[0].name.partition("-")[2]), signal.SIGTERM)
+        with pytest.raises(WorkerDied, match="died"):
+            result_of(future)
+    assert list(tmp_path.iterdir()) == working
 
 
 def test_here() -> None:
@@ -100,3 +134,15 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_cluster_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        pytest.raises(DenoiseError, match="no Dask scheduler answers at nonsense"),
+        cluster("nonsense"),
+    ):
+        pass
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    message = r"a cluster needs Dask: pip install 'denoisecli\[cluster\]'"
+    with pytest.raises(UsageError, match=message), cluster("x"):
+        pass

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from denoisecli.training.observer import ctrl_c
+from denoisecli.system.interrupts import stop_requests
 
 
 def interrupt() -> None:
@@ -13,7 +13,7 @@ def interrupt() -> None:
 
 def test_second_interrupt_does_not_wait() -> None:
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), ctrl_c() as stop:
+    with pytest.raises(KeyboardInterrupt), stop_requests() as stop:
         interrupt()
         assert stop.is_set()
         interrupt()
@@ -21,7 +21,7 @@ def test_second_interrupt_does_not_wait() -> None:
 
 
 def test_a_polite_kill_waits_too() -> None:
-    with ctrl_c() as stop:
+    with stop_requests() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.is_set()
 
@@ -30,7 +30,7 @@ def test_other_threads_get_no_signals() -> None:
     found = []
 
     def work() -> None:
-        with ctrl_c() as stop:
+        with stop_requests() as stop:
             found.append(stop.is_set())
 
     thread = threading.Thread(target=work)

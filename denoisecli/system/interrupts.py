@@ -1,0 +1,53 @@
+"""Signals that end the program: how a task finishes its current step, or is not interrupted."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def stop_requests(event: threading.Event | None = None) -> Iterator[threading.Event]:
+    """Set an event on Ctrl-C or SIGTERM, in place of ending the program; a second signal ends it.
+
+    In other threads than the main one, which get no signals, nothing changes.
+
+    Args:
+        event: The event that the signals set (default: a new one).
+
+    Yields:
+        The event, which the block has to look at.
+
+    Raises:
+        KeyboardInterrupt: A second signal arrived.
+    """
+    event = event or threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def ctrl_c_delayed() -> Iterator[None]:
+    """Deliver Ctrl-C only after the block; processes that the block starts never receive it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
