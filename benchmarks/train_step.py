@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from denoisecli.models.catalogue import load_spec, spec_names
-from denoisecli.models.describe import describe
+from denoisecli.models.summary import summarize_network
 from denoisecli.spec.document import Spec
 from denoisecli.training.optimizer import make_optimizer
-from denoisecli.training.waveform_model import Task, build_network
+from denoisecli.training.waveform_model import WaveformModel, build_network
 
 STEPS = 4
 """Steps timed, of which the fastest counts, and steps profiled."""
@@ -92,8 +92,8 @@ def matrix_product_speed() -> float:
 
 def measure(spec: Spec) -> dict[str, Any]:
     """Train on noise for a few steps; the figures that `main` shows, and times by kind."""
-    facts = describe(spec)
-    task = Task(spec, build_network(spec, spec.training.precision))
+    task = WaveformModel(spec, build_network(spec, spec.training.precision))
+    summary = summarize_network(task.network)
     variables = task.network.trainable_variables
     task.compile(
         optimizer=make_optimizer(spec.training, 1000, variables),
@@ -115,11 +115,11 @@ def measure(spec: Spec) -> dict[str, Any]:
     times = profile(step)
     audio = training.batch_size * timesteps / rate
     # A step is one pass forward and about two backward; a multiply-accumulate is two operations.
-    speed = 3 * 2 * facts.macs * audio / seconds
+    speed = 3 * 2 * summary.macs_per_second * audio / seconds
     return {
         "spec": spec.name,
-        "parameters": facts.parameters,
-        "mmac_per_second": facts.macs / 1e6,
+        "parameters": summary.parameters,
+        "mmac_per_second": summary.macs_per_second / 1e6,
         "step_seconds": seconds,
         "audio_per_second": audio / seconds,
         "gflops": speed / 1e9,

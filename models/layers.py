@@ -1,8 +1,8 @@
-"""The building blocks of the U-Net that Keras does not have, in pure `keras.ops`.
+"""Layers of the U-Net that Keras does not have, in pure ``keras.ops``.
 
 Maps are (batch, frequency, time, channels) throughout.
 """
-# ruff: noqa: D102 - the methods are Keras's own; what they do here is said by their class
+# ruff: noqa: D102 - the methods override those of Keras and of `Traits`, where they are documented
 
 from typing import Any
 
@@ -10,8 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from denoisecli.models.export.onnx_graph import Graph, Map
 from denoisecli.models.ops import raised
-from denoisecli.models.recurrence import Gru
+from denoisecli.models.reach import Reach
+from denoisecli.models.traits import Traits
 
 EPSILON = 1e-12
 """Added to powers before a root, so that the gradient at digital silence is finite."""
@@ -20,12 +22,12 @@ register = keras.saving.register_keras_serializable(package="denoise")
 
 
 @register
-class Features(keras.layers.Layer):
+class Features(Traits, keras.layers.Layer):
     """Power-law compressed parts of a complex spectrum.
 
     Args:
-        compression: power that magnitudes are raised to, in (0, 1]; phases are kept.
-        channels: any of "real", "imaginary" and "magnitude", in the order wanted.
+        compression: Exponent applied to the magnitudes, in (0, 1]; phases are kept.
+        channels: Output channels in order: any of "real", "imaginary" and "magnitude".
 
     Shape:
         - input: (batch, frequency, time, 2), real and imaginary part
@@ -54,13 +56,28 @@ class Features(keras.layers.Layer):
             "channels": list(self.channels),
         }
 
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        (x,) = inputs
+        power = graph.add("ReduceSum", graph.add("Mul", x.first, x.first), graph.integers(1))
+        power = graph.add("Add", power, graph.constant(EPSILON))
+        gain = graph.add("Pow", power, graph.constant((self.compression - 1) / 2))
+        parts = graph.add("Mul", x.first, gain)
+        chosen = []
+        for channel in self.channels:
+            if channel == "magnitude":
+                chosen.append(graph.add("Pow", power, graph.constant(self.compression / 2)))
+            else:
+                index = ("real", "imaginary").index(channel)
+                chosen.append(graph.slice(parts, 1, index, index + 1))
+        return Map(graph, first=graph.add("Concat", *chosen, axis=1))
+
 
 @register
-class FrequencyMatrix(keras.layers.Layer):
-    """Multiply the frequency axis with a fixed matrix: bins to bands, or bands back to bins.
+class FrequencyMatrix(Traits, keras.layers.Layer):
+    """Product of the frequency axis and a fixed matrix: bins to bands, or bands to bins.
 
     Args:
-        matrix: (frequency in, frequency out), as an array or nested lists.
+        matrix: Array or nested lists of shape (frequency in, frequency out).
 
     Shape:
         - input: (batch, frequency in, time, channels)
@@ -80,14 +97,24 @@ class FrequencyMatrix(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "matrix": self.matrix.tolist()}
 
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        (x,) = inputs
+        return Map(graph, first=graph.add("MatMul", graph.constant(self.matrix.T), x.first))
+
+    def macs_per_output(self, context: float) -> float:
+        return self.matrix.shape[0]
+
 
 @register
-class PadToMultiple(keras.layers.Layer):
-    """Zeros at the end of both axes until they divide by the network's strides.
+class PadToMultiple(Traits, keras.layers.Layer):
+    """Zeros at the end of frequency and time, up to multiples of the strides of the network.
+
+    Args:
+        multiples: Numbers that the sizes of frequency and time are made multiples of.
 
     Shape:
         - input: (batch, frequency, time, channels)
-        - output: (batch, frequency', time', channels), multiples of `multiples`
+        - output: (batch, padded frequency, padded time, channels)
     """
 
     def __init__(self, multiples: tuple[int, int], **kwargs: Any):
@@ -109,32 +136,49 @@ class PadToMultiple(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "multiples": list(self.multiples)}
 
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        (x,) = inputs
+        frequency = -self.input.shape[1] % self.multiples[0]
+        pads = graph.integers(0, 0, 0, 0, 0, 0, frequency, 0)
+        if self.multiples[1] > 1:
+            frames = graph.slice(graph.add("Shape", x.first), 0, 3, 4)
+            time = graph.add("Mod", graph.add("Neg", frames), graph.integers(self.multiples[1]))
+            pads = graph.add("Concat", graph.integers(0, 0, 0, 0, 0, 0, frequency), time, axis=0)
+        return Map(graph, first=graph.add("Pad", x.first, pads))
+
 
 @register
-class CropLike(keras.layers.Layer):
-    """Cut the ends of frequency and time off to the size of a reference.
+class CropLike(Traits, keras.layers.Layer):
+    """Cut off the ends of frequency and time, down to the size of a reference.
 
     Shape:
-        - inputs: (batch, frequency', time', channels) and the reference (batch, frequency, time, _)
+        - inputs: (batch, padded frequency, padded time, channels) and the reference
+          (batch, frequency, time, any)
         - output: (batch, frequency, time, channels)
     """
 
     def call(self, inputs: Any, reference: Any) -> Any:
         batch, _, time, _ = ops.shape(reference)
         size = (batch, reference.shape[1], time, inputs.shape[3])
-        return ops.slice(inputs, (0, 0, 0, 0), size)  # see `sliced`
+        return ops.slice(inputs, (0, 0, 0, 0), size)  # see `ops.sliced`
 
     def compute_output_shape(self, inputs_shape: Any, reference_shape: Any) -> Any:
         return (*reference_shape[:3], inputs_shape[3])
 
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        x, reference = inputs
+        ends = graph.slice(graph.add("Shape", reference.first), 0, 2, 4)
+        cropped = graph.add("Slice", x.first, graph.integers(0, 0), ends, graph.integers(2, 3))
+        return Map(graph, first=cropped)
+
 
 @register
-class CausalPad(keras.layers.Layer):
-    """Zeros before the first frame, so that a convolution behind it sees no future.
+class CausalPad(Traits, keras.layers.Layer):
+    """Zeros before the first frame, so that the next convolution does not look ahead.
 
     Args:
-        frequency: zeros along frequency, half of them on either side.
-        frames: zeros before the first frame.
+        frequency: Number of zeros along frequency, half of them at either end.
+        frames: Number of zeros before the first frame.
 
     Shape:
         - input: (batch, bands, time, channels)
@@ -158,9 +202,22 @@ class CausalPad(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "frequency": self.frequency, "frames": self.frames}
 
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        (x,) = inputs
+        low = self.frequency // 2
+        pads = graph.integers(0, 0, low, self.frames, 0, 0, self.frequency - low, 0)
+        return Map(graph, first=graph.add("Pad", x.first, pads))
 
-class AlongAxis(keras.layers.Layer):
-    """Base of layers that treat every row along one axis of a map as a sequence."""
+    def reach(self, inputs: Reach) -> Reach:
+        return inputs.widened(self.frames, -self.frames)
+
+
+class AlongAxis(Traits, keras.layers.Layer):
+    """Base class of layers that process every row along one axis of a map as a sequence.
+
+    Args:
+        axis: "frequency" or "time".
+    """
 
     def __init__(self, axis: str, **kwargs: Any):
         super().__init__(**kwargs)
@@ -169,14 +226,14 @@ class AlongAxis(keras.layers.Layer):
         self.axis = axis
 
     def to_sequences(self, inputs: Any) -> Any:
-        """(batch, frequency, time, channels) -> (rows, steps, channels)."""
+        """Reshape (batch, frequency, time, channels) to (rows, steps, channels)."""
         if self.axis == "frequency":
             inputs = ops.transpose(inputs, (0, 2, 1, 3))
         shape = ops.shape(inputs)
         return ops.reshape(inputs, (-1, shape[2], inputs.shape[3]))
 
     def from_sequences(self, sequences: Any, inputs: Any) -> Any:
-        """Undo `to_sequences`, with the map that it was given as the reference for the shape."""
+        """Undo `to_sequences`, given the map that it was applied to."""
         _, frequency, time, _ = ops.shape(inputs)
         channels = sequences.shape[-1]
         if self.axis == "time":
@@ -188,110 +245,20 @@ class AlongAxis(keras.layers.Layer):
 
 
 @register
-class AxisRecurrent(AlongAxis):
-    """A GRU or LSTM along the frequency or the time axis, weights shared over the other.
-
-    Args:
-        axis: "frequency" or "time".
-        cell: "gru" or "lstm".
-        units: per direction.
-        bidirectional: run both ways and concatenate.
-
-    Shape:
-        - input: (batch, frequency, time, channels)
-        - output: (batch, frequency, time, units * directions)
-    """
-
-    def __init__(self, axis: str, cell: str, units: int, bidirectional: bool, **kwargs: Any):
-        super().__init__(axis, **kwargs)
-        self.cell = cell
-        self.units = units
-        self.bidirectional = bidirectional
-        kind = {"gru": Gru, "lstm": keras.layers.LSTM}[cell]
-        layer = kind(units, return_sequences=True, name="forward")
-        self.recurrent = keras.layers.Bidirectional(layer, name="both") if bidirectional else layer
-
-    def build(self, input_shape: Any) -> None:
-        self.recurrent.build((None, None, input_shape[-1]))
-
-    def call(self, inputs: Any) -> Any:
-        return self.from_sequences(self.recurrent(self.to_sequences(inputs)), inputs)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return (*input_shape[:3], self.units * (2 if self.bidirectional else 1))
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "cell": self.cell,
-            "units": self.units,
-            "bidirectional": self.bidirectional,
-        }
-
-
-@register
-class AxisAttention(AlongAxis):
-    """Multi-head self-attention along the frequency or the time axis (Vaswani et al. 2017).
-
-    Along frequency, learned position vectors tell the bands apart.
-
-    Args:
-        axis: "frequency" or "time".
-        heads: number of heads.
-        key_dim: size of a query, key and value in one head.
-
-    Shape:
-        - input and output: (batch, frequency, time, channels)
-    """
-
-    def __init__(self, axis: str, heads: int, key_dim: int, **kwargs: Any):
-        super().__init__(axis, **kwargs)
-        self.heads = heads
-        self.key_dim = key_dim
-
-    def build(self, input_shape: Any) -> None:
-        channels = input_shape[-1]
-        size = self.heads * self.key_dim
-        if self.axis == "frequency":
-            self.positions = self.add_weight(
-                shape=(input_shape[1], channels), initializer="zeros", name="positions"
-            )
-        self.inward = self.add_weight(
-            shape=(channels, 3 * size), initializer="glorot_uniform", name="inward"
-        )
-        self.outward = self.add_weight(
-            shape=(size, channels), initializer="glorot_uniform", name="outward"
-        )
-
-    def call(self, inputs: Any) -> Any:
-        rows = self.to_sequences(inputs)
-        if self.axis == "frequency":
-            rows = rows + self.positions
-        steps = ops.shape(rows)[1]
-        split = ops.reshape(rows @ self.inward, (-1, steps, 3, self.heads, self.key_dim))
-        query, key, value = (ops.transpose(split[:, :, i], (0, 2, 1, 3)) for i in range(3))
-        scores = query @ ops.transpose(key, (0, 1, 3, 2)) * self.key_dim**-0.5
-        heads = ops.transpose(ops.softmax(scores) @ value, (0, 2, 1, 3))
-        mixed = ops.reshape(heads, (-1, steps, self.heads * self.key_dim)) @ self.outward
-        return self.from_sequences(mixed, inputs)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "heads": self.heads, "key_dim": self.key_dim}
-
-
-@register
-class BoundedMask(keras.layers.Layer):
-    """Bound the network's output, so that no bin is amplified without limit.
+class BoundedMask(Traits, keras.layers.Layer):
+    """Bound the output of the network, so that no bin is amplified without limit.
 
     A complex mask is bounded to +-limit in its real and imaginary parts by a scaled tanh, a
-    magnitude mask to 0..limit by a scaled sigmoid. A gain of 0 to 1, a sigmoid, may multiply them.
+    magnitude mask to 0..limit by a scaled sigmoid.
+
+    Args:
+        mask: "complex" or "magnitude".
+        limit: Bound of the mask.
+        gain: Whether to multiply the mask by a gain from 0 to 1, the sigmoid of the last channel.
 
     Shape:
-        - input and output: (batch, frequency, time, 2 * taps) or (batch, frequency, time, 1); with
-          a gain the input has one channel more, the last
+        - input and output: (batch, frequency, time, 2 * taps) if complex, otherwise
+          (batch, frequency, time, 1); with a gain the input has one more channel
     """
 
     def __init__(self, mask: str, limit: float, gain: bool = False, **kwargs: Any):
@@ -308,7 +275,7 @@ class BoundedMask(keras.layers.Layer):
         return self.limit * ops.sigmoid(gain) * bound(inputs)
 
     def identity_bias(self) -> list[float]:
-        """What the layer before must give for a mask of one, which changes nothing."""
+        """Return the input for which the mask is one, so that it changes nothing."""
         if self.mask == "complex":
             return [float(np.arctanh(1 / self.limit)), 0.0]
         return [float(-np.log(self.limit - 1))]
@@ -318,3 +285,16 @@ class BoundedMask(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "mask": self.mask, "limit": self.limit, "gain": self.gain}
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        (x,) = inputs
+        gain = graph.constant(self.limit)
+        if self.gain:
+            axis = 3 if x.channels_last else 1
+            channels, parts = x.name, self.output.shape[-1]
+            opened = graph.add("Sigmoid", graph.slice(channels, axis, parts, parts + 1))
+            gain = graph.add("Mul", opened, gain)
+            factors = graph.slice(channels, axis, 0, parts)
+            x = Map(graph, last=factors) if x.channels_last else Map(graph, first=factors)
+        bounded = x.elementwise("Tanh" if self.mask == "complex" else "Sigmoid")
+        return bounded.elementwise("Mul", gain)

@@ -7,7 +7,9 @@ import numpy as np
 from keras import layers as kl
 
 from denoisecli.models import layers
+from denoisecli.models.attention import AxisAttention
 from denoisecli.models.normalization import BatchNormalization
+from denoisecli.models.recurrence import AxisRecurrent
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.spec.network import (
     AttentionBlock,
@@ -216,11 +218,9 @@ class _Builder:
                 x = kl.Conv2D(block.filters, 1, name=f"{name}_shortcut")(x)
             return kl.Add(name=f"{name}_add")([x, y])
         if isinstance(block, AttentionBlock):
-            y = layers.AxisAttention(
-                block.axis, block.heads, block.key_dim, name=f"{name}_attention"
-            )(x)
+            y = AxisAttention(block.axis, block.heads, block.key_dim, name=f"{name}_attention")(x)
         else:
-            y = layers.AxisRecurrent(
+            y = AxisRecurrent(
                 block.axis,
                 block.cell,
                 block.units,

@@ -1,4 +1,4 @@
-"""An ONNX graph as it is put together: nodes, constants, inputs, and maps in two orders of axes."""
+"""An ONNX graph under construction: nodes, constants, inputs, and maps in two orders of axes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,43 +9,43 @@ import onnx.shape_inference
 import onnx.utils
 from onnx import TensorProto, helper, numpy_helper
 
+from denoisecli.models.reach import Reach
+
 OPSET = 20
 IR_VERSION = 9
-Frames = int | float
-"""A number of frames, or infinity."""
 
 
 class Graph:
-    """Nodes and constants as they are added."""
+    """An ONNX graph that grows node by node."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
         self.foldable: dict[str, tuple[str, str, int]] = {}
-        """Output of a linear node -> its weight, its bias, the weight's axis of outputs."""
+        """Output of a linear node -> its weight, its bias, the output axis of the weight."""
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
         self.second_stage = 0
-        """Number of the node that `split` cuts in front of."""
+        """Index of the node that `split` cuts in front of."""
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **options: Any) -> str:
-        """Append a node with one output; returns the name of that."""
+        """Append a node with one output and return the name of that output."""
         output = output or f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **options))
         return output
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
-        """Append a constant; returns its name."""
+        """Append a constant and return its name."""
         name = f"constant_{len(self.constants)}"
         self.constants[name] = np.asarray(value, dtype)
         return name
 
     def integers(self, *values: int) -> str:
-        """Append a vector of integers."""
+        """Append a vector of integers and return its name."""
         return self.constant(values, np.int64)
 
     def input(self, name: str, default: np.ndarray, shape: Sequence[int | str]) -> str:
-        """Add an input that need not be given, if it is not there yet."""
+        """Append an optional input, unless the graph has it already, and return its name."""
         if name not in self.constants:
             self.constants[name] = default
             kind = helper.np_dtype_to_tensor_dtype(default.dtype)
@@ -53,13 +53,22 @@ class Graph:
         return name
 
     def slice(self, x: str, axis: int, start: int, stop: int) -> str:
-        """Append a slice along one axis."""
+        """Append a slice along one axis and return the name of its output."""
         return self.add("Slice", x, *(self.integers(value) for value in (start, stop, axis)))
 
     def linear(
         self, operator: str, x: str, weight: np.ndarray, bias: Any, axis: int, **options: Any
     ) -> str:
-        """Append a linear node whose weights a batch normalization behind may be folded into."""
+        """Append a linear node that `fold` can change later, and return the name of its output.
+
+        Args:
+            operator: ONNX operator, or "MatMul" for a matrix product and an addition.
+            x: Name of the input.
+            weight: Weight of the operator.
+            bias: Bias of the operator; None for zeros.
+            axis: Axis of the weight that the output channels lie along.
+            options: Attributes of the node.
+        """
         w = self.constant(weight)
         b = self.constant(np.zeros(weight.shape[axis]) if bias is None else bias)
         if operator == "MatMul":
@@ -69,8 +78,23 @@ class Graph:
         self.foldable[y] = w, b, axis
         return y
 
+    def fold(self, name: str, scale: np.ndarray, shift: np.ndarray) -> bool:
+        """Fold a scale and a shift per channel into the linear node with this output.
+
+        Returns:
+            False if there is no such node; then nothing is changed.
+        """
+        if name not in self.foldable:
+            return False
+        weight, bias, axis = self.foldable[name]
+        shape = [1] * self.constants[weight].ndim
+        shape[axis] = -1
+        self.constants[weight] = self.constants[weight] * scale.reshape(shape)
+        self.constants[bias] = self.constants[bias] * scale + shift
+        return True
+
     def model(self, input_shape: Sequence[Any], output_shape: Sequence[Any]) -> onnx.ModelProto:
-        """Put the graph together."""
+        """Return the finished model, with inputs "spectrum" and outputs "mask" of these shapes."""
         graph = helper.make_graph(
             self.nodes,
             "denoise",
@@ -85,15 +109,18 @@ class Graph:
 
 
 class Map:
-    """A map in the graph, in either order of axes; the other one is made when it is needed.
+    """A map in the graph; it is transposed only when its other order of axes is needed.
 
-    Its first ``past`` and last ``future`` frames depend on what is before and behind the block.
+    Args:
+        graph: Graph that the map belongs to.
+        first: Name of the map as (batch, channels, frequency, time).
+        last: Name of the map as (batch, frequency, time, channels).
     """
 
     def __init__(self, graph: Graph, *, first: str | None = None, last: str | None = None):
         self._graph, self._first, self._last = graph, first, last
-        self.past: Frames = 0
-        self.future: Frames = 0
+        self.reach = Reach()
+        """Frames of the spectrum that a frame of the map depends on."""
 
     @property
     def first(self) -> str:
@@ -113,14 +140,18 @@ class Map:
 
     @property
     def channels_last(self) -> bool:
-        """Whether it is there with its channels at the end."""
+        """Whether the map exists as (batch, frequency, time, channels)."""
         return self._last is not None
 
+    @property
+    def name(self) -> str:
+        """Name in an order that exists already."""
+        return self.last if self.channels_last else self.first
+
     def elementwise(self, operator: str, *others: str, **options: Any) -> "Map":
-        """What an operator that does not look at axes makes of it, in the order it is in."""
-        if self.channels_last:
-            return Map(self._graph, last=self._graph.add(operator, self.last, *others, **options))
-        return Map(self._graph, first=self._graph.add(operator, self.first, *others, **options))
+        """Apply an operator that does not depend on the order of the axes."""
+        y = self._graph.add(operator, self.name, *others, **options)
+        return Map(self._graph, last=y) if self.channels_last else Map(self._graph, first=y)
 
 
 def _value(name: str, shape: Sequence[Any]) -> onnx.ValueInfoProto:

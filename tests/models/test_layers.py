@@ -5,8 +5,9 @@ import tensorflow as tf
 
 from denoisecli.cleaning.masking import filtered
 from denoisecli.models import layers, ops
+from denoisecli.models.attention import AxisAttention
 from denoisecli.models.normalization import BatchNormalization
-from denoisecli.models.recurrence import Gru
+from denoisecli.models.recurrence import AxisRecurrent, Gru
 
 SHAPE = (2, 6, 5, 4)
 
@@ -32,7 +33,7 @@ def all_layers() -> list[tuple[keras.layers.Layer, list[tuple[int, ...]]]]:
         (layers.CropLike(), [(2, 8, 7, 3), SHAPE]),
         (layers.CausalPad(3, 2), [SHAPE]),
         *(
-            (layers.AxisRecurrent(axis, cell, 3, both), [SHAPE])
+            (AxisRecurrent(axis, cell, 3, both), [SHAPE])
             for axis, cell, both in (
                 ("time", "gru", True),
                 ("frequency", "gru", False),
@@ -40,8 +41,8 @@ def all_layers() -> list[tuple[keras.layers.Layer, list[tuple[int, ...]]]]:
                 ("frequency", "lstm", True),
             )
         ),
-        (layers.AxisAttention("time", 2, 3), [SHAPE]),
-        (layers.AxisAttention("frequency", 3, 2), [SHAPE]),
+        (AxisAttention("time", 2, 3), [SHAPE]),
+        (AxisAttention("frequency", 3, 2), [SHAPE]),
         (layers.BoundedMask("complex", 2.0), [SHAPE]),
         (layers.BoundedMask("magnitude", 2.0), [SHAPE]),
         (layers.BoundedMask("complex", 2.0, gain=True), [SHAPE]),
@@ -107,7 +108,7 @@ def test_recurrent_runs_along_its_axis(axis: str) -> None:
     inputs = maps()
     steps_last = inputs if axis == "time" else inputs.transpose(0, 2, 1, 3)
     for cell, kind in (("gru", keras.layers.GRU), ("lstm", keras.layers.LSTM)):
-        layer = layers.AxisRecurrent(axis, cell, 3, bidirectional=False)
+        layer = AxisRecurrent(axis, cell, 3, bidirectional=False)
         found = run(layer, inputs)
         reference = kind(3, return_sequences=True)
         reference.build((None, None, 4))
@@ -182,7 +183,7 @@ def test_raised() -> None:
 @pytest.mark.parametrize("axis", ["time", "frequency"])
 def test_attention_is_that_of_keras(axis: str) -> None:
     inputs = maps()
-    layer = layers.AxisAttention(axis, heads=2, key_dim=3)
+    layer = AxisAttention(axis, heads=2, key_dim=3)
     layer.build(SHAPE)
     inward, outward = (maps(*weight.shape) for weight in (layer.inward, layer.outward))
     layer.inward.assign(inward)
@@ -206,7 +207,7 @@ def test_attention_is_that_of_keras(axis: str) -> None:
 
 def test_unknown_axis() -> None:
     with pytest.raises(ValueError, match="axis must be 'frequency' or 'time', found 'channels'"):
-        layers.AxisAttention("channels", 1, 1)
+        AxisAttention("channels", 1, 1)
 
 
 @pytest.mark.parametrize("limit", [1.1, 2.0, 10.0])

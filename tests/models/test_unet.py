@@ -13,7 +13,7 @@ from denoisecli.models.export.onnx_network import export_onnx
 from denoisecli.models.registry import build_model
 from denoisecli.models.unet import UNet, band_matrices
 from denoisecli.spec.document import parse_spec
-from denoisecli.training.waveform_model import Task
+from denoisecli.training.waveform_model import WaveformModel
 
 SMALL = {"n_fft": 64, "hop_length": 32}  # 33 bins
 EVEN = {"n_fft": 62, "hop_length": 31}  # 32 bins
@@ -232,7 +232,7 @@ def test_identity(network: UNet) -> None:
         network.get_layer("gain").bias.assign([20.0])
     for timesteps in (500, 1024):
         audio = 0.3 * noise(2, timesteps, 1)[..., 0]
-        estimate = Task(network.spec, network)(audio, training=False)
+        estimate = WaveformModel(network.spec, network)(audio, training=False)
         np.testing.assert_allclose(estimate, audio, atol=1e-4)
     network.set_weights(before)
 
@@ -241,7 +241,7 @@ def test_untrained_changes_little() -> None:
     for name in ("pooled", "erb bands", "mel bands"):
         spec = parse_spec({"name": "test", **VARIANTS[name]})
         audio = 0.1 * noise(1, 2000, 1)[..., 0]
-        estimate = np.asarray(Task(spec, build_model(spec))(audio, training=False))
+        estimate = np.asarray(WaveformModel(spec, build_model(spec))(audio, training=False))
         assert np.square(estimate - audio).sum() < 0.1 * np.square(audio).sum()
 
 

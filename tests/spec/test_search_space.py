@@ -4,13 +4,13 @@ import pytest
 
 from denoisecli.errors import SpecError
 from denoisecli.spec.document import Spec, parse_spec
-from denoisecli.spec.search_space import values_at, with_values
+from denoisecli.spec.search_space import check_space, values_at, with_values
 
 RECURRENT = {"block": "recurrent", "axis": "time", "units": 8}
 
 
 def spec_of(space: dict[str, Any] | None = None, **sections: Any) -> Spec:
-    return parse_spec(
+    spec = parse_spec(
         {
             "name": "searched",
             "downsampling": [{"filters": 4}, {"filters": 8}],
@@ -20,6 +20,8 @@ def spec_of(space: dict[str, Any] | None = None, **sections: Any) -> Spec:
             **sections,
         }
     )
+    check_space(spec)
+    return spec
 
 
 def choice(*values: Any) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from denoisecli.models.describe import describe
 from denoisecli.models.registry import build_model
+from denoisecli.models.summary import summarize_network
 from denoisecli.spec.document import parse_spec
 
 FORWARD = {"block": "recurrent", "axis": "time", "units": 4, "bidirectional": False}
@@ -35,10 +35,10 @@ def test_reach_is_where_a_changed_frame_is_felt(
     sections: dict[str, Any], past: float, future: float
 ) -> None:
     spec = spec_of(**sections)
-    facts = describe(spec)
+    summary = summarize_network(build_model(spec))
     frame, window = 256 / 16000, 512 / 16000
-    assert facts.past == pytest.approx(past * frame + window)
-    assert facts.future == pytest.approx(future * frame + window)
+    assert summary.past_seconds == pytest.approx(past * frame + window)
+    assert summary.future_seconds == pytest.approx(future * frame + window)
 
     network = build_model(spec)
     for seed, weight in enumerate(network.trainable_variables):
@@ -53,19 +53,22 @@ def test_reach_is_where_a_changed_frame_is_felt(
 
 
 def test_taps_reach_as_far_as_they_are_many() -> None:
-    facts = describe(spec_of(output={"past_taps": 5, "future_taps": 1}))
+    spec = spec_of(output={"past_taps": 5, "future_taps": 1})
+    summary = summarize_network(build_model(spec))
     frame, window = 256 / 16000, 512 / 16000
-    assert facts.past == pytest.approx(5 * frame + window)
-    assert facts.future == pytest.approx(2 * frame + window)
+    assert summary.past_seconds == pytest.approx(5 * frame + window)
+    assert summary.future_seconds == pytest.approx(2 * frame + window)
 
 
 def test_strides_along_time() -> None:
     levels = [{"filters": 4, "strides": [4, 2], "normalization": "none"}] * 2
     up = [{"filters": 4, "normalization": "none"}] * 2
     spec = parse_spec({"name": "test", "downsampling": levels, "upsampling": up})
-    facts = describe(spec)
+    summary = summarize_network(build_model(spec))
     frame, window = 256 / 16000, 512 / 16000
-    past, future = ((one - window) / frame for one in (facts.past, facts.future))
+    past, future = (
+        (one - window) / frame for one in (summary.past_seconds, summary.future_seconds)
+    )
     network = build_model(spec)
     spectrum = np.random.default_rng(0).normal(size=(1, 257, 64, 2)).astype(np.float32)
     before, behind = [], []
@@ -81,11 +84,13 @@ def test_strides_along_time() -> None:
 
 
 def test_arithmetic_of_a_convolution() -> None:
-    facts = describe(spec_of())
-    rows = {row.name: row for row in facts.layers}
+    summary = summarize_network(build_model(spec_of()))
+    rows = {row.name: row for row in summary.layers}
     first = rows["down0_0_convolution"]
     # 257 bins are padded to 260, 65 positions; 3 x 3 taps of 3 channels for each of 4 filters.
-    assert first.macs == pytest.approx(65 * 62.5 * 4 * 27)
+    assert first.macs_per_second == pytest.approx(65 * 62.5 * 4 * 27)
     assert first.parameters == 27 * 4 + 4
-    assert facts.macs == pytest.approx(sum(row.macs for row in facts.layers))
-    assert facts.parameters == build_model(spec_of()).count_params()
+    assert summary.macs_per_second == pytest.approx(
+        sum(row.macs_per_second for row in summary.layers)
+    )
+    assert summary.parameters == build_model(spec_of()).count_params()

@@ -1,0 +1,102 @@
+"""A network in figures: layers, parameters, arithmetic, receptive field."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from denoisecli.models.reach import Reach
+from denoisecli.models.traits import traits_of
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer of a network.
+
+    Attributes:
+        name: Name of the layer.
+        kind: Class of the layer.
+        shape: (frequency, frames per second, channels) of the output.
+        parameters: Number of weights, including those that are not trained.
+        macs_per_second: Multiply-accumulates per second of audio.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, float, int]
+    parameters: int
+    macs_per_second: float
+
+
+@dataclass(frozen=True)
+class NetworkSummary:
+    """A network in figures.
+
+    The receptive field includes a window of the STFT on either side: half of it around the frames
+    that the network looks at, half of it around the frames that a sample is synthesized from.
+
+    Attributes:
+        layers: Layers with weights or arithmetic, in the order of computation.
+        parameters: Number of weights.
+        macs_per_second: Multiply-accumulates per second of audio; attention along time is counted
+            for one second of context.
+        past_seconds: Earlier sound that a sample depends on; infinite for a network that is
+            recurrent along time.
+        future_seconds: Later sound that a sample depends on.
+    """
+
+    layers: tuple[LayerSummary, ...]
+    parameters: int
+    macs_per_second: float
+    past_seconds: float
+    future_seconds: float
+
+
+def summarize_network(network: keras.Model) -> NetworkSummary:
+    """Return the figures of a network, trained or not."""
+    spec = network.spec
+    rate = spec.audio.sample_rate / spec.stft.hop_length
+    # Shapes for a number of frames that all time strides divide.
+    frames = 8 * spec.total_strides[1]
+    inside = keras.Model(network.inputs, [layer.output for layer in network.layers])
+    shapes = inside.compute_output_spec(keras.KerasTensor((1, spec.stft.bins, frames, 2)))
+    layers = []
+    for layer, output in zip(network.layers, shapes, strict=True):
+        _, bands, time, channels = output.shape
+        per_second = rate * time / frames
+        macs = traits_of(layer).macs_per_output(per_second) * bands * per_second * channels
+        if macs or layer.count_params():
+            layers.append(
+                LayerSummary(
+                    name=layer.name,
+                    kind=type(layer).__name__,
+                    shape=(bands, per_second, channels),
+                    parameters=layer.count_params(),
+                    macs_per_second=macs,
+                )
+            )
+    reach = _reach_of_output(network)
+    past = math.inf if reach.stateful else max(reach.past, spec.output.past_taps)
+    future = max(reach.future, spec.output.future_taps)
+    window = spec.stft.n_fft / spec.audio.sample_rate
+    return NetworkSummary(
+        layers=tuple(layers),
+        parameters=network.count_params(),
+        macs_per_second=sum(layer.macs_per_second for layer in layers),
+        past_seconds=past / rate + window,
+        future_seconds=future / rate + window,
+    )
+
+
+def _reach_of_output(network: keras.Model) -> Reach:
+    """Return the frames of the spectrum that a frame of the mask depends on."""
+    reaches: dict[int, Reach] = {}
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            reaches[id(layer.output)] = Reach()
+            continue
+        tensors: Any = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
+        inputs = [reaches[id(tensor)] for tensor in tensors]
+        reaches[id(layer.output)] = traits_of(layer).reach(Reach.joined(*inputs))
+    return reaches[id(network.outputs[0])]

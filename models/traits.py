@@ -1,0 +1,285 @@
+"""What the ONNX exporter and the summary of a network need to know about each layer.
+
+The layers of this package have these traits as methods; Keras's own layers get theirs here.
+"""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from denoisecli.errors import ModelError
+from denoisecli.models.export.onnx_graph import Graph, Map
+from denoisecli.models.reach import Reach
+
+
+class Traits:
+    """Base class of what is known about a layer."""
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        """Append the nodes of the layer to an ONNX graph.
+
+        Args:
+            graph: Graph that the nodes are appended to.
+            inputs: Inputs of the layer.
+
+        Returns:
+            The output of the layer.
+        """
+        raise NotImplementedError
+
+    def reach(self, inputs: Reach) -> Reach:
+        """Return the reach of the output, given that of the inputs; by default the same."""
+        return inputs
+
+    def macs_per_output(self, context: float) -> float:
+        """Return the number of multiply-accumulates per number of the output; by default 0.
+
+        Args:
+            context: Number of frames that a layer which looks at all frames is counted for.
+        """
+        return 0
+
+
+def traits_of(layer: keras.layers.Layer) -> Traits:
+    """Return the traits of a layer of this package or of Keras."""
+    if isinstance(layer, Traits):
+        return layer
+    for kind in type(layer).__mro__:
+        if kind in _KERAS_LAYERS:
+            return _KERAS_LAYERS[kind](layer)
+    return KerasTraits(layer)
+
+
+class KerasTraits(Traits):
+    """Traits of a layer of Keras; without a subclass it cannot be exported."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        """Raise ModelError, since the layer has no counterpart in ONNX yet."""
+        raise ModelError(
+            f"layer {self.layer.name} ({type(self.layer).__name__}) cannot be exported"
+        )
+
+    @property
+    def bias(self) -> np.ndarray | None:
+        """Bias of the layer, if it has one."""
+        return self.layer.bias.numpy() if self.layer.use_bias else None
+
+
+class Convolution(KerasTraits):
+    """Conv2D. Maps are padded to multiples of the strides before the first one."""
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+        (x,) = inputs
+        layer, kernel = self.layer, self.layer.kernel.numpy()
+        options: dict[str, Any] = {
+            "kernel_shape": list(kernel.shape[:2]),
+            "strides": list(layer.strides),
+            "dilations": list(layer.dilation_rate),
+            "pads": _halves([self._padding(axis) for axis in (0, 1)]),
+        }
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            options["group"] = kernel.shape[2]
+            kernel = kernel.transpose(2, 3, 0, 1)
+        else:
+            kernel = kernel.transpose(3, 2, 0, 1)
+        return Map(graph, first=graph.linear("Conv", x.first, kernel, self.bias, 0, **options))
+
+    def _span(self, axis: int) -> int:
+        """Return the distance between the first and the last tap of the kernel."""
+        return (self.layer.kernel_size[axis] - 1) * self.layer.dilation_rate[axis]
+
+    def _padding(self, axis: int) -> int:
+        """Return the number of zeros at both ends together."""
+        if self.layer.padding != "same":
+            return 0
+        return max(self._span(axis) + 1 - self.layer.strides[axis], 0)
+
+    def reach(self, inputs: Reach) -> Reach:  # noqa: D102
+        past = self._padding(1) // 2
+        wider = inputs.widened(past, self._span(1) - past)
+        return wider.downsampled(self.layer.strides[1])
+
+    def macs_per_output(self, context: float) -> float:  # noqa: D102
+        return math.prod(self.layer.kernel.shape[:3])
+
+
+class DepthwiseConvolution(Convolution):
+    """DepthwiseConv2D."""
+
+    def macs_per_output(self, context: float) -> float:  # noqa: D102
+        return math.prod(self.layer.kernel.shape[:2])
+
+
+class TransposedConvolution(KerasTraits):
+    """Conv2DTranspose with padding "same"."""
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+        (x,) = inputs
+        layer, kernel = self.layer, self.layer.kernel.numpy()
+        sizes = list(zip(kernel.shape[:2], layer.strides, strict=True))
+        y = graph.linear(
+            "ConvTranspose",
+            x.first,
+            kernel.transpose(3, 2, 0, 1),
+            self.bias,
+            1,
+            kernel_shape=list(kernel.shape[:2]),
+            strides=list(layer.strides),
+            pads=_halves([max(size - stride, 0) for size, stride in sizes]),
+            output_padding=[max(stride - size, 0) for size, stride in sizes],
+        )
+        return Map(graph, first=y)
+
+    def reach(self, inputs: Reach) -> Reach:  # noqa: D102
+        size, stride = self.layer.kernel_size[1], self.layer.strides[1]
+        future = max(size - stride, 0) // 2
+        return inputs.upsampled(stride).widened(size - 1 - future, future)
+
+    def macs_per_output(self, context: float) -> float:  # noqa: D102
+        height, width, _, channels = self.layer.kernel.shape
+        return height * width * channels / math.prod(self.layer.strides)
+
+
+class Dense(KerasTraits):
+    """Dense."""
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+        (x,) = inputs
+        kernel = self.layer.kernel.numpy()
+        return Map(graph, last=graph.linear("MatMul", x.last, kernel, self.bias, 1))
+
+    def macs_per_output(self, context: float) -> float:  # noqa: D102
+        return self.layer.kernel.shape[0]
+
+
+class BatchNormalization(KerasTraits):
+    """BatchNormalization, folded into the linear layer before it if there is one."""
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+        (x,) = inputs
+        layer = self.layer
+        scale = layer.gamma.numpy() / np.sqrt(layer.moving_variance.numpy() + layer.epsilon)
+        shift = layer.beta.numpy() - layer.moving_mean.numpy() * scale
+        if graph.fold(x.name, scale, shift):
+            return x
+        shape = [-1] if x.channels_last else [-1, 1, 1]
+        scaled = x.elementwise("Mul", graph.constant(scale.reshape(shape)))
+        return scaled.elementwise("Add", graph.constant(shift.reshape(shape)))
+
+
+class LayerNormalization(KerasTraits):
+    """LayerNormalization over the channels."""
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+        (x,) = inputs
+        layer = self.layer
+        scale, shift = (graph.constant(weight.numpy()) for weight in (layer.gamma, layer.beta))
+        y = graph.add("LayerNormalization", x.last, scale, shift, axis=-1, epsilon=layer.epsilon)
+        return Map(graph, last=y)
+
+
+class Activation(KerasTraits):
+    """Activation."""
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+        (x,) = inputs
+        name = self.layer.activation.__name__
+        if name == "silu":
+            return x.elementwise("Mul", x.elementwise("Sigmoid").name)
+        operators = {
+            "relu": "Relu",
+            "leaky_relu": "LeakyRelu",
+            "elu": "Elu",
+            "gelu": "Gelu",
+            "tanh": "Tanh",
+        }
+        options = {"alpha": 0.2} if name == "leaky_relu" else {}
+        return x.elementwise(operators[name], **options)
+
+
+class Pooling(KerasTraits):
+    """MaxPooling2D and AveragePooling2D with strides equal to the size of the pool."""
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+        (x,) = inputs
+        is_max = isinstance(self.layer, keras.layers.MaxPooling2D)
+        size = list(self.layer.pool_size)
+        operator = "MaxPool" if is_max else "AveragePool"
+        return Map(graph, first=graph.add(operator, x.first, kernel_shape=size, strides=size))
+
+    def reach(self, inputs: Reach) -> Reach:  # noqa: D102
+        size = self.layer.pool_size[1]
+        return inputs.widened(0, size - 1).downsampled(size)
+
+
+class UpSampling(KerasTraits):
+    """UpSampling2D by repetition."""
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+        (x,) = inputs
+        y = graph.add(
+            "Resize",
+            x.first,
+            "",
+            graph.constant([1, 1, *self.layer.size]),
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
+        return Map(graph, first=y)
+
+    def reach(self, inputs: Reach) -> Reach:  # noqa: D102
+        size = self.layer.size[1]
+        return inputs.upsampled(size).widened(size - 1, 0)
+
+
+class Add(KerasTraits):
+    """Add of two maps."""
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+        x, y = inputs
+        if x.channels_last and y.channels_last:
+            return Map(graph, last=graph.add("Add", x.last, y.last))
+        return Map(graph, first=graph.add("Add", x.first, y.first))
+
+
+class Concatenate(KerasTraits):
+    """Concatenate along the channels."""
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+        return Map(graph, first=graph.add("Concat", *(x.first for x in inputs), axis=1))
+
+
+class Identity(KerasTraits):
+    """A layer that acts during training only."""
+
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+        (x,) = inputs
+        return x
+
+
+def _halves(totals: list[int]) -> list[int]:
+    """Divide the padding of each axis as Keras does, the smaller half first."""
+    return [total // 2 for total in totals] + [total - total // 2 for total in totals]
+
+
+_KERAS_LAYERS: dict[type, type[KerasTraits]] = {
+    keras.layers.Conv2D: Convolution,
+    keras.layers.DepthwiseConv2D: DepthwiseConvolution,
+    keras.layers.Conv2DTranspose: TransposedConvolution,
+    keras.layers.Dense: Dense,
+    keras.layers.BatchNormalization: BatchNormalization,
+    keras.layers.LayerNormalization: LayerNormalization,
+    keras.layers.Activation: Activation,
+    keras.layers.MaxPooling2D: Pooling,
+    keras.layers.AveragePooling2D: Pooling,
+    keras.layers.UpSampling2D: UpSampling,
+    keras.layers.Add: Add,
+    keras.layers.Concatenate: Concatenate,
+    keras.layers.SpatialDropout2D: Identity,
+}
