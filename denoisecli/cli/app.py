@@ -10,6 +10,7 @@ from shutil import get_terminal_size
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Group, RenderableType
 from rich.markdown import Markdown
 from rich.padding import Padding
@@ -46,7 +47,21 @@ class Program(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command whose help can be read on narrow terminals."""
+    """A command with help for narrow terminals, and with errors that name the wrong value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            if isinstance(error.__cause__, ValidationError):  # Typer's message is pydantic's
+                wrong = error.__cause__.errors()[0]
+                message = wrong["msg"].removeprefix("Value error, ").removesuffix(".")
+                rule, _, _ = message.partition(", unable to parse")
+                error.message = rule.replace("Input should be", "must be")
+                if wrong["type"] != "value_error":
+                    error.message += f", found {wrong['input']!r}"
+            raise
 
     def get_params(self, ctx: Any) -> Any:
         """Return the parameters, flags without the type that Typer shows for them."""
@@ -155,7 +170,7 @@ _add_commands(
     dataset=datasets.dataset,
 )
 _add_commands(
-    "Training", spec=training.spec, train=training.train, tune=tuning.tune, runs=training.runs
+    "Training", spec=models.spec, train=training.train, tune=tuning.tune, runs=training.runs
 )
 _add_commands(
     "Models and measuring",

@@ -1,6 +1,7 @@
 """Every command as a user calls it: results, messages and exit codes."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 from helpers import constant_mask, denoise, fails
+from typer.main import get_command
 
 from denoisecli import Denoiser
+from denoisecli.cli import console
+from denoisecli.cli.app import app
 from denoisecli.models.catalogue import model_names, spec_names
 
 
@@ -21,25 +25,113 @@ def halving(model_folder: Callable[..., Path]) -> Path:
     return model_folder(constant_mask(0.5))
 
 
-def test_help_lists_the_commands_and_h_is_short_for_help() -> None:
-    for option in ("-h", "--help"):
+COMMANDS = {
+    "Clean and look": ["clean", "spectrogram", "plot"],
+    "Datasets": ["mix", "build-dataset", "dataset"],
+    "Training": ["spec", "train", "tune", "runs"],
+    "Models and measuring": ["models", "evaluate", "export"],
+}
+NAMES = [name for names in COMMANDS.values() for name in names]
+
+
+class TestHelp:
+    @pytest.mark.parametrize("option", ["-h", "--help"])
+    def test_lists_the_commands_in_groups(self, option: str) -> None:
         shown = denoise(option)
         assert shown.exit_code == 0
-        for command in ("clean", "spectrogram", "plot", "mix", "build-dataset", "train"):
-            assert command in shown.output
+        assert (
+            re.findall(r"^│ ([a-z-]+) ", shown.output.partition("Clean and look")[2], re.M) == NAMES
+        )
+        places = [shown.output.index(f" {panel} ") for panel in COMMANDS]
+        assert places == sorted(places)
+
+    @pytest.mark.parametrize("command", NAMES)
+    def test_of_every_command_has_an_example(self, command: str) -> None:
+        assert f"denoise {command}" in denoise(command, "-h").output.split("Example", 1)[1]
+
+    @pytest.mark.parametrize("columns", ["50", "80", "120"])
+    @pytest.mark.parametrize("command", NAMES)
+    def test_shows_every_option_whole(
+        self, command: str, columns: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", columns)
+        shown = denoise(command, "-h").output
+        assert max(map(len, shown.splitlines())) <= int(columns)
+        own = get_command(app).commands[command]  # type: ignore[attr-defined]
+        names = [name for option in own.params for name in option.opts if name.startswith("-")]
+        assert {"--quiet", "-q", "--verbose", "-v", "--debug"} < set(names)
+        for name in names:
+            assert re.search(rf"(?<![\w-]){name}(?![\w-])", shown), name
 
 
-@pytest.mark.parametrize("command", ["clean", "spectrogram", "plot", "mix", "build-dataset"])
-def test_every_command_has_an_example_in_its_help(command: str) -> None:
-    assert f"denoise {command}" in denoise(command, "-h").output
+class TestSharedOptions:
+    """--quiet, --verbose and --debug, which every command has."""
+
+    @pytest.fixture
+    def mixed(self, audio_file: Callable[..., Path], rng: np.random.Generator) -> list[object]:
+        """Return arguments of a command that reports what it wrote."""
+        source = audio_file("in.wav", 0.1 * rng.standard_normal(800))
+        target = source.with_name("out.wav")
+        return ["mix", source, source, "--snr", 3, "-o", target, "--overwrite"]
+
+    @pytest.mark.parametrize("option", ["--quiet", "-q"])
+    def test_quiet_stands_before_or_behind_the_command(
+        self, option: str, mixed: list[object]
+    ) -> None:
+        for arguments in ([option, *mixed], [*mixed, option]):
+            shown = denoise(*arguments)
+            assert (shown.exit_code, shown.output) == (0, "")
+            assert "wrote" in denoise(*mixed).stderr  # the next call is not quiet any more
+
+    @pytest.mark.parametrize("option", ["--debug"])
+    def test_debug_shows_the_traceback(self, option: str) -> None:
+        wrong = ["mix", "a.wav", "b.wav", "-o", "c.wav"]
+        for arguments in ([option, *wrong], [*wrong, option]):
+            shown = denoise(*arguments)
+            assert shown.exit_code == 2
+            assert "Traceback" in shown.stderr
+        fails(denoise(*wrong), 2, "--ratio")
+
+    def test_verbose_shows_details(self, capsys: pytest.CaptureFixture[str]) -> None:
+        for arguments, shown in (((), ""), (("-v",), "a detail\n"), (("--debug",), "a detail\n")):
+            denoise(*arguments, "models", "--json")
+            console.detail("a detail")
+            assert capsys.readouterr().err == shown
+
+    def test_quiet_and_verbose_exclude_each_other(self, mixed: list[object]) -> None:
+        for arguments in (["-q", *mixed, "-v"], ["-qv", *mixed], [*mixed, "-qv"]):
+            fails(denoise(*arguments), 2, "--quiet and --verbose exclude each other")
+
+    def test_the_value_of_an_option_may_look_like_one(self, mixed: list[object]) -> None:
+        mixed[mixed.index("--snr") + 1] = "--quiet"
+        fails(denoise(*mixed), 2, "'--snr': must be a valid number", "found '--quiet'")
+
+    def test_behind_a_double_dash_it_is_a_file(self) -> None:
+        fails(denoise("clean", "-o", "out.wav", "--", "--quiet"), 2, "--quiet does not exist")
+        fails(denoise("clean", "-o", "out.wav", "--", "-v"), 2, "-v does not exist")
 
 
 def test_version() -> None:
     assert denoise("--version").output.startswith("denoise 0.")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("mix", "a", "b", "-o", "c", "--snr", "loud"), "must be a valid number, found 'loud'"),
+        (("mix", "a", "b", "-o", "c", "--seed", "1.5"), "must be a valid integer, found '1.5'"),
+        (("train", "tiny", "--processes", "0"), "must be greater than or equal to 1, found '0'"),
+        (("train", "tiny", "--device", "tpu"), "'tpu' is not one of 'auto', 'cpu', 'gpu'"),
+    ],
+)
+def test_a_wrong_value_is_named(arguments: tuple[str, ...], message: str) -> None:
+    shown = denoise(*arguments)
+    assert shown.exit_code == 2
+    assert message in " ".join(shown.stderr.replace("│", " ").split())
+
+
 def test_unknown_command_is_wrong_use() -> None:
-    assert denoise("cleen").exit_code == 2
+    fails(denoise("cleen"), 2, "Did you mean 'clean'?")
 
 
 @pytest.mark.parametrize(
