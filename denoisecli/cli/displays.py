@@ -15,9 +15,11 @@ from rich.progress import (
     ProgressColumn,
     TaskID,
     TaskProgressColumn,
+    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from denoisecli.cli import console
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from denoisecli.tuning.trials import TrialResult
 
 Display = TypeVar("Display", bound="LiveDisplay")
+Update = Callable[[int | float, int | float], None]
 
 
 class LiveDisplay:
@@ -62,8 +65,9 @@ class BarDisplay(LiveDisplay):
 
     def __init__(self, *columns: ProgressColumn | str) -> None:
         super().__init__()
+        description = Column(no_wrap=True, overflow="ellipsis", max_width=console.err.width // 3)
         self.bars = Progress(
-            "{task.description}",
+            TextColumn("{task.description}", table_column=description),
             BarColumn(bar_width=None),
             *columns,
             "left",
@@ -77,7 +81,9 @@ class BarDisplay(LiveDisplay):
 
 
 @contextmanager
-def progress(label: str, *, unit: str | None = None) -> Iterator[Callable[[float, float], None]]:
+def progress(
+    label: str, *, unit: str | None = None
+) -> Iterator[Callable[[int | float, int | float], None]]:
     """Show one progress bar.
 
     Args:
@@ -91,7 +97,7 @@ def progress(label: str, *, unit: str | None = None) -> Iterator[Callable[[float
     with BarDisplay(count, unit or "", TimeElapsedColumn()) as display:
         task = display.bars.add_task(escape(label), total=None)
 
-        def update(done: float, total: float) -> None:
+        def update(done: int | float, total: int | float) -> None:
             display.bars.update(task, completed=done, total=total)
 
         yield update
@@ -115,14 +121,14 @@ class CleaningDisplay(BarDisplay):
         """Add a bar for a file."""
         self.tasks[job] = self.bars.add_task(escape(name), total=None, speed="")
 
-    def advance(self, job: Hashable, seconds: float, total: float) -> None:
+    def advance(self, job: Hashable, seconds: int | float, total: int | float) -> None:
         """Show how many seconds of a file are done, of a total in seconds or of 0 if unknown."""
         self.seconds[job] = seconds
         self._show_speed()
         if job in self.tasks:
             self.bars.update(self.tasks[job], completed=seconds, total=total or None)
 
-    def end(self, job: Hashable, seconds: float) -> None:
+    def end(self, job: Hashable, seconds: int | float) -> None:
         """Remove the bar of a file that was cleaned, skipped or given up."""
         self.seconds[job] = seconds
         self._show_speed()
@@ -218,17 +224,17 @@ class SearchDisplay(LiveDisplay):
         """Print a message of the search."""
         console.info(text)
 
-    def progress(self, trial: str, text: str) -> None:
-        """Show how far a trial of this process is."""
+    def on_progress(self, trial: str, text: str) -> None:
+        """Show the progress of a trial that this process trains."""
         self.running = f"trial {trial}: {text}"
 
-    def trials(self, results: "Sequence[TrialResult]") -> None:
-        """Show all trials, after one has begun or ended."""
+    def on_results(self, results: "Sequence[TrialResult]") -> None:
+        """Show all trials, after one of them has started or ended."""
         from denoisecli.tuning.trials import summary
 
         self.results = results
         for result in results:
-            if result.name not in self.ended and result.status not in ("running", "waiting"):
+            if result.is_finished and result.name not in self.ended:
                 self.ended.add(result.name)
                 self.running = ""
                 if not console.err.is_terminal:
@@ -236,17 +242,14 @@ class SearchDisplay(LiveDisplay):
 
     def render(self) -> RenderableType:
         """Return the last trials, as many as the terminal has lines for."""
-        from denoisecli.tuning.trials import COLUMNS, short_names, table_row
+        from denoisecli.tuning.trials import trial_table
 
+        if not self.results:
+            return self.running
         shown = self.results[-max(3, console.err.height - 4) :]
-        names = short_names(list(self.results[0].values)) if self.results else []
-        table, *_ = console.tables(
-            [*COLUMNS, *names],
-            [table_row(result) for result in shown],
-            texts=2,
-            width=console.err.width,
-            styles=[_STYLES.get(result.status) for result in shown],
-        )
+        columns, rows = trial_table(shown)
+        styles = [_STYLES.get(result.status) for result in shown]
+        table, *_ = console.tables(columns, rows, texts=2, width=console.err.width, styles=styles)
         return Group(table, escape(self.running))
 
 
