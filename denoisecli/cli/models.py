@@ -1,101 +1,221 @@
-"""The commands about trained models: models, export."""
+"""The commands about models and specs: models, spec, export."""
 
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from denoisecli.cli import console
-from denoisecli.cli.options import Output, Overwrite, load_tensorflow
+from denoisecli.cli.options import Json, Overwrite, load_tensorflow
 from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.models.export import ExportFormat
+from denoisecli.system.extras import require
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A row of the table of `models`; None is what the training did not record."""
+
+    name: str
+    description: str
+    sample_rate: int
+    causal: bool
+    parameters: int | None
+    macs_per_second: float | None
+    delay_seconds: float
+    test_si_sdr_improvement_db: float | None
+    audio_hours_of_last_run: float | None
+    init_from: str | None
+    mib: float
+    folder: str
 
 
 def models(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Where local models are; by default runs.", show_default=False),
+        typer.Argument(
+            help="Folder to search for trained models (default: runs).", show_default=False
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """List the bundled models and those in a folder, with their figures.
+    """List the bundled models and those in a folder.
+
+    The columns: sample rate, number of weights, multiply-accumulates per second of audio, delay in
+    a live stream, improvement of the SI-SDR on the test set of the training, hours of audio seen in
+    the last training run (a model that started from the weights of another has seen more), and size
+    on disk.
 
     Example: `denoise models runs/`
     """
-    from denoisecli.models.catalogue import find_model, local_models, model_names
-
     if folder is not None and not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; models takes one that trained models are in")
-    found = []
-    bundled = [(name, find_model(name)) for name in model_names()]
-    local = [
-        (str(model.path.parent if model.path.name == "model" else model.path), model)
-        for model in local_models(folder or Path("runs"))
-    ]
-    for name, model in (*bundled, *local):
-        try:
-            found.append(_facts(name, model.path))
-        except DenoiseError as error:  # one damaged model does not hide the others
-            console.warn(f"{name}: {error}")
+        raise UsageError(f"{folder} is not a folder")
+    found = list(_find_models(folder or Path("runs")))
     if as_json:
-        console.print_json(found)
+        console.print_json([asdict(facts) for facts in found])
         return
 
-    def text(one: dict[str, Any], key: str, form: str, unit: float = 1) -> str:
-        return "-" if one[key] is None else form.format(one[key] / unit)
+    def text(value: float | None, form: str) -> str:
+        return "-" if value is None else form.format(value)
 
+    columns = [
+        *("model", "sample rate", "parameters", "MMAC/s"),
+        *("live delay", "SI-SDR gain", "audio in last run", "size"),
+    ]
     rows = [
         [
-            str(one["name"]),
-            text(one, "sample_rate", "{:.0f} Hz"),
-            text(one, "parameters", "{:,.0f}"),
-            text(one, "macs_per_second", "{:,.0f}", 1e6),
-            text(one, "delay_seconds", "{:.3f} s"),
-            text(one, "test_si_sdr_improvement_db", "{:.1f} dB"),
-            text(one, "hours_of_audio_trained", "{:.0f} h"),
-            text(one, "mib", "{:.1f} MiB"),
+            facts.name,
+            f"{facts.sample_rate} Hz",
+            text(facts.parameters, "{:,}"),
+            text(facts.macs_per_second and facts.macs_per_second / 1e6, "{:,.0f}"),
+            f"{facts.delay_seconds:.3f} s",
+            text(facts.test_si_sdr_improvement_db, "{:.1f} dB"),
+            text(facts.audio_hours_of_last_run, "{:.0f} h"),
+            f"{facts.mib:.1f} MiB",
         ]
-        for one in found
+        for facts in found
     ]
-    columns = ["rate", "parameters", "MMAC/s", "live delay", "SI-SDR gain", "heard", "size"]
-    console.print_table(["model", *columns], rows)
+    console.print_table(columns, rows)
 
 
-def _facts(name: str, path: Path) -> dict[str, Any]:
-    """Return what is known of a model; None is what its training did not record."""
+def _find_models(folder: Path) -> Iterator[ModelFacts]:
+    """Yield the bundled models and those in a folder; warn about those that cannot be read."""
+    from denoisecli.models.catalogue import find_model, local_models, model_names
+
+    bundled = [(name, find_model(name).path) for name in model_names()]
+    local = [
+        # The name of a run, if it is a finished run's model.
+        (str(model.path.parent if model.path.name == "model" else model.path), model.path)
+        for model in local_models(folder)
+    ]
+    for name, path in (*bundled, *local):
+        try:
+            yield _read_model(name, path)
+        except DenoiseError as error:
+            console.warn(f"{name}: {error}")
+
+
+def _read_model(name: str, path: Path) -> ModelFacts:
     from denoisecli.cleaning.denoiser import Denoiser
     from denoisecli.models.folder import ModelFolder
 
     folder = ModelFolder(path)
     spec, metrics = folder.spec, folder.read_metrics()
-    return {
-        "name": name,
-        "description": spec.description,
-        "sample_rate": spec.audio.sample_rate,
-        "causal": spec.causal,
-        "parameters": metrics.parameters,
-        "macs_per_second": metrics.macs_per_second,
-        "delay_seconds": Denoiser(path, threads=1).stream(spec.audio.sample_rate).delay,
-        "hours_of_audio_trained": metrics.audio_hours,
-        "test_si_sdr_improvement_db": metrics.test.get("si_sdr_improvement"),
-        "mib": sum(file.stat().st_size for file in path.iterdir()) / 2**20,
-        "folder": str(path),
-    }
+    return ModelFacts(
+        name=name,
+        description=spec.description,
+        sample_rate=spec.audio.sample_rate,
+        causal=spec.causal,
+        parameters=metrics.parameters,
+        macs_per_second=metrics.macs_per_second,
+        delay_seconds=Denoiser(path, threads=1).stream(spec.audio.sample_rate).delay,
+        test_si_sdr_improvement_db=metrics.test.get("si_sdr_improvement"),
+        audio_hours_of_last_run=metrics.audio_hours,
+        init_from=metrics.init_from,
+        mib=sum(file.stat().st_size for file in path.iterdir()) / 2**20,
+        folder=str(path),
+    )
+
+
+def spec(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Path of a spec file or a model folder, or name of a bundled spec.",
+            show_default=False,
+        ),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of specs, for editors.")
+    ] = False,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Print the spec with all its defaults.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check a spec and show its network: layers, parameters, arithmetic, receptive field.
+
+    The keys of a spec are described in docs/spec.md.
+
+    Example: `denoise spec speech`
+    """
+    from denoisecli.spec.document import json_schema
+
+    if schema:
+        console.print_json(json_schema(), indent=2)
+        return
+    if name is None:
+        raise UsageError("a spec is missing: give its path or name, or --schema")
+    if not resolved:  # before the spec is read: nothing can be shown without it
+        require("train", "tensorflow", "keras", "onnx", purpose="showing the network of a spec")
+    from denoisecli.models.catalogue import load_spec
+
+    loaded = load_spec(name)
+    if resolved:
+        console.print_json(loaded.model_dump(mode="json"), indent=2)
+        return
+    load_tensorflow("showing the network of a spec")
+    from denoisecli.models.registry import build_model
+    from denoisecli.models.summary import summarize_network
+
+    summary = summarize_network(build_model(loaded))
+    if as_json:
+        console.print_json(asdict(summary))
+        return
+    columns = ["layer", "kind", "bands", "frames/s", "channels", "parameters", "MMAC/s"]
+    rows = [
+        [
+            layer.name,
+            layer.kind,
+            *map(str, (layer.shape[0], f"{layer.shape[1]:g}", layer.shape[2])),
+            f"{layer.parameters:,}",
+            f"{layer.macs_per_second / 1e6:.1f}",
+        ]
+        for layer in summary.layers
+    ]
+    console.print_table(columns, rows, texts=2)
+    console.info(
+        f"{loaded.name}: {summary.parameters:,} parameters, "
+        f"{summary.macs_per_second / 1e6:.0f} million multiply-accumulates per second of audio; "
+        f"a sample depends on {_span(summary.past_seconds)} before it and "
+        f"{_span(summary.future_seconds)} after it"
+    )
+
+
+def _span(seconds: float) -> str:
+    return "everything" if math.isinf(seconds) else f"{seconds * 1000:.0f} ms"
 
 
 def export(
     model: Annotated[
-        str, typer.Argument(help="A model folder or a bundled name.", show_default=False)
+        str,
+        typer.Argument(
+            help="Path of a model folder, or name of a bundled model.", show_default=False
+        ),
     ],
-    output: Output,
-    format: Annotated[str, typer.Option(help="onnx, litert or saved_model.")] = "onnx",
-    frames: Annotated[int, typer.Option(min=1, help="Frames that a LiteRT model takes.")] = 64,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write: .onnx or .tflite, or a folder for a SavedModel.",
+            show_default=False,
+        ),
+    ],
+    format: Annotated[ExportFormat, typer.Option(help="Format to write.")] = ExportFormat.ONNX,
+    frames: Annotated[
+        int, typer.Option(min=1, help="Number of STFT frames that a LiteRT network takes.")
+    ] = 64,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a trained network for other programs, and compare it with Keras.
+    """Export the network of a model for other programs, and compare it with Keras.
 
-    It takes real and imaginary parts of an STFT and gives a mask, real and imaginary parts again,
-    or several for the frames around (`output.past_taps`, `future_taps`); `denoise spec MODEL
-    --resolved` says of which STFT.
+    The network takes the real and imaginary parts of an STFT. It returns a mask, also as real and
+    imaginary parts, and one more mask for each of `output.past_taps` and `output.future_taps`. The
+    STFT is described by the spec: `denoise spec MODEL --resolved`.
 
     Example: `denoise export speech --format litert -o speech.tflite`
     """

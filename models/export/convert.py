@@ -1,4 +1,4 @@
-"""Trained models as files for other programs: ONNX, LiteRT, SavedModel."""
+"""Export a trained model as ONNX, LiteRT or SavedModel."""
 
 import warnings
 from collections.abc import Callable
@@ -12,60 +12,54 @@ import tensorflow as tf
 
 from denoisecli.errors import ModelError, UsageError
 from denoisecli.models.catalogue import find_model
+from denoisecli.models.export import ExportFormat
 from denoisecli.models.export.onnx_network import TOLERANCE, export_onnx
 from denoisecli.system.atomic_files import refuse_existing, replacing
-
-SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved_model": ""}
-"""Formats, and how their files are called; a SavedModel is a folder of any name."""
-
-FRAMES = 64
-"""How many frames of a spectrum a LiteRT model takes at a time, by default."""
 
 
 def export_model(
     model: str | Path,
     target: Path,
-    format: str = "onnx",
+    format: ExportFormat = ExportFormat.ONNX,
     *,
-    frames: int = FRAMES,
+    frames: int = 64,
     overwrite: bool = False,
 ) -> float:
-    """Write the network of a trained model for other programs, and compare it with Keras.
+    """Export the network of a trained model, and compare it with Keras.
 
-    In every format it takes `spectrum` (batch, frequency, time, 2), the real and imaginary parts
-    of the STFT, and gives `mask` (batch, frequency, time, parts), both float32; the model's
-    ``spec.json`` says which STFT, and what the parts are. ONNX and SavedModel take any batch and
-    time. LiteRT knows recurrent layers only for a fixed number of frames, and takes a batch of one.
+    In every format the network takes ``spectrum`` (batch, frequency, time, 2), the real and
+    imaginary parts of the STFT, and returns ``mask`` (batch, frequency, time, parts), both float32.
+    The model's ``spec.json`` describes the STFT and the parts. ONNX and SavedModel take any batch
+    size and number of frames. LiteRT supports recurrent layers only for a fixed number of frames
+    and takes a batch of one.
 
     Args:
-        model: a model folder, or the name of a bundled model.
-        target: the file to write, or the folder for a SavedModel.
-        format: a key of SUFFIXES.
-        frames: of a LiteRT model.
-        overwrite: replace ``target``.
+        model: Path of a model folder, or name of a bundled model.
+        target: File to write, or folder for a SavedModel.
+        format: Format to write.
+        frames: Number of frames that a LiteRT network takes.
+        overwrite: Replace an existing target.
 
     Returns:
-        The largest difference from Keras on random input.
+        The largest difference from the masks of Keras on random input.
 
     Raises:
-        UsageError: no such model or format, a target that exists or has another suffix, or less
-            than one frame.
-        ModelError: the model is damaged, cannot be written in this format, or computes something
+        UsageError: There is no such model, the target exists or has the wrong suffix, or
+            ``frames`` is less than 1.
+        ModelError: The model is damaged, cannot be written in this format, or computes something
             else in it.
-        DenoiseError: the target cannot be written.
+        DenoiseError: The target cannot be written.
     """
-    if format not in SUFFIXES:
-        raise UsageError(f"there is no format {format!r}; known are {', '.join(SUFFIXES)}")
-    if SUFFIXES[format] not in ("", target.suffix.lower()):
-        raise UsageError(f"{target}: the format {format} goes to a {SUFFIXES[format]} file")
+    if format.suffix not in ("", target.suffix.lower()):
+        raise UsageError(f"{target}: a file in the format {format} must end in {format.suffix}")
     if frames < 1:
         raise UsageError(f"the number of frames must be at least 1, not {frames}")
     refuse_existing(target, overwrite=overwrite)
     network = find_model(model).load_network()
     with replacing(target, overwrite=overwrite) as part:
-        if format == "onnx":
+        if format is ExportFormat.ONNX:
             return export_onnx(network, part)
-        if format == "litert":
+        if format is ExportFormat.LITERT:
             return _export_litert(network, part, frames)
         _save(network, part, (None, None))
         restored = tf.saved_model.load(part.as_posix())
@@ -73,7 +67,7 @@ def export_model(
 
 
 def _save(network: keras.Model, folder: Path, sizes: tuple[int | None, int | None]) -> None:
-    """Write a SavedModel that takes this batch and number of frames."""
+    """Write a SavedModel that takes this batch size and number of frames; None for any."""
     batch, frames = sizes
     shape = (batch, network.inputs[0].shape[1], frames, 2)
     archive = keras.export.ExportArchive()
@@ -111,6 +105,7 @@ def _export_litert(network: keras.Model, path: Path, frames: int) -> float:
 def _largest_difference(
     network: keras.Model, run: Callable[[np.ndarray], Any], sizes: tuple[int, int]
 ) -> float:
+    """Return the largest difference of a mask on random input; raise ModelError if it is large."""
     batch, frames = sizes
     shape = (batch, network.inputs[0].shape[1], frames, 2)
     spectrum = np.random.default_rng(0).normal(size=shape).astype(np.float32)

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from denoisecli.errors import ModelError, UsageError
-from denoisecli.models.export import convert
-from denoisecli.models.export.convert import SUFFIXES, export_model
+from denoisecli.models.export import ExportFormat, convert
+from denoisecli.models.export.convert import export_model
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import parse_spec
 
@@ -69,29 +69,29 @@ def test_the_file_gives_what_keras_gives(
     tmp_path: Path,
 ) -> None:
     """Read back as another program would."""
-    target = tmp_path / f"there{SUFFIXES[read.__name__]}"
-    difference = export_model(folder, target, read.__name__, frames=21)
+    format = ExportFormat(read.__name__)
+    target = tmp_path / f"there{format.suffix}"
+    difference = export_model(folder, target, format, frames=21)
     assert difference < 1e-5
     spectrum = np.random.default_rng(1).normal(size=(1, BINS, 21, 2)).astype(np.float32)
     found = read(target, 21)(spectrum)
     np.testing.assert_allclose(found, network(spectrum, training=False), atol=1e-5)
     with pytest.raises(UsageError, match="exists already"):
-        export_model(folder, target, read.__name__)
+        export_model(folder, target, format)
     assert {path.name for path in tmp_path.iterdir()} == {"model", target.name}
 
 
 def test_wrong_use(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "there.onnx"
     for message, arguments in {
-        "no format 'tflite'; known are onnx, litert": (folder, target, "tflite"),
-        "goes to a .tflite file": (folder, target, "litert"),
-        "goes to a .onnx file": (folder, tmp_path / "there", "onnx"),
-        "no model 'nosuch'": ("nosuch", target, "onnx"),
+        "must end in .tflite": (folder, target, ExportFormat.LITERT),
+        "must end in .onnx": (folder, tmp_path / "there", ExportFormat.ONNX),
+        "no model 'nosuch'": ("nosuch", target),
     }.items():
         with pytest.raises(UsageError, match=message):
             export_model(*arguments)
     with pytest.raises(UsageError, match="at least 1, not 0"):
-        export_model(folder, tmp_path / "there.tflite", "litert", frames=0)
+        export_model(folder, tmp_path / "there.tflite", ExportFormat.LITERT, frames=0)
     (folder / "model.keras").write_text("no model")
     with pytest.raises(ModelError, match=r"model.keras cannot be loaded"):
         export_model(folder, target)
@@ -105,16 +105,22 @@ def test_what_a_format_cannot_hold(
     save = convert._save
     monkeypatch.setattr(convert, "_save", lambda *args: save(*args[:2], (None, None)))
     with pytest.raises(ModelError, match="LiteRT has no operators for this network"):
-        export_model(folder, tmp_path / "there.tflite", "litert")
+        export_model(folder, tmp_path / "there.tflite", ExportFormat.LITERT)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize(("format", "factor"), [("litert", 1.5), ("saved_model", np.nan)])
+@pytest.mark.parametrize(
+    ("format", "factor"), [(ExportFormat.LITERT, 1.5), (ExportFormat.SAVED_MODEL, np.nan)]
+)
 def test_what_computes_something_else_is_not_written(
-    format: str, factor: float, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    format: ExportFormat,
+    factor: float,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tensor = keras.ops.convert_to_numpy
     monkeypatch.setattr(keras.ops, "convert_to_numpy", lambda x: 1 + factor * tensor(x))
     with pytest.raises(ModelError, match="the exported network differs from Keras by"):
-        export_model(folder, tmp_path / f"there{SUFFIXES[format]}", format)
+        export_model(folder, tmp_path / f"there{format.suffix}", format)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
