@@ -16,6 +16,8 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", s
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+
 Ratio = Annotated[
     str | None,
     typer.Option(
@@ -80,6 +82,18 @@ def number_or_range(text: str | None, option: str) -> float | tuple[float, float
         raise UsageError(
             f"{option} takes a number or a range LOW:HIGH, but was given {text!r}"
         ) from error
+
+
+def host_and_port(text: str) -> str:
+    """Return a network address as it is if it has the form HOST:PORT; a parser for options.
+
+    Raises:
+        typer.BadParameter: The address has another form.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise typer.BadParameter(f"expected HOST:PORT, such as localhost:8000, found {text!r}")
+    return text
 
 
 def load_tensorflow(purpose: str) -> None:
