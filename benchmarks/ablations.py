@@ -24,7 +24,7 @@ from rich.table import Table
 
 from denoisecli.evaluation.estimators import Model
 from denoisecli.evaluation.evaluate import evaluate
-from denoisecli.evaluation.pairs import pairs
+from denoisecli.evaluation.pairs import folder_pairs
 from denoisecli.models.catalogue import load_spec
 from denoisecli.spec.document import Spec, save_spec
 from denoisecli.spec.search_space import with_values
@@ -62,7 +62,9 @@ def measure(spec: Spec, run: Path, data: Path, clean: Path, noisy: Path) -> None
         code = "from denoisecli.cli.app import main; main()"
         subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True)
     name = run.name
-    evaluation = evaluate(pairs(clean, noisy), {name: Model(str(run / MODEL))}, metrics=METRICS)
+    evaluation = evaluate(
+        folder_pairs(clean, noisy), {name: Model(str(run / MODEL))}, metrics=METRICS
+    )
     scores = {metric: evaluation.mean(name, metric).mean for metric in METRICS}
     metrics = json.loads((run / MODEL / "metrics.json").read_text(encoding="utf-8"))
     scores["test_si_sdr_improvement"] = metrics["test"]["si_sdr_improvement"]

@@ -18,7 +18,7 @@ from rich.table import Table
 from denoisecli.evaluation.estimators import Model, SpectralGating, Wiener
 from denoisecli.evaluation.evaluate import evaluate
 from denoisecli.evaluation.metrics import METRICS as ALL_METRICS
-from denoisecli.evaluation.pairs import pairs
+from denoisecli.evaluation.pairs import folder_pairs
 from denoisecli.evaluation.scores import Evaluation
 
 METRICS = ("pesq_wb", "stoi", "estoi", "si_sdr")
@@ -27,7 +27,7 @@ METRICS = ("pesq_wb", "stoi", "estoi", "si_sdr")
 def measure(clean: Path, noisy: Path, model: str = "speech") -> Evaluation:
     """Evaluate the model and the baselines."""
     estimators = {model: Model(model), "noisereduce": SpectralGating(), "wiener": Wiener()}
-    return evaluate(pairs(clean, noisy), estimators, metrics=METRICS, jobs=2)
+    return evaluate(folder_pairs(clean, noisy), estimators, metrics=METRICS, jobs=2)
 
 
 def summary(evaluation: Evaluation) -> list[dict[str, Any]]:

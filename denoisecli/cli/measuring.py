@@ -1,10 +1,11 @@
 """The command that measures: evaluate."""
 
-from contextlib import ExitStack
-from math import isfinite, isnan
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,97 +14,151 @@ from denoisecli.cli.options import Overwrite, load_tensorflow
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.atomic_files import refuse_existing
 
-_COLUMNS = 6  # metrics in a table, so that it fits into a line
+if TYPE_CHECKING:
+    from denoisecli.evaluation.estimators import Estimator
+    from denoisecli.evaluation.pairs import Pair
+    from denoisecli.evaluation.scores import Evaluation, Interval
+
+_METRICS = "pesq_wb, pesq_nb, stoi, estoi, si_sdr, snr, segmental_snr, lsd, csig, cbak, covl"
+_PAIRS = "Pairs of files, in place of a dataset"
+_ESTIMATORS = "Estimators"
+_OUTPUT = "Output"
 
 
 def evaluate(
     model: Annotated[
         str | None,
-        typer.Argument(help="A model folder or a bundled name.", show_default=False),
+        typer.Argument(help="Model folder or name of a bundled model.", show_default=False),
     ] = None,
     dataset: Annotated[
         Path | None,
-        typer.Argument(help="A dataset, whose test set is taken.", show_default=False),
+        typer.Argument(help="Dataset whose test set is evaluated on.", show_default=False),
     ] = None,
     clean: Annotated[
-        Path | None, typer.Option(help="Folder of clean recordings.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder of clean recordings.", show_default=False, rich_help_panel=_PAIRS
+        ),
     ] = None,
     noisy: Annotated[
-        Path | None, typer.Option(help="Folder of noisy ones, of the same names.")
+        Path | None,
+        typer.Option(
+            help="Folder of noisy recordings with the same names.",
+            show_default=False,
+            rich_help_panel=_PAIRS,
+        ),
     ] = None,
     models: Annotated[
-        list[str] | None, typer.Option("--model", help="A further model; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="Model folder or name of a bundled model; repeatable.",
+            show_default=False,
+            rich_help_panel=_ESTIMATORS,
+        ),
     ] = None,
     estimate: Annotated[
-        list[Path] | None, typer.Option(help="A folder of files already cleaned; repeatable.")
+        list[Path] | None,
+        typer.Option(
+            help="Folder of files that are cleaned already; repeatable.",
+            show_default=False,
+            rich_help_panel=_ESTIMATORS,
+        ),
     ] = None,
     baseline: Annotated[
         list[str] | None,
         typer.Option(
-            help="noisereduce, wiener, or NAME=COMMAND with {input} and {output}; repeatable."
+            help="noisereduce, wiener, or an external program as 'NAME=COMMAND {input} {output}'; "
+            "repeatable.",
+            show_default=False,
+            rich_help_panel=_ESTIMATORS,
         ),
     ] = None,
     compare_with: Annotated[
-        str, typer.Option(help="Name of what differences are taken to.")
+        str,
+        typer.Option(
+            help="Name of the estimator that the others are compared with.",
+            rich_help_panel=_ESTIMATORS,
+        ),
     ] = "input",
     metrics: Annotated[
-        str, typer.Option(help="Names, with commas between them; all for every one.")
+        str, typer.Option(help=f"all, or metrics separated by commas: {_METRICS}.")
     ] = "pesq_wb,stoi,estoi,si_sdr",
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that score.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of scoring processes.")] = 2,
     keep: Annotated[
-        Path | None, typer.Option(help="Leave the cleaned files in this folder.")
+        Path | None,
+        typer.Option(
+            help="Folder for the cleaned files, which are deleted otherwise.",
+            show_default=False,
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write a page with pictures and sound (.html).")
+        Path | None,
+        typer.Option(
+            help="HTML file for a report with figures, pictures and sound.",
+            show_default=False,
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     report_files: Annotated[
-        int, typer.Option(min=0, help="Recordings with pictures and sound in it.")
+        int,
+        typer.Option(
+            min=0,
+            help="Number of recordings in the report with pictures and sound.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = 9,
-    csv: Annotated[Path | None, typer.Option(help="Write all scores as a table.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all scores as JSON.")] = False,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file for the scores of every file.",
+            show_default=False,
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print all results as JSON.", rich_help_panel=_OUTPUT),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure what models and other denoisers do to recordings whose clean sound is known.
+    """Score models and other denoisers on noisy recordings whose clean sound is known.
 
-    Examples: `denoise evaluate speech data/ --baseline wiener --report report.html` takes the test
-    set of a dataset; `denoise evaluate runs/mine --clean valid/clean --noisy valid/noisy` takes
-    pairs of files of the same name.
+    Scores are of whole recordings; those that `train` prints are of short segments.
+
+    Examples: the test set of a dataset,
+    `denoise evaluate speech data/ --baseline wiener --report report.html`;
+    pairs of files with the same name,
+    `denoise evaluate runs/mine --clean valid/clean --noisy valid/noisy`
     """
-    from denoisecli.evaluation import pairs as testsets
     from denoisecli.evaluation.evaluate import evaluate as run_evaluation
-    from denoisecli.evaluation.metrics import METRICS
+    from denoisecli.evaluation.metrics import METRICS, check_metrics
     from denoisecli.evaluation.report import check_report, write_report
 
-    if (dataset is None) == (clean is None and noisy is None) or (clean is None) != (noisy is None):
-        raise UsageError(
-            "evaluate wants a model and a dataset (denoise evaluate speech data/), or --clean and "
-            "--noisy"
-        )
     if csv is not None:
         refuse_existing(csv, overwrite=overwrite)
     if report is not None:
         check_report(report, overwrite=overwrite)
-    wanted = [*([model] if model else []), *(models or [])]
-    chosen = _estimators(wanted, estimate or [], baseline or [])
     names = list(METRICS) if metrics == "all" else [name.strip() for name in metrics.split(",")]
-    with ExitStack() as stack:
-        if dataset is not None:
-            load_tensorflow("evaluating on a dataset")
-            pairs = stack.enter_context(testsets.stored_pairs(dataset))
-        else:
-            assert clean is not None and noisy is not None
-            pairs = testsets.folder_pairs(clean, noisy)
-        if report is not None and keep is None:
-            keep = Path(stack.enter_context(TemporaryDirectory(prefix="denoise-")))
-        with displays.progress("evaluating", unit="files") as tell:
+    check_metrics(names)
+    estimators = _make_estimators([*filter(None, [model]), *(models or [])], estimate, baseline)
+    if report is not None and not estimators.keys() - {compare_with}:
+        raise UsageError(f"a report needs an estimator to compare with {compare_with}")
+
+    with (
+        _open_pairs(dataset, clean, noisy) as pairs,
+        TemporaryDirectory(prefix="denoise-") as temporary,
+    ):
+        with displays.progress("evaluating", unit="files") as on_progress:
             result = run_evaluation(
                 pairs,
-                chosen,
+                estimators,
                 metrics=names,
                 baseline=compare_with,
                 jobs=jobs,
-                keep=keep,
-                on_progress=tell,
+                keep=keep or Path(temporary),
+                on_progress=on_progress,
             )
         if csv is not None:
             result.to_csv(csv, overwrite=overwrite)
@@ -113,100 +168,141 @@ def evaluate(
     if as_json:
         console.print_json(result.to_dict())
     else:
-        _print_evaluation(result)
+        _print_result(result)
     for score in result.errors:
         console.warn(f"{score.estimator}: {score.file}: {score.error}")
     if result.errors:
-        raise DenoiseError(f"{len(result.errors)} files could not be cleaned or scored")
-
-
-def _estimators(models: list[str], folders: list[Path], baselines: list[str]) -> dict[str, Any]:
-    """By name, models first; the model speech where there would be nothing else."""
-    from denoisecli.evaluation import estimators as kinds
-
-    chosen: list[tuple[str, kinds.Estimator]] = []
-    for one in models or ([] if folders or baselines else ["speech"]):
-        path = Path(one).resolve()  # a run's folder holds its model's, called "model"
-        chosen.append(((path.parent if path.name == "model" else path).name, kinds.Model(one)))
-    chosen += [(folder.resolve().name, kinds.Folder(folder)) for folder in folders]
-    for text in baselines:
-        name, equals, command = text.partition("=")
-        if equals:
-            chosen.append((name, kinds.Command(command)))
-        elif name in kinds.BASELINES:
-            chosen.append((name, kinds.BASELINES[name]()))
-        else:
-            raise UsageError(
-                f"--baseline wants NAME=COMMAND or one of {', '.join(kinds.BASELINES)}; "
-                f"found {text!r}"
-            )
-    names = [name for name, _ in chosen]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two of what is to be evaluated are called {name!r}; rename one")
-    return dict(chosen)
-
-
-def _print_evaluation(result: Any) -> None:
-    """Means with 95 % intervals, by SNR and by noise, differences, and what was made worse."""
-    from denoisecli.evaluation.metrics import METRICS
-    from denoisecli.evaluation.scores import INPUT, WORSE_DB, WORST
-
-    def cell(interval: Any, metric: str, sign: str = "") -> str:
-        digits = METRICS[metric].decimals
-        text = "-" if isnan(interval.mean) else f"{interval.mean:{sign}.{digits}f}"
-        if isfinite(interval.low):
-            text += f" ±{(interval.high - interval.low) / 2:.{digits}f}"
-        return text + (f" ({interval.failed} failed)" if interval.failed else "")
-
-    def print_means(heading: list[str], rows: list[tuple[list[str], Any]]) -> None:
-        for start in range(0, len(result.metrics), _COLUMNS):
-            names = result.metrics[start : start + _COLUMNS]
-            columns = [*heading, *(METRICS[name].label for name in names)]
-            texts = [[*head, *(value(name) for name in names)] for head, value in rows]
-            console.print_table(columns, texts, texts=len(heading))
-
-    def means(estimator: str, files: Any = None) -> Any:
-        return lambda name: cell(result.mean(estimator, name, files), name)
-
-    def gains(estimator: str) -> Any:
-        return lambda name: cell(result.gain(estimator, name), name, "+")
-
-    print_means([""], [([name], means(name)) for name in result.costs])
-    for kind, groups in (("input SNR", result.groups("snr")), ("noise", result.groups("noise"))):
-        if len(groups) > 1:
-            rows = [
-                ([f"{group}, {len(files)} files", name], means(name, files))
-                for group, files in groups.items()
-                for name in result.costs
-            ]
-            print_means([kind, ""], rows)
-    differences = [([name], gains(name)) for name in result.compared]
-    print_means([f"difference to {result.baseline}"], differences)
-    console.print_table(
-        ["", "times real time", "load s", "MiB", "delay ms"],
-        [
-            [
-                name,
-                _text(1 / cost.real_time_factor, ".0f"),
-                _text(cost.load_seconds, ".1f"),
-                _text(cost.peak_memory_mb, ".0f"),
-                _text(1000 * cost.delay_seconds, ".0f"),
-            ]
-            for name, cost in result.costs.items()
-            if name != INPUT
-        ],
-    )
-    for estimator in result.compared:
-        if "si_sdr" not in result.metrics:
-            continue
-        worst = list(result.gains(estimator, "si_sdr").items())[:WORST]
-        listed = ", ".join(f"{file} {gain:+.1f}" for file, gain in worst)
-        console.result(
-            f"{estimator}: {len(result.worsened(estimator))} files made worse by more than "
-            f"{WORSE_DB} dB SI-SDR; least gained (dB): {listed}"
+        raise DenoiseError(
+            f"{len(result.errors)} of {len(result.scores)} results are missing, because files "
+            "could not be read, cleaned or scored; see the warnings above"
         )
 
 
-def _text(value: float, form: str) -> str:
-    return f"{value:{form}}" if isfinite(value) else "-"
+@contextmanager
+def _open_pairs(
+    dataset: Path | None, clean: Path | None, noisy: Path | None
+) -> "Iterator[list[Pair]]":
+    """Return the pairs of a dataset or of two folders, as files that exist inside the block."""
+    from denoisecli.evaluation.pairs import folder_pairs, stored_pairs
+
+    if dataset is None and clean is not None and noisy is not None:
+        yield folder_pairs(clean, noisy)
+    elif dataset is not None and clean is None and noisy is None:
+        load_tensorflow("evaluating on a dataset")
+        with stored_pairs(dataset) as pairs:
+            yield pairs
+    else:
+        raise UsageError(
+            "evaluate needs a model and a dataset (denoise evaluate speech data/), or both --clean "
+            "and --noisy"
+        )
+
+
+def _make_estimators(
+    models: list[str], folders: list[Path] | None, baselines: list[str] | None
+) -> "dict[str, Estimator]":
+    """Return the estimators by name, models first; the model "speech" if none is given."""
+    from denoisecli.evaluation.estimators import Folder, Model
+
+    estimators: list[tuple[str, Estimator]] = []
+    for model in models or ([] if folders or baselines else ["speech"]):
+        path = Path(model).resolve()  # the model of a run lies in its folder, as "model"
+        estimators.append(((path.parent if path.name == "model" else path).name, Model(model)))
+    estimators += [(folder.resolve().name, Folder(folder)) for folder in folders or []]
+    estimators += [_make_baseline(text) for text in baselines or []]
+    names = [name for name, _ in estimators]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two estimators are named {name!r}; rename one of them")
+    return dict(estimators)
+
+
+def _make_baseline(text: str) -> "tuple[str, Estimator]":
+    from denoisecli.evaluation.estimators import BASELINES, Command
+
+    name, equals, command = text.partition("=")
+    if equals:
+        return name, Command(command)
+    if name in BASELINES:
+        return name, BASELINES[name]()
+    raise UsageError(f"--baseline must be {', '.join(BASELINES)} or NAME=COMMAND, not {text!r}")
+
+
+def _print_result(result: "Evaluation") -> None:
+    """Print means, means by group, differences to the baseline, costs and the worst files."""
+    from denoisecli.evaluation import formatting
+    from denoisecli.evaluation.scores import INPUT
+
+    files = formatting.count(len(result.values(INPUT, result.metrics[0])), "file")
+    console.result(f"{files}; mean ± half of the 95 % interval")
+    _print_means(
+        result, ["estimator"], [([name], partial(result.mean, name)) for name in result.costs]
+    )
+    for group_by, groups in formatting.groupings(result).items():
+        rows = []
+        for group, members in groups.items():
+            label = f"{group}, {formatting.count(len(members), 'file')}"
+            for name in result.costs:
+                rows.append(([label, name], partial(result.mean, name, files=members)))
+                label = ""
+        _print_means(result, [group_by, "estimator"], rows)
+    differences = [([name], partial(result.gain, name)) for name in result.compared]
+    if differences:
+        _print_means(result, [f"difference to {result.baseline}"], differences, signed=True)
+    costs = [
+        [name, *formatting.cost_cells(cost)] for name, cost in result.costs.items() if name != INPUT
+    ]
+    if costs:
+        console.result("")
+        console.print_table(["estimator", *formatting.COST_LABELS], costs)
+    if differences and "si_sdr" in result.metrics:
+        _print_worst(result)
+
+
+def _print_means(
+    result: "Evaluation",
+    columns: list[str],
+    rows: "Sequence[tuple[list[str], Callable[[str], Interval]]]",
+    *,
+    signed: bool = False,
+) -> None:
+    """Print a table with a column for each metric; a row is its texts and a mean of a metric."""
+    from denoisecli.evaluation import formatting
+    from denoisecli.evaluation.metrics import METRICS
+
+    def cell(interval: "Interval", decimals: int) -> str:
+        failures = formatting.failures(interval)
+        parts = (
+            formatting.number(interval.mean, decimals, signed=signed),
+            formatting.half_width(interval, decimals),
+            f"({failures})" if failures else "",
+        )
+        return " ".join(filter(None, parts))
+
+    console.result("")
+    console.print_table(
+        [*columns, *(METRICS[name].heading for name in result.metrics)],
+        [
+            [*texts, *(cell(mean(name), METRICS[name].decimals) for name in result.metrics)]
+            for texts, mean in rows
+        ],
+        texts=len(columns),
+    )
+
+
+def _print_worst(result: "Evaluation") -> None:
+    """Print how many files got worse, and those with the smallest gains in SI-SDR."""
+    from denoisecli.evaluation import formatting
+    from denoisecli.evaluation.scores import WORSE_DB, WORST
+
+    rows = []
+    for name in result.compared:
+        gains = result.gains(name, "si_sdr")
+        worst = ", ".join(
+            f"{file} {formatting.number(gain, 1, signed=True)}"
+            for file, gain in list(gains.items())[:WORST]
+        )
+        rows.append([name, f"{len(result.worsened(name))} of {len(gains)}", worst])
+    columns = ["estimator", f"worse by > {WORSE_DB} dB", "smallest gains in SI-SDR, dB"]
+    console.result("")
+    console.print_table(columns, rows, texts=len(columns))

@@ -1,4 +1,4 @@
-"""What can be evaluated: ways to make a cleaned file of a noisy one."""
+"""Estimators: what can be evaluated, a way to turn a noisy file into a cleaned one."""
 
 import shlex
 import shutil
@@ -6,73 +6,72 @@ import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from denoisecli.audio.files import probe, read, write
 from denoisecli.errors import DenoiseError, UsageError
-from denoisecli.evaluation.pairs import listed, recordings
+from denoisecli.evaluation.pairs import find_recordings, join_names
 from denoisecli.system.atomic_files import replacing
+from denoisecli.system.extras import require
 
 
 class Estimator(ABC):
-    """Makes cleaned files. It travels to another process before it is loaded.
+    """Cleans files. It is pickled and sent to another process before it is loaded.
 
     Attributes:
-        timed: whether the time it takes means anything.
+        timed: Whether its processing time is meaningful.
     """
 
     timed = True
 
     def check(self, names: Collection[str]) -> None:  # noqa: B027 (most have nothing to check)
-        """Find out early whether recordings of these names can be cleaned.
+        """Check, before any work, whether recordings of these names can be cleaned.
 
         Raises:
-            UsageError: they cannot.
+            UsageError: They cannot.
         """
 
     def load(self) -> None:  # noqa: B027 (some have nothing to load)
-        """Get ready; how long this takes is the load time."""
+        """Prepare for cleaning; the time that this takes is the load time."""
 
     @abstractmethod
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
         """Clean a file.
 
         Args:
-            name: the recording's name in the evaluation.
-            noisy: the noisy file.
-            output: where a cleaned file may be written, a WAV.
+            name: Name of the recording in the evaluation.
+            noisy: Path of the noisy file.
+            output: Path that a cleaned WAV may be written to.
 
         Returns:
-            Where the cleaned file is.
+            Path of the cleaned file.
 
         Raises:
-            DenoiseError: this file could not be cleaned.
+            DenoiseError: The file could not be cleaned.
         """
 
 
 @dataclass
 class Unchanged(Estimator):
-    """The noisy input as it is: what all others are compared with."""
+    """The unchanged noisy input, the default baseline."""
 
     timed = False
 
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
-        """Give the noisy file."""
+        """Return the noisy file."""
         return noisy
 
 
 @dataclass
 class Model(Estimator):
-    """A trained model, as `denoise clean` runs it.
+    """A trained model, run as `denoise clean` does.
 
     Attributes:
-        model: a model folder, or the name of a bundled model.
-        strength: 0..1, how much of the noise is taken out.
-        threads: CPU threads; one, so that real-time factors can be compared.
+        model: Model folder or name of a bundled model.
+        strength: Share of the noise that is removed, 0..1.
+        threads: Number of CPU threads; 1 makes real-time factors comparable.
     """
 
     model: str | Path
@@ -80,7 +79,7 @@ class Model(Estimator):
     threads: int | None = 1
 
     def check(self, names: Collection[str]) -> None:
-        """Raise UsageError when there is no such model."""
+        """Raise UsageError if there is no such model."""
         from denoisecli.models.catalogue import find_model
 
         find_model(self.model)
@@ -99,43 +98,43 @@ class Model(Estimator):
 
 @dataclass
 class Folder(Estimator):
-    """A folder of files that were cleaned before, named like the noisy ones but for the suffix.
+    """A folder of files that are cleaned already, with the names of the noisy files.
 
     Attributes:
-        folder: where they are.
+        folder: The folder; suffixes may differ from those of the noisy files.
     """
 
     folder: Path
     timed = False
 
     def check(self, names: Collection[str]) -> None:
-        """Raise UsageError when a file is missing."""
-        missing = sorted(set(names) - set(recordings(self.folder)))
+        """Raise UsageError if a file is missing."""
+        missing = sorted(set(names) - set(find_recordings(self.folder)))
         if missing:
-            raise UsageError(f"{self.folder} has no cleaned file for {listed(missing)}")
+            raise UsageError(f"{self.folder} has no cleaned file for {join_names(missing)}")
 
     def load(self) -> None:
-        """Look for the files."""
-        self._files = recordings(self.folder)
+        """Find the files."""
+        self._files = find_recordings(self.folder)
 
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
-        """Give the file of that name."""
+        """Return the file of that name."""
         return self._files[name]
 
 
 @dataclass
 class Command(Estimator):
-    """Another program, started for every file, without a shell.
+    """An external program, which is started for every file, without a shell.
 
-    Its time includes its start.
+    Its processing time includes its start-up.
 
     Attributes:
-        template: the command line, quoted as for a POSIX shell, with ``{input}`` and ``{output}``
-            in it. Instead of a noisy file that is no WAV of integers it gets a 16-bit WAV.
-        timeout: seconds that it may take for a file.
+        template: Command line with ``{input}`` and ``{output}``, quoted as for a POSIX shell. A
+            noisy file that is not a WAV of integers is converted to a 16-bit WAV first.
+        timeout: Timeout for a file in s.
 
     Raises:
-        UsageError: the template cannot be split, or lacks ``{input}`` or ``{output}``.
+        UsageError: The template cannot be parsed, or lacks ``{input}`` or ``{output}``.
     """
 
     template: str
@@ -145,18 +144,18 @@ class Command(Estimator):
         try:
             self._words = shlex.split(self.template)
         except ValueError as error:
-            raise UsageError(f"the command {self.template!r} cannot be read: {error}") from error
-        for place in ("{input}", "{output}"):
-            if not any(place in word for word in self._words):
+            raise UsageError(f"the command {self.template!r} cannot be parsed: {error}") from error
+        for placeholder in ("{input}", "{output}"):
+            if not any(placeholder in word for word in self._words):
                 raise UsageError(
-                    f"the command {self.template!r} lacks {place}; for example: "
+                    f"the command {self.template!r} lacks {placeholder}; example: "
                     "mydenoiser {input} {output}"
                 )
 
     def check(self, names: Collection[str]) -> None:
-        """Raise UsageError when there is no such program."""
+        """Raise UsageError if the program does not exist."""
         if shutil.which(self._words[0]) is None:
-            raise UsageError(f"there is no program {self._words[0]!r} to be run")
+            raise UsageError(f"there is no program {self._words[0]!r}; check its path")
 
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
         """Run the program."""
@@ -166,9 +165,9 @@ class Command(Estimator):
                 write(wav, *read(noisy))
                 noisy = wav
             paths = {"{input}": str(noisy.absolute()), "{output}": str(part.absolute())}
-            self._run([_filled(word, paths) for word in self._words])
+            self._run([_substitute(word, paths) for word in self._words])
             if not part.is_file():
-                raise DenoiseError(f"{self._words[0]} ended well but wrote no output for {name}")
+                raise DenoiseError(f"{self._words[0]} succeeded but wrote no output for {name}")
         return output
 
     def _run(self, words: list[str]) -> None:
@@ -186,42 +185,41 @@ class Command(Estimator):
         except OSError as error:
             raise DenoiseError(f"cannot run {words[0]}: {error.strerror}") from error
         if done.returncode != 0:
-            said = done.stdout.decode(errors="replace").strip().splitlines() or ["(nothing)"]
+            lines = done.stdout.decode(errors="replace").strip().splitlines() or ["no output"]
             raise DenoiseError(
-                f"{words[0]} failed with exit code {done.returncode} and said: {said[-1]}"
+                f"{words[0]} failed with exit code {done.returncode} and printed: {lines[-1]}"
             )
 
 
 @dataclass
 class SpectralGating(Estimator):
-    """Spectral gating as the package noisereduce does it, with its defaults.
+    """Spectral gating by the package noisereduce with its defaults.
 
     Sainburg, Thielk and Gentner, "Finding, visualizing, and quantifying latent structure across
     diverse animal vocal repertoires", PLOS Computational Biology 16(10), 2020.
 
     Attributes:
-        stationary: take the noise for constant over the recording.
+        stationary: Assume that the noise does not change over the recording.
     """
 
     stationary: bool = False
 
     def check(self, names: Collection[str]) -> None:
-        """Raise UsageError when the package is not installed."""
-        if find_spec("noisereduce") is None:
-            raise UsageError(
-                "spectral gating needs the package noisereduce: pip install 'denoisecli[baselines]'"
-            )
+        """Raise UsageError if the package is not installed."""
+        require("baselines", "noisereduce", purpose="the baseline noisereduce")
 
     def load(self) -> None:
         """Import the package."""
-        self._reduce_noise = import_module("noisereduce").reduce_noise
+        from noisereduce import reduce_noise
+
+        self._reduce_noise = reduce_noise
 
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
         """Clean all channels."""
         audio, sample_rate = read(noisy)
         try:
             cleaned = self._reduce_noise(audio, sample_rate, stationary=self.stationary)
-        except (ValueError, IndexError, RuntimeError) as error:  # on very short recordings
+        except (ValueError, IndexError, RuntimeError) as error:  # for very short recordings
             raise DenoiseError(f"noisereduce failed on {noisy}: {error}") from error
         write(output, cleaned.astype("float32").reshape(audio.shape), sample_rate)
         return output
@@ -229,24 +227,27 @@ class SpectralGating(Estimator):
 
 @dataclass
 class Wiener(Estimator):
-    """A Wiener filter for speech in noise that changes slowly; see that module."""
+    """The Wiener filter of :mod:`denoisecli.evaluation.wiener`."""
 
     def load(self) -> None:
-        """Import it."""
-        self._wiener = import_module("denoisecli.evaluation.wiener").wiener
+        """Import the filter."""
+        from denoisecli.evaluation.wiener import wiener
+
+        self._wiener = wiener
 
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
         """Clean each channel."""
         audio, sample_rate = read(noisy)
-        write(output, np.stack([self._wiener(one, sample_rate) for one in audio]), sample_rate)
+        cleaned = np.stack([self._wiener(channel, sample_rate) for channel in audio])
+        write(output, cleaned, sample_rate)
         return output
 
 
 BASELINES: dict[str, type[Estimator]] = {"noisereduce": SpectralGating, "wiener": Wiener}
-"""Denoisers to compare with that need no command, by name."""
+"""Estimators that need no arguments, by name."""
 
 
-def _filled(word: str, paths: dict[str, str]) -> str:
-    for place, path in paths.items():
-        word = word.replace(place, path)
+def _substitute(word: str, paths: dict[str, str]) -> str:
+    for placeholder, path in paths.items():
+        word = word.replace(placeholder, path)
     return word

@@ -1,17 +1,14 @@
-"""Measure what models and other denoisers do to recordings whose clean sound is known."""
+"""Clean noisy recordings with several estimators and score the results."""
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from scipy.fft import next_fast_len
@@ -21,20 +18,23 @@ from denoisecli.audio.resampling import fit_length
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 from denoisecli.evaluation.estimators import Estimator, Unchanged
 from denoisecli.evaluation.metrics import METRICS, EstimateVector, check_metrics, measure
-from denoisecli.evaluation.pairs import Pair, listed
+from denoisecli.evaluation.pairs import Pair, join_names
 from denoisecli.evaluation.scores import INPUT, Cost, Evaluation, Score
+from denoisecli.system.pools import process_pool, processes, result_of
 from denoisecli.types import AudioVector
 
 SAMPLE_RATE = 16000
-"""Hz: metrics are computed at this rate, on the mean of the channels."""
+"""Sample rate in Hz of the scoring; channels are averaged and resampled to it."""
 
 MAX_SHIFT = 0.1
-"""Seconds by which an estimate may follow its input, or be longer or shorter than the clean sound:
-streaming denoisers delay, codecs pad. The delay is measured, reported, and taken out before
-scoring; then the end is cut or padded."""
+"""Largest delay of an estimate, and largest difference in length to the clean sound, in s.
 
-Progress = Callable[[float, float], None]
-"""Called with the number of files cleaned or scored so far, and in all."""
+Streaming denoisers delay their output, and codecs pad it. The delay is measured, reported, and
+removed before scoring; then the estimate is trimmed or padded to the length of the clean sound.
+"""
+
+OnProgress = Callable[[float, float], None]
+"""Called with the number of files that are cleaned or scored so far, and with the total."""
 
 _Result = TypeVar("_Result")
 
@@ -48,237 +48,233 @@ def evaluate(
     jobs: int = 1,
     keep: Path | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Clean every noisy recording with every estimator and score the results.
+    """Clean every noisy recording with every estimator, and score the results.
 
-    Each estimator cleans in a fresh process of its own, one file after the other, with nothing
-    else running, so that times can be compared; then its files are scored by ``jobs`` processes.
-    Processes are spawned: a script that calls this needs ``if __name__ == "__main__":``.
+    First each estimator cleans all recordings, one after the other, in a new process of its own
+    while nothing else runs, so that times can be compared. Then ``jobs`` processes score pair by
+    pair: a pair is read once, and all its estimates are scored. Processes are spawned, so a script
+    that calls this function needs ``if __name__ == "__main__":``.
 
-    A file that cannot be read, cleaned or scored does not stop the others: it has a score with an
-    ``error``, and counts as failed in every mean. (Where a process dies, so do the files that it
-    had still to do.)
+    A file that cannot be read, cleaned or scored does not stop the others. Its score has an
+    ``error`` and counts as failed in every mean. If a process dies, the remaining files of that
+    process fail as well.
 
     Args:
-        pairs: the recordings.
-        estimators: by name; the unchanged input (INPUT) comes first by itself.
-        metrics: keys of METRICS.
-        baseline: the estimator that the others are compared with.
-        jobs: number of processes that score.
-        keep: a folder to leave the cleaned files in, as ESTIMATOR/NAME.wav; a new or empty one.
-            By default they are deleted.
-        seed: chooses the resamples of the intervals.
-        progress: called after every file.
+        pairs: The pairs to evaluate on.
+        estimators: The estimators by name. The unchanged input is added as ``INPUT``.
+        metrics: Keys of METRICS.
+        baseline: Name of the estimator that the others are compared with.
+        jobs: Number of scoring processes; 1 scores in this process.
+        keep: New or empty folder for the cleaned files, ``ESTIMATOR/NAME.wav``. By default they
+            are written to a temporary folder and deleted.
+        seed: Seed of the bootstrap intervals.
+        on_progress: Called after each file.
 
     Raises:
-        UsageError: no pairs, pairs of one name, an estimator's name that is taken or no file name,
-            an estimator that cannot work, an unknown baseline or metric, a package that is not
-            installed, or a ``keep`` with something in it.
-        DenoiseError: an estimator cannot be loaded.
+        UsageError: There are no pairs, two pairs have the same name, the name of an estimator is
+            reserved or cannot name a folder, an estimator cannot clean the recordings, the baseline
+            or a metric is unknown, a package is not installed, or ``keep`` is not empty.
+        DenoiseError: An estimator cannot be loaded.
     """
-    every: dict[str, Estimator] = {INPUT: Unchanged(), **estimators}
-    names = [pair.name for pair in pairs]
-    _check(names, estimators, jobs, keep)
+    systems: dict[str, Estimator] = {INPUT: Unchanged(), **estimators}
+    _check_arguments(pairs, estimators, baseline, jobs, keep)
     check_metrics(metrics)
-    if baseline not in every:
-        raise UsageError(
-            f"there is nothing named {baseline!r} to compare with, only {listed([*every])}"
-        )
-    for estimator in every.values():
+    names = [pair.name for pair in pairs]
+    for estimator in systems.values():
         estimator.check(names)
 
-    tell = _Steps(progress, 2 * len(every) * len(pairs))
-    costs: dict[str, Cost] = {}
-    scores: list[Score] = []
-    snrs: list[float] = []
-    files: dict[str, dict[str, Path]] = {}
-    with _processes(jobs) as pool:
-        for name, estimator in every.items():
-            with _folder(keep, name) as folder:
-                run = _clean_all(estimator, pairs, folder, tell)
-                wanted = [*metrics, "snr"] if name == INPUT else [*metrics]  # to group the files
-                measured = _score_all(pool, run.cleaned, pairs, wanted, tell)
-            if name == INPUT:
-                snrs = [
-                    scored.values["snr"] if pair.snr_db is None else pair.snr_db
-                    for pair, scored in zip(pairs, measured, strict=True)
-                ]
-            new = [
-                Score(
-                    file=pair.name,
-                    estimator=name,
-                    noise=pair.noise,
-                    snr_db=snr_db,
-                    seconds=scored.seconds,
-                    wall_seconds=cleaned.seconds if estimator.timed else math.nan,
-                    delay_seconds=scored.delay_seconds,
-                    values={metric: scored.values[metric] for metric in metrics},
-                    error=scored.error,
-                )
-                for pair, snr_db, cleaned, scored in zip(
-                    pairs, snrs, run.cleaned, measured, strict=True
-                )
-            ]
-            costs[name] = _cost(new, run, timed=estimator.timed)
-            scores += new
-            files[name] = {
-                pair.name: made.path
-                for pair, made in zip(pairs, run.cleaned, strict=True)
-                if made.path is not None and made.path.exists()
+    progress = _Progress(on_progress, total=2 * len(systems) * len(pairs))
+    with TemporaryDirectory(prefix="denoise-") as temporary:
+        folder = keep or Path(temporary)
+        runs = {
+            name: _clean_all(estimator, pairs, folder / name, progress)
+            for name, estimator in systems.items()
+        }
+        scored = _score_all(pairs, runs, metrics, jobs, progress)
+
+    scores = {
+        name: [
+            Score(
+                file=pair.name,
+                estimator=name,
+                noise=pair.noise,
+                snr_db=result.snr_db,
+                seconds=result.seconds,
+                wall_seconds=output.seconds if systems[name].timed else math.nan,
+                delay_seconds=result.estimates[name].delay_seconds,
+                values=result.estimates[name].values,
+                error=output.error or result.estimates[name].error,
+            )
+            for pair, output, result in zip(pairs, run.outputs, scored, strict=True)
+        ]
+        for name, run in runs.items()
+    }
+    return Evaluation(
+        metrics=list(metrics),
+        costs={name: _cost(scores[name], runs[name], timed=systems[name].timed) for name in runs},
+        scores=[score for rows in scores.values() for score in rows],
+        baseline=baseline,
+        files={
+            name: {
+                pair.name: output.path
+                for pair, output in zip(pairs, run.outputs, strict=True)
+                if output.path is not None and output.path.exists()
             }
-    return Evaluation(list(metrics), costs, scores, baseline, files, seed)
+            for name, run in runs.items()
+        },
+        seed=seed,
+    )
 
 
 @dataclass(frozen=True)
-class _Cleaned:
-    """A cleaned file, or why there is none, and the seconds it took."""
+class _Output:
+    """A cleaned file and the wall time in s that it took, or the error that prevented it."""
 
-    path: Path | None
-    seconds: float
+    path: Path | None = None
+    seconds: float = math.nan
     error: str | None = None
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What an estimator did."""
+    """The work of an estimator: one output for each pair, and its cost."""
 
-    cleaned: list[_Cleaned]
+    outputs: list[_Output]
     load_seconds: float
     peak_memory_mb: float
 
 
 @dataclass(frozen=True)
-class _Scored:
-    """The values of a file, the seconds of audio they are of, and the delay in s taken out."""
+class _Estimate:
+    """The metrics of a cleaned file and its delay in s, which was removed, or an error."""
 
     values: dict[str, float]
-    seconds: float = math.nan
     delay_seconds: float = math.nan
     error: str | None = None
 
 
-class _Steps:
-    """Counts steps and tells of each."""
+@dataclass(frozen=True)
+class _Scored:
+    """A pair: SNR of its noisy recording in dB, length in s, and the estimates by estimator."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
+    snr_db: float
+    seconds: float
+    estimates: dict[str, _Estimate]
 
-    def __call__(self) -> None:
+
+class _Progress:
+    """Counts files and reports each one."""
+
+    def __init__(self, on_progress: OnProgress | None, total: int) -> None:
+        self._on_progress, self._total, self._done = on_progress, total, 0
+
+    def advance(self) -> None:
         self._done += 1
-        if self._progress is not None:
-            self._progress(float(self._done), float(self._total))
+        if self._on_progress is not None:
+            self._on_progress(float(self._done), float(self._total))
 
 
-def _check(
-    names: Sequence[str], estimators: Mapping[str, Estimator], jobs: int, keep: Path | None
+def _check_arguments(
+    pairs: Sequence[Pair],
+    estimators: Mapping[str, Estimator],
+    baseline: str,
+    jobs: int,
+    keep: Path | None,
 ) -> None:
+    names = [pair.name for pair in pairs]
     if not names:
         raise UsageError("there are no recordings to evaluate")
     if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise UsageError(f"there are several recordings named {listed(twice)}")
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        raise UsageError(f"there are several recordings named {join_names(duplicates)}")
     for name in estimators:
         if name == INPUT:
-            raise UsageError(f"the name {INPUT!r} is kept for the noisy input; choose another")
+            raise UsageError(
+                f"the name {INPUT!r} is reserved for the noisy input; choose another name"
+            )
         if not name or name.startswith(".") or any(sign in name for sign in "/\\"):
-            raise UsageError(f"{name!r} is no name for an estimator: it must do for a folder")
+            raise UsageError(
+                f"{name!r} cannot be the name of an estimator, because it cannot name a folder"
+            )
+    if baseline != INPUT and baseline not in estimators:
+        known = join_names([INPUT, *estimators])
+        raise UsageError(f"there is no estimator {baseline!r} to compare with; choose from {known}")
     if jobs < 1:
         raise UsageError(f"the number of jobs must be at least 1, not {jobs}")
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        raise UsageError(f"{keep} is there already and not an empty folder; choose another")
+        raise UsageError(f"{keep} exists and is not an empty folder; choose another folder")
+
+
+class _Caller(Protocol):
+    """Calls a function here or in another process."""
+
+    def __call__(self, function: Callable[..., _Result], *arguments: object) -> _Result:
+        """Call the function.
+
+        Raises:
+            DenoiseError: The function raised it, or the process died.
+        """
+
+
+def _call_here(function: Callable[..., _Result], *arguments: object) -> _Result:
+    return function(*arguments)
 
 
 @contextmanager
-def _folder(keep: Path | None, name: str) -> Iterator[Path]:
-    if keep is None:
-        with TemporaryDirectory(prefix="denoise-") as folder:
-            yield Path(folder)
-    else:
-        yield keep / name
+def _new_process() -> Iterator[_Caller]:
+    with process_pool(1) as pool:
+
+        def call(function: Callable[..., _Result], *arguments: object) -> _Result:
+            return result_of(pool.submit(function, *arguments))
+
+        yield call
 
 
-@contextmanager
-def _processes(number: int) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes; what has not begun is dropped when the block ends, by Ctrl-C for example."""
-    pool = ProcessPoolExecutor(
-        number,
-        mp_context=get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_DFL),  # die of Ctrl-C without a traceback
-    )
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _submit(
-    pool: ProcessPoolExecutor, function: Callable[..., _Result], *arguments: object
-) -> "Future[_Result]":
-    """Hand a task to a process; that it died before shows in the result."""
-    try:
-        return pool.submit(function, *arguments)
-    except BrokenProcessPool as error:
-        broken: Future[_Result] = Future()
-        broken.set_exception(error)
-        return broken
-
-
-def _result(future: "Future[_Result]") -> _Result:
-    """Give the result of a process.
-
-    Raises:
-        DenoiseError: it raised one, or the process died.
-    """
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise DenoiseError("the process died; perhaps there was not enough memory") from error
-
-
-def _clean_all(estimator: Estimator, pairs: Sequence[Pair], folder: Path, tell: _Steps) -> _Run:
-    """Clean one file after the other, in a fresh process if it is for the stopwatch."""
-
-    def run(ask: Callable[..., Any]) -> _Run:
-        load_seconds = ask(_load, estimator)
-        cleaned = []
+def _clean_all(
+    estimator: Estimator, pairs: Sequence[Pair], folder: Path, progress: _Progress
+) -> _Run:
+    """Clean one recording after the other, in a new process if the estimator is timed."""
+    with _new_process() if estimator.timed else nullcontext(_call_here) as call:
+        load_seconds = call(_load, estimator)
+        outputs = []
         for pair in pairs:
             try:
-                cleaned.append(ask(_clean, pair.name, pair.noisy, folder / f"{pair.name}.wav"))
+                outputs.append(call(_clean, pair.name, pair.noisy, folder / f"{pair.name}.wav"))
             except DenoiseError as error:
-                cleaned.append(_Cleaned(None, math.nan, str(error)))
-            tell()
+                outputs.append(_Output(error=str(error)))
+            progress.advance()
         try:
-            return _Run(cleaned, load_seconds, ask(_peak_memory_mb))
+            return _Run(outputs, load_seconds, call(_peak_memory_mb))
         except DenoiseError:
-            return _Run(cleaned, load_seconds, math.nan)
-
-    if not estimator.timed:
-        return run(lambda function, *arguments: function(*arguments))
-    with _processes(1) as pool:
-        return run(lambda function, *arguments: _result(_submit(pool, function, *arguments)))
+            return _Run(outputs, load_seconds, math.nan)
 
 
 def _score_all(
-    pool: ProcessPoolExecutor,
-    cleaned: Sequence[_Cleaned],
     pairs: Sequence[Pair],
+    runs: Mapping[str, _Run],
     metrics: Sequence[str],
-    tell: _Steps,
+    jobs: int,
+    progress: _Progress,
 ) -> list[_Scored]:
-    nothing = dict.fromkeys(metrics, math.nan)
-    futures = [
-        None if made.path is None else _submit(pool, _score, pair, made.path, metrics)
-        for pair, made in zip(pairs, cleaned, strict=True)
+    """Score pair by pair, in ``jobs`` processes."""
+    tasks = [
+        (pair, {name: run.outputs[index].path for name, run in runs.items()})
+        for index, pair in enumerate(pairs)
     ]
     scored = []
-    for made, future in zip(cleaned, futures, strict=True):
-        try:
-            scored.append(_Scored(nothing, error=made.error) if future is None else _result(future))
-        except DenoiseError as error:
-            scored.append(_Scored(nothing, error=str(error)))
-        tell()
+    with processes(jobs) as workers:
+        results = workers.map(partial(_score_pair, metrics), tasks)
+        for task in tasks:
+            try:
+                scored.append(next(results))
+            except DenoiseError as error:  # a process died, and all that follows
+                failure = str(error)
+                results = (_failed(task, metrics, failure) for task in tasks[len(scored) :])
+                scored.append(next(results))
+            for _ in runs:
+                progress.advance()
     return scored
 
 
@@ -287,17 +283,18 @@ def _cost(scores: list[Score], run: _Run, *, timed: bool) -> Cost:
     delay = float(np.median([score.delay_seconds for score in done])) if done else math.nan
     if not timed:
         return Cost(math.nan, math.nan, math.nan, delay)
-    audio = sum(score.seconds for score in done)
-    factor = sum(score.wall_seconds for score in done) / audio if done else math.nan
+    seconds = sum(score.seconds for score in done)
+    factor = sum(score.wall_seconds for score in done) / seconds if done else math.nan
     return Cost(run.load_seconds, factor, run.peak_memory_mb, delay)
 
 
-# What follows runs in other processes.
+# The functions below run in other processes.
 
 _loaded: Estimator
 
 
 def _load(estimator: Estimator) -> float:
+    """Load an estimator; returns the time in s that it took."""
     global _loaded
     start = time.perf_counter()
     estimator.load()
@@ -305,45 +302,79 @@ def _load(estimator: Estimator) -> float:
     return time.perf_counter() - start
 
 
-def _clean(name: str, noisy: Path, output: Path) -> _Cleaned:
+def _clean(name: str, noisy: Path, output: Path) -> _Output:
     output.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     path = _loaded.clean(name, noisy, output)
-    return _Cleaned(path, time.perf_counter() - start)
+    return _Output(path, time.perf_counter() - start)
 
 
 def _peak_memory_mb() -> float:
-    """Most memory of this process or of a program it ran, in MiB; NaN where Linux is not."""
+    """Return the peak memory in MiB of this process or of a program it ran; NaN without /proc."""
     status = Path("/proc/self/status")
     if not status.is_file():
         return math.nan
     import resource
 
-    # Not ru_maxrss for the process itself: that starts with what its parent held.
+    # ru_maxrss of a process starts with the memory of its parent, VmHWM does not.
     own = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     programs = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return max(int(own.split()[1]), programs) / 1024
 
 
-def _score(pair: Pair, estimate: Path, metrics: Sequence[str]) -> _Scored:
-    reference, noisy, sound = (
-        read_mono(path, SAMPLE_RATE)[0] for path in (pair.clean, pair.noisy, estimate)
-    )
-    for other, path in ((noisy, pair.noisy), (sound, estimate)):
-        difference = (other.size - reference.size) / SAMPLE_RATE
-        if abs(difference) > MAX_SHIFT:
-            longer = "longer" if difference > 0 else "shorter"
-            raise AudioError(f"{path} is {abs(difference):.3f} s {longer} than {pair.clean}")
-    delay = _delay(noisy, sound)
-    sound = np.pad(sound, (max(-delay, 0), 0))[max(delay, 0) :]
-    values = measure(reference, fit_length(sound, reference.size), SAMPLE_RATE, metrics)
-    return _Scored(values, reference.size / SAMPLE_RATE, delay / SAMPLE_RATE)
+_Task = tuple[Pair, dict[str, Path | None]]
+"""A pair and its cleaned files by estimator, None where cleaning failed."""
+
+
+def _score_pair(metrics: Sequence[str], task: _Task) -> _Scored:
+    """Read a pair once and score all its cleaned files."""
+    pair, outputs = task
+    try:
+        clean, noisy = (read_mono(path, SAMPLE_RATE)[0] for path in (pair.clean, pair.noisy))
+        _check_length(noisy, pair.noisy, clean, pair.clean)
+    except DenoiseError as error:
+        return _failed(task, metrics, str(error))
+    snr_db = pair.snr_db
+    if snr_db is None:
+        snr_db = measure(clean, fit_length(noisy, clean.size), SAMPLE_RATE, ["snr"])["snr"]
+    estimates = {}
+    for name, path in outputs.items():
+        try:
+            if path is None:
+                estimates[name] = _no_estimate(metrics)
+                continue
+            sound = noisy if path == pair.noisy else read_mono(path, SAMPLE_RATE)[0]
+            _check_length(sound, path, clean, pair.clean)
+            delay = _delay(noisy, sound)
+            sound = fit_length(np.pad(sound, (max(-delay, 0), 0))[max(delay, 0) :], clean.size)
+            values = measure(clean, sound, SAMPLE_RATE, metrics)
+            estimates[name] = _Estimate(values, delay / SAMPLE_RATE)
+        except DenoiseError as error:
+            estimates[name] = _no_estimate(metrics, str(error))
+    return _Scored(snr_db, clean.size / SAMPLE_RATE, estimates)
+
+
+def _failed(task: _Task, metrics: Sequence[str], error: str) -> _Scored:
+    pair, outputs = task
+    snr_db = math.nan if pair.snr_db is None else pair.snr_db
+    return _Scored(snr_db, math.nan, {name: _no_estimate(metrics, error) for name in outputs})
+
+
+def _no_estimate(metrics: Sequence[str], error: str | None = None) -> _Estimate:
+    return _Estimate(dict.fromkeys(metrics, math.nan), error=error)
+
+
+def _check_length(sound: EstimateVector, path: Path, clean: AudioVector, clean_path: Path) -> None:
+    difference = (sound.size - clean.size) / SAMPLE_RATE
+    if abs(difference) > MAX_SHIFT:
+        longer = "longer" if difference > 0 else "shorter"
+        raise AudioError(f"{path} is {abs(difference):.3f} s {longer} than {clean_path}")
 
 
 def _delay(noisy: AudioVector, estimate: EstimateVector) -> int:
-    """Give the samples by which an estimate follows its input: where their correlation peaks."""
-    most = round(MAX_SHIFT * SAMPLE_RATE)
-    n_fft = next_fast_len(max(noisy.size, estimate.size) + most, real=True)
+    """Return the delay of an estimate in samples, where its correlation with its input peaks."""
+    limit = round(MAX_SHIFT * SAMPLE_RATE)
+    n_fft = next_fast_len(max(noisy.size, estimate.size) + limit, real=True)
     spectrum = np.fft.rfft(estimate, n_fft) * np.fft.rfft(noisy, n_fft).conj()
-    correlation = np.abs(np.roll(np.fft.irfft(spectrum, n_fft), most)[: 2 * most + 1])
-    return int(correlation.argmax()) - most if estimate.any() else 0
+    correlation = np.abs(np.roll(np.fft.irfft(spectrum, n_fft), limit)[: 2 * limit + 1])
+    return int(correlation.argmax()) - limit if estimate.any() else 0

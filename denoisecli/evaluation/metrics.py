@@ -230,7 +230,7 @@ class Metric:
 
     Attributes:
         function: Computes the metric from reference, estimate and sample rate in Hz.
-        label: The usual abbreviation, for table headings.
+        label: The usual abbreviation.
         description: One sentence for readers of the report.
         unit: ``"dB"``, or ``""`` for a dimensionless metric.
         higher_is_better: False for a distance.
@@ -245,6 +245,11 @@ class Metric:
     higher_is_better: bool = True
     decimals: int = 2
     package: str | None = None
+
+    @property
+    def heading(self) -> str:
+        """The label with the unit, for table headings."""
+        return f"{self.label}, {self.unit}" if self.unit else self.label
 
 
 METRICS: dict[str, Metric] = {

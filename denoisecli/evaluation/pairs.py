@@ -1,4 +1,4 @@
-"""What is evaluated on: noisy recordings whose clean sound is known."""
+"""Pairs to evaluate on: noisy recordings whose clean sound is known."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +8,9 @@ from tempfile import TemporaryDirectory
 
 from denoisecli.audio.files import find_audio, write
 from denoisecli.errors import UsageError
+from denoisecli.system.extras import require
 
-_LISTED = 10  # names in an error message
+_MAX_LISTED = 10  # names in an error message
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,11 @@ class Pair:
     """A noisy recording and its clean sound.
 
     Attributes:
-        name: what it is called in the results; unique.
-        clean: the clean file.
-        noisy: the noisy file.
-        noise: kind of noise, if known, to group by.
-        snr_db: SNR of the noisy file in dB, if known; it is measured otherwise.
+        name: Name in the results; unique among the pairs of an evaluation.
+        clean: Path of the clean file.
+        noisy: Path of the noisy file.
+        noise: Kind of noise, or None if it is unknown.
+        snr_db: SNR of the noisy file in dB, or None to measure it.
     """
 
     name: str
@@ -31,38 +32,47 @@ class Pair:
     snr_db: float | None = None
 
 
-def pairs(clean_dir: Path | str, noisy_dir: Path | str) -> list[Pair]:
-    """Match the recordings of two folders by name: relative path without suffix.
+def folder_pairs(clean: Path | str, noisy: Path | str) -> list[Pair]:
+    """Match the recordings of two folders by name, the relative path without suffix.
+
+    Args:
+        clean: Folder of clean recordings.
+        noisy: Folder of noisy recordings.
 
     Raises:
-        UsageError: a folder is missing, empty, or has two recordings of one name; or a recording
-            in one folder has no counterpart in the other.
+        UsageError: A folder is missing, is empty or has two recordings of the same name, or a
+            recording in one folder has no counterpart in the other.
     """
-    clean_dir, noisy_dir = Path(clean_dir), Path(noisy_dir)
-    clean, noisy = recordings(clean_dir), recordings(noisy_dir)
-    for folder, alone in ((clean_dir, clean.keys() - noisy), (noisy_dir, noisy.keys() - clean)):
-        if alone:
+    clean, noisy = Path(clean), Path(noisy)
+    clean_files, noisy_files = find_recordings(clean), find_recordings(noisy)
+    for folder, unmatched in (
+        (clean, clean_files.keys() - noisy_files),
+        (noisy, noisy_files.keys() - clean_files),
+    ):
+        if unmatched:
             raise UsageError(
                 f"{folder} has recordings without a counterpart of the same name in the other "
-                f"folder: {listed(sorted(alone))}"
+                f"folder: {join_names(sorted(unmatched))}"
             )
-    return [Pair(name, path, noisy[name]) for name, path in clean.items()]
+    return [Pair(name, path, noisy_files[name]) for name, path in clean_files.items()]
 
 
 @contextmanager
 def stored_pairs(dataset: Path | str) -> Iterator[list[Pair]]:
-    """Give the test set that ``build-dataset`` stored, as files that last as long as the block.
+    """Extract the test set of a dataset into temporary files, which exist inside the block.
 
-    The files are WAVs of floating-point samples, so that nothing is rounded. SNR and noise are
-    those in the manifest; the kind of noise is the folder that its file (of several, the first and
-    loudest one's) lay in.
+    The files are WAVs of floating-point samples, so that nothing is rounded. The SNR and the kind
+    of noise are taken from the manifest; the kind of noise is the folder of the noise file (of the
+    first and loudest one, if there are several).
 
     Args:
-        dataset: the folder of ``dataset.json``.
+        dataset: Folder that ``build-dataset`` wrote.
 
     Raises:
-        DatasetError: it holds no dataset, a damaged one, or one of spectrograms.
+        UsageError: TensorFlow is not installed.
+        DatasetError: The folder is not a dataset, is damaged, or stores spectrograms.
     """
+    require("train", "tensorflow", purpose="evaluating on a dataset")
     from denoisecli.datasets.manifest import load_manifest
     from denoisecli.datasets.stored import load_pairs  # imports TensorFlow
 
@@ -70,14 +80,15 @@ def stored_pairs(dataset: Path | str) -> Iterator[list[Pair]]:
     stored = load_pairs(Path(dataset), "test")
     rows = [row for row in manifest["mixes"] if row["set"] == "test"]
     rate = manifest["recipe"]["sample_rate"]
-    found = []
+    digits = len(str(len(rows)))
+    pairs = []
     with TemporaryDirectory(prefix="denoise-") as temporary:
-        sounds = stored.as_numpy_iterator()
-        for number, (row, (noisy, clean)) in enumerate(zip(rows, sounds, strict=True), 1):
+        elements = stored.as_numpy_iterator()
+        for number, (row, (noisy, clean)) in enumerate(zip(rows, elements, strict=True), 1):
             kind = Path(row["noise"]).parent.as_posix()
             pair = Pair(
-                # Several mixes may be of one recording: the number tells them apart.
-                name=f"{number:0{len(str(len(rows)))}d}_{Path(row['clean']).stem}",
+                # The number makes names unique: several mixtures may share a clean recording.
+                name=f"{number:0{digits}d}_{Path(row['clean']).stem}",
                 clean=Path(temporary, "clean", f"{number}.wav"),
                 noisy=Path(temporary, "noisy", f"{number}.wav"),
                 noise=None if kind == "." else kind,
@@ -85,26 +96,32 @@ def stored_pairs(dataset: Path | str) -> Iterator[list[Pair]]:
             )
             write(pair.clean, clean, rate, subtype="FLOAT")
             write(pair.noisy, noisy, rate, subtype="FLOAT")
-            found.append(pair)
-        yield found
+            pairs.append(pair)
+        yield pairs
 
 
-def recordings(folder: Path) -> dict[str, Path]:
-    """Find the audio files in a folder by name: relative path without suffix, with slashes.
+def find_recordings(folder: Path) -> dict[str, Path]:
+    """Find the audio files in a folder.
+
+    Returns:
+        Paths by name; a name is the relative path without suffix, with forward slashes.
 
     Raises:
-        UsageError: no folder, no audio files, or two of the same name.
+        UsageError: The folder is missing, has no audio files, or has two of the same name.
     """
-    found: dict[str, Path] = {}
+    recordings: dict[str, Path] = {}
     for path in find_audio(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise UsageError(f"{folder} has two recordings of one name: {found[name]} and {path}")
-        found[name] = path
-    return found
+        if name in recordings:
+            raise UsageError(
+                f"{folder} has two recordings of the same name: {recordings[name]} and {path}"
+            )
+        recordings[name] = path
+    return recordings
 
 
-def listed(names: list[str]) -> str:
-    """Give names for a message, the first of them if there are many."""
-    shown = ", ".join(names[:_LISTED])
-    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
+def join_names(names: list[str]) -> str:
+    """Join names for a message; only the first ones if there are many."""
+    shown = ", ".join(names[:_MAX_LISTED])
+    more = len(names) - _MAX_LISTED
+    return shown if more <= 0 else f"{shown} and {more} more"

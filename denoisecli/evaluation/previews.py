@@ -1,4 +1,4 @@
-"""Sounds made small enough for a page: a stretch of each, as a picture, an outline, Ogg Opus."""
+"""Previews of sounds for the report: excerpts as Ogg Opus, spectrogram images and waveforms."""
 
 import base64
 import io
@@ -14,40 +14,40 @@ from denoisecli.audio.stft import stft
 from denoisecli.types import AudioVector
 
 DYNAMIC_RANGE = 70.0
-"""Decibels that the colours of a spectrogram span."""
+"""Range of the colours of a spectrogram in dB."""
 
 ROWS = 256
 """Height of a spectrogram in pixels."""
 
 WAVE_COLUMNS = 600
-"""Width of an outline in units; its height is 100."""
+"""Width of a waveform in units; its height is 100."""
 
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
-"""The sample rates in Hz that Opus takes."""
+"""Sample rates in Hz that Opus supports."""
 
 Levels = Float[np.ndarray, "bands frames"]
-"""Level of each band in each frame in dBFS."""
+"""Levels of bands in dBFS."""
 
-Piece = Float[np.ndarray, "piece_timesteps"]
-"""A stretch of an AudioVector."""
+Excerpt = Float[np.ndarray, "excerpt_timesteps"]
+"""An excerpt of an AudioVector."""
 
 _WINDOW = "hann"
 _WINDOW_SECONDS = 0.032
-_COMPRESSION = 0.8  # libsndfile's scale: about 60 kbit/s, where Opus is hard to tell from the sound
+_COMPRESSION = 0.8  # of libsndfile: about 60 kbit/s, nearly transparent
 _WEBP_QUALITY = 40
 
 
 def playable_rate(sample_rate: int) -> int:
-    """Give the lowest rate in Hz of Opus that holds a sound of this rate; 48 kHz at most."""
+    """Return the lowest sample rate of Opus that is not below this rate, 48 kHz at most, in Hz."""
     return next((rate for rate in OPUS_RATES if rate >= sample_rate), OPUS_RATES[-1])
 
 
 def opus(sound: AudioVector, sample_rate: int) -> str:
-    """Encode a sound as Ogg Opus, in a data URI; what passes full scale is clamped.
+    """Encode a sound as a data URI of Ogg Opus; samples beyond full scale are clipped.
 
     Args:
-        sound: full scale -1..1.
-        sample_rate: Hz, one of OPUS_RATES.
+        sound: The sound, full scale -1..1.
+        sample_rate: Its sample rate in Hz, one of OPUS_RATES.
     """
     content = io.BytesIO()
     soundfile.write(
@@ -62,9 +62,9 @@ def opus(sound: AudioVector, sample_rate: int) -> str:
 
 
 def levels(sound: AudioVector, sample_rate: int) -> Levels:
-    """Give the levels in dBFS of ROWS bands from 0 Hz to half the sample rate, every 8 ms."""
-    least = 2 * ROWS
-    n_fft = least * 2 ** max(round(math.log2(_WINDOW_SECONDS * sample_rate / least)), 0)
+    """Compute the levels of ROWS equal bands up to half the sample rate in dBFS, every 8 ms."""
+    shortest = 2 * ROWS
+    n_fft = shortest * 2 ** max(round(math.log2(_WINDOW_SECONDS * sample_rate / shortest)), 0)
     hop_length = max(round(_WINDOW_SECONDS / 4 * sample_rate), 1)
     spectrum = stft(sound, n_fft=n_fft, hop_length=hop_length, window=_WINDOW)
     power = np.square(np.abs(spectrum[:-1])).reshape(ROWS, -1, spectrum.shape[1]).mean(axis=1)
@@ -72,17 +72,17 @@ def levels(sound: AudioVector, sample_rate: int) -> Levels:
 
 
 def ceiling(matrix: Levels) -> float:
-    """Give the level in dBFS at which the colours should end: hardly anything is above it."""
+    """Return the level of the brightest colour in dBFS, which 99.5 % of all values stay below."""
     loudest = float(np.quantile(matrix, 0.995))
     return 5.0 * math.ceil(loudest / 5) if loudest > FLOOR_DB else 0.0
 
 
 def spectrogram_image(matrix: Levels, ceiling_db: float) -> str:
-    """Draw levels as a WebP picture, in a data URI: low frequencies below, a column per frame.
+    """Draw levels as a data URI of a WebP image, low frequencies at the bottom, a column per frame.
 
     Args:
-        matrix: levels in dBFS.
-        ceiling_db: level of the brightest colour; the darkest is DYNAMIC_RANGE below.
+        matrix: Levels in dBFS.
+        ceiling_db: Level of the brightest colour in dBFS; the darkest is DYNAMIC_RANGE below.
     """
     from matplotlib.image import imsave
 
@@ -101,36 +101,36 @@ def spectrogram_image(matrix: Levels, ceiling_db: float) -> str:
 
 
 def outline(sound: AudioVector, peak: float) -> str:
-    """Give the points of an SVG polygon around a waveform, WAVE_COLUMNS wide and 100 high.
+    """Return the points of an SVG polygon of a waveform, WAVE_COLUMNS wide and 100 high.
 
     Args:
-        sound: the sound.
-        peak: the amplitude that reaches the edges.
+        sound: The sound.
+        peak: Amplitude at the upper and lower edge.
     """
     starts = np.unique(np.linspace(0, sound.size, WAVE_COLUMNS, endpoint=False).astype(int))
     scale = 49 / peak if peak > 0 else 0.0
     tops = np.round(50 - scale * np.maximum.reduceat(sound, starts)).astype(int) - 1
     bottoms = np.round(50 - scale * np.minimum.reduceat(sound, starts)).astype(int) + 1
     x = np.round(starts * WAVE_COLUMNS / sound.size).astype(int)
-    around = [*zip(x, tops, strict=True), *reversed([*zip(x, bottoms, strict=True)])]
-    return " ".join(f"{column},{height}" for column, height in around)
+    points = [*zip(x, tops, strict=True), *reversed([*zip(x, bottoms, strict=True)])]
+    return " ".join(f"{column},{height}" for column, height in points)
 
 
-def stretch(sound: AudioVector, own_rate: int, rate: int, start: float, end: float) -> Piece:
-    """Cut a stretch out of a sound and resample it.
+def excerpt(sound: AudioVector, orig_sr: int, target_sr: int, start: float, end: float) -> Excerpt:
+    """Cut an excerpt out of a sound and resample it; beyond the sound it is silent.
 
     Args:
-        sound: the whole sound.
-        own_rate: its sample rate in Hz.
-        rate: the rate wanted in Hz.
-        start: in seconds; what is before the sound is silence.
-        end: in seconds; what is behind the sound is silence.
+        sound: The whole sound.
+        orig_sr: Its sample rate in Hz.
+        target_sr: Sample rate of the excerpt in Hz.
+        start: Start in s; may be negative.
+        end: End in s; may be beyond the end of the sound.
     """
-    first, last = round(start * own_rate), round(end * own_rate)
+    first, last = round(start * orig_sr), round(end * orig_sr)
     inside = sound[max(first, 0) : max(last, 0)]
-    piece = fit_length(np.pad(inside, (max(-first, 0), 0)), last - first)
-    return fit_length(resample(piece, own_rate, rate), round((end - start) * rate))
+    padded = fit_length(np.pad(inside, (max(-first, 0), 0)), last - first)
+    return fit_length(resample(padded, orig_sr, target_sr), round((end - start) * target_sr))
 
 
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def _data_uri(media_type: str, content: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

@@ -1,6 +1,6 @@
 "use strict";
 
-// Tables: a button in every heading; files without a figure come last, whichever way it goes.
+// Tables: every heading has a button that sorts; missing values come last in both directions.
 function makeSortable(table) {
   const body = table.tBodies[0];
   const headings = [...table.tHead.rows[0].cells];
@@ -29,12 +29,12 @@ function makeSortable(table) {
 }
 
 function makeFilter(table) {
-  const chosen = document.getElementById("estimator");
-  const wanted = document.getElementById("find");
-  const found = document.getElementById("found");
+  const select = document.getElementById("estimator");
+  const search = document.getElementById("find");
+  const output = document.getElementById("found");
   const apply = () => {
-    const estimator = chosen ? chosen.value : "";
-    const text = wanted.value.trim().toLowerCase();
+    const estimator = select ? select.value : "";
+    const text = search.value.trim().toLowerCase();
     let count = 0;
     for (const row of table.tBodies[0].rows) {
       const names = [row.cells[0].textContent, row.dataset.noise];
@@ -43,16 +43,16 @@ function makeFilter(table) {
         !names.some((name) => name.toLowerCase().includes(text));
       count += !row.hidden;
     }
-    found.value = `${count} of ${table.tBodies[0].rows.length}`;
+    output.value = `${count} of ${table.tBodies[0].rows.length}`;
   };
-  wanted.addEventListener("input", apply);
-  if (chosen) chosen.addEventListener("change", apply);
+  search.addEventListener("input", apply);
+  if (select) select.addEventListener("change", apply);
   document.querySelector(".filters").hidden = false;
   apply();
 }
 
-// Viewers: the sounds of a recording share one place in time, one zoom, one scroll bar.
-const MOST_ZOOM = 32;
+// Viewers: the sounds of a recording share one position, one zoom and one scroll bar.
+const MAX_ZOOM = 32;
 let stopCurrent = () => {};
 
 function makeViewer(recording) {
@@ -103,7 +103,7 @@ function makeViewer(recording) {
     sounds[index].play().then(
       () => follow(index),
       (error) => {
-        if (error.name === "AbortError") return; // stopped before it began
+        if (error.name === "AbortError") return; // stopped before playback began
         if (playing === index) stop();
         clock.value = "This browser cannot play Ogg Opus.";
       },
@@ -115,8 +115,8 @@ function makeViewer(recording) {
     show();
   };
   const drawAxis = () => {
-    const least = (70 / stage.clientWidth) * seconds;
-    const step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5].find((size) => size >= least) || 5;
+    const shortest = (70 / stage.clientWidth) * seconds;
+    const step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5].find((size) => size >= shortest) || 5;
     axis.replaceChildren();
     const digits = step < 0.1 ? 2 : step < 1 ? 1 : 0;
     for (let tick = Math.ceil(start / step) * step; tick < start + seconds - step / 4; tick += step) {
@@ -126,9 +126,9 @@ function makeViewer(recording) {
       axis.append(mark);
     }
   };
-  const setZoom = (wanted, x = view.clientWidth / 2) => {
+  const setZoom = (value, x = view.clientWidth / 2) => {
     const place = (view.scrollLeft + x) / stage.clientWidth;
-    zoom = Math.min(Math.max(wanted, 1), MOST_ZOOM);
+    zoom = Math.min(Math.max(value, 1), MAX_ZOOM);
     stage.style.width = `${zoom * 100}%`;
     view.scrollLeft = place * stage.clientWidth - x;
     drawAxis();
@@ -166,7 +166,7 @@ function makeViewer(recording) {
   view.addEventListener(
     "wheel",
     (event) => {
-      if (!event.ctrlKey) return; // pinching a touch pad comes as this
+      if (!event.ctrlKey) return; // pinching on a touch pad sets it
       event.preventDefault();
       setZoom(zoom * Math.exp(-event.deltaY / 100), event.clientX - view.getBoundingClientRect().left);
     },

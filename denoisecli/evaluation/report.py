@@ -1,46 +1,48 @@
-"""An evaluation as one HTML page that needs nothing else: figures, pictures, sound."""
+"""An evaluation as a self-contained HTML page with figures, pictures and sound."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from denoisecli.audio.files import probe, read_mono
 from denoisecli.errors import DenoiseError, UsageError
-from denoisecli.evaluation import previews
+from denoisecli.evaluation import formatting, previews
 from denoisecli.evaluation.metrics import METRICS
 from denoisecli.evaluation.pairs import Pair
-from denoisecli.evaluation.scores import INPUT, Evaluation, Interval, Score
+from denoisecli.evaluation.scores import INPUT, Evaluation, Score
 from denoisecli.system.atomic_files import refuse_existing, replacing
+from denoisecli.system.extras import require
 
 FILES = 9
-"""How many recordings are shown with pictures and sound, by default."""
+"""Default number of recordings with pictures and sound."""
 
 SECONDS = 10.0
-"""Of a recording longer than this by more than a quarter, this much from its middle is shown."""
+"""Length in s of the excerpt of a recording that is longer than this by more than a quarter."""
 
-NOTHING = "\N{EN DASH}"
-"""Stands for a figure that could not be computed."""
+MISSING = "\N{EN DASH}"
+"""Stands for a value that is unknown or undefined."""
 
 MINUS = "\N{MINUS SIGN}"
 
 _HERE = Path(__file__).parent
-_SCATTER = 320.0  # size of the drawing
+_SCATTER_SIZE = 320.0  # width and height of the scatter plot
+_MAX_TICKS = 7
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound of a recording, as it is shown.
+    """A sound of a recording: the noisy or clean one, a cleaned one, or what was removed.
 
     Attributes:
-        name: "Noisy", for example.
-        figures: its metrics, as text; empty for the clean sound and for what was removed.
-        audio: data URI of the sound.
-        image: data URI of its spectrogram.
-        outline: points of its waveform.
+        name: Name, such as "Noisy".
+        figures: Its metrics as text; empty for the clean and the removed sound.
+        audio: Data URI of the sound.
+        image: Data URI of its spectrogram.
+        outline: Points of its waveform, for an SVG polygon.
     """
 
     name: str
@@ -55,16 +57,16 @@ class Recording:
     """A recording with pictures and sound.
 
     Attributes:
-        file: its name.
-        score: what the first estimator made of it.
-        change: the ranking metric before and after, as text.
-        gain: its difference to the baseline; NaN where it has none.
-        start: second of the recording at which what is shown begins.
-        seconds: length of what is shown.
-        top_khz: upper end of the spectrograms.
-        ceiling_db: level of the brightest colour in dBFS.
-        sounds: noisy, cleaned by each estimator, removed by the first one, clean.
-        problems: what could not be shown, and why.
+        file: Name of the pair.
+        score: Score of the first estimator.
+        change: The ranking metric before and after, as text.
+        gain: Difference of the ranking metric to the baseline; NaN if it is undefined.
+        start: Start of the excerpt in s.
+        seconds: Length of the excerpt in s.
+        top_khz: Upper limit of the spectrograms in kHz.
+        ceiling_db: Level of the brightest colour in dBFS.
+        sounds: The noisy sound, the cleaned ones, what the first estimator removed, the clean one.
+        problems: Sounds that cannot be shown, and the reasons.
     """
 
     file: str
@@ -79,17 +81,52 @@ class Recording:
     problems: list[str]
 
 
+@dataclass(frozen=True)
+class Point:
+    """A point of the scatter plot: a recording and an estimator.
+
+    Attributes:
+        estimator: Name of the estimator.
+        file: Name of the pair.
+        before: Ranking metric of the baseline.
+        after: Ranking metric of the estimator.
+        x: Position of ``before`` on the axis.
+        y: Position of ``after`` on the axis.
+    """
+
+    estimator: str
+    file: str
+    before: float
+    after: float
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """A scatter plot whose axes have the same scale, so that its diagonal means "unchanged".
+
+    Attributes:
+        size: Length of both axes.
+        points: The points.
+        ticks: Labels and positions of the ticks of both axes.
+    """
+
+    size: float
+    points: list[Point]
+    ticks: list[tuple[str, float]]
+
+
 def check_report(output: Path, *, overwrite: bool = False) -> None:
-    """Find out early whether a report can be written there.
+    """Check, before any work, whether a report can be written.
 
     Raises:
-        UsageError: ``output`` is no .html file, or exists and ``overwrite`` is false, or the
+        UsageError: ``output`` is not a .html file, it exists and ``overwrite`` is false, or the
             package jinja2 is not installed.
     """
     if output.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{output}: a report goes to a .html file")
-    if find_spec("jinja2") is None:
-        raise UsageError("a report needs the package jinja2: pip install 'denoisecli[metrics]'")
+        raise UsageError(f"{output} must have the suffix .html to be written as a report")
+    require("metrics", "jinja2", purpose="a report")
     refuse_existing(output, overwrite=overwrite)
 
 
@@ -101,25 +138,25 @@ def write_report(
     files: int = FILES,
     overwrite: bool = False,
 ) -> None:
-    """Write an evaluation as a page that works from disk: styles, pictures and sounds are in it.
+    """Write an evaluation as one HTML file that contains its styles, pictures and sounds.
 
-    Recordings with pictures and sound are those that the first estimator gained the least on,
-    the most on, and as many from the middle, by SI-SDR or else by the first metric.
+    Pictures and sound are those of the recordings on which the first estimator gained the least,
+    the most, and of as many from the middle, by SI-SDR or else by the first metric.
 
     Args:
-        result: the evaluation, with its cleaned files kept.
-        pairs: what was evaluated on.
-        output: the page, a .html file.
-        files: about how many recordings have pictures and sound.
-        overwrite: replace an existing ``output``.
+        result: The evaluation; its cleaned files must exist.
+        pairs: The pairs of the evaluation.
+        output: Path of the .html file.
+        files: Approximate number of recordings with pictures and sound.
+        overwrite: Replace an existing file.
 
     Raises:
-        UsageError: as :func:`check_report`, or nothing but the baseline was evaluated.
-        DenoiseError: the page cannot be written.
+        UsageError: As in :func:`check_report`, or no estimator is compared with the baseline.
+        DenoiseError: The file cannot be written.
     """
     check_report(output, overwrite=overwrite)
     if not result.compared:
-        raise UsageError("a report needs something that is compared with the baseline")
+        raise UsageError("a report needs an estimator to compare with the baseline")
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -130,20 +167,28 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "interval": interval, "signed": signed}
+    environment.filters |= {
+        "figure": figure,
+        "signed": signed,
+        "half_width": formatting.half_width,
+        "failures": formatting.failures,
+        "count": formatting.count,
+        "capitalized": lambda text: text[:1].upper() + text[1:],
+        "cost_cells": lambda cost: map(typeset, formatting.cost_cells(cost)),
+    }
     page = environment.get_template("report.html").render(
         result=result,
         metrics={name: METRICS[name] for name in result.metrics},
         ranking=ranking_metric(result),
         input=INPUT,
-        nothing=NOTHING,
+        missing=MISSING,
         isfinite=math.isfinite,
-        count=len(pairs),
+        number_of_pairs=len(pairs),
         best=best_means(result),
-        groups=_groups(result),
+        cost_labels=formatting.COST_LABELS,
+        groupings=formatting.groupings(result),
         scatter=scatter(result),
         sections=_sections(result, pairs, files),
-        seconds=SECONDS,
         dynamic_range=previews.DYNAMIC_RANGE,
         version=version("denoisecli"),
         style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
@@ -153,47 +198,45 @@ def write_report(
         part.write_text(page, encoding="utf-8")
 
 
+def typeset(text: str) -> str:
+    """Replace the hyphen of a formatted number by a minus sign, and MISSING by a dash."""
+    return MISSING if text == formatting.MISSING else text.replace("-", MINUS)
+
+
 def figure(value: float, decimals: int) -> str:
-    """Give a number as text, with a true minus sign, or NOTHING."""
-    text = f"{value:z.{decimals}f}"  # z: no minus before zero
-    return text.replace("-", MINUS) if math.isfinite(value) else NOTHING
+    """Format a number for the page."""
+    return typeset(formatting.number(value, decimals))
 
 
 def signed(value: float, decimals: int) -> str:
-    """Give a difference as text, with a true minus sign, or NOTHING."""
-    return f"{value:+.{decimals}f}".replace("-", MINUS) if math.isfinite(value) else NOTHING
-
-
-def interval(value: Interval, decimals: int) -> str:
-    """Give half the width of the interval, as text; nothing where there is none."""
-    half = (value.high - value.low) / 2
-    return f"±{half:.{decimals}f}" if math.isfinite(half) else ""
+    """Format a difference for the page."""
+    return typeset(formatting.number(value, decimals, signed=True))
 
 
 def ranking_metric(result: Evaluation) -> str:
-    """Name the metric that recordings are ranked by."""
+    """Return the name of the metric that recordings are ranked by."""
     return "si_sdr" if "si_sdr" in result.metrics else result.metrics[0]
 
 
 def best_means(result: Evaluation) -> dict[str, str | None]:
-    """Name the estimator with the best mean of each metric; None where there is no mean."""
+    """Return the estimator with the best mean of each metric; None if there is no mean."""
     best: dict[str, str | None] = {}
     for metric in result.metrics:
         means = {name: result.mean(name, metric).mean for name in result.costs}
-        known = {name: mean for name, mean in means.items() if math.isfinite(mean)}
-        choose = max if METRICS[metric].higher_is_better else min
-        best[metric] = choose(known, key=known.__getitem__) if known else None
+        finite = {name: mean for name, mean in means.items() if math.isfinite(mean)}
+        pick = max if METRICS[metric].higher_is_better else min
+        best[metric] = pick(finite, key=finite.__getitem__) if finite else None
     return best
 
 
 def choose(result: Evaluation, number: int) -> list[tuple[str, list[str]]]:
-    """Choose recordings to show: the least gained, the middle ones, the most gained.
+    """Choose recordings to show: those with the smallest, a typical and the largest gain.
 
-    Recordings without a gain are not among them.
+    Recordings without a gain are left out.
 
     Args:
-        result: the evaluation.
-        number: how many there should be; a third of it in each group.
+        result: The evaluation.
+        number: Number of recordings, a third of it for each group.
 
     Returns:
         A heading and the names of the recordings, for each group.
@@ -205,7 +248,7 @@ def choose(result: Evaluation, number: int) -> list[tuple[str, list[str]]]:
     if number < 1 or not ranked:
         return []
     if number >= len(ranked):
-        return [(f"All recordings, the smallest gain in {label} first", ranked)]
+        return [(f"All recordings, by gain in {label}", ranked)]
     third = max(number // 3, 1)
     middle = (len(ranked) - third) // 2
     groups = [
@@ -216,50 +259,36 @@ def choose(result: Evaluation, number: int) -> list[tuple[str, list[str]]]:
     return groups[: min(number, 3)]
 
 
-def scatter(result: Evaluation) -> dict[str, Any]:
-    """Place a point for every recording and estimator: the ranking metric before and after.
-
-    Both axes have the same scale, so that the diagonal means "no change".
-    """
+def scatter(result: Evaluation) -> Scatter:
+    """Place a point for every recording and estimator: the ranking metric before and after."""
     metric = ranking_metric(result)
     before = result.values(result.baseline, metric)
-    points = [
+    values = [
         (name, file, before[file], after)
         for name in result.compared
         for file, after in result.values(name, metric).items()
         if math.isfinite(before[file]) and math.isfinite(after)
     ]
-    values = [value for point in points for value in point[2:]]
-    low, high, step = _ticks(values)
+    ticks = _ticks([value for row in values for value in row[2:]])
+    low, high = ticks[0], ticks[-1]
 
     def place(value: float) -> float:
-        return round(_SCATTER * (value - low) / (high - low), 1)
+        return round(_SCATTER_SIZE * (value - low) / (high - low), 1)
 
-    ticks = [low + step * index for index in range(round((high - low) / step) + 1)]
-    return {
-        "size": _SCATTER,
-        "points": [
-            {"estimator": name, "file": file, "before": x, "after": y, "x": place(x), "y": place(y)}
-            for name, file, x, y in points
-        ],
-        "ticks": [(f"{tick:g}".replace("-", MINUS), place(tick)) for tick in ticks],
-    }
+    return Scatter(
+        size=_SCATTER_SIZE,
+        points=[Point(name, file, x, y, place(x), place(y)) for name, file, x, y in values],
+        ticks=[(typeset(f"{tick:g}"), place(tick)) for tick in ticks],
+    )
 
 
-def _ticks(values: Sequence[float]) -> tuple[float, float, float]:
-    """Choose the ends of an axis, and a step of 1, 2 or 5 times a power of ten between ticks."""
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Choose round ticks; the first and the last one are the ends of an axis for all values."""
+    from matplotlib.ticker import MaxNLocator
+
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    span = (high - low) or 1.0
-    power = 10.0 ** math.floor(math.log10(span / 5))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= span / 6)
-    first = math.floor(low / step) * step
-    return first, max(math.ceil(high / step) * step, first + step), step
-
-
-def _groups(result: Evaluation) -> list[tuple[str, dict[str, list[str]]]]:
-    """Give the groups by SNR and by noise, where there are several."""
-    kinds = [("input SNR", result.groups("snr")), ("kind of noise", result.groups("noise"))]
-    return [(name, groups) for name, groups in kinds if len(groups) > 1]
+    locator = MaxNLocator(_MAX_TICKS - 1, steps=[1, 2, 5, 10])
+    return [float(tick) for tick in np.round(locator.tick_values(low, high), 9)]
 
 
 def _sections(
@@ -278,50 +307,47 @@ def _sections(
 def _recording(result: Evaluation, pair: Pair) -> Recording:
     scores = {score.estimator: score for score in result.scores if score.file == pair.name}
     main = result.compared[0]
-    own_rate = probe(pair.noisy).sample_rate
-    rate = previews.playable_rate(own_rate)
+    rate = previews.playable_rate(probe(pair.noisy).sample_rate)
     seconds = scores[main].seconds
-    shown = SECONDS if seconds > 1.25 * SECONDS else seconds
-    start = (seconds - shown) / 2
-    end = start + shown
+    length = SECONDS if seconds > 1.25 * SECONDS else seconds
+    start = (seconds - length) / 2
 
-    def read(path: Path, delay: float = 0.0) -> Any:
+    def excerpt(path: Path, delay: float = 0.0) -> previews.Excerpt:
         sound, sound_rate = read_mono(path)
-        return previews.stretch(sound, sound_rate, rate, start + delay, end + delay)
+        return previews.excerpt(sound, sound_rate, rate, start + delay, start + length + delay)
 
-    noisy = read(pair.noisy)
-    found: list[tuple[str, Any, Score | None]] = [("Noisy", noisy, scores[INPUT])]
+    noisy = excerpt(pair.noisy)
+    sounds: list[tuple[str, previews.Excerpt, Score | None]] = [("Noisy", noisy, scores[INPUT])]
     problems = []
-    alone = len(result.costs) == 2
     for name in result.costs:
         if name == INPUT:
             continue
         try:
-            path = result.files.get(name, {})[pair.name]
-            cleaned = read(path, scores[name].delay_seconds)
+            cleaned = excerpt(result.files[name][pair.name], scores[name].delay_seconds)
         except (KeyError, ValueError, DenoiseError):
-            problems.append(f"{name}: {scores[name].error or 'its file was not kept'}")
+            problems.append(f"{name}: {scores[name].error or 'the cleaned file was not kept'}")
             continue
-        found.append(("Cleaned" if alone else f"Cleaned by {name}", cleaned, scores[name]))
+        by = f" by {name}" if len(result.costs) > 2 else ""
+        sounds.append((f"Cleaned{by}", cleaned, scores[name]))
         if name == main:
-            removed = "Removed" if alone else f"Removed by {name}"
-            found.append((removed, noisy - cleaned, None))
-    found.append(("Clean", read(pair.clean), None))
+            sounds.append((f"Removed{by}", noisy - cleaned, None))
+    sounds.append(("Clean", excerpt(pair.clean), None))
 
-    matrices = [previews.levels(sound, rate) for _, sound, _ in found]
+    matrices = [previews.levels(sound, rate) for _, sound, _ in sounds]
     ceiling_db = max(previews.ceiling(matrix) for matrix in matrices)
-    peak = max(float(abs(sound).max()) for _, sound, _ in found)
-    metric = ranking_metric(result)
-    decimals = METRICS[metric].decimals
-    before = scores[result.baseline].values[metric]
-    after = scores[main].values[metric]
+    peak = max(float(abs(sound).max()) for _, sound, _ in sounds)
+    metric = METRICS[ranking_metric(result)]
+    before, after = (
+        scores[name].values[ranking_metric(result)] for name in (result.baseline, main)
+    )
     return Recording(
         file=pair.name,
         score=scores[main],
-        change=f"{figure(before, decimals)} → {figure(after, decimals)} {METRICS[metric].unit}",
+        change=f"{figure(before, metric.decimals)} → {figure(after, metric.decimals)} "
+        f"{metric.unit}",
         gain=after - before,
         start=start,
-        seconds=end - start,
+        seconds=length,
         top_khz=rate / 2000,
         ceiling_db=ceiling_db,
         sounds=[
@@ -332,7 +358,7 @@ def _recording(result: Evaluation, pair: Pair) -> Recording:
                 image=previews.spectrogram_image(matrix, ceiling_db),
                 outline=previews.outline(sound, peak),
             )
-            for (name, sound, score), matrix in zip(found, matrices, strict=True)
+            for (name, sound, score), matrix in zip(sounds, matrices, strict=True)
         ],
         problems=problems,
     )

@@ -1,12 +1,11 @@
-"""The scores of an evaluation: per file, in the mean with its uncertainty, and compared."""
+"""Results of an evaluation: scores per file, their means with intervals, and comparisons."""
 
 import csv
-import json
 import math
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -14,36 +13,38 @@ from denoisecli.evaluation.metrics import METRICS
 from denoisecli.system.atomic_files import replacing
 
 INPUT = "input"
-"""Name of the noisy input among the estimators: it is always evaluated, as the baseline."""
+"""Name of the noisy input among the estimators; it is always evaluated."""
 
 CONFIDENCE = 0.95
+"""Coverage of the bootstrap intervals."""
+
 RESAMPLES = 2000
-"""How often the files are drawn anew for a bootstrap interval."""
+"""Number of resamples of a bootstrap interval."""
 
 SNR_STEP = 5.0
-"""Width in dB of the groups by input SNR; they are centred on its multiples."""
+"""Width of the groups by input SNR in dB; groups are centred on its multiples."""
 
 WORSE_DB = 0.5
-"""A file whose SI-SDR is below the baseline's by more than this was made worse."""
+"""A file is worse than the baseline if its SI-SDR is lower by more than this, in dB."""
 
 WORST = 5
-"""How many of the worst files the summary names."""
+"""Number of files with the smallest gain that a summary lists."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What an estimator made of a recording.
+    """The score of one estimator on one pair.
 
     Attributes:
-        file: name of the recording.
-        estimator: name of the estimator.
-        noise: kind of noise, where it is known.
-        snr_db: SNR of the noisy input in dB; NaN where it has none.
-        seconds: length of the recording in s; NaN where it could not be read.
-        wall_seconds: time the cleaning took in s, reading and writing included; NaN if untimed.
-        delay_seconds: by how much it follows its input; taken out before scoring.
-        values: the metrics by name; NaN where one could not be computed.
-        error: why nothing could be computed, else None.
+        file: Name of the pair.
+        estimator: Name of the estimator.
+        noise: Kind of noise, or None if it is unknown.
+        snr_db: SNR of the noisy recording in dB; NaN if it is undefined.
+        seconds: Length of the recording in s; NaN if it could not be read.
+        wall_seconds: Processing time in s, including reading and writing; NaN if untimed.
+        delay_seconds: Delay of the output relative to the input in s; removed before scoring.
+        values: The metrics by name; NaN if a metric is undefined.
+        error: The reason why nothing could be computed, or None.
     """
 
     file: str
@@ -59,14 +60,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Cost:
-    """What an estimator costs; NaN what is not known or means nothing.
+    """The cost of an estimator; NaN if a value is unknown or meaningless.
 
     Attributes:
-        load_seconds: time from a fresh process to being ready, in s; 0 for a program, which starts
-            anew for every file.
-        real_time_factor: seconds of work per second of audio, reading and writing included.
-        peak_memory_mb: the most memory its process (or program) held, in MiB; on Linux only.
-        delay_seconds: by how much its output follows its input; the median over the files.
+        load_seconds: Time from a new process to readiness in s; 0 for a program, which is started
+            for every file.
+        real_time_factor: Processing time per second of audio, including reading and writing.
+        peak_memory_mb: Peak memory of its process or program in MiB; measured on Linux only.
+        delay_seconds: Delay of the output relative to the input in s; the median over the files.
     """
 
     load_seconds: float
@@ -80,11 +81,11 @@ class Interval:
     """A mean over files and its 95 % bootstrap interval.
 
     Attributes:
-        mean: over the files that have a value; NaN if none has.
-        low: lower end of the interval; NaN for less than two files.
-        high: upper end.
-        count: number of files in the mean.
-        failed: number of files that are not, as their value is NaN.
+        mean: Mean over the files that have a value; NaN if none has.
+        low: Lower end of the interval; NaN for fewer than two files.
+        high: Upper end of the interval.
+        count: Number of files in the mean.
+        failed: Number of files without a value.
     """
 
     mean: float
@@ -96,15 +97,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All scores, and what can be said of them.
+    """The results of an evaluation.
 
     Attributes:
-        metrics: names of the metrics.
-        costs: by estimator; the first one is INPUT.
-        scores: one for each estimator and recording.
-        baseline: the estimator that the others are compared with.
-        files: the cleaned files, by estimator and recording, that were kept.
-        seed: chooses the resamples of the intervals.
+        metrics: Names of the metrics.
+        costs: Costs by estimator, in the order in which estimators are shown.
+        scores: One score for each estimator and pair.
+        baseline: Name of the estimator that the others are compared with.
+        files: Paths of the cleaned files that still exist, by estimator and pair.
+        seed: Seed of the bootstrap intervals.
     """
 
     metrics: list[str]
@@ -116,11 +117,11 @@ class Evaluation:
 
     @property
     def errors(self) -> list[Score]:
-        """Those of the scores that are none, because cleaning or reading a file failed."""
+        """The scores without values, because reading, cleaning or scoring failed."""
         return [score for score in self.scores if score.error is not None]
 
     def values(self, estimator: str, metric: str) -> dict[str, float]:
-        """Give the values of a metric by file."""
+        """Return the values of a metric by file."""
         return {s.file: s.values[metric] for s in self.scores if s.estimator == estimator}
 
     @property
@@ -129,7 +130,7 @@ class Evaluation:
         return [name for name in self.costs if name not in (INPUT, self.baseline)]
 
     def gains(self, estimator: str, metric: str) -> dict[str, float]:
-        """Give the difference to the baseline by file, the worst first and NaN last."""
+        """Return the difference to the baseline by file, the worst first and NaN last."""
         before = self.values(self.baseline, metric)
         after = self.values(estimator, metric)
         sign = 1 if METRICS[metric].higher_is_better else -1
@@ -139,31 +140,29 @@ class Evaluation:
         )
 
     def mean(self, estimator: str, metric: str, files: Collection[str] | None = None) -> Interval:
-        """Give the mean of a metric over the files, all by default."""
+        """Return the mean of a metric over files, by default over all of them."""
         return self._interval(self.values(estimator, metric), files)
 
     def gain(self, estimator: str, metric: str, files: Collection[str] | None = None) -> Interval:
-        """Give the mean of the difference to the baseline, paired by file."""
+        """Return the mean of the difference to the baseline, paired by file."""
         return self._interval(self.gains(estimator, metric), files)
 
     def worsened(self, estimator: str) -> list[str]:
-        """Name the files whose SI-SDR is worse than the baseline's by WORSE_DB, the worst first.
+        """Return the files whose SI-SDR is worse than the baseline by WORSE_DB, the worst first.
 
-        Empty where SI-SDR is not among the metrics.
+        The list is empty if SI-SDR is not among the metrics.
         """
         if "si_sdr" not in self.metrics:
             return []
         return [file for file, db in self.gains(estimator, "si_sdr").items() if db < -WORSE_DB]
 
     def groups(self, by: Literal["snr", "noise"] = "snr") -> dict[str, list[str]]:
-        """Give the files by input SNR to the nearest 5 dB, or by kind of noise.
+        """Return the files by input SNR, rounded to 5 dB, or by kind of noise.
 
-        Files for which it is not known come last, as "unknown".
+        Files for which it is unknown come last, as "unknown".
         """
         groups: dict[tuple[bool, float, str], list[str]] = {}
-        for score in self.scores:
-            if score.estimator != INPUT:
-                continue
+        for score in {score.file: score for score in self.scores}.values():
             if by == "noise":
                 key = (score.noise is None, 0.0, score.noise or "unknown")
             elif math.isfinite(score.snr_db):
@@ -174,55 +173,44 @@ class Evaluation:
             groups.setdefault(key, []).append(score.file)
         return {key[-1]: groups[key] for key in sorted(groups)}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give everything as plain values, NaN as None: what :meth:`to_json` writes."""
-        return _plain(
-            {
-                "metrics": {
-                    name: {
-                        "label": METRICS[name].label,
-                        "unit": METRICS[name].unit,
-                        "higher_is_better": METRICS[name].higher_is_better,
-                    }
-                    for name in self.metrics
-                },
-                "baseline": self.baseline,
-                "files": sum(score.estimator == INPUT for score in self.scores),
-                "estimators": {name: self._summary(name) for name in self.costs},
-                "scores": [asdict(score) for score in self.scores],
-            }
-        )
-
-    def to_json(self) -> str:
-        """Give :meth:`to_dict` as a JSON document."""
-        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+    def to_dict(self) -> dict[str, object]:
+        """Return everything as plain values for a JSON document, in which NaN becomes null."""
+        return {
+            "metrics": {
+                name: {
+                    "label": METRICS[name].label,
+                    "unit": METRICS[name].unit,
+                    "higher_is_better": METRICS[name].higher_is_better,
+                }
+                for name in self.metrics
+            },
+            "baseline": self.baseline,
+            "files": len({score.file for score in self.scores}),
+            "estimators": {name: self._summary(name) for name in self.costs},
+            "scores": [asdict(score) for score in self.scores],
+        }
 
     def to_csv(self, path: Path | str, *, overwrite: bool = False) -> None:
-        """Write the scores as a table: a line for each estimator and recording.
+        """Write the scores as CSV, one line for each estimator and pair.
 
         Raises:
-            UsageError: the file exists and ``overwrite`` is false.
-            DenoiseError: it cannot be written.
+            UsageError: The file exists and ``overwrite`` is false.
+            DenoiseError: The file cannot be written.
         """
         with (
             replacing(Path(path), overwrite=overwrite) as part,
             part.open("w", newline="", encoding="utf-8") as file,
         ):
-            table = csv.writer(file)
-            about = ["file", "estimator", "noise", "snr_db", "seconds", "wall_seconds"]
-            about += ["delay_seconds", "error"]
-            table.writerow([*about, *self.metrics])
-            for score in self.scores:
-                row = asdict(score)
-                table.writerow(
-                    [*(row[name] for name in about), *(row["values"][n] for n in self.metrics)]
-                )
+            columns = [column.name for column in fields(Score) if column.name != "values"]
+            table = csv.DictWriter(file, [*columns, *self.metrics], extrasaction="ignore")
+            table.writeheader()
+            table.writerows(asdict(score) | score.values for score in self.scores)
 
-    def _summary(self, estimator: str) -> dict[str, Any]:
-        def intervals(files: Collection[str] | None = None) -> dict[str, Any]:
+    def _summary(self, estimator: str) -> dict[str, object]:
+        def intervals(files: Collection[str] | None = None) -> dict[str, object]:
             return {name: asdict(self.mean(estimator, name, files)) for name in self.metrics}
 
-        summary = {
+        summary: dict[str, object] = {
             **asdict(self.costs[estimator]),
             "errors": sum(score.estimator == estimator for score in self.errors),
             "mean": intervals(),
@@ -239,24 +227,14 @@ class Evaluation:
         return summary
 
     def _interval(self, values: dict[str, float], files: Collection[str] | None) -> Interval:
-        """Percentile bootstrap of the mean (Efron and Tibshirani 1993)."""
+        """Compute the percentile bootstrap of the mean (Efron and Tibshirani 1993)."""
         chosen = list(values.values()) if files is None else [values[file] for file in files]
-        found = np.array([value for value in chosen if math.isfinite(value)], np.float64)
-        failed = len(chosen) - found.size
-        if found.size < 2:
-            mean = float(found.mean()) if found.size else math.nan
-            return Interval(mean, math.nan, math.nan, found.size, failed)
+        valid = np.array([value for value in chosen if math.isfinite(value)], np.float64)
+        failed = len(chosen) - valid.size
+        if valid.size < 2:
+            mean = float(valid.mean()) if valid.size else math.nan
+            return Interval(mean, math.nan, math.nan, valid.size, failed)
         rng = np.random.default_rng(self.seed)
-        means = rng.choice(found, (RESAMPLES, found.size)).mean(axis=1)
+        means = rng.choice(valid, (RESAMPLES, valid.size)).mean(axis=1)
         low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        return Interval(float(found.mean()), float(low), float(high), found.size, failed)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        return Interval(float(valid.mean()), float(low), float(high), valid.size, failed)

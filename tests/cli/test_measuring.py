@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def folders(
     noise: Callable[..., np.ndarray],
     tmp_path: Path,
 ) -> list[object]:
-    """Arguments that name two pairs."""
+    """Return options with two pairs of files."""
     for name, gain in (("a", 2.0), ("b", 0.5)):
         audio_file(f"clean/{name}.wav", speech(1.0, 16000))
         audio_file(f"noisy/{name}.wav", speech(1.0, 16000) + gain * noise(1.0, 16000))
@@ -33,7 +34,7 @@ def folders(
 
 
 def test_pairs_of_files(folders: list[object], halving: Path, tmp_path: Path) -> None:
-    """All that can be asked for at once."""
+    """All options at once."""
     shown = denoise(
         "evaluate", halving, *folders, "--estimate", tmp_path / "clean", "--baseline", "wiener",
         "--metrics", "si_sdr,lsd", "--csv", tmp_path / "s.csv", "--report", tmp_path / "r.html",
@@ -41,13 +42,15 @@ def test_pairs_of_files(folders: list[object], halving: Path, tmp_path: Path) ->
     )  # fmt: skip
     assert shown.exit_code == 0, shown.output
     lines = shown.stdout.splitlines()
-    assert lines[0].split() == ["SI-SDR", "LSD"]
-    assert "times real time  load s  MiB  delay ms" in shown.stdout
-    assert [line.split()[0] for line in lines[1:5]] == ["input", halving.name, "clean", "wiener"]
-    assert "0 dB, 1 files" not in lines[5]
+    assert lines[0].startswith("2 files; mean ± half of the 95 % interval")
+    assert lines[2].split() == ["estimator", "SI-SDR,", "dB", "LSD,", "dB"]
+    assert "speed  load, s  memory, MiB  delay, ms" in shown.stdout
+    assert [line.split()[0] for line in lines[3:7]] == ["input", halving.name, "clean", "wiener"]
     assert "input SNR" in shown.stdout
+    assert "0 dB, 1 file " in shown.stdout
     assert "difference to input" in shown.stdout
-    assert "clean: 0 files made worse by more than 0.5 dB SI-SDR" in shown.stdout
+    assert "worse by > 0.5 dB  smallest gains in SI-SDR, dB" in shown.stdout
+    assert re.search(r"^clean +0 of 2 +[ab] \+", shown.stdout, re.MULTILINE)
     with (tmp_path / "s.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 8
     page = (tmp_path / "r.html").read_text()
@@ -94,14 +97,14 @@ def test_the_test_set_of_a_dataset(
     assert page.read_text().count("<audio") == 4 * 4  # files are there until the page is written
 
 
-def test_a_failing_file_is_told_and_the_page_is_written(
+def test_a_failing_file_is_reported_and_the_page_is_written(
     folders: list[object], halving: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "noisy" / "b.wav").write_text("no sound")
     shown = denoise(
         "evaluate", halving, *folders, "--metrics", "snr", "--report", tmp_path / "r.html"
     )
-    fails(shown, 1, "2 files could not be cleaned or scored", "b.wav")
+    fails(shown, 1, "2 of 4 results are missing", "b.wav")
     assert "(1 failed)" in shown.stdout
     assert "no sound" not in (tmp_path / "r.html").read_text()
     assert "b.wav" in (tmp_path / "r.html").read_text()
@@ -112,11 +115,11 @@ def test_wrong_use(folders: list[object], halving: Path, tmp_path: Path) -> None
     fails(denoise("evaluate", "speech"), 2, "--clean and --noisy")
     fails(denoise("evaluate", "speech", tmp_path, *folders), 2, "a model and a dataset")
     fails(denoise("evaluate", "speech", *folders[:2]), 2, "--clean and --noisy")
-    fails(denoise("evaluate", "speech", tmp_path), 1, "is no dataset", "build-dataset")
+    fails(denoise("evaluate", "speech", tmp_path), 1, "dataset", "build-dataset")
     fails(denoise("evaluate", "speach", *folders), 2, "no model 'speach'")
     fails(denoise("evaluate", *folders, "--baseline", "sox"), 2, "NAME=COMMAND", "wiener", "sox")
     twice = ("--model", halving, "--model", halving)
-    fails(denoise("evaluate", *folders, *twice), 2, f"called '{halving.name}'")
+    fails(denoise("evaluate", *folders, *twice), 2, f"named '{halving.name}'")
     fails(denoise("evaluate", *folders, "--metrics", "sdr"), 2, "no metric 'sdr'")
     fails(denoise("evaluate", *folders, "--compare-with", "old"), 2, "'old'")
     fails(denoise("evaluate", *folders, "--report", tmp_path / "r.pdf"), 2, ".html")

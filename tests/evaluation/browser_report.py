@@ -1,16 +1,17 @@
-"""The report in a real browser, Chromium without a window.
+"""The report in headless Chromium.
 
-Not collected with the other tests, as it needs a browser: pip install -e '.[browser]', and
-Chromium from the system or from `playwright install chromium`. Then: pytest tests/browser_report.py
+It is not collected with the other tests, because it needs a browser: install the extra [browser]
+and Chromium (a package of the system, or `playwright install chromium`), then run
+`python -m pytest tests/evaluation/browser_report.py`.
 """
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-from test_report import NASTY, make_evaluation
 
 from denoisecli.evaluation.report import write_report
 
@@ -29,10 +30,14 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+def report(
+    tmp_path_factory: pytest.TempPathFactory, make_evaluation: Callable[..., Any], nasty_name: str
+) -> str:
     folder = tmp_path_factory.mktemp("report")
     gains = {f"file {i}": float(i) for i in (3, 10, 1, 7, 0, 5)}
-    result, pairs = make_evaluation(folder, {**gains, NASTY: -2.0}, seconds=8.0, others=("old",))
+    result, pairs = make_evaluation(
+        folder, {**gains, nasty_name: -2.0}, seconds=8.0, others=("old",)
+    )
     result.scores[-1].values["si_sdr"] = float("nan")
     write_report(result, pairs, folder / "report.html", files=3)
     return (folder / "report.html").as_uri()
@@ -40,20 +45,20 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
 def page(request: pytest.FixtureRequest, browser: Browser, report: str) -> Iterator[Page]:
-    """The report from disk; what it writes to the console or asks the network for is an error."""
+    """The report, read from disk; console messages and network requests are errors."""
     width, height = request.param
     page = browser.new_page(viewport={"width": width, "height": height})
     page.set_default_timeout(WAIT)
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.on(
         "request",
-        lambda asked: asked.url.startswith(("file:", "data:")) or said.append(asked.url),
+        lambda request: request.url.startswith(("file:", "data:")) or messages.append(request.url),
     )
     page.goto(report)
     yield page
-    assert said == []
+    assert messages == []
     page.close()
 
 
@@ -68,7 +73,7 @@ def column(page: Page, number: int) -> list[str]:
 
 
 def until(page: Page, expression: str) -> None:
-    """Wait for it; Playwright's own way is forbidden by the page's security policy."""
+    """Wait for an expression; the security policy of the page forbids Playwright's own way."""
     for _ in range(WAIT // 100):
         if page.evaluate(expression):
             return
@@ -90,7 +95,7 @@ def test_sorting(page: Page) -> None:
         headings.nth(gain).locator("button").click()
         assert headings.nth(gain).get_attribute("aria-sort") == direction
         shown = column(page, gain)
-        assert shown[-1] == "\N{EN DASH}"  # what failed comes last, either way
+        assert shown[-1] == "\N{EN DASH}"  # failures come last in both directions
         values = [float(text.replace("\N{MINUS SIGN}", "-")) for text in shown[:-1]]
         assert values == sorted(values, reverse=arrow < 0)
         assert len(values) == 13
@@ -100,7 +105,7 @@ def test_sorting(page: Page) -> None:
     assert files[-6:] == ["file 5", "file 5", "file 7", "file 7", "file 10", "file 10"]
 
 
-def test_finding(page: Page) -> None:
+def test_filtering(page: Page) -> None:
     page.locator("#find").fill("FILE 1")
     assert sorted(set(column(page, 0))) == ["file 1", "file 10"]
     expect(page.locator("#found")).to_have_text("4 of 14")
@@ -110,8 +115,8 @@ def test_finding(page: Page) -> None:
     assert len(column(page, 0)) == 3
 
 
-def test_players_play_and_keep_the_place(page: Page, recording: Locator) -> None:
-    """One at a time; the next one goes on where the last one was."""
+def test_players_share_the_position(page: Page, recording: Locator) -> None:
+    """One plays at a time; the next one continues at the position of the last one."""
     buttons, sounds = recording.locator(".play"), recording.locator("audio")
     expect(buttons).to_have_text(
         ["Noisy", "Cleaned by mine", "Removed by mine", "Cleaned by old", "Clean"]
@@ -170,7 +175,7 @@ def test_zoom_and_click(page: Page, recording: Locator) -> None:
     picture.click(position={"x": left + 20, "y": 60})
     place = float(recording.locator("input").input_value())
     assert place == pytest.approx(8 * (left + 20) / whole, abs=0.02)
-    recording.get_by_text("Whole").click()
+    recording.get_by_text("Reset").click()
     assert len(set(view.evaluate(widths))) == 1
     assert recording.locator(".axis span").first.inner_text() in ("0 s", "0.0 s")
 
@@ -188,7 +193,7 @@ def test_keyboard(page: Page, recording: Locator) -> None:
     expect(recording.locator(".play").nth(1)).to_have_attribute("aria-pressed", "false")
 
 
-def test_without_scripts_there_is_all_but_comfort(browser: Browser, report: str) -> None:
+def test_the_page_works_without_scripts(browser: Browser, report: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(report)

@@ -12,14 +12,16 @@ import pytest
 import soundfile
 from helpers import constant_mask
 
+from denoisecli.audio import files
 from denoisecli.errors import ModelError, UsageError
+from denoisecli.evaluation import evaluate as module
 from denoisecli.evaluation.estimators import Command, Estimator, Folder, Model
 from denoisecli.evaluation.evaluate import evaluate
-from denoisecli.evaluation.pairs import pairs
+from denoisecli.evaluation.pairs import folder_pairs
 
 
 class Dies(Estimator):
-    """A denoiser that takes its process with it at the second file."""
+    """An estimator whose process dies on the second file."""
 
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
         if name == "b":
@@ -28,7 +30,7 @@ class Dies(Estimator):
 
 
 class Sleeps(Estimator):
-    """A denoiser that costs a known time and memory."""
+    """An estimator of known processing time and memory."""
 
     def load(self) -> None:
         time.sleep(0.1)
@@ -46,7 +48,7 @@ class CannotLoad(Dies):
 
 @pytest.fixture
 def folders(audio_file, speech, noise, tmp_path):
-    """Pairs a, b and deep/c at about 0, 5 and 10 dB: a mono FLAC, a stereo WAV of 48 kHz."""
+    """Pairs a, b and deep/c at about 0, 5 and 10 dB: two mono FLACs, a stereo WAV at 48 kHz."""
     for name, gain in (("a", 2.0), ("b", 1.1)):
         clean = speech(1.0, 16000)
         audio_file(f"clean/{name}.wav", clean)
@@ -59,7 +61,7 @@ def folders(audio_file, speech, noise, tmp_path):
 
 
 def test_end_to_end(folders, model_folder, tmp_path):
-    """A model that halves, a program that fails on one file, and files cleaned before."""
+    """A model that halves, a program that fails on one file, and a folder of cleaned files."""
     clean, noisy = folders
     program = (
         "import shutil, sys; 'deep' in sys.argv[2] and sys.exit('not this one'); "
@@ -68,7 +70,10 @@ def test_end_to_end(folders, model_folder, tmp_path):
     steps = []
     keep = tmp_path / "kept"
     result = evaluate(
-        [replace(p, noise="hiss", snr_db=20.0) if p.name == "a" else p for p in pairs(*folders)],
+        [
+            replace(p, noise="hiss", snr_db=20.0) if p.name == "a" else p
+            for p in folder_pairs(*folders)
+        ],
         {
             "half": Model(model_folder(constant_mask(0.5))),
             "program": Command(f'"{sys.executable}" -c "{program}" {{input}} {{output}}'),
@@ -76,18 +81,18 @@ def test_end_to_end(folders, model_folder, tmp_path):
         },
         metrics=["si_sdr", "snr", "stoi"],
         keep=keep,
-        progress=lambda done, total: steps.append((done, total)),
+        on_progress=lambda done, total: steps.append((done, total)),
     )
 
     assert list(result.costs) == ["input", "half", "program", "perfect"]
     assert steps == [(float(i), 24.0) for i in range(1, 25)]
     assert list(result.groups().values()) == [["b"], ["deep/c"], ["a"]]
-    assert result.groups()["20 dB"] == ["a"]  # what is known is not measured
+    assert result.groups()["20 dB"] == ["a"]  # a known SNR is not measured
     assert result.groups("noise") == {"hiss": ["a"], "unknown": ["b", "deep/c"]}
 
     before = result.values("input", "si_sdr")
     assert before == pytest.approx(result.values("half", "si_sdr"), abs=0.02)
-    for file, pair in zip(before, pairs(clean, noisy), strict=True):
+    for file, pair in zip(before, folder_pairs(clean, noisy), strict=True):
         c, n = (
             soundfile.read(path, always_2d=True)[0].mean(1) for path in (pair.clean, pair.noisy)
         )
@@ -98,7 +103,7 @@ def test_end_to_end(folders, model_folder, tmp_path):
     assert result.gain("perfect", "si_sdr").low > 80
 
     assert [(s.file, s.estimator) for s in result.errors] == [("deep/c", "program")]
-    assert "failed with exit code 1 and said: not this one" in result.errors[0].error
+    assert "failed with exit code 1 and printed: not this one" in result.errors[0].error
     assert result.mean("program", "stoi").failed == 1
     assert result.mean("program", "stoi").count == 2
     assert result.values("program", "snr")["a"] == result.values("input", "snr")["a"]
@@ -117,9 +122,34 @@ def test_end_to_end(folders, model_folder, tmp_path):
     assert list(result.files["program"]) == ["a", "b"]
 
 
+def test_each_pair_is_read_once_for_all_estimators(folders, monkeypatch):
+    read = []
+
+    def read_mono(path, sample_rate):
+        read.append(path)
+        return files.read_mono(path, sample_rate)
+
+    monkeypatch.setattr(module, "read_mono", read_mono)
+    clean, noisy = folders
+    chosen = folder_pairs(clean, noisy)
+    estimators = {"clean": Folder(clean), "noisy": Folder(noisy), "also noisy": Folder(noisy)}
+    result = evaluate(chosen, estimators, metrics=["si_sdr"])
+    assert set(result.values("noisy", "si_sdr")) == {pair.name for pair in chosen}
+    assert sorted(read) == sorted(
+        [pair.noisy for pair in chosen] + 2 * [pair.clean for pair in chosen]  # once as an estimate
+    )
+
+
+def test_the_input_snr_is_that_of_the_pair(folders):
+    """It does not depend on the metrics or the estimators."""
+    result = evaluate(folder_pairs(*folders), {}, metrics=["lsd"])
+    snrs = evaluate(folder_pairs(*folders), {}, metrics=["snr"]).values("input", "snr")
+    assert {score.file: score.snr_db for score in result.scores} == snrs
+
+
 def test_cost(folders):
-    """What sleeps and takes memory for a known time and size costs at least that."""
-    one = pairs(*folders)[:2]
+    """The cost is at least the known time and memory."""
+    one = folder_pairs(*folders)[:2]
     result = evaluate(one, {"sleeps": Sleeps()}, metrics=["snr"], baseline="sleeps")
     cost = result.costs["sleeps"]
     assert cost.load_seconds >= 0.1
@@ -138,7 +168,9 @@ def test_bad_files_do_not_stop_the_others(folders, tmp_path, audio_file, speech)
     (noisy / "a.flac").write_text("no sound at all")
     audio_file("cleaned/b.wav", speech(1.16, 16000))
     audio_file("clean/deep/c.wav", np.zeros(16000, np.float32))
-    result = evaluate(pairs(clean, noisy), {"cleaned": Folder(cleaned)}, metrics=["snr", "lsd"])
+    result = evaluate(
+        folder_pairs(clean, noisy), {"cleaned": Folder(cleaned)}, metrics=["snr", "lsd"]
+    )
     errors = {(s.file, s.estimator): s.error for s in result.errors}
     assert set(errors) == {("a", "input"), ("a", "cleaned"), ("b", "cleaned")}
     assert "a.flac" in errors["a", "input"]
@@ -149,15 +181,17 @@ def test_bad_files_do_not_stop_the_others(folders, tmp_path, audio_file, speech)
     assert result.groups() == {"5 dB": ["b"], "unknown": ["a", "deep/c"]}
 
 
-def test_delay_is_reported_and_taken_out(folders, tmp_path, audio_file):
-    """One later than its input and longer, one earlier and upside down; c is as it was."""
+def test_delay_is_reported_and_removed(folders, tmp_path, audio_file):
+    """One is late and longer, one is early and inverted; c is unchanged."""
     clean, noisy = folders
     sound, rate = soundfile.read(clean / "a.wav")
     audio_file("cleaned/a.wav", np.r_[np.zeros(320), sound, np.ones(700)], rate)
     audio_file("cleaned/b.wav", -soundfile.read(clean / "b.wav")[0][200:], rate)
     shutil.copytree(clean / "deep", tmp_path / "cleaned" / "deep")
     result = evaluate(
-        pairs(clean, noisy), {"cleaned": Folder(tmp_path / "cleaned")}, metrics=["snr", "si_sdr"]
+        folder_pairs(clean, noisy),
+        {"cleaned": Folder(tmp_path / "cleaned")},
+        metrics=["snr", "si_sdr"],
     )
     assert not result.errors
     delays = {s.file: s.delay_seconds for s in result.scores if s.estimator == "cleaned"}
@@ -167,20 +201,20 @@ def test_delay_is_reported_and_taken_out(folders, tmp_path, audio_file):
     assert result.values("cleaned", "si_sdr")["b"] > 15  # its first 12.5 ms are gone
 
 
-def test_a_process_that_dies(folders):
-    result = evaluate(pairs(*folders), {"dies": Dies()}, metrics=["snr"])
+def test_a_process_that_dies_fails_its_remaining_files(folders):
+    result = evaluate(folder_pairs(*folders), {"dies": Dies()}, metrics=["snr"])
     assert [s.file for s in result.errors] == ["b", "deep/c"]
-    assert "the process died" in result.errors[0].error
+    assert "process died" in result.errors[0].error
     assert math.isfinite(result.values("dies", "snr")["a"])
 
 
-def test_an_estimator_that_cannot_be_loaded(folders):
+def test_an_estimator_that_cannot_be_loaded_is_an_error(folders):
     with pytest.raises(ModelError, match="the weights are gone"):
-        evaluate(pairs(*folders), {"gone": CannotLoad()}, metrics=["snr"])
+        evaluate(folder_pairs(*folders), {"gone": CannotLoad()}, metrics=["snr"])
 
 
-def test_wrong_use_is_said_before_anything_is_done(folders, tmp_path):
-    some = pairs(*folders)
+def test_wrong_use_is_refused_before_any_work(folders, tmp_path):
+    some = folder_pairs(*folders)
     started = []
 
     def refused(match, chosen=some, estimators=None, **options):
@@ -188,17 +222,17 @@ def test_wrong_use_is_said_before_anything_is_done(folders, tmp_path):
             evaluate(
                 chosen,
                 {} if estimators is None else estimators,
-                progress=lambda *_: started.append(1),
+                on_progress=lambda *_: started.append(1),
                 **options,
             )
 
     refused("no recordings", [])
     refused("several recordings named a", [some[0], some[0]])
-    refused("'input' is kept", estimators={"input": Dies()})
+    refused("'input' is reserved", estimators={"input": Dies()})
     for name in ("", "a/b", "..", ".hidden"):
-        refused("no name for an estimator", estimators={name: Dies()})
+        refused("cannot be the name of an estimator", estimators={name: Dies()})
     refused("no metric 'sdr'", metrics=["sdr"])
-    refused("nothing named 'old' to compare with, only input", baseline="old")
+    refused("no estimator 'old' to compare with; choose from input", baseline="old")
     refused("at least 1, not 0", jobs=0)
     refused("no program", estimators={"x": Command("nosuchdenoiser {input} {output}")})
     (tmp_path / "only").mkdir()
@@ -209,7 +243,7 @@ def test_wrong_use_is_said_before_anything_is_done(folders, tmp_path):
 
 
 def test_importing_is_cheap():
-    """Neither TensorFlow nor ONNX Runtime nor the packages of the metrics."""
+    """It loads neither TensorFlow nor ONNX Runtime nor the packages of the metrics."""
     program = (
         "import sys, denoisecli.evaluation.evaluate; "
         "print({'tensorflow', 'onnxruntime', 'librosa', 'pesq', 'pystoi'} & set(sys.modules))"

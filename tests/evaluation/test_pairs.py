@@ -10,7 +10,13 @@ from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.stored import build, load_pairs
 from denoisecli.errors import DatasetError, UsageError
-from denoisecli.evaluation.pairs import Pair, listed, pairs, recordings, stored_pairs
+from denoisecli.evaluation.pairs import (
+    Pair,
+    find_recordings,
+    folder_pairs,
+    join_names,
+    stored_pairs,
+)
 
 
 @pytest.fixture
@@ -26,7 +32,7 @@ def folders(audio_file, speech):
 
 @pytest.fixture
 def dataset(audio_file, speech, noise, tmp_path) -> Path:
-    """Nine mixes to test with, of three recordings; noises, one or two, in folders and in none."""
+    """A test set of nine mixtures of three recordings; one or two noises, in folders or not."""
     for number in range(4):
         audio_file(f"speech/s{number}.wav", speech(0.4 + 0.1 * number, 8000, 100 + number), 8000)
         for folder in ("rain/", "street/", ""):
@@ -40,12 +46,12 @@ def dataset(audio_file, speech, noise, tmp_path) -> Path:
 
 def test_pairs_are_matched_by_name(folders):
     clean, noisy = folders
-    assert pairs(*folders) == [
+    assert folder_pairs(*folders) == [
         Pair("a", clean / "a.wav", noisy / "a.flac"),
         Pair("b", clean / "b.wav", noisy / "b.flac"),
         Pair("deep/c", clean / "deep" / "c.wav", noisy / "deep" / "c.wav"),
     ]
-    assert pairs(str(clean), str(noisy)) == pairs(clean, noisy)
+    assert folder_pairs(str(clean), str(noisy)) == folder_pairs(clean, noisy)
 
 
 def test_recordings_without_a_counterpart(folders, audio_file, speech):
@@ -53,10 +59,10 @@ def test_recordings_without_a_counterpart(folders, audio_file, speech):
     audio_file("noisy/deep/d.wav", speech(0.1, 16000))
     audio_file("noisy/e.wav", speech(0.1, 16000))
     with pytest.raises(UsageError, match=r"noisy has .* in the other folder: deep/d, e$"):
-        pairs(clean, noisy)
+        folder_pairs(clean, noisy)
     (noisy / "a.flac").unlink()
     with pytest.raises(UsageError, match=r"clean has .* in the other folder: a$"):
-        pairs(clean, noisy)
+        folder_pairs(clean, noisy)
 
 
 def test_the_test_set_of_a_dataset(dataset):
@@ -88,7 +94,7 @@ def test_a_dataset_without_noise_has_no_snr(audio_file, speech, noise, tmp_path)
         assert (pair.snr_db, pair.noise) == (None, None)
 
 
-def test_what_is_no_dataset(dataset, tmp_path):
+def test_folders_that_are_not_usable_datasets(dataset, tmp_path):
     with pytest.raises(DatasetError, match="is no dataset"), stored_pairs(tmp_path):
         pass
     shutil.rmtree(dataset / "test")
@@ -101,15 +107,17 @@ def test_what_is_no_dataset(dataset, tmp_path):
         pass
 
 
-def test_two_recordings_of_one_name(audio_file, speech, tmp_path):
+def test_two_recordings_of_the_same_name(audio_file, speech, tmp_path):
     audio_file("sounds/a.wav", speech(0.1, 8000))
     audio_file("sounds/b/a.wav", speech(0.1, 8000))
-    assert list(recordings(tmp_path / "sounds")) == ["a", "b/a"]
+    assert list(find_recordings(tmp_path / "sounds")) == ["a", "b/a"]
     audio_file("sounds/a.flac", speech(0.1, 8000))
-    with pytest.raises(UsageError, match=r"two recordings of one name: .*a\.flac and .*a\.wav"):
-        recordings(tmp_path / "sounds")
+    with pytest.raises(
+        UsageError, match=r"two recordings of the same name: .*a\.flac and .*a\.wav"
+    ):
+        find_recordings(tmp_path / "sounds")
 
 
-def test_long_lists_are_cut():
-    assert listed(["b", "a"]) == "b, a"
-    assert listed([str(i) for i in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+def test_long_lists_of_names_are_shortened():
+    assert join_names(["b", "a"]) == "b, a"
+    assert join_names([str(i) for i in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"

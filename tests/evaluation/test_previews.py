@@ -10,11 +10,11 @@ from denoisecli.evaluation import previews
 from denoisecli.evaluation.previews import (
     ROWS,
     ceiling,
+    excerpt,
     levels,
     opus,
     outline,
     playable_rate,
-    stretch,
 )
 
 
@@ -39,7 +39,7 @@ def test_opus_sounds_like_the_original_and_is_small(speech, noise):
     assert np.corrcoef(decoded, sound)[0, 1] > 0.95
 
 
-def test_opus_past_full_scale():
+def test_opus_beyond_full_scale_is_clipped():
     decoded, _ = soundfile.read(content(opus(sine(500, 1, 48000, 3.0), 48000), "audio/ogg"))
     assert 0.9 < np.abs(decoded).max() < 1.3
 
@@ -53,7 +53,7 @@ def test_playable_rate(own, playable):
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 48000])
-def test_levels_are_in_place(sample_rate):
+def test_levels_are_at_their_frequency(sample_rate):
     matrix = levels(sine(sample_rate / 8, 1, sample_rate), sample_rate)
     assert matrix.shape[0] == ROWS
     assert matrix.shape[1] == pytest.approx(125, abs=2)  # every 8 ms
@@ -61,7 +61,7 @@ def test_levels_are_in_place(sample_rate):
     assert -15 < matrix[:, 60].max() < -5  # half of full scale is -6 dBFS; bins are averaged
 
 
-def test_ceiling_is_hardly_passed(rng):
+def test_ceiling_is_hardly_exceeded(rng):
     sound = 0.1 * rng.standard_normal(16000)
     matrix = levels(sound, 16000)
     assert np.mean(matrix > ceiling(matrix)) < 0.01
@@ -70,7 +70,7 @@ def test_ceiling_is_hardly_passed(rng):
 
 
 def test_picture_of_a_rising_tone():
-    """Bright from the lower left to the upper right, black elsewhere."""
+    """It is bright from the lower left to the upper right, and black elsewhere."""
     time = np.arange(32000) / 16000
     matrix = levels(0.5 * np.sin(2 * np.pi * 2000 * time**2), 16000)  # 0 to 8 kHz in 2 s
     uri = previews.spectrogram_image(matrix, ceiling(matrix))
@@ -95,12 +95,12 @@ def test_outline_is_around_the_waveform():
     assert outline(np.zeros(10), 0.0).count(" ") == 19  # fewer samples than columns
 
 
-def test_stretch():
+def test_excerpt():
     sound = np.arange(1000) / 1000
-    np.testing.assert_array_equal(stretch(sound, 100, 100, 2.0, 3.0), sound[200:300])
-    late = stretch(sound, 100, 100, -0.5, 0.5)
+    np.testing.assert_array_equal(excerpt(sound, 100, 100, 2.0, 3.0), sound[200:300])
+    late = excerpt(sound, 100, 100, -0.5, 0.5)
     np.testing.assert_array_equal(late, np.r_[np.zeros(50), sound[:50]])
-    early = stretch(sound, 100, 100, 9.5, 10.5)
+    early = excerpt(sound, 100, 100, 9.5, 10.5)
     np.testing.assert_array_equal(early, np.r_[sound[950:], np.zeros(50)])
-    assert stretch(sound, 100, 250, 1.0, 3.1).shape == (525,)
-    assert not stretch(sound, 100, 100, 20.0, 21.0).any()
+    assert excerpt(sound, 100, 250, 1.0, 3.1).shape == (525,)
+    assert not excerpt(sound, 100, 100, 20.0, 21.0).any()

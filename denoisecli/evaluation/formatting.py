@@ -1,0 +1,60 @@
+"""Text of figures and choice of groups, for the terminal and for the report alike."""
+
+import math
+
+from denoisecli.evaluation.scores import Cost, Evaluation, Interval
+
+MISSING = "-"
+"""Stands for a value that is unknown or undefined."""
+
+COST_LABELS = ("speed", "load, s", "memory, MiB", "delay, ms")
+"""Headings of :func:`cost_cells`."""
+
+
+def number(value: float, decimals: int, *, signed: bool = False) -> str:
+    """Format a number, or return MISSING if it is not finite.
+
+    Args:
+        value: The number.
+        decimals: Number of decimals.
+        signed: Write the plus sign of a positive number, as for a difference.
+    """
+    sign = "+" if signed else ""
+    return f"{value:{sign}z.{decimals}f}" if math.isfinite(value) else MISSING  # z: no "-0.00"
+
+
+def half_width(interval: Interval, decimals: int) -> str:
+    """Format half of the width of an interval, such as "±0.05"; empty if there is no interval."""
+    half = (interval.high - interval.low) / 2
+    return f"±{half:.{decimals}f}" if math.isfinite(half) else ""
+
+
+def failures(interval: Interval) -> str:
+    """Format the number of files without a value, such as "2 failed"; empty if there are none."""
+    return f"{interval.failed} failed" if interval.failed else ""
+
+
+def cost_cells(cost: Cost) -> tuple[str, ...]:
+    """Format a cost; the speed is in seconds of audio per second of processing."""
+    factor = cost.real_time_factor
+    return (
+        f"{1 / factor:.0f}x" if math.isfinite(factor) and factor > 0 else MISSING,
+        number(cost.load_seconds, 1),
+        number(cost.peak_memory_mb, 0),
+        number(1000 * cost.delay_seconds, 0),
+    )
+
+
+def count(quantity: int, noun: str) -> str:
+    """Format a count, such as "1 file" or "2 files"."""
+    return f"{quantity} {noun}" if quantity == 1 else f"{quantity} {noun}s"
+
+
+def groupings(result: Evaluation) -> dict[str, dict[str, list[str]]]:
+    """Return the groups of files that are worth a table: those by a property that varies.
+
+    Returns:
+        Name of the property ("input SNR", "kind of noise"), label of the group, names of the files.
+    """
+    properties = {"input SNR": result.groups("snr"), "kind of noise": result.groups("noise")}
+    return {name: groups for name, groups in properties.items() if len(groups) > 1}
