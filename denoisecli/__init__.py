@@ -1,7 +1,19 @@
-"""Teach a U-Net to remove noise from sound, and remove it.
+"""Train a U-Net to remove noise from sound, and remove it.
 
 >>> from denoisecli import Denoiser
 >>> cleaned = Denoiser().clean(audio, sample_rate)  # doctest: +SKIP
+
+The rooms, each of which imports only from those below it:
+
+- ``cli``: the commands, their messages and progress displays
+- ``tuning``: the search for better hyperparameters of a spec
+- ``training``: from a spec and a dataset to a model folder
+- ``evaluation``: metrics and reports of models and other denoisers
+- ``cleaning``: noisy recordings in, clean ones out; ``datasets``: recordings to stored pairs
+- ``models``: the U-Net, its layers, its ONNX export, the model folder and the bundled models
+- ``audio``: recordings, resampling, STFT; ``spec``: the JSON spec of a model
+- ``system``: files, locks, processes, signals, optional packages
+- ``errors``, ``types``: the exceptions that users see, and the types of arrays
 """
 
 from importlib import import_module
@@ -23,7 +35,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that the package itself loads at once."""
+    """Import a public name on its first use, so that importing the package takes no time."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,29 +1,29 @@
-"""The errors that users are meant to see: one clear sentence and an exit code."""
+"""The exceptions that users see as one sentence, and the exit codes of the program."""
 
 
 class DenoiseError(Exception):
-    """Base of all expected failures: work that was asked for could not be done (exit code 1)."""
+    """Base class of all expected failures: the requested work could not be done."""
 
     exit_code = 1
 
 
 class AudioError(DenoiseError):
-    """An audio file or signal cannot be used: corrupt, empty, not finite, silent."""
+    """A recording cannot be used: it is damaged, empty or silent, or not all values are finite."""
 
 
 class DatasetError(DenoiseError):
-    """A dataset or its source folders cannot be used."""
+    """A dataset, or a folder of recordings for one, cannot be used."""
 
 
 class ModelError(DenoiseError):
-    """A trained model cannot be loaded, or training went wrong."""
+    """A model cannot be loaded, or its training failed."""
 
 
 class UsageError(DenoiseError):
-    """Something was asked for in a wrong way: a bad option, a missing file (exit code 2)."""
+    """The request itself is wrong: an invalid option, a missing file or package."""
 
     exit_code = 2
 
 
 class SpecError(UsageError):
-    """A spec file is not valid: names the key, what was found and what is allowed."""
+    """A spec is invalid; the message holds the key, the value and what is allowed."""

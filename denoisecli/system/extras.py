@@ -15,7 +15,7 @@ EXTRAS = {
     "jax": "JAX",
     "tensorboard": "TensorBoard",
 }
-"""Extra of the package -> what it brings, as error messages name it."""
+"""Extra in ``pyproject.toml`` -> the packages that it installs, for error messages."""
 
 
 def require(extra: str, *modules: str, purpose: str) -> None:
@@ -27,7 +27,7 @@ def require(extra: str, *modules: str, purpose: str) -> None:
         purpose: Subject of the sentence, such as ``"training"`` or ``"reading .m4a files"``.
 
     Raises:
-        UsageError: A module is missing; the sentence names the extra that brings it.
+        UsageError: A module is missing; the message says which extra to install.
     """
     if all(find_spec(module) is not None for module in modules):
         return
