@@ -27,3 +27,9 @@ class UsageError(DenoiseError):
 
 class SpecError(UsageError):
     """A spec is invalid; the message holds the key, the value and what is allowed."""
+
+
+class Interrupted(DenoiseError):
+    """Ctrl-C or SIGTERM stopped the work, whose progress was saved and can be resumed."""
+
+    exit_code = 130
