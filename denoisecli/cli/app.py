@@ -25,7 +25,36 @@ _NARROW = 80
 """Below so many columns, Rich's tables of options would cut the names of the options."""
 
 
-class Program(TyperGroup):
+class HelpForNarrowTerminals:
+    """Mixin for Typer commands: options stand above their descriptions if space is short."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters; flags without the type that Typer shows for them."""
+        params = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        width = get_terminal_size().columns
+        if width >= _NARROW:
+            super().format_help(ctx, formatter)  # type: ignore[misc]
+            return
+        command = ctx.command
+        entries = [param.get_help_record(ctx) for param in self.get_params(ctx)]
+        if isinstance(command, TyperGroup):
+            commands = [command.get_command(ctx, name) for name in command.list_commands(ctx)]
+            entries += [(each.name, each.get_short_help_str(300)) for each in commands if each]
+        usage = Text(command.get_usage(ctx), "bold")
+        parts: list[RenderableType] = [usage, Text(), Markdown(command.help), Text()]
+        for name, text in filter(None, entries):
+            parts += [Text(name.strip(), "bold cyan"), Padding(Markdown(text), (0, 0, 0, 4))]
+        console.out.print(Group(*parts), width=width, soft_wrap=False)
+
+
+class Program(HelpForNarrowTerminals, TyperGroup):
     """The group of all commands, which turns exceptions into a message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -46,8 +75,8 @@ class Program(TyperGroup):
             raise typer.Exit(1) from error
 
 
-class Command(TyperCommand):
-    """A command with help for narrow terminals, and with errors that name the wrong value."""
+class Command(HelpForNarrowTerminals, TyperCommand):
+    """A command whose errors name the wrong value of an option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments."""
@@ -62,29 +91,6 @@ class Command(TyperCommand):
                 if wrong["type"] != "value_error":
                     error.message += f", found {wrong['input']!r}"
             raise
-
-    def get_params(self, ctx: Any) -> Any:
-        """Return the parameters, flags without the type that Typer shows for them."""
-        params = super().get_params(ctx)
-        for param in params:
-            if getattr(param, "is_flag", False):
-                param.metavar = ""
-        return params
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help; on a narrow terminal, each option above its description."""
-        width = get_terminal_size().columns
-        if width >= _NARROW:
-            super().format_help(ctx, formatter)
-            return
-        usage = Text(self.get_usage(ctx), "bold")
-        parts: list[RenderableType] = [usage, Text(), Markdown(self.help or ""), Text()]
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is not None:
-                name, text = record
-                parts += [Text(name.strip(), "bold cyan"), Padding(Text(text), (0, 0, 0, 4))]
-        console.out.print(Group(*parts), width=width, soft_wrap=False)
 
 
 app = typer.Typer(

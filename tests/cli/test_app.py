@@ -50,17 +50,18 @@ class TestHelp:
         assert f"denoise {command}" in denoise(command, "-h").output.split("Example", 1)[1]
 
     @pytest.mark.parametrize("columns", ["50", "80", "120"])
-    @pytest.mark.parametrize("command", NAMES)
-    def test_shows_every_option_whole(
+    @pytest.mark.parametrize("command", ["", *NAMES])
+    def test_shows_every_name_whole(
         self, command: str, columns: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("COLUMNS", columns)
-        shown = denoise(command, "-h").output
+        shown = denoise(*command.split(), "-h").output
         assert max(map(len, shown.splitlines())) <= int(columns)
-        own = get_command(app).commands[command]  # type: ignore[attr-defined]
+        program = get_command(app)
+        own = program.commands[command] if command else program  # type: ignore[attr-defined]
         names = [name for option in own.params for name in option.opts if name.startswith("-")]
         assert {"--quiet", "-q", "--verbose", "-v", "--debug"} < set(names)
-        for name in names:
+        for name in [*names, *(() if command else NAMES)]:
             assert re.search(rf"(?<![\w-]){name}(?![\w-])", shown), name
 
 
