@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Protocol, TypeVar
 
 import numpy as np
-from scipy.fft import next_fast_len
 
 from denoisecli.audio.files import read_mono
 from denoisecli.audio.resampling import fit_length
@@ -374,7 +373,7 @@ def _check_length(sound: EstimateVector, path: Path, clean: AudioVector, clean_p
 def _delay(noisy: AudioVector, estimate: EstimateVector) -> int:
     """Return the delay of an estimate in samples, where its correlation with its input peaks."""
     limit = round(MAX_SHIFT * SAMPLE_RATE)
-    n_fft = next_fast_len(max(noisy.size, estimate.size) + limit, real=True)
+    n_fft = 2 ** math.ceil(math.log2(max(noisy.size, estimate.size) + limit))
     spectrum = np.fft.rfft(estimate, n_fft) * np.fft.rfft(noisy, n_fft).conj()
     correlation = np.abs(np.roll(np.fft.irfft(spectrum, n_fft), limit)[: 2 * limit + 1])
     return int(correlation.argmax()) - limit if estimate.any() else 0

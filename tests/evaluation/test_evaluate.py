@@ -4,16 +4,16 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from helpers import constant_mask
 
 from denoisecli.audio import files
-from denoisecli.errors import ModelError, UsageError
+from denoisecli.errors import DenoiseError, ModelError, UsageError
 from denoisecli.evaluation import evaluate as module
 from denoisecli.evaluation.estimators import Command, Estimator, Folder, Model
 from denoisecli.evaluation.evaluate import evaluate
@@ -62,6 +62,8 @@ def folders(audio_file, speech, noise, tmp_path):
 
 def test_end_to_end(folders, model_folder, tmp_path):
     """A model that halves, a program that fails on one file, and a folder of cleaned files."""
+    from helpers import constant_mask  # not above: processes import this file, and that is slow
+
     clean, noisy = folders
     program = (
         "import shutil, sys; 'deep' in sys.argv[2] and sys.exit('not this one'); "
@@ -192,6 +194,7 @@ def test_delay_is_reported_and_removed(folders, tmp_path, audio_file):
         folder_pairs(clean, noisy),
         {"cleaned": Folder(tmp_path / "cleaned")},
         metrics=["snr", "si_sdr"],
+        jobs=2,
     )
     assert not result.errors
     delays = {s.file: s.delay_seconds for s in result.scores if s.estimator == "cleaned"}
@@ -206,6 +209,20 @@ def test_a_process_that_dies_fails_its_remaining_files(folders):
     assert [s.file for s in result.errors] == ["b", "deep/c"]
     assert "process died" in result.errors[0].error
     assert math.isfinite(result.values("dies", "snr")["a"])
+
+
+def test_a_scoring_process_that_dies_fails_the_remaining_pairs(folders, monkeypatch):
+    class Dying:
+        def map(self, function, tasks):
+            yield function(tasks[0])
+            raise DenoiseError("a process died")
+
+    monkeypatch.setattr(module, "processes", lambda jobs: nullcontext(Dying()))
+    result = evaluate(folder_pairs(*folders), {}, metrics=["snr"], jobs=2)
+    assert [(s.file, s.error) for s in result.errors] == [
+        ("b", "a process died"), ("deep/c", "a process died")
+    ]  # fmt: skip
+    assert math.isfinite(result.values("input", "snr")["a"])
 
 
 def test_an_estimator_that_cannot_be_loaded_is_an_error(folders):
