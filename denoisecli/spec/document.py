@@ -1,6 +1,6 @@
-"""The JSON spec: everything about a model and its training, validated, with defaults.
+"""The JSON spec of a model and its training: validation, reading and writing.
 
-Two-element lists are always ``[frequency, time]``, like the axes of a spectrogram.
+Two-element lists of a spec are [frequency, time], like the axes of a spectrogram.
 """
 
 import json
@@ -19,7 +19,6 @@ from denoisecli.spec.network import (
     DownLevel,
     Features,
     Output,
-    Pair,
     Section,
     Stft,
     UpLevel,
@@ -30,27 +29,40 @@ from denoisecli.spec.training import PERCEPTUAL_SAMPLE_RATE, Training
 
 
 class Spec(Section):
-    """A whole spec file."""
+    """The description of a model and of its training."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    description: str = ""
-    model: Literal["unet"] = "unet"
-    causal: bool = Field(False, description="no look-ahead along time, for live use")
-    audio: Audio = Audio()
-    stft: Stft = Stft()
-    features: Features = Features()
-    downsampling: tuple[DownLevel, ...] = Field(min_length=1)
-    valley: tuple[ValleyBlock, ...] = ()
-    upsampling: tuple[UpLevel, ...] = Field(
-        min_length=1, description="listed from the valley upwards"
+    name: str = Field(
+        min_length=1,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the model; `train` writes to `runs/NAME`.",
     )
-    output: Output = Output()
-    training: Training = Training()
-    search: Search | None = Field(None, description="for `denoise tune`; no part of a model")
+    description: str = Field("", description="One line about the model, for `denoise models`.")
+    model: Literal["unet"] = Field("unet", description="Class of the network.")
+    causal: bool = Field(
+        False, description="Whether the network must not look ahead in time, for live use."
+    )
+    audio: Audio = Field(Audio(), description="The sound that the network processes.")
+    stft: Stft = Field(Stft(), description="The short-time Fourier transform.")
+    features: Features = Field(Features(), description="The input of the network.")
+    downsampling: tuple[DownLevel, ...] = Field(
+        min_length=1, description="Levels of the encoder, from the input down."
+    )
+    valley: tuple[ValleyBlock, ...] = Field(
+        (), description="Blocks at the lowest resolution, in order."
+    )
+    upsampling: tuple[UpLevel, ...] = Field(
+        min_length=1,
+        description="Levels of the decoder, from the valley up; as many as in `downsampling`.",
+    )
+    output: Output = Field(Output(), description="The mask that the network returns.")
+    training: Training = Field(Training(), description="How the network is trained.")
+    search: Search | None = Field(
+        None, description="What `denoise tune` varies; not part of a trained model."
+    )
 
     @property
     def feature_bands(self) -> int:
-        """Size of the frequency axis that the network works on."""
+        """Number of frequency bands at the input of the network."""
         bands = self.features.bands
         return self.stft.bins if bands is None else self.kept_bins + bands.count
 
@@ -64,7 +76,7 @@ class Spec(Section):
 
     @property
     def band_positions(self) -> list[float]:
-        """Where each merged bin lies among the bands, 0 to ``count - 1``.
+        """Position of each merged bin among the bands, from 0 to ``count - 1``.
 
         Bands are evenly spaced on the ERB-rate scale (Glasberg and Moore 1990) or the mel scale
         (O'Shaughnessy 1987) between the first merged bin and half the sample rate.
@@ -82,27 +94,39 @@ class Spec(Section):
         return [(value - scale[0]) * share for value in scale]
 
     @property
-    def total_strides(self) -> Pair:
-        """By how much all levels together reduce ``(frequency, time)``."""
+    def total_strides(self) -> tuple[int, int]:
+        """Factors by which all levels together reduce (frequency, time)."""
         strides = [level.strides for level in self.downsampling]
         return prod(s[0] for s in strides), prod(s[1] for s in strides)
 
     @model_validator(mode="after")
-    def _buildable(self) -> "Spec":
-        """Walk down and up through the levels, before anything is built."""
+    def _can_be_built(self) -> "Spec":
+        """Check that the sections fit together, before anything is built."""
+        self._check_bands()
+        self._check_sizes()
+        self._check_skips()
+        if self.causal:
+            self._check_causal()
+        self._check_losses()
+        return self
+
+    def _check_bands(self) -> None:
         bands = self.features.bands
-        if bands is not None:
-            if self.kept_bins + 1 >= self.stft.bins:
-                raise ValueError(
-                    f"features.bands: above_hz {bands.above_hz:g} leaves no bins to merge; "
-                    f"it must be below {self.audio.sample_rate / 2:g}"
-                )
-            positions = self.band_positions
-            if positions[1] > 1:  # the lowest bands are the narrowest
-                raise ValueError(
-                    f"features.bands: {bands.count} bands above {bands.above_hz:g} Hz are narrower "
-                    f"than a bin; about {int((bands.count - 1) / positions[1]) + 1} are possible"
-                )
+        if bands is None:
+            return
+        if self.kept_bins + 1 >= self.stft.bins:
+            raise ValueError(
+                f"features.bands: above_hz {bands.above_hz:g} leaves no bins to merge; "
+                f"it must be less than {self.audio.sample_rate / 2:g}"
+            )
+        positions = self.band_positions
+        if positions[1] > 1:  # the lowest bands are the narrowest
+            raise ValueError(
+                f"features.bands: {bands.count} bands above {bands.above_hz:g} Hz are narrower "
+                f"than a bin; about {int((bands.count - 1) / positions[1]) + 1} are possible"
+            )
+
+    def _check_sizes(self) -> None:
         size = self.feature_bands
         for index, level in enumerate(self.downsampling):
             if level.strides[0] > size:
@@ -116,11 +140,6 @@ class Spec(Section):
                 f"upsampling: {len(self.upsampling)} levels cannot mirror the "
                 f"{len(self.downsampling)} of downsampling; give one for each"
             )
-        self._check_skips()
-        if self.causal:
-            self._check_causal()
-        self._check_losses()
-        return self
 
     def _check_skips(self) -> None:
         arriving = self.downsampling[-1].filters
@@ -143,20 +162,21 @@ class Spec(Section):
         for index, loss in enumerate(self.training.losses):
             if loss.kind == "perceptual" and self.audio.sample_rate != PERCEPTUAL_SAMPLE_RATE:
                 raise ValueError(
-                    f"training.losses[{index}]: 'perceptual' is made for an audio.sample_rate of "
+                    f"training.losses[{index}]: 'perceptual' needs an audio.sample_rate of "
                     f"{PERCEPTUAL_SAMPLE_RATE}, found {self.audio.sample_rate}; leave it out"
                 )
 
     def _check_causal(self) -> None:
         if self.output.future_taps:
             raise ValueError(
-                f"output.future_taps: a causal model can have none, found {self.output.future_taps}"
+                "output.future_taps: a causal model cannot have any, "
+                f"found {self.output.future_taps}"
             )
         for index, level in enumerate(self.downsampling):
             if level.strides[1] > 1:
                 raise ValueError(
                     f"downsampling[{index}]: a causal model cannot stride along time "
-                    f"(found {level.strides[1]})"
+                    f"(found {level.strides[1]}); use [{level.strides[0]}, 1]"
                 )
         for index, block in enumerate(self.valley):
             if isinstance(block, ConvolutionBlock) or block.axis == "frequency":
@@ -194,11 +214,12 @@ def read_spec(path: Path) -> Spec:
         raise SpecError(f"{path}: {error}") from error
 
 
-def parse_spec(document: Any) -> Spec:
+def parse_spec(document: object) -> Spec:
     """Validate a spec given as plain JSON data.
 
     Raises:
-        SpecError: one line per problem: where, what was found, what is allowed.
+        SpecError: The spec is not valid; the message has one line per problem, which says where it
+            is, what is allowed and what was found.
     """
     if isinstance(document, dict):
         document = {key: value for key, value in document.items() if key != "$schema"}
@@ -206,8 +227,9 @@ def parse_spec(document: Any) -> Spec:
         # As JSON, so that strictness is JSON's: lists are tuples, integers are not strings.
         return Spec.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
+        schema = Spec.model_json_schema()
         problems = [
-            explain(problem, Spec)
+            explain(problem, schema)
             for problem in error.errors()
             # A list of wrong items is not too short, though pydantic counts the right ones only.
             if problem["type"] != "too_short"
@@ -220,7 +242,7 @@ def parse_spec(document: Any) -> Spec:
 
 
 def save_spec(spec: Spec, path: Path) -> None:
-    """Write the resolved spec, all defaults spelt out, without what to search for."""
+    """Write a spec with all its defaults, without its search section."""
     path.write_text(spec.model_dump_json(indent=2, exclude={"search"}) + "\n", encoding="utf-8")
 
 

@@ -1,70 +1,73 @@
-"""What is wrong with a spec, in sentences."""
+"""The errors of pydantic as sentences: where, what is allowed, what was found."""
 
 import difflib
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from denoisecli.spec.network import AttentionBlock, ConvolutionBlock, RecurrentBlock, Section
-from denoisecli.spec.search import Boolean, Choice, FloatRange, IntRange
+from pydantic_core import ErrorDetails
+
+from denoisecli.spec.schema import Schema, alternatives, find, keys, range_text, type_text
+
+_LONGEST_VALUE = 60
 
 
-def explain(problem: Any, document: type[Section]) -> str:
-    """One line for one pydantic error of this section, which is the whole file."""
-    location, found = list(problem["loc"]), problem["input"]
-    for name, place in (("valley", 2), ("search", 3)):
-        if location[:1] == [name] and len(location) > place:
-            del location[place]  # the kind of block or of range, which is no key in the file
-    where = _path(location)
-    if problem["type"] == "extra_forbidden":
-        allowed = _allowed_keys(document, problem["loc"][:-1])
-        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"{where}: unknown key; {hint}allowed: {', '.join(allowed)}"
-    if problem["type"] == "missing":
-        return f"{where}: missing, but required"
+def explain(problem: ErrorDetails, schema: Schema) -> str:
+    """Return a sentence about an error.
+
+    Args:
+        problem: The error.
+        schema: JSON Schema of the whole document.
+    """
+    location, found = problem["loc"], problem["input"]
+    if problem["type"] == "missing" and location and isinstance(location[-1], int):
+        location = location[:-1]  # too short a list: an error of the list, not of the element
+    elif problem["type"] in ("missing", "extra_forbidden"):
+        return _explain_key(problem, schema)
+    try:
+        section, where = find(location, schema)
+    except LookupError:
+        section, where = {}, ".".join(map(str, location))
     if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
-        key, kinds = ("block", _BLOCKS) if location[0] == "valley" else ("kind", _RANGES)
-        what = f"found {json.dumps(found[key])}" if key in found else "missing, but required"
-        return f"{where}.{key}: {what}; allowed: {', '.join(kinds)}"
+        key = section["discriminator"]["propertyName"]
+        state = f"found {json.dumps(found[key])}" if key in found else "missing, but required"
+        return f"{where}.{key}: {state}; allowed: {', '.join(section['discriminator']['mapping'])}"
     if problem["type"] == "value_error":
         message = problem["msg"].removeprefix("Value error, ")
         return f"{where}: {message}" if where else message
-    message = f"{where or 'the spec'}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
-    return message if isinstance(found, dict | list) else f"{message}, found {json.dumps(found)}"
+    return f"{where or 'the spec'}: must be {_allowed(section, schema)}, found {_shown(found)}"
 
 
-_BLOCKS = {
-    "convolution": ConvolutionBlock,
-    "recurrent": RecurrentBlock,
-    "attention": AttentionBlock,
-}
-_RANGES = {"choice": Choice, "int": IntRange, "float": FloatRange, "boolean": Boolean}
+def _explain_key(problem: ErrorDetails, schema: Schema) -> str:
+    """Return a sentence about a missing or an unknown key."""
+    *parent, key = problem["loc"]
+    section, where = find(parent, schema)
+    where = f"{where}.{key}".removeprefix(".")
+    if problem["type"] == "missing":
+        return f"{where}: missing, but required"
+    allowed = keys(section, schema)
+    return f"{where}: unknown key; {did_you_mean(str(key), allowed)}allowed: {', '.join(allowed)}"
 
 
-def _path(location: list[Any]) -> str:
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.removeprefix(".")
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """Return a question that suggests the name most similar to an unknown one; may be empty."""
+    close = difflib.get_close_matches(name, names, n=1)
+    close = close or [other for other in names if name in other or other in name]
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
-def _allowed_keys(document: type[Section], location: tuple[Any, ...]) -> list[str]:
-    """Keys of the section at ``location``, found by walking the model's fields."""
-    section: Any = document
-    for part in location:
-        if part in _BLOCKS | _RANGES:
-            section = (_BLOCKS | _RANGES)[part]
-        elif part in section.model_fields:
-            section = _section_of(section.model_fields[part].annotation)
-    return list(section.model_fields)
+def _allowed(section: Schema, schema: Schema) -> str:
+    texts, limits = [], []
+    for option in alternatives(section, schema):
+        limit = range_text(option, schema)
+        texts.append(limit if "enum" in option else type_text(option, schema))
+        limits += [limit] if limit and "enum" not in option else []
+    return ", ".join([" or ".join(texts), *dict.fromkeys(limits)])
 
 
-def _section_of(annotation: Any) -> Any:
-    """The Section class inside ``tuple[Section, ...]``, ``Section | None`` and the like."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _section_of(argument)
-        if found is not None:
-            return found
-    return None
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    kinds = {dict: "an object", list: "a list", str: "a long string"}
+    return kinds.get(type(value), f"{text[:_LONGEST_VALUE]}...")

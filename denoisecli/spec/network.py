@@ -1,38 +1,57 @@
-"""The sections of a spec that say what the network is: sound in, layers, mask out."""
+"""The sections of a spec that describe the network: input, layers and mask."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 PositiveInt = Annotated[int, Field(ge=1)]
-Pair = tuple[PositiveInt, PositiveInt]
 Activation = Literal["relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "linear"]
 Normalization = Literal["batch", "layer", "none"]
 Axis = Literal["frequency", "time"]
-Dropout = Annotated[
-    float, Field(ge=0, lt=1, description="share of the channels left out while training, as wholes")
+
+
+def _both_axes(value: Any) -> Any:
+    """Let one integer stand for both axes, as it does in Keras."""
+    if type(value) is int:
+        return value, value
+    return tuple(value) if isinstance(value, list) else value
+
+
+Pair = Annotated[
+    tuple[PositiveInt, PositiveInt],
+    BeforeValidator(
+        _both_axes, json_schema_input_type=tuple[PositiveInt, PositiveInt] | PositiveInt
+    ),
 ]
-"""Whole maps, since neighbours in a map are alike (Tompson et al. 2015)."""
+"""(frequency, time)."""
 
 
 class Section(BaseModel):
-    """A part of the spec; an unknown key is an error, never a silent default."""
+    """A section of a spec. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Audio(Section):
-    """What the model hears."""
+    """The sound that the network processes."""
 
-    sample_rate: int = Field(16000, ge=4000, le=192000, description="in Hz")
+    sample_rate: int = Field(
+        16000, ge=4000, le=192000, description="Sample rate in Hz; other recordings are resampled."
+    )
 
 
 class Stft(Section):
-    """The short-time Fourier transform around the network."""
+    """The short-time Fourier transform before the network, and its inverse after it."""
 
-    n_fft: int = Field(512, ge=16, le=16384, multiple_of=2, description="window length in samples")
-    hop_length: PositiveInt = Field(256, description="samples between windows")
-    window: Literal["hann", "sqrt_hann", "hamming", "blackman"] = "sqrt_hann"
+    n_fft: int = Field(
+        512, ge=16, le=16384, multiple_of=2, description="Length of a window in samples."
+    )
+    hop_length: PositiveInt = Field(
+        256, description="Samples from one window to the next; at most half of `n_fft`."
+    )
+    window: Literal["hann", "sqrt_hann", "hamming", "blackman"] = Field(
+        "sqrt_hann", description="Window function, used for analysis and synthesis."
+    )
 
     @property
     def bins(self) -> int:
@@ -40,95 +59,138 @@ class Stft(Section):
         return self.n_fft // 2 + 1
 
     @model_validator(mode="after")
-    def _overlaps(self) -> "Stft":
+    def _windows_overlap(self) -> "Stft":
         if self.hop_length > self.n_fft // 2:
             raise ValueError(
                 f"hop_length {self.hop_length} leaves gaps between windows of n_fft {self.n_fft}; "
-                f"at most {self.n_fft // 2} is allowed"
+                f"it must be at most {self.n_fft // 2}"
             )
         return self
 
 
 class Bands(Section):
-    """Merge the bins above a frequency into wider and wider bands."""
+    """Merge the bins above a frequency into bands that get wider with frequency."""
 
-    kind: Literal["erb", "mel"] = "erb"
-    count: PositiveInt = Field(64, description="number of bands above `above_hz`")
-    above_hz: float = Field(2000, ge=0, description="bins up to here are kept as they are")
+    kind: Literal["erb", "mel"] = Field(
+        "erb",
+        description="Frequency scale on which the bands are evenly spaced: ERB rate (Glasberg and "
+        "Moore 1990) or mel (O'Shaughnessy 1987).",
+    )
+    count: PositiveInt = Field(64, description="Number of bands above `above_hz`.")
+    above_hz: float = Field(
+        2000, ge=0, description="Frequency in Hz up to which the bins are kept as they are."
+    )
 
 
 class Features(Section):
-    """What of the noisy spectrum the network sees."""
+    """The input of the network, computed from the noisy spectrum."""
 
-    compression: float = Field(0.3, gt=0, le=1, description="power that magnitudes are raised to")
-    channels: tuple[Literal["real", "imaginary", "magnitude"], ...] = Field(
-        ("real", "imaginary", "magnitude"), min_length=1
+    compression: float = Field(
+        0.3, gt=0, le=1, description="Exponent applied to the magnitudes; phases are kept."
     )
-    bands: Bands | None = None
+    channels: tuple[Literal["real", "imaginary", "magnitude"], ...] = Field(
+        ("real", "imaginary", "magnitude"),
+        min_length=1,
+        description="Parts of the compressed spectrum that the network receives as channels.",
+    )
+    bands: Bands | None = Field(
+        None, description="Merging of high bins into bands; null keeps all bins."
+    )
 
 
 class Convolutions(Section):
     """A stack of convolutions at one resolution."""
 
-    filters: PositiveInt
-    kernel_size: Pair = (3, 3)
-    convolutions: int = Field(1, ge=1, le=16, description="how many, one after the other")
-    kind: Literal["plain", "depthwise_separable", "residual"] = "plain"
-    normalization: Normalization = "batch"
-    activation: Activation = "relu"
-    dropout: Dropout = 0
+    filters: PositiveInt = Field(description="Number of output channels.")
+    kernel_size: Pair = Field((3, 3), description="Size of each kernel.")
+    convolutions: int = Field(
+        1, ge=1, le=16, description="Number of convolutions, one after another."
+    )
+    kind: Literal["plain", "depthwise_separable", "residual"] = Field(
+        "plain",
+        description="Kind of convolution; with `residual` the input of each is added to its "
+        "output.",
+    )
+    normalization: Normalization = Field(
+        "batch", description="Normalization after each convolution."
+    )
+    activation: Activation = Field("relu", description="Activation after each convolution.")
+    dropout: float = Field(
+        0,
+        ge=0,
+        lt=1,
+        description="Share of the channels dropped in training, as whole maps, because "
+        "neighbouring values of a map are alike (Tompson et al. 2015).",
+    )
 
 
 class DownLevel(Convolutions):
-    """One level of the way down.
+    """A level of the encoder (an element of `downsampling`)."""
 
-    With ``pooling`` "stride" the first convolution strides and the skip is taken behind it;
-    with "max" or "average" the skip is taken at full resolution and the pooling follows.
-    """
-
-    strides: Pair = (2, 1)
-    pooling: Literal["stride", "max", "average"] = "stride"
+    strides: Pair = Field((2, 1), description="Factors by which the level reduces its input.")
+    pooling: Literal["stride", "max", "average"] = Field(
+        "stride",
+        description="How the level reduces: by the strides of its first convolution, and the skip "
+        "connection starts after them, or by max or average pooling after the convolutions, and "
+        "the skip connection starts before it.",
+    )
 
 
 class UpLevel(Convolutions):
-    """One level of the way up; it undoes the strides of the level it mirrors."""
+    """A level of the decoder (an element of `upsampling`); it undoes the strides of its mirror."""
 
-    skip: Literal["concatenate", "add", "convolution", "none"] = "concatenate"
-    upsampling: Literal["transposed", "nearest"] = "transposed"
+    skip: Literal["concatenate", "add", "convolution", "none"] = Field(
+        "concatenate",
+        description="How the skip connection is joined: concatenated, added, or added after a "
+        "convolution of size 1 that matches the number of channels.",
+    )
+    upsampling: Literal["transposed", "nearest"] = Field(
+        "transposed",
+        description="A transposed convolution, or repetition and a convolution.",
+    )
     upsampling_size: PositiveInt | None = Field(
-        None, description="taps along frequency of the upsampling; null: twice the stride"
+        None,
+        description="Kernel size along frequency of the upsampling; null for twice the stride.",
     )
 
 
 class ConvolutionBlock(Convolutions):
-    """Valley: convolutions, dilated if wanted, added to their input when `residual_input`."""
+    """A block of `valley`: a stack of convolutions."""
 
-    block: Literal["convolution"]
-    dilation: Pair = (1, 1)
-    residual_input: bool = True
+    block: Literal["convolution"] = Field(description="Kind of block.")
+    dilation: Pair = Field((1, 1), description="Dilation of the kernels.")
+    residual_input: bool = Field(
+        True, description="Whether the input of the block is added to its output."
+    )
 
 
 class RecurrentBlock(Section):
-    """Valley: a recurrent layer along one axis, then a dense layer back, added to its input."""
+    """A block of `valley`: a recurrent and a dense layer along one axis, added to the input."""
 
-    block: Literal["recurrent"]
-    axis: Axis
-    units: PositiveInt = Field(description="per direction")
-    cell: Literal["gru", "lstm"] = "gru"
-    bidirectional: bool = True
-    normalization: Normalization = "batch"
-    dropout: Dropout = 0
+    block: Literal["recurrent"] = Field(description="Kind of block.")
+    axis: Axis = Field(description="Axis that the layer runs along.")
+    units: PositiveInt = Field(description="Number of units per direction.")
+    cell: Literal["gru", "lstm"] = Field("gru", description="Kind of recurrent cell.")
+    bidirectional: bool = Field(True, description="Whether the layer runs in both directions.")
+    normalization: Normalization = Field(
+        "batch", description="Normalization after the dense layer."
+    )
+    dropout: float = Field(
+        0, ge=0, lt=1, description="Share of the channels dropped in training, as whole maps."
+    )
 
 
 class AttentionBlock(Section):
-    """Valley: multi-head self-attention along one axis, added to its input."""
+    """A block of `valley`: multi-head self-attention along one axis, added to the input."""
 
-    block: Literal["attention"]
-    axis: Axis
-    heads: PositiveInt = 4
-    key_dim: PositiveInt = 16
-    normalization: Normalization = "batch"
-    dropout: Dropout = 0
+    block: Literal["attention"] = Field(description="Kind of block.")
+    axis: Axis = Field(description="Axis that the positions lie along.")
+    heads: PositiveInt = Field(4, description="Number of attention heads.")
+    key_dim: PositiveInt = Field(16, description="Size of a query, key and value in one head.")
+    normalization: Normalization = Field("batch", description="Normalization after the attention.")
+    dropout: float = Field(
+        0, ge=0, lt=1, description="Share of the channels dropped in training, as whole maps."
+    )
 
 
 ValleyBlock = Annotated[
@@ -137,38 +199,46 @@ ValleyBlock = Annotated[
 
 
 class Output(Section):
-    """The mask that the noisy spectrum is multiplied with.
+    """The mask that the noisy spectrum is multiplied by.
 
-    With taps it is a filter along time, a complex factor for each of several frames, whose products
-    are summed (deep filtering: Mack and Habets 2020, DeepFilterNet).
+    With taps it is a filter along time: one complex factor for each of several frames, whose
+    products are summed (deep filtering: Mack and Habets 2020, DeepFilterNet).
     """
 
-    mask: Literal["complex", "magnitude"] = "complex"
+    mask: Literal["complex", "magnitude"] = Field(
+        "complex", description="Whether the mask changes phases, or magnitudes only."
+    )
     limit: float = Field(
         2.0,
         gt=1,
         le=100,
-        description="bound of the mask: of its real and its imaginary part, or of the gain",
+        description="Bound of the real and imaginary part of a complex mask, or of a magnitude "
+        "mask.",
     )
-    past_taps: int = Field(0, ge=0, le=16, description="frames before, filtered in as well")
-    future_taps: int = Field(0, ge=0, le=16, description="frames behind, filtered in as well")
+    past_taps: int = Field(
+        0, ge=0, le=16, description="Number of earlier frames that the filter includes."
+    )
+    future_taps: int = Field(
+        0, ge=0, le=16, description="Number of later frames that the filter includes."
+    )
     gain: bool = Field(
         False,
-        description="a gain of 0 to 1 on top of the mask or filter: it silences where they cannot",
+        description="Whether the mask is multiplied by a gain from 0 to 1, which can silence what "
+        "the mask cannot.",
     )
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """The frames that a frame is made of, in the order of the factors: 0, -1, ..., 1, ..."""
+        """Frames that the factors apply to, relative to the output frame: 0, -1, ..., 1, ..."""
         return (0, *range(-1, -self.past_taps - 1, -1), *range(1, self.future_taps + 1))
 
     @property
     def parts(self) -> int:
-        """How many numbers there are per bin."""
+        """Number of values per bin."""
         return (2 if self.mask == "complex" else 1) * len(self.offsets)
 
     @model_validator(mode="after")
-    def _filters_phases(self) -> "Output":
+    def _filters_are_complex(self) -> "Output":
         if self.mask != "complex" and len(self.offsets) > 1:
             raise ValueError("past_taps and future_taps need the mask 'complex'")
         return self

@@ -1,78 +1,94 @@
-"""The section of a spec that says what `denoise tune` varies."""
+"""The section of a spec that describes the search of `denoise tune`."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from denoisecli.spec.network import PositiveInt, Section
-from denoisecli.spec.training import Figure
+from denoisecli.spec.training import MonitoredMetric
 
 
 class Choice(Section):
-    """Searched: one of these values."""
+    """One of several values."""
 
-    kind: Literal["choice"]
-    values: tuple[Any, ...] = Field(min_length=2)
+    kind: Literal["choice"] = Field(description="Kind of range.")
+    values: tuple[Any, ...] = Field(min_length=2, description="Values to choose from.")
 
 
 class IntRange(Section):
-    """Searched: a whole number."""
+    """An integer in a range."""
 
-    kind: Literal["int"]
-    min: int
-    max: int
-    step: PositiveInt = 1
+    kind: Literal["int"] = Field(description="Kind of range.")
+    min: int = Field(description="Smallest value.")
+    max: int = Field(description="Largest value.")
+    step: PositiveInt = Field(1, description="Distance between two values.")
 
     @model_validator(mode="after")
-    def _ordered(self) -> "IntRange":
+    def _is_not_empty(self) -> "IntRange":
         if self.min + self.step > self.max:
-            raise ValueError(f"from {self.min} to {self.max} there is no step of {self.step}")
+            raise ValueError(
+                f"the range from {self.min} to {self.max} holds no second value at a step of "
+                f"{self.step}"
+            )
         return self
 
 
 class FloatRange(Section):
-    """Searched: a number, on a logarithmic scale if wanted."""
+    """A number in a range."""
 
-    kind: Literal["float"]
-    min: float
-    max: float
-    log: bool = False
+    kind: Literal["float"] = Field(description="Kind of range.")
+    min: float = Field(description="Smallest value.")
+    max: float = Field(description="Largest value.")
+    log: bool = Field(
+        False, description="Whether values are drawn uniformly on a logarithmic scale."
+    )
 
     @model_validator(mode="after")
-    def _ordered(self) -> "FloatRange":
+    def _is_not_empty(self) -> "FloatRange":
         if self.min >= self.max:
-            raise ValueError(f"min {self.min:g} must be below max {self.max:g}")
+            raise ValueError(f"min {self.min:g} must be less than max {self.max:g}")
         if self.log and self.min <= 0:
-            raise ValueError(f"a logarithmic scale needs a min above 0, found {self.min:g}")
+            raise ValueError(
+                f"min must be greater than 0 on a logarithmic scale, found {self.min:g}"
+            )
         return self
 
 
 class Boolean(Section):
-    """Searched: true or false."""
+    """True or false."""
 
-    kind: Literal["boolean"]
+    kind: Literal["boolean"] = Field(description="Kind of range.")
 
 
 Searched = Annotated[Choice | IntRange | FloatRange | Boolean, Field(discriminator="kind")]
 
 
 class Search(Section):
-    """What `denoise tune` varies, and what it looks for (see search.py)."""
+    """The search space and the objective of `denoise tune`."""
 
     space: dict[str, Searched] = Field(
         min_length=1,
-        description="by the path of a field, as training.learning_rate or downsampling.0.filters; "
-        "* stands for all elements or keys, which get the same value",
+        description="Range of each searched field, by the path of the field, such as "
+        "`training.learning_rate` or `downsampling.0.filters`; `*` stands for all elements or "
+        "keys, which get the same value.",
     )
-    objective: Figure = Field(
-        "val_si_sdr_improvement", description="the lowest loss, or the highest of the others"
+    objective: MonitoredMetric = Field(
+        "val_si_sdr_improvement",
+        description="Validation metric to optimize: the loss is minimized, the others are "
+        "maximized.",
     )
     max_macs: float | None = Field(
-        None, gt=0, description="multiply-accumulates per second of audio; more is not trained"
+        None,
+        gt=0,
+        description="Multiply-accumulates per second of audio above which a network is not "
+        "trained; null for no limit.",
     )
-    max_parameters: PositiveInt | None = Field(None, description="more is not trained")
+    max_parameters: PositiveInt | None = Field(
+        None,
+        description="Number of parameters above which a network is not trained; null for no limit.",
+    )
 
     @property
     def direction(self) -> Literal["min", "max"]:
-        """Which way the objective gets better."""
+        """Whether the objective is minimized or maximized."""
         return "min" if self.objective == "val_loss" else "max"

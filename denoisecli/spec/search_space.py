@@ -1,6 +1,5 @@
-"""Where a search moves: fields of a spec by their paths, and the spec with other values in them."""
+"""Fields of a spec by their paths: their values, a spec with other values, and a search space."""
 
-import difflib
 import json
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -10,19 +9,20 @@ from pydantic import ValidationError
 
 from denoisecli.errors import SpecError
 from denoisecli.spec.document import Spec, parse_spec
+from denoisecli.spec.errors import did_you_mean
 from denoisecli.spec.search import Boolean, Choice, IntRange, Searched
 
 
 def with_values(spec: Spec, values: Mapping[str, Any]) -> Spec:
-    """Give the spec with other values in it, without its `search` section.
+    """Return a spec with other values and without its `search` section.
 
     Args:
-        spec: any.
-        values: by path, as in `search.space`; the parts of a path are keys, or numbers of elements
-            from 0, or patterns with `*`. All fields that match get the value.
+        spec: Spec to start from.
+        values: Value of each field by its path, as in `search.space`. The parts of a path are keys,
+            indices of elements from 0, or patterns with ``*``; all fields that match get the value.
 
     Raises:
-        SpecError: a path matches nothing, or the spec is not valid with these values.
+        SpecError: A path matches nothing, or the spec is not valid with these values.
     """
     document = _document(spec)
     for path, value in values.items():
@@ -32,22 +32,23 @@ def with_values(spec: Spec, values: Mapping[str, Any]) -> Spec:
 
 
 def values_at(spec: Spec, path: str) -> list[Any]:
-    """What all fields that a path matches hold now; at least one.
+    """Return the values of all fields that a path matches, at least one.
 
     Raises:
-        SpecError: it matches nothing.
+        SpecError: The path matches nothing.
     """
     return [container[key] for container, key in _fields(_document(spec), path)]
 
 
 def check_space(spec: Spec) -> None:
-    """Refuse a `search` section that cannot be meant.
+    """Check the `search` section of a spec, if it has one.
 
-    Values that are only wrong together with others are left to the trials: they may be right
-    together with what else is searched.
+    Values that are wrong only in combination with others are accepted, since other searched values
+    may make them right; the trials find out.
 
     Raises:
-        SpecError: a path matches nothing, two set the same field, or a value can never be valid.
+        SpecError: A path matches nothing, two paths set the same field, a value can never be valid,
+            or the objective is not measured.
     """
     if spec.search is None:
         return
@@ -61,13 +62,15 @@ def check_space(spec: Spec) -> None:
         for container, key in _fields(document, path):
             other = taken.setdefault((id(container), key), path)
             if other != path:
-                raise SpecError(f"{where}: {other} sets the same field; name it once")
-        for value in _extremes(searched):
+                raise SpecError(f"{where}: {other} sets the same field; remove one of them")
+        for value in _values_to_check(searched):
             try:
                 with_values(spec, {path: value})
             except SpecError as error:
                 if len(spec.search.space) == 1 or not _is_combination(error):
-                    raise SpecError(f"{where}: {json.dumps(value)} is refused: {error}") from error
+                    raise SpecError(
+                        f"{where}: {json.dumps(value)} is not allowed: {error}"
+                    ) from error
 
 
 def _document(spec: Spec) -> Any:
@@ -75,7 +78,7 @@ def _document(spec: Spec) -> Any:
 
 
 def _fields(document: Any, path: str) -> list[tuple[Any, Any]]:
-    """All (container, key or index) that a path leads to."""
+    """Return (container, key or index) of all fields that a path matches."""
     found: list[tuple[Any, Any]] = [({"": document}, "")]
     for part in path.split("."):
         sections = [container[key] for container, key in found]
@@ -83,10 +86,9 @@ def _fields(document: Any, path: str) -> list[tuple[Any, Any]]:
         found = [(section, key) for section, key in children if fnmatchcase(str(key), part)]
         if not found:
             names = list(dict.fromkeys(str(key) for _, key in children))
-            close = difflib.get_close_matches(part, names, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            there = f"there are: {', '.join(names)}" if names else "nothing is there"
-            raise SpecError(f"search.space.{path}: no {part!r} in the spec; {hint}{there}")
+            allowed = f"allowed: {', '.join(names)}" if names else "it has no fields"
+            hint = did_you_mean(part, names)
+            raise SpecError(f"search.space.{path}: no {part!r} in the spec; {hint}{allowed}")
     return found
 
 
@@ -96,8 +98,8 @@ def _keys(section: Any) -> list[Any]:
     return list(range(len(section))) if isinstance(section, list) else []
 
 
-def _extremes(searched: Searched) -> list[Any]:
-    """All values, or those among them that are refused if any is."""
+def _values_to_check(searched: Searched) -> list[Any]:
+    """Return all values of a range, or those that are invalid if any is."""
     if isinstance(searched, Choice):
         return list(searched.values)
     if isinstance(searched, Boolean):
@@ -109,7 +111,7 @@ def _extremes(searched: Searched) -> list[Any]:
 
 
 def _is_combination(error: SpecError) -> bool:
-    """Whether each value is valid and only their combination is not."""
+    """Return whether each value is valid and only their combination is not."""
     cause = error.__cause__
     return isinstance(cause, ValidationError) and all(
         problem["type"] == "value_error" for problem in cause.errors()

@@ -1,8 +1,8 @@
-"""The sections of a spec that say how a model is trained: losses, augmentation, schedule."""
+"""The sections of a spec that describe the training: losses, augmentation, schedule."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from denoisecli.spec.network import PositiveInt, Section
 
@@ -12,179 +12,256 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Attenuation = Annotated[float, Field(ge=-100, le=0)]
 SpeedFactor = Annotated[float, Field(ge=0.5, le=1.5)]
 DecayTime = Annotated[float, Field(gt=0, le=5)]
-Figure = Literal["val_loss", "val_si_sdr_improvement", "val_pesq", "val_estoi"]
+MonitoredMetric = Literal["val_loss", "val_si_sdr_improvement", "val_pesq", "val_estoi"]
 
 PERCEPTUAL_SAMPLE_RATE = 16000
-"""In Hz: the loss "perceptual" is made for no other."""
+"""Sample rate in Hz that the loss "perceptual" is defined for."""
+
+
+LossName = Literal[
+    "compressed_magnitude",
+    "compressed_complex",
+    "multi_resolution_stft",
+    "si_sdr",
+    "waveform_l1",
+    "weighted_sdr",
+    "perceptual",
+    "intelligibility",
+]
 
 
 class Loss(Section):
-    """One weighted term of the loss (see losses.py for what each is)."""
+    """A weighted term of the loss. The name of a loss alone stands for the weight 1.
 
-    kind: Literal[
-        "compressed_magnitude",
-        "compressed_complex",
-        "multi_resolution_stft",
-        "si_sdr",
-        "waveform_l1",
-        "weighted_sdr",
-        "perceptual",
-        "intelligibility",
-    ]
-    weight: float = Field(gt=0)
+    - `compressed_magnitude`: squared difference of magnitudes raised to `features.compression`
+    - `compressed_complex`: the same with the phases kept
+    - `multi_resolution_stft`: both of these, averaged over three window lengths
+    - `si_sdr`: negative scale-invariant SDR in dB
+    - `waveform_l1`: absolute difference of the samples, relative to the clean RMS
+    - `weighted_sdr`: negative cosine similarity of speech and noise, weighted by their energies
+    - `perceptual`: a differentiable wide-band PESQ, subtracted from the best score; 16 kHz only
+    - `intelligibility`: a differentiable ESTOI, subtracted from 1
+    """
+
+    kind: LossName = Field(description="Kind of loss.")
+    weight: float = Field(1.0, gt=0, description="Factor that the term is multiplied by.")
+
+
+def _loss_of_name(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
 
 
 class Augmentation(Section):
-    """What is done to every training batch (see augment.py); ranges are uniform.
+    """Random changes of every training batch.
 
-    A fraction says how often: of the examples of a batch, so many are changed.
+    Pairs of numbers are the ends of a range that values are drawn from, uniformly unless stated
+    otherwise. A share is the fraction of the examples that are changed.
     """
 
-    remix: bool = Field(True, description="shuffle the noises in a batch, draw new SNRs")
-    snr_db: Range = Field((-5.0, 20.0), description="SNR drawn when remixing")
+    remix: bool = Field(
+        True, description="Whether to shuffle the noises of a batch and mix them at new SNRs."
+    )
+    snr_db: Range = Field((-5.0, 20.0), description="SNR in dB of the new mixtures.")
     second_noise: Fraction = Field(
-        0.3, description="when remixing: how often two noises are summed"
+        0.3, description="Share of the new mixtures with the sum of two noises."
     )
     third_noise: Fraction = Field(
-        0.0, description="when two noises are summed: how often a third joins them"
+        0.0, description="Share of the mixtures of two noises that get a third one."
     )
-    clean_only: Fraction = Field(0.03, description="when remixing: how often there is no noise")
-    noise_only: Fraction = Field(0.02, description="when remixing: how often there is no speech")
-    level_dbfs: Range | None = Field((-45.0, -12.0), description="RMS level of the mix")
-    equalization_db: float = Field(6.0, ge=0, le=24, description="random smooth EQ, +- this, each")
+    clean_only: Fraction = Field(0.03, description="Share of the new mixtures without noise.")
+    noise_only: Fraction = Field(0.02, description="Share of the new mixtures without speech.")
+    level_dbfs: Range | None = Field(
+        (-45.0, -12.0), description="RMS level of the mixture in dBFS; null keeps the level."
+    )
+    equalization_db: float = Field(
+        6.0,
+        ge=0,
+        le=24,
+        description="Largest gain in dB, up or down, of a random smooth equalization of speech "
+        "and of noise.",
+    )
     speed: Fraction = Field(
-        0.0, description="how often speech, and how often noise, is played faster or slower"
+        0.0, description="Share of the speech, and of the noise, that is played at another speed."
     )
     speed_range: tuple[SpeedFactor, SpeedFactor] = Field(
-        (0.9, 1.1), description="factor of speed and pitch"
+        (0.9, 1.1), description="Factor of speed and pitch."
     )
-    time_shift: bool = Field(False, description="shift the noises against the speech")
+    time_shift: bool = Field(
+        False, description="Whether to shift the noises in time against the speech."
+    )
     reverberation: Fraction = Field(
         0.0,
-        description="how often speech is in a synthetic room; the target keeps the reflections of "
-        "the first 50 ms",
+        description="Share of the speech that is placed in a synthetic room; the target keeps the "
+        "reflections of the first 50 ms.",
     )
     rt60_seconds: tuple[DecayTime, DecayTime] = Field(
-        (0.1, 0.6), description="time in which the reverberation decays by 60 dB"
+        (0.1, 0.6), description="Time in seconds in which the reverberation decays by 60 dB."
     )
     direct_to_reverberant_db: Range = Field(
-        (-3.0, 12.0), description="direct sound against all reflections"
+        (-3.0, 12.0), description="Level in dB of the direct sound relative to all reflections."
     )
     target_highpass_hz: float | None = Field(
         None,
         gt=0,
         le=1000,
-        description="the target has no rumble below this; the input keeps it; null: it has",
+        description="Frequency in Hz below which rumble is removed from the target, but not from "
+        "the input; null keeps it in both.",
     )
-    coloured_noise: Fraction = Field(0.0, description="how often white to brown noise is added")
-    hum: Fraction = Field(0.0, description="how often 50 or 60 Hz hum is added")
-    clicks: Fraction = Field(0.0, description="how often clicks are added")
+    coloured_noise: Fraction = Field(
+        0.0, description="Share of the noises that white to brown noise is added to."
+    )
+    hum: Fraction = Field(
+        0.0, description="Share of the noises that mains hum of 50 or 60 Hz is added to."
+    )
+    clicks: Fraction = Field(0.0, description="Share of the noises that clicks are added to.")
     synthetic_noise_db: Range = Field(
-        (-10.0, 10.0), description="level of those three relative to the noise they are added to"
+        (-10.0, 10.0),
+        description="Level in dB of coloured noise, hum and clicks relative to the noise that "
+        "they are added to.",
     )
     band_limit: Fraction = Field(
-        0.0, description="how often input and target alike lose their highs, half of them lows too"
+        0.0,
+        description="Share of the examples that lose their high frequencies, and half of these "
+        "their low ones too, in input and target.",
     )
     low_cut_hz: tuple[PositiveFloat, PositiveFloat] = Field(
-        (50.0, 400.0), description="where the lows end, uniform on the logarithm"
+        (50.0, 400.0),
+        description="Frequency in Hz below which a band limit cuts, drawn on a logarithmic scale.",
     )
     high_cut_hz: tuple[PositiveFloat, PositiveFloat] = Field(
-        (2000.0, 7000.0), description="where the highs begin, uniform on the logarithm"
+        (2000.0, 7000.0),
+        description="Frequency in Hz above which a band limit cuts, drawn on a logarithmic scale.",
     )
-    clipping: Fraction = Field(0.0, description="how often the input, not the target, is clipped")
+    clipping: Fraction = Field(
+        0.0, description="Share of the inputs that are clipped; the target is not."
+    )
     clipping_db: tuple[Attenuation, Attenuation] = Field(
-        (-15.0, -1.0), description="where it is clipped, relative to its peak"
+        (-15.0, -1.0), description="Level in dB, relative to the peak, at which inputs are clipped."
     )
     masking: Fraction = Field(
         0.0,
-        description="how often two short times and two bands of the input, not of the target, are "
-        "attenuated",
+        description="Share of the inputs in which two short times and two frequency bands are "
+        "attenuated; the target is not.",
     )
-    masking_db: tuple[Attenuation, Attenuation] = Field((-20.0, -3.0), description="by this")
+    masking_db: tuple[Attenuation, Attenuation] = Field(
+        (-20.0, -3.0), description="Gain in dB of the masked times and bands."
+    )
 
     @model_validator(mode="after")
-    def _ranges(self) -> "Augmentation":
+    def _ranges_are_ordered(self) -> "Augmentation":
         for name, limits in self:
             if isinstance(limits, tuple) and limits[0] > limits[1]:
                 raise ValueError(f"{name}: the range must be [low, high], found {list(limits)}")
         if self.clean_only + self.noise_only > 1:
-            raise ValueError("clean_only and noise_only together must not pass 1")
+            raise ValueError("the sum of clean_only and noise_only must be at most 1")
         if self.low_cut_hz[1] >= self.high_cut_hz[0]:
             raise ValueError(
                 f"low_cut_hz up to {self.low_cut_hz[1]:g} and high_cut_hz from "
-                f"{self.high_cut_hz[0]:g} leave nothing between; they must not overlap"
+                f"{self.high_cut_hz[0]:g} must not overlap"
             )
         return self
 
 
 class Training(Section):
-    """How the model is trained."""
+    """How the network is trained."""
 
-    losses: tuple[Loss, ...] = Field(
+    losses: tuple[
+        Annotated[Loss, BeforeValidator(_loss_of_name, json_schema_input_type=Loss | LossName)], ...
+    ] = Field(
         (
             Loss(kind="compressed_magnitude", weight=1.0),
             Loss(kind="compressed_complex", weight=0.5),
             Loss(kind="si_sdr", weight=0.02),
         ),
         min_length=1,
+        description="Terms of the loss, which are summed.",
     )
-    batch_size: PositiveInt = 16
-    segment_seconds: float = Field(3.0, gt=0.1, le=60)
-    epochs: PositiveInt = 40
-    steps_per_epoch: PositiveInt | None = Field(None, description="null: all data once")
-    validation_share: float = Field(0.05, gt=0, lt=1, description="split off the training set")
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    learning_rate: float = Field(2e-3, gt=0, le=1)
+    batch_size: PositiveInt = Field(16, description="Number of segments in a batch.")
+    segment_seconds: float = Field(
+        3.0, gt=0.1, le=60, description="Length of a training segment in seconds."
+    )
+    epochs: PositiveInt = Field(40, description="Number of epochs.")
+    steps_per_epoch: PositiveInt | None = Field(
+        None, description="Number of batches in an epoch; null for one pass through the data."
+    )
+    validation_share: float = Field(
+        0.05, gt=0, lt=1, description="Share of the training set that is used for validation only."
+    )
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="Optimizer.")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate.")
     schedule: Literal["cosine", "constant", "warmup_stable_decay"] = Field(
         "cosine",
-        description="of the learning rate; while it is constant, `epochs` may still be changed",
+        description="Learning rate after the warm-up: a cosine decay, constant, or constant with "
+        "a decay at the end. While it is constant, `epochs` may still be changed.",
     )
-    warmup_steps: int = Field(200, ge=0)
+    warmup_steps: int = Field(
+        200, ge=0, description="Number of steps in which the learning rate rises from 0."
+    )
     decay_share: float = Field(
-        0.2, gt=0, le=1, description="warmup_stable_decay: share of the steps that decay, the last"
+        0.2,
+        gt=0,
+        le=1,
+        description="With `warmup_stable_decay`: share of the steps, the last ones, in which the "
+        "learning rate decays.",
     )
-    final_learning_rate: Fraction = Field(0.01, description="share left at the end of a decay")
-    weight_decay: float = Field(0.01, ge=0)
-    gradient_clip: float = Field(3.0, gt=0, description="largest global gradient norm")
+    final_learning_rate: Fraction = Field(
+        0.01, description="Learning rate at the end of a decay, relative to the peak."
+    )
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay.")
+    gradient_clip: float = Field(
+        3.0, gt=0, description="Global norm that the gradients are clipped to."
+    )
     average_decay: float = Field(
-        0.998, ge=0, lt=1, description="exponential moving average of the weights; 0: none"
+        0.998,
+        ge=0,
+        lt=1,
+        description="Decay of the exponential moving average of the weights; 0 for no average.",
     )
     start_share: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="with --init-from: share of the weights of the start in those of the end, so "
-        "that less of what the model knew is lost",
+        description="With `--init-from`: share of the starting weights in the final weights, which "
+        "keeps more of what the starting model has learnt.",
     )
-    monitor: Figure = Field("val_loss", description="what chooses the best epoch")
+    monitor: MonitoredMetric = Field(
+        "val_loss", description="Validation metric that selects the best epoch."
+    )
     perceptual_every: PositiveInt | None = Field(
-        None, description="epochs between measurements of PESQ and ESTOI; null: never"
+        None,
+        description="Number of epochs from one measurement of PESQ and ESTOI to the next; null "
+        "for never.",
     )
     early_stopping: PositiveInt | None = Field(
-        None, description="epochs without improvement; null: never"
+        None,
+        description="Number of epochs without improvement after which training stops; null for "
+        "never.",
     )
     loss_limit: float | None = Field(
         100.0,
         gt=1,
-        description="stop when a batch's loss is above the median of the last ones by this many "
-        "median deviations; null: never",
+        description="Stop when the loss of a batch exceeds the median of the last batches by this "
+        "many median absolute deviations; null for never.",
     )
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
-        "float32", description="mixed ones are for GPUs and CPUs that gain from them"
+        "float32",
+        description="Keras dtype policy; the mixed ones pay on GPUs and CPUs that support them.",
     )
-    jit_compile: bool = Field(False, description="by XLA, where that gains")
-    augmentation: Augmentation | None = Augmentation()
-    seed: int = Field(0, ge=0, lt=2**32)
+    jit_compile: bool = Field(False, description="Whether to compile the training step with XLA.")
+    augmentation: Augmentation | None = Field(
+        Augmentation(), description="Random changes of the training data; null for none."
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of weights, batches and augmentation.")
 
     @model_validator(mode="after")
-    def _measured(self) -> "Training":
+    def _monitor_is_measured(self) -> "Training":
         if self.monitor in ("val_pesq", "val_estoi"):
             every = self.perceptual_every
             if every is None:
                 raise ValueError(f"monitor {self.monitor!r} needs perceptual_every")
             if self.early_stopping is not None and self.early_stopping < every:
                 raise ValueError(
-                    f"early_stopping {self.early_stopping} ends training before "
-                    f"{self.monitor!r} is measured again; at least {every} is needed"
+                    f"early_stopping {self.early_stopping} stops before {self.monitor!r} is "
+                    f"measured again; it must be at least {every}"
                 )
         return self
