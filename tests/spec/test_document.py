@@ -17,7 +17,6 @@ from denoisecli.spec.network import Bands, ConvolutionBlock, Stft
 from denoisecli.spec.search_space import with_values
 from denoisecli.spec.training import Augmentation, Loss
 
-
 ROOT = Path(__file__).parents[2]
 
 
