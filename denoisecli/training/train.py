@@ -1,38 +1,18 @@
-"""Train a model by its spec on a stored dataset: resumable, the best weights kept."""
+"""Train the model of a spec on a stored dataset."""
 
-import json
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 
-import keras
-
 from denoisecli.errors import UsageError
-from denoisecli.models.describe import describe
-from denoisecli.models.export.onnx_network import export_onnx
-from denoisecli.spec.document import Spec, save_spec
-from denoisecli.system.atomic_files import replacing
+from denoisecli.spec.document import Spec
+from denoisecli.system.extras import require
 from denoisecli.training.batches import open_batches
 from denoisecli.training.devices import Cluster, Device, find_devices
-from denoisecli.training.excerpts import sample
-from denoisecli.training.history import plot_history
 from denoisecli.training.observer import Observer
-from denoisecli.training.run_folder import (
-    CHECKPOINT,
-    HISTORY,
-    LOGS,
-    MODEL,
-    PACKAGES,
-    clear,
-    code_hash,
-    locked,
-    record_start,
-    write_history,
-)
-from denoisecli.training.scoring import CLIPS, require_scores
-from denoisecli.training.tensorboard import Logs, can_log
+from denoisecli.training.run_folder import CHECKPOINT, LOGS, MODEL, clear, locked, record_start
+from denoisecli.training.scoring import require_scores
+from denoisecli.training.tensorboard import TensorBoardLogs
 from denoisecli.training.trainer import Trainer
-from denoisecli.training.weights import assign
 
 
 def train(
@@ -43,67 +23,70 @@ def train(
     *,
     fresh: bool = False,
     init_from: Path | None = None,
-    device: Device = "auto",
+    minutes: float | None = None,
+    device: Device = Device.AUTO,
     cluster: Cluster | None = None,
     cpu_parts: int = 1,
 ) -> Path:
-    """Train until the last epoch or early stopping, going on where an earlier call stopped.
+    """Train until the last epoch, early stopping or a time limit; resume an interrupted run.
 
     Args:
-        spec: the model and how to train it.
-        data: folder with the stored training and test set.
-        run: folder of this run; checkpoints, history, logs and at the end the model folder go
-            there.
-        observer: is told how it goes.
-        fresh: throw away what an earlier call left in ``run``.
-        init_from: a model folder, or an unfinished run's, whose weights a new run starts with,
+        spec: Spec of the model and its training.
+        data: Folder of the stored dataset.
+        run: Folder of the run, which receives the checkpoint, the history, the logs and, at the
+            end, the model folder.
+        observer: Object that is informed of the progress.
+        fresh: Whether to delete what an earlier call left in ``run``.
+        init_from: Folder of a model, or of an unfinished run, whose weights a new run starts with
             where layers match.
-        device: where to train; by default on all GPUs, if there are any.
-        cluster: the processes that train together, each of which makes this call; they share
+        minutes: Training time in minutes after which the run ends as if its last epoch was over:
+            the epoch in progress is cut short and validated, and the model folder is written. The
+            time of earlier calls counts. The learning rate follows the schedule of the spec.
+        device: Device to train on.
+        cluster: Processes that train together. Each of them makes this call, and they share
             ``data`` and ``run``.
-        cpu_parts: devices to divide the cores of the CPU into, which share every batch.
+        cpu_parts: Number of devices that the cores of the CPU are divided into, which share every
+            batch.
 
     Returns:
         The model folder: spec.json, model.keras, model.onnx, metrics.json, history.csv and
         curves.png.
 
     Raises:
-        UsageError: ``run`` holds a finished run or one of another spec, or another process trains
-            there; or the device, or a package that the spec needs, is not there.
-        DatasetError: the data cannot be used.
-        ModelError: the loss exploded or is no longer a number: the last checkpoint is kept, the
-            batch saved; or the checkpoint is damaged.
-        Interrupted: by Ctrl-C, after saving a checkpoint.
+        UsageError: ``run`` holds a finished run or one of another spec, another process trains
+            there, or the device or a package that the spec needs is missing.
+        DatasetError: The dataset cannot be used.
+        ModelError: Training diverged (the last checkpoint is kept, the batch saved), or the
+            checkpoint is damaged.
+        Interrupted: By Ctrl-C, after saving a checkpoint.
     """
     if spec.training.perceptual_every is not None:
         require_scores()
     devices = find_devices(device, cluster, cpu_parts)
-    keras.utils.set_random_seed(spec.training.seed)
     observer.on_message(f"training on {devices.name}")
     batches = open_batches(data, spec)
     if not fresh and (run / MODEL).exists() and not (run / CHECKPOINT).exists():
-        raise UsageError(f"{run} is finished: {run / MODEL} is there; --fresh starts over")
-    first = devices.process == 0
-    with locked(run, write=first), warnings.catch_warnings():
-        # Keras does not know how long the datasets are, and takes their ends for a mistake.
+        raise UsageError(
+            f"{run} is finished, its model is {run / MODEL}; --fresh starts over, "
+            "--run selects another folder"
+        )
+    is_first = devices.process == 0
+    with locked(run, write=is_first), warnings.catch_warnings():
+        # Keras does not know the length of the datasets and takes their end for a mistake.
         warnings.filterwarnings("ignore", "Your input ran out of data")
-        if fresh and first:
+        if fresh and is_first:
             clear(run)
-        devices.agree([0])  # wait for that
-        logs = None
-        if first and can_log():
-            logs = Logs(run / LOGS, spec.audio.sample_rate)
-        elif first:
-            observer.on_message("no logs for TensorBoard: pip install 'denoisecli[tensorboard]'")
-        trainer = Trainer(spec, batches, run, observer, devices, logs)
+        devices.broadcast([0])  # the other processes wait for that
+        logs = _open_logs(run / LOGS, spec, observer) if is_first else None
+        trainer = Trainer(spec, batches, run, observer, devices, logs, minutes)
         if trainer.checkpoint.exists():
             trainer.resume()
         elif init_from is not None:
             trainer.start_from(init_from)
-        here = [trainer.state.epoch, trainer.state.step]
-        if devices.agree(here) != here:
+        position: list[float] = [trainer.state.epoch, trainer.state.step]
+        if devices.broadcast(position) != position:
             raise UsageError(f"{run} is not the same folder for all processes; share it")
-        if first:
+        if is_first:
             record_start(
                 run,
                 spec,
@@ -113,55 +96,17 @@ def train(
                 init_from=trainer.state.init_from,
             )
         trainer.fit()
-        finish(trainer)
+        trainer.finish()
         if logs is not None:
             logs.close()
     return run / MODEL
 
 
-def finish(trainer: Trainer) -> None:
-    """Test the final weights and write the model folder."""
-    spec, state, batches = trainer.spec, trainer.state, trainer.batches
-    weights = trainer.final_weights()
-    assign(trainer.network.weights, weights)
-    assign(trainer.plain.network.weights, weights)
-    if spec.training.perceptual_every is None:
-        tested = trainer.evaluate(batches.test())
-    else:
-        tested = trainer.measure(batches.test(), sample(batches.test(), CLIPS))
-    best = state.history[state.best_epoch] if state.history else {}
-    metrics = {
-        "epochs": state.epoch,
-        "best_epoch": state.best_epoch + 1,
-        "minutes": round(state.seconds / 60, 2),
-        "audio_hours": state.history[-1]["audio_hours"] if state.history else 0.0,
-        "dataset": batches.dataset_id,
-        "init_from": state.init_from,
-        "seed": spec.training.seed,
-        "parameters": trainer.network.count_params(),
-        "macs_per_second": describe(spec).macs,
-        "validation": {name: value for name, value in best.items() if name.startswith("val_")},
-        "test": tested,
-        "code": code_hash(),
-        "versions": {name: version(name) for name in PACKAGES},
-    }
-    if trainer.devices.process == 0:
-        with replacing(trainer.run / MODEL, overwrite=True) as part:
-            part.mkdir()
-            metrics["onnx_difference"] = write_model(trainer.plain.network, part)
-            (part / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-            write_history(state.history, part / HISTORY)
-            plot_history(state.history, part / "curves.png")
-        trainer.checkpoint.unlink(missing_ok=True)
-    trainer.devices.agree([0])  # the others wait until it is written
-
-
-def write_model(network: keras.Model, folder: Path) -> float:
-    """Write spec.json, model.keras and model.onnx of a network into an existing folder.
-
-    Returns:
-        The largest difference between the masks of ONNX Runtime and Keras.
-    """
-    save_spec(network.spec, folder / "spec.json")
-    network.save(folder / "model.keras")
-    return export_onnx(network, folder / "model.onnx")
+def _open_logs(folder: Path, spec: Spec, observer: Observer) -> TensorBoardLogs | None:
+    """Return the writer of the TensorBoard logs, or None if TensorBoard is not installed."""
+    try:
+        require("tensorboard", "tensorboard", purpose="logging for TensorBoard")
+    except UsageError as error:
+        observer.on_message(f"no TensorBoard logs: {error}")
+        return None
+    return TensorBoardLogs(folder, spec.audio.sample_rate)

@@ -1,11 +1,12 @@
-"""What a search has tried: results of trials, the best of them, CSV."""
+"""The trials of a search: their results, how they rank, and the files and tables made of them."""
 
 import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from denoisecli.errors import DenoiseError
 from denoisecli.spec.document import Spec, save_spec
@@ -13,33 +14,70 @@ from denoisecli.spec.search import Search
 from denoisecli.spec.search_space import with_values
 from denoisecli.system.atomic_files import replacing
 
-Status = Literal["running", "waiting", "completed", "failed", "infeasible"]
+
+class Status(StrEnum):
+    """State of a trial."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    """It was interrupted and will be trained again."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    INFEASIBLE = "infeasible"
+    """It was not trained: its values contradict each other, or the network is above a cap."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A trial that is to be trained.
+
+    Attributes:
+        name: Four digits.
+        values: Value of every searched field, by path.
+        until: Epoch at which to pause (Hyperband); None trains to the end.
+        continues: Name of the trial whose checkpoint to start from (Hyperband).
+    """
+
+    name: str
+    values: dict[str, Any]
+    until: int | None = None
+    continues: str | None = None
+
+
+class NoTrial(StrEnum):
+    """Why there is no trial to train."""
+
+    WAIT = "wait"
+    """There may be one later: ask again."""
+
+    DONE = "done"
+    """The search is over."""
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One trial of a search.
+    """A trial and what is known of it so far.
 
     Attributes:
-        name: four digits, also of its folder.
-        status: "waiting" is one that was interrupted, "infeasible" one that was not trained since
-            its values do not go together or it is above a cap.
-        values: what was searched, by path.
-        objective: the best of all epochs; None without a figure.
-        figures: of the validation, at that epoch.
-        epochs: trained.
-        macs: multiply-accumulates per second of audio, if a network could be built.
-        parameters: of the network.
-        seconds: that it took.
-        message: why it was not trained, or how it failed.
-        is_spec: whether the values are those that stand in the spec.
+        name: Four digits, also part of the name of its folder.
+        status: State of the trial.
+        values: Value of every searched field, by path.
+        objective: Best value over all epochs; None unless completed.
+        metrics: Validation metrics of that epoch, by the names of history.csv.
+        epochs: Number of epochs trained.
+        macs: Multiply-accumulates of the network per second of audio.
+        parameters: Number of parameters of the network.
+        seconds: Duration of the trial in s.
+        message: Why it was not trained, or how it failed.
+        is_spec: Whether the values are those of the spec itself.
     """
 
     name: str
     status: Status
     values: dict[str, Any]
     objective: float | None = None
-    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     epochs: int | None = None
     macs: float | None = None
     parameters: int | None = None
@@ -47,30 +85,39 @@ class TrialResult:
     message: str = ""
     is_spec: bool = False
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the trial will not be trained any more."""
+        return self.status not in (Status.RUNNING, Status.WAITING)
+
 
 @runtime_checkable
 class SearchObserver(Protocol):
-    """Is told how a search goes."""
+    """Receives the events of a search."""
 
     def on_message(self, text: str) -> None:
-        """Something worth a line."""
+        """Handle a message to the user."""
 
-    def progress(self, trial: str, text: str) -> None:
-        """How far a trial in this process is."""
+    def on_progress(self, trial: str, text: str) -> None:
+        """Handle the progress of a trial that this process trains."""
 
-    def trials(self, results: Sequence[TrialResult]) -> None:
-        """A trial has begun or ended: all there are."""
+    def on_results(self, results: Sequence[TrialResult]) -> None:
+        """Handle the table of all trials, after one of them has started or ended."""
 
 
 def rank(results: Sequence[TrialResult], search: Search) -> list[TrialResult]:
-    """The trials that have a figure, the best one first."""
+    """Return the completed trials, best objective first."""
     sign = 1 if search.direction == "min" else -1
     scored = [(sign * r.objective, r) for r in results if r.objective is not None]
     return [result for _, result in sorted(scored, key=lambda pair: pair[0])]
 
 
 def pareto(results: Sequence[TrialResult], search: Search) -> list[TrialResult]:
-    """The trials that none with fewer MACs, or as many, beats; by rising MACs."""
+    """Return the Pareto front: the trials that no trial of at most as many MACs beats.
+
+    Returns:
+        Trials by increasing MACs.
+    """
     front: list[TrialResult] = []
     for result in rank(results, search):
         if result.macs is not None and (not front or result.macs < (front[-1].macs or 0)):
@@ -78,46 +125,37 @@ def pareto(results: Sequence[TrialResult], search: Search) -> list[TrialResult]:
     return front[::-1]
 
 
-def best_spec(spec: Spec, results: Sequence[TrialResult]) -> Spec:
-    """The spec with the values of the best trial: for a full training, as long as it wants.
+def write_best(spec: Spec, results: Sequence[TrialResult], path: Path) -> None:
+    """Write the spec with the values of the best trial, ready for `denoise train`.
+
+    Its training section is that of ``spec``, so that it is trained for as long as ``spec`` asks,
+    not as briefly as the trial was.
 
     Raises:
-        DenoiseError: no trial has come to a figure.
+        DenoiseError: No trial completed.
     """
     assert spec.search is not None
     ranked = rank(results, spec.search)
     if not ranked:
-        reasons = [f"{r.name}: {r.message}" for r in results if r.message]
+        reasons = [f"trial {r.name}: {r.message}" for r in results if r.message]
         raise DenoiseError(
-            f"none of {len(results)} trials came to a figure"
-            + (f"; the last one, {reasons[-1]}" if reasons else "")
+            f"no trial completed ({len(results)} started)" + (f"; {reasons[-1]}" if reasons else "")
         )
     best = ranked[0]
-    found = (
-        f"trial {best.name} of {len(results)}, {spec.search.objective} {best.objective:.4g} "
-        f"after {best.epochs} epochs"
+    description = (
+        f"Found by tune: trial {best.name} of {len(results)}, "
+        f"{spec.search.objective} {best.objective:.4g} after {best.epochs} epochs"
     )
-    return with_values(
-        spec, best.values | {"name": f"{spec.name}-best", "description": f"Found by tune: {found}"}
-    )
-
-
-def write_best(spec: Spec, results: Sequence[TrialResult], path: Path) -> None:
-    """Write `best_spec` as a file that `denoise train` takes.
-
-    Raises:
-        DenoiseError: no trial has come to a figure.
-    """
-    best = best_spec(spec, results)
+    changes = {"name": f"{spec.name}-best", "description": description}
     with replacing(path, overwrite=True) as part:
-        save_spec(best, part)
+        save_spec(with_values(spec, best.values | changes), part)
 
 
 def write_csv(results: Sequence[TrialResult], search: Search, path: Path) -> None:
-    """Write a line per trial, in the order of their beginnings."""
-    figures = sorted({name for result in results for name in result.figures})
+    """Write one row per trial, in the order in which they started."""
+    metrics = sorted({name for result in results for name in result.metrics})
     names = ["trial", "status", search.objective]
-    names += [name for name in figures if name != search.objective]
+    names += [name for name in metrics if name != search.objective]
     names += ["epochs", "macs", "parameters", "seconds", *search.space, "message"]
     with replacing(path, overwrite=True) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=names)
@@ -132,57 +170,70 @@ def write_csv(results: Sequence[TrialResult], search: Search, path: Path) -> Non
                 "seconds": result.seconds,
                 "message": result.message,
             }
-            values = {path: as_text(value) for path, value in result.values.items()}
-            writer.writerow(row | result.figures | values)
+            values = {path: value_text(value) for path, value in result.values.items()}
+            writer.writerow(row | result.metrics | values)
 
 
-def as_text(value: Any) -> str:
-    """A searched value: JSON, but a text without its quotes."""
+def value_text(value: Any) -> str:
+    """Return a searched value as JSON, strings without their quotes."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
+_ABBREVIATIONS = {"downsampling": "down", "upsampling": "up"}
+
+
 def short_names(paths: Sequence[str]) -> list[str]:
-    """The last parts of paths, and the first letters of the others where they are needed."""
-    names = []
-    for path in paths:
-        *places, name = path.split(".")
-        alike = [other for other in paths if other.rpartition(".")[2] == name]
-        short = ".".join([place if len(place) < 3 else place[0] for place in places] + [name])
-        if len(alike) == 1:
-            short = name
-        names.append(short)
+    """Return the last part of each path, preceded by the others only where it is ambiguous."""
+    lasts = [path.rpartition(".")[2] for path in paths]
+    names = [
+        last
+        if lasts.count(last) == 1
+        else ".".join(_ABBREVIATIONS.get(part, part) for part in path.split("."))
+        for path, last in zip(paths, lasts, strict=True)
+    ]
     return names if len(set(names)) == len(names) else list(paths)
 
 
-COLUMNS = ["trial", "status", "objective", "epochs", "MMAC/s", "parameters", "seconds"]
-"""Of `table_row`; the searched fields follow."""
+def trial_row(result: TrialResult) -> dict[str, str]:
+    """Return what is known of a trial as texts by name, the most important first.
+
+    "-" stands for what is not known.
+    """
+    row = {
+        "trial": result.name,
+        "status": str(result.status),
+        "objective": _format(result.objective, ".4g"),
+    }
+    for name, value in zip(short_names(list(result.values)), result.values.values(), strict=True):
+        text = _format(value, ".4g") if isinstance(value, float) else value_text(value)
+        row[name] = text if len(text) <= 14 else f"{text[:13]}…"
+    return row | {
+        "MMAC/s": _format(None if result.macs is None else result.macs / 1e6, ".1f"),
+        "parameters": _format(result.parameters, ",d"),
+        "epochs": _format(result.epochs, "d"),
+        "seconds": _format(result.seconds, ".0f"),
+    }
 
 
-def table_row(result: TrialResult) -> list[str]:
-    """A trial in a table for people; what is not known is a dash."""
-    figures = (
-        (result.objective, ".4g"),
-        (result.epochs, ".0f"),
-        (result.macs and result.macs / 1e6, ".1f"),
-        (result.parameters, ",.0f"),
-        (result.seconds, ".0f"),
-    )
-    texts = ["-" if value is None else format(value, form) for value, form in figures]
-    values = [
-        f"{value:.4g}" if isinstance(value, float) else _shorten(as_text(value))
-        for value in result.values.values()
-    ]
-    return [result.name, result.status, *texts, *values]
+def _format(number: float | None, form: str) -> str:
+    return "-" if number is None else format(number, form)
+
+
+def trial_table(results: Sequence[TrialResult]) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and the rows of a table of trials; the first two columns are text.
+
+    Args:
+        results: At least one.
+    """
+    rows = [trial_row(result) for result in results]
+    # A space, so that a long heading can be broken into lines.
+    headings = [" ".join(name.rsplit(".", 1)) for name in rows[0]]
+    return headings, [list(row.values()) for row in rows]
 
 
 def summary(result: TrialResult) -> str:
-    """A trial that has ended in a line."""
-    names = [*COLUMNS, *short_names(list(result.values))][2:]
-    texts = zip(names, table_row(result)[2:], strict=True)
-    known = ", ".join(f"{name} {text}" for name, text in texts if text != "-")
+    """Return one line about a finished trial."""
+    row = trial_row(result)
+    known = [f"{name} {text}" for name, text in list(row.items())[2:] if text != "-"]
     reason = f"; {result.message}" if result.message else ""
-    return f"trial {result.name} {result.status}: {known}{reason}"
-
-
-def _shorten(text: str, length: int = 14) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    return f"trial {result.name} {result.status}: {', '.join(known)}{reason}"

@@ -1,7 +1,5 @@
 import csv
-import io
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -12,32 +10,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
-import keras_tuner
-import numpy as np
 import pytest
-import soundfile
-from rich.console import Console
-from typer.testing import CliRunner
+from helpers import TINY_SPEC
 
-from denoisecli.cli import console, displays
-from denoisecli.cli.app import app
-from denoisecli.datasets.recipe import Recipe
-from denoisecli.datasets.stored import build
-from denoisecli.errors import DatasetError, DenoiseError, ModelError, UsageError
+from denoisecli.errors import DatasetError, DenoiseError, Interrupted, ModelError, UsageError
 from denoisecli.models.catalogue import load_spec
-from denoisecli.models.describe import describe
+from denoisecli.models.summary import NetworkSummary
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.spec.search_space import with_values
-from denoisecli.training import trainer
-from denoisecli.training.devices import Devices
-from denoisecli.training.observer import Interrupted
-from denoisecli.training.train import train
-from denoisecli.tuning import tune, tuner
-from denoisecli.tuning.hypermodel import SpecHyperModel, TrialWatch
-from denoisecli.tuning.oracles import STATE, TRIALS, SearchOracle
-from denoisecli.tuning.trials import TrialResult
-from denoisecli.tuning.tune import tune as search
+from denoisecli.tuning import cluster, worker
+from denoisecli.tuning import tune as tune_module
+from denoisecli.tuning.method import Method
+from denoisecli.tuning.scheduler import STATE, Scheduler
+from denoisecli.tuning.trials import Proposal, TrialResult
+from denoisecli.tuning.tune import BEST, PICTURE, TABLE, TRIALS, tune
+from denoisecli.tuning.worker import TrialTrainer
 
 SPACE = {
     "downsampling.*.filters": {"kind": "int", "min": 4, "max": 64, "step": 60},
@@ -54,103 +41,42 @@ WIDE = {
 """Anything goes."""
 
 
-def document(**section: Any) -> dict[str, Any]:
-    return {
-        "name": "test",
-        "audio": {"sample_rate": 4000},
-        "stft": {"n_fft": 32, "hop_length": 16},
-        "downsampling": [{"filters": 4, "strides": [4, 1]}],
-        "upsampling": [{"filters": 4}],
-        "training": {
-            "losses": [{"kind": "waveform_l1", "weight": 1.0}],
-            "batch_size": 4,
-            "segment_seconds": 0.2,
-            "epochs": 2,
-            "steps_per_epoch": 1,
-            "average_decay": 0.5,
-        },
-        "search": {"space": SPACE, "max_macs": 1e6, **section},
-    }
+def spec_with(space: dict[str, Any] = SPACE, max_macs: float | None = 1e6) -> Spec:
+    return parse_spec(TINY_SPEC | {"search": {"space": space, "max_macs": max_macs}})
 
 
-def spec_of(**section: Any) -> Spec:
-    return parse_spec(document(**section))
+WIDE_SPEC = spec_with(WIDE, max_macs=None)
 
 
 class Recorder:
     """An observer that keeps what it is told."""
 
-    def __init__(self, action: Callable[[], None] = lambda: None) -> None:
-        self.action = action
-        self.notes: list[str] = []
-        self.texts: list[str] = []
+    def __init__(self) -> None:
+        self.messages: list[str] = []
         self.results: Sequence[TrialResult] = []
 
     def on_message(self, text: str) -> None:
-        self.notes.append(text)
+        self.messages.append(text)
 
-    def progress(self, trial: str, text: str) -> None:
-        self.texts.append(f"{trial} {text}")
-        self.action()
+    def on_progress(self, trial: str, text: str) -> None: ...
 
-    def trials(self, results: Sequence[TrialResult]) -> None:
+    def on_results(self, results: Sequence[TrialResult]) -> None:
         self.results = results
 
-    def on_epoch_end(self, row: dict[str, Any], *, best: bool) -> None:
-        self.notes.append(f"epoch {row['epoch']}")
 
-    def on_train_begin(self, epochs: int, steps: int, epoch: int) -> None: ...
-
-    def on_batch_end(self, epoch: int, step: int, logs: dict[str, float]) -> None: ...
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tune")
-    rng = np.random.default_rng(0)
-    t = np.arange(4000) / 4000
-    for kind, count in (("clean", 8), ("noise", 4)):
-        (folder / kind).mkdir()
-        for number in range(count):
-            sound = 0.1 * rng.normal(size=t.size)
-            if kind == "clean":
-                sound = 0.2 * np.sin(2 * np.pi * 150 * (number + 1) * t)
-            soundfile.write(folder / kind / f"{number}.wav", sound, 4000)
-    recipe = Recipe(snr_db=(0.0, 5.0), sample_rate=4000)
-    build(folder / "clean", folder / "noise", folder / "data", recipe)
-    return folder / "data"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def seeded() -> Iterator[None]:
-    """Seed once more right before a network is built.
-
-    Keras draws initial weights with Python's random numbers, and so does beartype what it checks.
-    """
-    seeds: list[int] = []
-    set_seed, build_network = keras.utils.set_random_seed, trainer.build_network
-
-    def noted(seed: int) -> None:
-        seeds.append(seed)
-        set_seed(seed)
-
-    def built(*arguments: Any) -> Any:
-        set_seed(seeds[-1])
-        return build_network(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keras.utils, "set_random_seed", noted)
-        patch.setattr(trainer, "build_network", built)
-        yield
+def read_table(folder: Path) -> list[dict[str, str]]:
+    with (folder / TABLE).open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
 def searched(
-    data: Path, tmp_path_factory: pytest.TempPathFactory, seeded: None
+    tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[TrialResult], Recorder]:
-    """A search through the whole space, nothing faked."""
+    """A search through the whole of SPACE, nothing faked."""
     folder, recorder = tmp_path_factory.mktemp("search"), Recorder()
-    return folder, search(spec_of(), data, folder, recorder, method="random"), recorder
+    results = tune(spec_with(), tiny_dataset, folder, recorder, method=Method.RANDOM)
+    return folder, results, recorder
 
 
 class TestSearch:
@@ -161,415 +87,332 @@ class TestSearch:
         assert [result.name for result in results] == [f"{n:04}" for n in range(len(results))]
         assert results == recorder.results
         assert len({json.dumps(result.values) for result in results}) == len(results)
-        first = results[0]
-        assert first.is_spec
-        assert first.status == "completed"
-        assert first.objective == first.figures["val_si_sdr_improvement"]
-        described = describe(spec_of())
-        assert (first.macs, first.parameters) == (described.macs, described.parameters)
-        for result in results[1:]:
+        assert results[0].is_spec
+        for result in results:
             filters, hop_length, segment = result.values.values()
-            if hop_length == 32:
+            if hop_length == 32 or filters == 64:
                 assert result.status == "infeasible"
-                assert "hop_length 32 leaves gaps" in result.message
-                assert result.macs is None
-            elif filters == 64:
-                assert result.status == "infeasible"
-                assert "is above max_macs 1,000,000" in result.message
-                assert result.macs is not None and result.macs > 1e6
             else:
-                assert segment == 50
-                assert result.status == "failed"
-                assert "less than a segment of 50 s" in result.message
-            assert result.objective is None
+                assert result.status == ("completed" if segment == 0.2 else "failed")
+            assert (result.objective is not None) == (result.status == "completed")
         statuses = [result.status for result in results]
         assert statuses.count("completed") == statuses.count("failed") == 1
         assert statuses.count("infeasible") >= 4  # draws that collide too often end a search
 
-    def test_what_it_leaves(self, searched: tuple[Path, list[TrialResult], Recorder]) -> None:
-        folder, results, recorder = searched
-        files = {path.name for path in folder.iterdir()}
-        assert files == {"best.json", "trials.csv", "trials.png", STATE, TRIALS, ".lock"}
-        best = load_spec(folder / "best.json")
-        assert best == with_values(spec_of(), {"name": best.name, "description": best.description})
-        assert best.training.epochs == 2
-        assert (folder / "trials.png").read_bytes().startswith(b"\x89PNG")
-        with (folder / "trials.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        assert [row["status"] for row in rows] == [result.status for result in results]
-        assert float(rows[0]["val_loss"]) == results[0].figures["val_loss"]
-        assert list(folder.glob(f"{TRIALS}/*/checkpoint.npz")) == []
-        assert recorder.texts[-1].startswith("0000 epoch 2 of 2, step 1 of 1, loss 0.")
-
-    def test_a_trial_trains_as_train_does(
-        self, searched: tuple[Path, list[TrialResult], Recorder], data: Path, tmp_path: Path
-    ) -> None:
+    def test_files(self, searched: tuple[Path, list[TrialResult], Recorder]) -> None:
         folder, results, _ = searched
-        train(spec_of(), data, tmp_path / "run", Recorder())
-
-        def history(path: Path) -> list[dict[str, str]]:
-            with path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            return [{k: v for k, v in row.items() if k != "minutes"} for row in rows]
-
-        expected = history(tmp_path / "run" / "history.csv")
-        assert history(folder / TRIALS / "trial_0000" / "history.csv") == expected
-        best = max(float(row["val_si_sdr_improvement"]) for row in expected)
-        assert results[0].objective == pytest.approx(best)
+        files = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        assert files == {BEST, TABLE, PICTURE, STATE, TRIALS}
+        best = load_spec(folder / BEST)
+        assert best == with_values(
+            spec_with(), {"name": best.name, "description": best.description}
+        )
+        assert best.training.epochs == 2
+        assert (folder / PICTURE).read_bytes().startswith(b"\x89PNG")
+        rows = read_table(folder)
+        assert [row["status"] for row in rows] == [result.status for result in results]
+        assert float(rows[0]["val_loss"]) == results[0].metrics["val_loss"]
+        assert list(folder.glob(f"{TRIALS}/*/checkpoint.npz")) == []
 
     def test_the_same_call_has_nothing_more_to_do(
-        self, searched: tuple[Path, list[TrialResult], Recorder], data: Path
+        self, searched: tuple[Path, list[TrialResult], Recorder], tiny_dataset: Path
     ) -> None:
         folder, results, _ = searched
         recorder = Recorder()
-        again = search(spec_of(), data, folder, recorder, method="random", trials=1)
+        again = tune(spec_with(), tiny_dataset, folder, recorder, method=Method.RANDOM, trials=1)
         assert again == results
-        assert recorder.notes == [f"going on after {len(results)} trials"]
+        assert recorder.messages == [f"resuming after {len(results)} trials"]
 
     def test_another_search_is_refused(
-        self, searched: tuple[Path, list[TrialResult], Recorder], data: Path
+        self, searched: tuple[Path, list[TrialResult], Recorder], tiny_dataset: Path
     ) -> None:
         folder, _, _ = searched
-        with pytest.raises(UsageError, match=r"these differ: spec.search.max_macs; --fresh starts"):
-            search(spec_of(max_macs=2e6), data, folder, Recorder(), method="random")
+        other = spec_with(max_macs=2e6)
+        with pytest.raises(UsageError, match=r"these differ: spec.search.max_macs. Use --fresh"):
+            tune(other, tiny_dataset, folder, Recorder(), method=Method.RANDOM)
         with pytest.raises(UsageError, match=r"these differ: epochs, method"):
-            search(spec_of(), data, folder, Recorder(), method="bayesian", epochs=1)
+            tune(spec_with(), tiny_dataset, folder, Recorder(), epochs=1)
 
 
-def figure(self: Any, hp: Any, model: Any) -> dict[str, float]:
-    """In place of training: one step, and a figure that depends on the values."""
-    self.watch.on_batch_end(0, 1, {"loss": 1.0})
-    value = float(self.values_of(hp)["downsampling.*.filters"])
-    return {self.search.objective: value, "epochs": 1.0}
-
-
-def nothing(self: Any, hp: Any, folder: Path, watch: TrialWatch) -> None:
-    self.watch = watch
+Fake = Callable[[Spec, Proposal, threading.Event], float]
 
 
 @pytest.fixture
-def untrained(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Trials that train nothing."""
-    monkeypatch.setattr(SpecHyperModel, "build", nothing)
-    monkeypatch.setattr(SpecHyperModel, "fit", figure)
-    monkeypatch.setattr(tuner, "PAUSE_SECONDS", 0.0)
-    return monkeypatch
+def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fake], None]:
+    """Return ``fake(objective)``, which makes trials train nothing and reach that objective.
+
+    No network is built and no picture is drawn either.
+    """
+    network = NetworkSummary((), 1, 1.0, 0.0, 0.0)
+    monkeypatch.setattr(worker, "build_model", lambda spec: None)
+    monkeypatch.setattr(worker, "summarize_network", lambda model: network)
+    monkeypatch.setattr(tune_module, "plot_trials", lambda results, search, path: None)
+
+    def fake(objective: Fake) -> None:
+        def train(
+            self: TrialTrainer, spec: Spec, proposal: Proposal, folder: Path, stop: Any
+        ) -> list[dict[str, Any]]:
+            return [{"epoch": 1, "val_si_sdr_improvement": objective(spec, proposal, stop)}]
+
+        monkeypatch.setattr(TrialTrainer, "_train", train)
+
+    fake(filters)
+    return fake
+
+
+def filters(spec: Spec, proposal: Proposal, stop: Any) -> float:
+    return float(spec.downsampling[0].filters)
 
 
 class TestTrials:
-    @pytest.mark.parametrize("method", ["bayesian", "hyperband", "random"])
+    @pytest.mark.parametrize("method", Method)
     def test_methods(
-        self, method: Any, untrained: pytest.MonkeyPatch, data: Path, tmp_path: Path
+        self, method: Method, fake: Callable[[Fake], None], tiny_dataset: Path, tmp_path: Path
     ) -> None:
-        results = search(spec_of(space=WIDE), data, tmp_path, Recorder(), method=method, trials=4)
+        results = tune(WIDE_SPEC, tiny_dataset, tmp_path, Recorder(), method=method, trials=4)
         assert [result.status for result in results] == ["completed"] * 4
         best = max(result.objective or 0 for result in results)
-        assert load_spec(tmp_path / "best.json").downsampling[0].filters == best
+        assert load_spec(tmp_path / BEST).downsampling[0].filters == best
 
     def test_failures_do_not_end_a_search(
-        self, untrained: pytest.MonkeyPatch, data: Path, tmp_path: Path
+        self, fake: Callable[[Fake], None], tiny_dataset: Path, tmp_path: Path
     ) -> None:
-        errors: dict[str, Exception] = {
-            "0000": ModelError("the loss is no longer a number"),
-            "0001": MemoryError("all is used"),
-            "0002": ValueError("no such shape"),
-        }
+        def fail(spec: Spec, proposal: Proposal, stop: Any) -> float:
+            if proposal.name == "0000":
+                raise ModelError("the loss is not finite")
+            if proposal.name == "0001":
+                raise ValueError("no such shape")
+            return 1.0
 
-        def fail(self: Any, hp: Any, model: Any) -> dict[str, float]:
-            if self.watch.name in errors:
-                raise errors[self.watch.name]
-            return figure(self, hp, model)
-
-        untrained.setattr(SpecHyperModel, "fit", fail)
-        results = search(spec_of(space=WIDE), data, tmp_path, Recorder(), method="random", trials=4)
-        assert [r.status for r in results] == ["failed"] * 3 + ["completed"]
+        fake(fail)
+        results = tune(
+            WIDE_SPEC, tiny_dataset, tmp_path, Recorder(), method=Method.RANDOM, trials=3
+        )
+        assert [r.status for r in results] == ["failed", "failed", "completed"]
         assert [r.message for r in results] == [
-            "the loss is no longer a number",
-            "MemoryError: all is used",
+            "the loss is not finite",
             "ValueError: no such shape",
             "",
         ]
 
-    def test_none_succeeds(self, untrained: pytest.MonkeyPatch, data: Path, tmp_path: Path) -> None:
-        def fail(self: Any, hp: Any, model: Any) -> dict[str, float]:
+    def test_none_completes(
+        self, fake: Callable[[Fake], None], tiny_dataset: Path, tmp_path: Path
+    ) -> None:
+        def fail(spec: Spec, proposal: Proposal, stop: Any) -> float:
             raise ModelError("it exploded")
 
-        untrained.setattr(SpecHyperModel, "fit", fail)
-        with pytest.raises(DenoiseError, match=r"none of 2 trials .*, 0001: it exploded"):
-            search(spec_of(space=WIDE), data, tmp_path, Recorder(), method="random", trials=2)
-        assert (tmp_path / "trials.csv").read_text().count("it exploded") == 2
-        assert not (tmp_path / "best.json").exists()
+        fake(fail)
+        with pytest.raises(
+            DenoiseError, match=r"no trial completed \(2 started\); trial 0001: it exploded"
+        ):
+            tune(WIDE_SPEC, tiny_dataset, tmp_path, Recorder(), method=Method.RANDOM, trials=2)
+        assert (tmp_path / TABLE).read_text().count("it exploded") == 2
+        assert not (tmp_path / BEST).exists()
 
     def test_ctrl_c_leaves_the_trial_for_the_next_call(
-        self, untrained: pytest.MonkeyPatch, data: Path, tmp_path: Path
+        self, fake: Callable[[Fake], None], tiny_dataset: Path, tmp_path: Path
     ) -> None:
-        def interrupted(self: Any, hp: Any, model: Any) -> dict[str, float]:
-            if self.watch.name == "0001":
+        def interrupted(spec: Spec, proposal: Proposal, stop: Any) -> float:
+            if proposal.name == "0001":
                 raise Interrupted("stopped in epoch 1")
-            return figure(self, hp, model)
+            return filters(spec, proposal, stop)
 
-        untrained.setattr(SpecHyperModel, "fit", interrupted)
-        options: dict[str, Any] = {"method": "random", "trials": 3}
+        fake(interrupted)
+        options: dict[str, Any] = {"method": Method.RANDOM, "trials": 3}
         recorder = Recorder()
         with pytest.raises(Interrupted, match="stopped in epoch 1"):
-            search(spec_of(space=WIDE), data, tmp_path, recorder, **options)
+            tune(WIDE_SPEC, tiny_dataset, tmp_path, recorder, **options)
         assert [result.status for result in recorder.results] == ["completed", "waiting"]
-        values = recorder.results[1].values
-        assert "waiting" in (tmp_path / "trials.csv").read_text()
+        assert [row["status"] for row in read_table(tmp_path)] == ["completed", "waiting"]
 
-        untrained.setattr(SpecHyperModel, "fit", figure)
-        results = search(spec_of(space=WIDE), data, tmp_path, Recorder(), **options)
+        fake(filters)
+        results = tune(WIDE_SPEC, tiny_dataset, tmp_path, Recorder(), **options)
         assert [result.status for result in results] == ["completed"] * 3
         assert results[0] == recorder.results[0]
-        assert results[1].values == values
+        assert results[1].values == recorder.results[1].values
 
     def test_time_is_up_in_the_middle_of_a_trial(
-        self, untrained: pytest.MonkeyPatch, data: Path, tmp_path: Path
+        self,
+        fake: Callable[[Fake], None],
+        tiny_dataset: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         time_is_up = threading.Event()
 
-        def endless(self: Any, hp: Any, model: Any) -> dict[str, float]:
-            while self.watch.name == "0001":
+        def endless(spec: Spec, proposal: Proposal, stop: threading.Event) -> float:
+            if proposal.name == "0001":
                 time_is_up.set()
-                self.watch.on_batch_end(0, 1, {"loss": 1.0})
-                time.sleep(0.01)
-            return figure(self, hp, model)
+                assert stop.wait(60)
+                raise Interrupted("stopped in epoch 1")
+            return filters(spec, proposal, stop)
 
-        untrained.setattr(SpecHyperModel, "fit", endless)
-        untrained.setattr(tuner, "HEARTBEAT_SECONDS", 0.05)
-        untrained.setattr(SearchOracle, "out_of_time", property(lambda self: time_is_up.is_set()))
-        options: dict[str, Any] = {"method": "random", "trials": 3}
-        results = search(spec_of(space=WIDE), data, tmp_path, Recorder(), **options)
+        fake(endless)
+        monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.05)
+        monkeypatch.setattr(Scheduler, "out_of_time", property(lambda self: time_is_up.is_set()))
+        options: dict[str, Any] = {"method": Method.RANDOM, "trials": 3}
+        results = tune(WIDE_SPEC, tiny_dataset, tmp_path, Recorder(), **options)
         assert [result.status for result in results] == ["completed", "waiting"]
-        assert (tmp_path / "best.json").exists()
+        assert (tmp_path / BEST).exists()
         time_is_up.clear()
-        untrained.setattr(SpecHyperModel, "fit", figure)
-        results = search(spec_of(space=WIDE), data, tmp_path, Recorder(), **options)
+        fake(filters)
+        results = tune(WIDE_SPEC, tiny_dataset, tmp_path, Recorder(), **options)
         assert [result.status for result in results] == ["completed"] * 3
 
     def test_fresh_starts_over(
-        self, untrained: pytest.MonkeyPatch, data: Path, tmp_path: Path
+        self, fake: Callable[[Fake], None], tiny_dataset: Path, tmp_path: Path
     ) -> None:
-        options: dict[str, Any] = {"method": "random", "trials": 1}
-        search(spec_of(space=WIDE), data, tmp_path, Recorder(), **options)
-        (tmp_path / TRIALS / "old").mkdir()
+        options: dict[str, Any] = {"method": Method.RANDOM, "trials": 1}
+        tune(WIDE_SPEC, tiny_dataset, tmp_path, Recorder(), **options)
+        (tmp_path / TRIALS / "old").mkdir(parents=True)
         recorder = Recorder()
-        search(spec_of(space=WIDE, max_macs=2e6), data, tmp_path, recorder, fresh=True, **options)
-        assert recorder.notes == []
+        other = spec_with(WIDE, max_macs=2e6)
+        tune(other, tiny_dataset, tmp_path, recorder, fresh=True, **options)
+        assert recorder.messages == []
         assert not (tmp_path / TRIALS / "old").exists()
 
 
-def test_hyperband_goes_on_with_what_it_has_trained(data: Path, tmp_path: Path) -> None:
-    """An epoch, then another one on its checkpoint, is the same as two epochs at once."""
-    model = SpecHyperModel(spec_of(), data, Devices("here"))
-    hp = keras_tuner.HyperParameters()
-    model.declare_hyperparameters(hp)
-    hp.values = dict(model.own_values() or {})
-
-    def run(folder: Path, until: int | None) -> dict[str, float]:
-        folder.mkdir(exist_ok=True)
-        watch = TrialWatch("0000", until, threading.Event(), Recorder())
-        return model.fit(hp, model.build(hp, folder, watch))
-
-    whole = run(tmp_path / "whole", None)
-    assert run(tmp_path / "parts", 1)["epochs"] == 1.0
-    assert run(tmp_path / "parts", 1)["epochs"] == 1  # its process died before it could say so
-    rest = run(tmp_path / "parts", 2)
-    assert rest == pytest.approx(whole)
-
-
-def test_values_of_all_kinds(data: Path) -> None:
-    space = {
-        "features.channels": {"kind": "choice", "values": [["magnitude"], ["real", "imaginary"]]},
-        "training.early_stopping": {"kind": "choice", "values": [None, 3]},
-        "training.augmentation.remix": {"kind": "boolean"},
-        "training.batch_size": {"kind": "int", "min": 4, "max": 12, "step": 4},
-        "training.learning_rate": {"kind": "float", "min": 1e-4, "max": 1e-2, "log": True},
-    }
-    model = SpecHyperModel(spec_of(space=space), data, Devices("here"), epochs=1)
-    assert model.own_values() is None  # the spec has another list of channels
-    space["features.channels"]["values"] = [["real", "imaginary", "magnitude"], ["magnitude"]]
-    model = SpecHyperModel(spec_of(space=space), data, Devices("here"), epochs=1)
-    hp = keras_tuner.HyperParameters()
-    model.declare_hyperparameters(hp)
-    own = model.own_values()
-    assert own is not None and set(own) == set(hp.values)
-    hp.values = own
-    assert model.spec_of(hp).training == spec_of().training.model_copy(update={"epochs": 1})
-    hp.values = {
-        "features.channels": '["magnitude"]',
-        "training.early_stopping": "3",
-        "training.augmentation.remix": False,
-        "training.batch_size": 8,
-        "training.learning_rate": 0.00123456789,
-    }
-    spec = model.spec_of(hp)
-    assert spec.features.channels == ("magnitude",)
-    assert spec.training.early_stopping == 3
-    assert spec.training.augmentation is not None and not spec.training.augmentation.remix
-    assert spec.training.batch_size == 8
-    assert spec.training.learning_rate == 0.00123457
-
-
-def test_wrong_use(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_use(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(error: type[DenoiseError], words: str, spec: Spec, **other: Any) -> None:
-        options = {"data": data, "folder": tmp_path / "run", "observer": Recorder()} | other
+        options = {"data": tiny_dataset, "folder": tmp_path, "observer": Recorder()} | other
         with pytest.raises(error, match=words):
-            search(spec, **options)
+            tune(spec, **options)
 
-    bare = parse_spec({k: v for k, v in document().items() if k != "search"})
-    refused(UsageError, "'test' has no search section", bare)
-    refused(DatasetError, "nowhere", spec_of(), data=tmp_path / "nowhere")
-    for address in ("localhost", ":80", "host:port", "host:"):
-        refused(UsageError, "address is HOST:PORT, found", spec_of(), chief=address)
-    refused(UsageError, "not both", spec_of(), chief="a:1", worker="a:1")
-    refused(UsageError, "cannot listen at 127.0.0.1:99999", spec_of(), chief="127.0.0.1:99999")
+    refused(UsageError, "'test' has no `search` section", parse_spec(TINY_SPEC))
+    refused(DatasetError, "nowhere", WIDE_SPEC, data=tmp_path / "nowhere")
+    refused(UsageError, "either the chief or a worker", WIDE_SPEC, chief="a:1", worker="a:1")
+    monkeypatch.setattr(cluster, "CHIEF_SECONDS", 0.1)
+    refused(DenoiseError, "no chief answers at 127.0.0.1:1$", WIDE_SPEC, worker="127.0.0.1:1")
+
+
+def free_address() -> str:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        refused(UsageError, f"cannot listen at {address}", spec_of(), chief=address)
-    monkeypatch.setattr(tune, "CHIEF_SECONDS", 0.1)
-    refused(DenoiseError, "no chief answers at 127.0.0.1:1$", spec_of(), worker="127.0.0.1:1")
-    assert not any(name.startswith("KERASTUNER") for name in os.environ)
-    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
-    refused(UsageError, "KERASTUNER_ORACLE_IP is set, but KERASTUNER_ORACLE_PORT", spec_of())
-    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "1")
-    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker")
-    refused(DenoiseError, "no chief answers at 127.0.0.1:1$", spec_of())
-    monkeypatch.setattr(tune, "find_spec", lambda name: None)
-    refused(UsageError, r"pip install 'denoisecli\[tune\]'", spec_of())
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_worker_needs_the_folder_and_the_search_of_its_chief(
+    fake: Callable[[Fake], None],
+    tiny_dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster, "CHECK_SECONDS", 0.05)
+    address, recorder = free_address(), Recorder()
+    options: dict[str, Any] = {"method": Method.RANDOM, "trials": 2}
+    chief = threading.Thread(
+        target=tune,
+        args=(WIDE_SPEC, tiny_dataset, tmp_path / "shared", recorder),
+        kwargs={**options, "chief": address},
+    )
+    chief.start()
+    options["worker"] = address
+    with pytest.raises(UsageError, match="a worker needs the folder of its chief"):
+        tune(WIDE_SPEC, tiny_dataset, tmp_path / "mine", Recorder(), **options)
+    other = spec_with(WIDE, max_macs=2e6)
+    with pytest.raises(UsageError, match=r"these differ: spec.search.max_macs"):
+        tune(other, tiny_dataset, tmp_path / "shared", Recorder(), **options)
+    mine = Recorder()
+    assert tune(WIDE_SPEC, tiny_dataset, tmp_path / "shared", mine, **options) == []
+    chief.join(60)
+    assert not chief.is_alive()
+    assert recorder.messages == [f"waiting for workers on {address}"]
+    assert [result.status for result in recorder.results] == ["completed"] * 2
+    assert [result.objective for result in mine.results] == [
+        result.objective for result in recorder.results
+    ]
+    assert (tmp_path / "shared" / BEST).exists()
 
 
 PROCESS = """
 import json, sys, time
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_tune as t
-from denoisecli.tuning import oracles
+from denoisecli.spec.document import parse_spec
+from denoisecli.tuning import scheduler, worker
+from denoisecli.tuning.tune import tune
 
-def slow(self, hp, model):
-    for step in range(10):
-        time.sleep(0.1)
-        self.watch.on_batch_end(0, step, {{"loss": 1.0}})
-    return t.figure(self, hp, model)
+class Observer:
+    def on_message(self, text): ...
+    def on_progress(self, trial, text): ...
+    def on_results(self, results): ...
 
-t.SpecHyperModel.build, t.SpecHyperModel.fit = t.nothing, slow
-t.tuner.HEARTBEAT_SECONDS, oracles.LOST_SECONDS = 0.5, 5.0
-data, folder, options = sys.argv[1:]
-t.search(t.spec_of(space=t.WIDE), Path(data), Path(folder), t.Recorder(), method="random", trials=5,
-         **json.loads(options))
+def train(self, spec, proposal, folder, stop):
+    time.sleep(1)
+    return [{"epoch": 1, "val_si_sdr_improvement": float(spec.downsampling[0].filters)}]
+
+worker.TrialTrainer._train = train
+worker.HEARTBEAT_SECONDS, scheduler.LOST_SECONDS = 0.5, 5.0
+spec, data, folder, options = sys.argv[1:]
+tune(parse_spec(json.loads(spec)), Path(data), Path(folder), Observer(), **json.loads(options))
 """
 
 
-def start(data: Path, folder: Path, **options: Any) -> "subprocess.Popen[bytes]":
-    """A search in another process, whose trials take a second."""
-    code = PROCESS.format(tests=str(Path(__file__).parent))
-    arguments = [str(data), str(folder), json.dumps(options)]
-    return subprocess.Popen([sys.executable, "-c", code, *arguments])
+@pytest.fixture
+def start(tiny_dataset: Path, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    """Return ``start(**options)``: a search in another process, whose trials take a second."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(**options: Any) -> "subprocess.Popen[bytes]":
+        options = {"method": "random", "trials": 5, **options}
+        document = json.dumps(WIDE_SPEC.model_dump(mode="json"))
+        arguments = [document, str(tiny_dataset), str(tmp_path), json.dumps(options)]
+        processes.append(subprocess.Popen([sys.executable, "-c", PROCESS, *arguments]))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
-def wait_until(folder: Path, reached: Callable[[dict[str, Any]], bool]) -> None:
-    """Wait for a state of a search."""
+def wait_until(folder: Path, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Wait for a state of a search and return it."""
     for _ in range(1200):
-        if (folder / STATE).exists() and reached(json.loads((folder / STATE).read_text())):
-            return
+        if (folder / STATE).exists():
+            state: dict[str, Any] = json.loads((folder / STATE).read_text())
+            if reached(state):
+                return state
         time.sleep(0.1)
     raise AssertionError("that state was never reached")
 
 
 def statuses(state: dict[str, Any]) -> list[str]:
-    return [trial["status"] for trial in state["trials"]]
+    return [result["status"] for result in state["results"]]
 
 
-def test_kill_9(untrained: pytest.MonkeyPatch, data: Path, tmp_path: Path) -> None:
-    process = start(data, tmp_path)
-    wait_until(tmp_path, lambda state: statuses(state) == ["COMPLETED", "RUNNING"])
+def test_kill_9(
+    start: Callable[..., "subprocess.Popen[bytes]"],
+    fake: Callable[[Fake], None],
+    tiny_dataset: Path,
+    tmp_path: Path,
+) -> None:
+    process = start()
+    wait_until(tmp_path, lambda state: statuses(state) == ["completed", "running"])
     process.kill()
     process.wait()
-    before = json.loads((tmp_path / STATE).read_text())["trials"]
+    before = json.loads((tmp_path / STATE).read_text())["results"]
     recorder = Recorder()
-    results = search(spec_of(space=WIDE), data, tmp_path, recorder, method="random", trials=5)
-    assert recorder.notes == ["going on after 2 trials"]
+    results = tune(WIDE_SPEC, tiny_dataset, tmp_path, recorder, method=Method.RANDOM, trials=5)
+    assert recorder.messages == ["resuming after 2 trials"]
     assert [result.status for result in results] == ["completed"] * 5
-    after = json.loads((tmp_path / STATE).read_text())["trials"]
+    after = json.loads((tmp_path / STATE).read_text())["results"]
     assert after[0] == before[0]
-    assert after[1]["hyperparameters"]["values"] == before[1]["hyperparameters"]["values"]
+    assert after[1]["values"] == before[1]["values"]
 
 
-def test_a_chief_and_two_workers_one_of_them_killed(data: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-    chief = start(data, tmp_path, chief=address)
-    wait_until(tmp_path, lambda state: True)
-    workers = [start(data, tmp_path, worker=address) for _ in range(2)]
-    processes = [chief, *workers]
-    try:
-        wait_until(tmp_path, lambda state: len(state["ongoing_trials"]) == 2)
-        workers[0].send_signal(signal.SIGKILL)
-        state = json.loads((tmp_path / STATE).read_text())
-        assert chief.wait(120) == 0
-        assert workers[1].wait(30) == 0
-    finally:
-        for process in processes:
-            process.kill()
+@pytest.mark.slow
+def test_a_chief_and_two_workers_one_of_them_killed(
+    start: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path
+) -> None:
+    address = free_address()
+    chief, *workers = start(chief=address), start(worker=address), start(worker=address)
+    state = wait_until(tmp_path, lambda state: statuses(state).count("running") == 2)
+    workers[0].send_signal(signal.SIGKILL)
+    assert chief.wait(120) == 0
+    assert workers[1].wait(30) == 0
     end = json.loads((tmp_path / STATE).read_text())
-    assert statuses(end) == ["COMPLETED"] * 5
-    assert sorted(end["end_order"]) == [f"{n:04}" for n in range(5)]
+    assert statuses(end) == ["completed"] * 5
     assert sorted(end["attempts"].values()) == [1, 1, 1, 1, 2]
     twice = next(name for name, attempts in end["attempts"].items() if attempts == 2)
-    assert twice in state["ongoing_trials"].values()
-    assert end["end_order"][-1] == twice or end["end_order"].index(twice) >= 1
-    with (tmp_path / "trials.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["status"] for row in rows] == ["completed"] * 5
-    assert (tmp_path / "best.json").exists()
-
-
-class TestCommand:
-    def run(self, data: Path, folder: Path, *options: str) -> Any:
-        path = folder / "spec.json"
-        path.write_text(json.dumps(document(space=WIDE)))
-        arguments = ["tune", str(path), "--data", str(data), "--run", str(folder / "run")]
-        return CliRunner().invoke(app, [*arguments, "--method", "random", *options])
-
-    def test_table_and_json(
-        self, untrained: pytest.MonkeyPatch, data: Path, tmp_path: Path
-    ) -> None:
-        shown = self.run(data, tmp_path, "--trials", "2")
-        assert shown.exit_code == 0, shown.output
-        lines = shown.stdout.splitlines()
-        assert lines[0].split()[:3] == ["trial", "status", "objective"]
-        assert lines[0].split()[-2:] == ["filters", "learning_rate"]
-        assert len(lines) == 3
-        assert "trial 0000 completed: objective 4, epochs 1" in shown.stderr
-        assert "wrote" in shown.stderr and "the spec as it is has 4" in shown.stderr
-        shown = self.run(data, tmp_path, "--trials", "3", "--json")
-        results = json.loads(shown.stdout)
-        assert [result["status"] for result in results] == ["completed"] * 3
-        assert results[0]["values"]["training.learning_rate"] == 0.002
-
-    def test_errors(self, data: Path, tmp_path: Path) -> None:
-        shown = CliRunner().invoke(app, ["tune", "seed", "--data", str(data)])
-        assert shown.exit_code == 2
-        assert "no search section" in shown.stderr
-        assert self.run(data, tmp_path, "--chief", "here").exit_code == 2
-        assert self.run(data, tmp_path, "--trials", "0").exit_code == 2
-        assert self.run(data, tmp_path, "--method", "grid").exit_code == 2
-
-    def test_live_table(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        terminal = Console(
-            file=io.StringIO(), force_terminal=True, width=100, height=12, highlight=False
-        )
-        monkeypatch.setattr(console, "err", terminal)
-        values = {"downsampling.*.filters": 4, "training.learning_rate": 0.002}
-        results = [
-            TrialResult(f"{n:04}", "completed", values, objective=n / 4, macs=2e6, seconds=3.0)
-            for n in range(20)
-        ]
-        with displays.SearchDisplay() as display:
-            display.trials([*results, TrialResult("0020", "running", values)])
-            display.progress("0020", "epoch 1 of 2")
-            terminal.print(display.render())
-        shown = terminal.file.getvalue()  # type: ignore[attr-defined]
-        for text in ("filters", "learning_rate", "0019", "4.75", "running", "epoch 1 of 2"):
-            assert text in shown
-        assert "0003" not in shown  # as many of the last ones as there is room for
+    assert twice in [r["name"] for r in state["results"] if r["status"] == "running"]
+    assert [row["status"] for row in read_table(tmp_path)] == ["completed"] * 5
+    assert (tmp_path / BEST).exists()
