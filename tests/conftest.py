@@ -9,11 +9,11 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-PACKAGE = Path(__file__).parents[1] / "denoisecli"
-# Not denoisecli.models: Keras reads the signatures of its layers, which the hook hides.
+ROOMS = [path.stem for path in (Path(__file__).parents[1] / "denoisecli").iterdir()]
+# Not the layers and networks in models: Keras reads their signatures, which the hook hides.
+ROOMS += [f"models.{name}" for name in ("catalogue", "export", "folder", "summary")]
 install_import_hook(
-    [f"denoisecli.{path.stem}" for path in PACKAGE.iterdir() if path.stem != "__init__"],
-    "beartype.beartype",
+    [f"denoisecli.{room}" for room in ROOMS if room != "__init__"], "beartype.beartype"
 )
 
 import json  # noqa: E402
