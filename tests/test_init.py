@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,17 @@ from helpers import constant_mask
 import denoisecli
 
 
-def test_public_names_are_there(model_folder, speech):
+def modules_loaded_by(program: str) -> set[str]:
+    """Return the names of the top-level modules that are loaded after a program has run."""
+    code = f"{program}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_public_names_are_there(
+    model_folder: Callable[..., Path], speech: Callable[..., np.ndarray]
+) -> None:
     for name in denoisecli.__all__:
         assert getattr(denoisecli, name).__name__ == name
     sound = speech(1, 16000)
@@ -18,7 +30,18 @@ def test_public_names_are_there(model_folder, speech):
         _ = denoisecli.nothing
 
 
-def test_the_package_itself_imports_nothing():
-    program = "import denoisecli, sys; print(*sys.modules)"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert not {"numpy", "onnxruntime", "soundfile"} & set(result.stdout.split())
+def test_the_package_itself_imports_nothing() -> None:
+    loaded = modules_loaded_by("import denoisecli")
+    assert not {"numpy", "onnxruntime", "pydantic", "soundfile"} & loaded
+
+
+@pytest.mark.parametrize("room", ["audio", "cleaning", "cli", "spec", "system"])
+def test_rooms_of_the_base_installation_load_quickly(room: str) -> None:
+    """What takes long to import, or comes with an extra, is imported where it is used."""
+    loaded = modules_loaded_by(
+        "import importlib, pkgutil\n"
+        f"import denoisecli.{room} as room\n"
+        "for module in pkgutil.walk_packages(room.__path__, room.__name__ + '.'):\n"
+        "    importlib.import_module(module.name)"
+    )
+    assert not {"keras", "librosa", "matplotlib", "onnx", "scipy", "tensorflow"} & loaded
