@@ -120,7 +120,7 @@ def _stated_seconds(stream: "AudioStream") -> float | None:
     """Return the duration of an audio track in seconds, None if the container states none."""
     if stream.container.format.name == "aac":
         return None  # FFmpeg estimates it from the bit rate
-    if stream.duration is not None:
+    if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     if match := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
         hours, minutes, seconds = match.groups()  # Matroska

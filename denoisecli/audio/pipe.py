@@ -209,9 +209,7 @@ class _Forward(io.RawIOBase):
             except OSError as error:
                 self.error, data = error, b""  # libsndfile sees the end of the file
             if data is None:
-                self.error = BlockingIOError(
-                    "no data is available, and the pipe is non-blocking"
-                )
+                self.error = BlockingIOError("no data is available, and the pipe is non-blocking")
             if not data:
                 break
             view[count : count + len(data)] = data

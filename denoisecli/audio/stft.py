@@ -1,10 +1,11 @@
-"""The short-time Fourier transform and its inverse; the same as librosa's, but fast to load."""
+"""The short-time Fourier transform and its inverse: as in librosa, but quick to import."""
 
 from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
 
+from denoisecli.audio.choices import Window
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.types import AudioVector, ComplexSpectrogram
 
@@ -13,34 +14,34 @@ MAX_N_FFT = 2**20
 
 @lru_cache(maxsize=32)
 def window_vector(name: str, n_fft: int) -> AudioVector:
-    """Give a periodic analysis window.
+    """Return a periodic analysis window.
 
     Args:
-        name: A window of ``scipy.signal.get_window`` that needs no parameter ("hann", "hamming",
-            "blackman", ...), or "sqrt_hann", which with an overlap of one half has windows that,
-            applied twice, add up to 1.
-        n_fft: Length in samples.
+        name: Name of a window of ``scipy.signal.get_window`` without parameters, such as "hann",
+            or "sqrt_hann", whose squares add up to 1 with an overlap of one half.
+        n_fft: Length in samples; even, 2 or more.
 
     Returns:
-        The window, float32, read-only; the largest value is 1.
+        The window, float32, read-only; its largest value is 1.
 
     Raises:
-        UsageError: there is no such window, or ``n_fft`` is not an even number from 2 on.
+        UsageError: The window is unknown, or ``n_fft`` is out of range.
     """
     if not 2 <= n_fft <= MAX_N_FFT or n_fft % 2:
         raise UsageError(f"n_fft must be an even number from 2 to {MAX_N_FFT}, not {n_fft}")
     if name == "sqrt_hann":
         window = np.sin(np.pi * np.arange(n_fft) / n_fft)
     else:
-        from scipy.signal import get_window  # takes half a second: not for the default window
+        from scipy.signal import get_window  # slow to import
 
         try:
             window = get_window(name, n_fft)
         except ValueError as error:
-            known = "hann, sqrt_hann, hamming, blackman, blackmanharris, bartlett, boxcar"
-            raise UsageError(f"there is no window '{name}'; try one of {known}") from error
+            raise UsageError(
+                f"there is no window '{name}'; use one of {', '.join(Window)}"
+            ) from error
     window = window.astype(np.float32)
-    window.flags.writeable = False  # it is shared by all callers
+    window.flags.writeable = False  # all callers share it
     return window
 
 
@@ -55,26 +56,27 @@ def stft(
     """Compute the short-time Fourier transform, as ``librosa.stft`` does with zero padding.
 
     Args:
-        audio: Sound, at least one sample.
-        n_fft: Window and transform length in samples, even.
-        hop_length: Samples from one column to the next.
-        window: A name that ``window_vector`` knows.
-        center: Pad with zeros on both sides so that frame t is centred on sample
-            ``t * hop_length``; if false, frame t starts there, and only whole frames are taken.
+        audio: Sound, shape (timesteps,), at least one sample.
+        n_fft: Length of the window and the transform in samples; even.
+        hop_length: Samples from one frame to the next.
+        window: Name of the window, see :func:`window_vector`.
+        center: Pad with zeros on both sides, so that frame t is centred on sample
+            ``t * hop_length``. Otherwise frame t starts there, and only complete frames are
+            computed.
 
     Returns:
-        complex64, ``n_fft // 2 + 1`` frequencies by ``1 + len(audio) // hop_length`` frames (by
-        ``1 + (len(audio) - n_fft) // hop_length`` if not ``center``). Row k is at
-        ``k * sample_rate / n_fft`` Hz.
+        complex64, shape (frequency, frames): ``n_fft // 2 + 1`` frequencies, of which number k is
+        ``k * sample_rate / n_fft`` Hz, by ``1 + len(audio) // hop_length`` frames, or
+        ``1 + (len(audio) - n_fft) // hop_length`` without ``center``.
 
     Raises:
-        UsageError: ``n_fft``, ``hop_length`` or ``window`` make no sense.
-        AudioError: there are no samples, or fewer than ``n_fft`` and no padding.
+        UsageError: ``n_fft``, ``hop_length`` or ``window`` is invalid.
+        AudioError: There are no samples, or without ``center`` fewer than ``n_fft``.
     """
     taper = window_vector(window, n_fft)
     check_hop_length(hop_length)
     if audio.size < (1 if center else n_fft):
-        raise AudioError(f"{audio.size} samples are too few to make a spectrogram of")
+        raise AudioError(f"{audio.size} samples are too few for a spectrogram")
     audio = audio.astype(np.float32, copy=False)
     padded = np.pad(audio, n_fft // 2) if center else audio
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
@@ -91,26 +93,27 @@ def istft(
 ) -> AudioVector:
     """Invert ``stft``, as ``librosa.istft`` does.
 
-    Overlap-add of windowed frames divided by the sum of the squared windows: the sound whose
-    transform is nearest in the least-squares sense (Griffin and Lim, IEEE TASSP 32(2), 1984).
+    The overlap-add of the windowed frames is divided by the sum of the squared windows, which
+    gives the sound whose transform is nearest to ``spectrum`` in the least-squares sense (Griffin
+    and Lim, IEEE TASSP 32(2), 1984).
 
-    When ``hop_length`` is not a divisor of the length, up to ``hop_length - 1`` samples after the
-    middle of the last frame see only the tail of its window, and rounding or changes made to the
-    spectrum come out magnified there. Pad the sound to a multiple of ``hop_length`` to avoid it.
+    If ``length`` is not a multiple of ``hop_length``, up to ``hop_length - 1`` samples after the
+    middle of the last frame lie under the tail of its window only, which magnifies rounding errors
+    and changes of the spectrum. To avoid this, pad the sound to a multiple of ``hop_length``.
 
     Args:
-        spectrum: What ``stft`` gave, perhaps changed: ``n_fft // 2 + 1`` rows.
-        n_fft: As it was for ``stft``.
-        hop_length: As it was for ``stft``.
-        window: As it was for ``stft``.
-        length: Samples wanted.
+        spectrum: Transform by ``stft``, possibly modified, shape (frequency, frames).
+        n_fft: The value used for ``stft``.
+        hop_length: The value used for ``stft``.
+        window: The value used for ``stft``.
+        length: Length of the result in samples.
 
     Returns:
-        The sound, float32, ``length`` samples; zeros where no frame reaches.
+        The sound, float32, shape (length,); zero where no frame reaches.
 
     Raises:
-        UsageError: ``n_fft``, ``hop_length`` or ``window`` make no sense, leave gaps between the
-            windows, or do not fit the rows of ``spectrum``.
+        UsageError: ``n_fft``, ``hop_length`` or ``window`` is invalid, does not fit the shape of
+            ``spectrum``, or leaves gaps between the windows.
     """
     taper = window_vector(window, n_fft)
     check_invertible(n_fft, hop_length, window)
@@ -129,28 +132,28 @@ def istft(
 
 
 def check_hop_length(hop_length: int) -> None:
-    """Refuse what is no number of samples."""
+    """Raise UsageError if ``hop_length`` is not positive."""
     if hop_length < 1:
         raise UsageError(f"hop_length must be at least 1 sample, not {hop_length}")
 
 
 @lru_cache(maxsize=32)
 def check_invertible(n_fft: int, hop_length: int, window: str) -> None:
-    """Refuse windows that, squared and added up, come down to nothing somewhere."""
+    """Raise UsageError if the sum of the squared windows is nearly zero somewhere."""
     check_hop_length(hop_length)
     squares = np.broadcast_to(window_vector(window, n_fft) ** 2, (1, n_fft))
     one_hop = _overlap_add(squares, hop_length).reshape(-1, hop_length).sum(axis=0)
     if one_hop.min() < 1e-4 * one_hop.max():
         raise UsageError(
-            f"a spectrogram of {window} windows of {n_fft} samples every {hop_length} samples "
-            f"cannot be inverted: there are gaps; hop_length {n_fft // 4} would do"
+            f"a spectrogram with n_fft {n_fft}, hop_length {hop_length} and window {window} cannot "
+            f"be inverted: there are gaps between the windows; use a hop_length of {n_fft // 4}"
         )
 
 
 def _overlap_add(frames: Float[np.ndarray, "frames n_fft"], hop_length: int) -> AudioVector:
-    """Add up frames that start ``hop_length`` samples apart."""
+    """Sum frames that start ``hop_length`` samples apart."""
     count, n_fft = frames.shape
-    # In pieces one hop long all frames can be added at once: piece i of frame t goes to t + i.
+    # Cut into pieces of one hop, all frames are added at once: piece i of frame t goes to t + i.
     pieces = -(-n_fft // hop_length)
     total = np.zeros((count + pieces - 1, hop_length), dtype=np.float32)
     for i in range(pieces):

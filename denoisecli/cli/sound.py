@@ -1,58 +1,78 @@
-"""The commands that look at sound and mix it: spectrogram, plot, mix."""
+"""The commands for single sounds: spectrogram, plot, mix."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from denoisecli.cli import console
-from denoisecli.cli.options import (
-    AudioFile,
-    NoMatchLevel,
-    Output,
-    Overwrite,
-    Seed,
-)
+from denoisecli.audio.choices import Scale, Window
+from denoisecli.cli import console, displays
+from denoisecli.cli.options import NoMatchLevel, Output, Overwrite, Seed
 from denoisecli.errors import UsageError
 
-
-class Scale(StrEnum):
-    """Scales of a stored spectrogram."""
-
-    magnitude = "magnitude"
-    power = "power"
-    db = "db"
-    mel = "mel"
+_TRANSFORM, _PART, _PICTURE = "Transform", "Part to draw", "Picture"
 
 
 def spectrogram(
-    source: AudioFile,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Audio file; with --invert a spectrogram file (.npz).", show_default=False
+        ),
+    ],
     output: Output,
-    scale: Annotated[Scale, typer.Option(help="What the matrix holds.")] = Scale.magnitude,
-    n_fft: Annotated[int, typer.Option(help="Length of the transform in samples.")] = 1024,
-    hop_length: Annotated[int, typer.Option(help="Samples between frames.")] = 256,
-    window: Annotated[str, typer.Option(help="hann, sqrt_hann, hamming, ...")] = "hann",
-    n_mels: Annotated[int, typer.Option(help="Bands of the mel scale.")] = 80,
-    sample_rate: Annotated[
-        int | None, typer.Option(help="Resample first, Hz.", show_default=False)
-    ] = None,
-    phase: Annotated[
-        bool, typer.Option(help="Keep the phase: --invert is exact then, but for mel.")
-    ] = True,
     invert: Annotated[
-        bool, typer.Option("--invert", help="The other way: .npz to an audio file.")
+        bool, typer.Option("--invert", help="Convert a spectrogram file back to audio.")
     ] = False,
     overwrite: Overwrite = False,
+    scale: Annotated[
+        Scale, typer.Option(help="Values of the matrix.", rich_help_panel=_TRANSFORM)
+    ] = Scale.MAGNITUDE,
+    n_fft: Annotated[
+        int,
+        typer.Option(
+            help="Length of the window and the transform in samples; even.",
+            rich_help_panel=_TRANSFORM,
+        ),
+    ] = 1024,
+    hop_length: Annotated[
+        int,
+        typer.Option(help="Samples from one frame to the next.", rich_help_panel=_TRANSFORM),
+    ] = 256,
+    window: Annotated[
+        Window, typer.Option(help="Analysis window.", rich_help_panel=_TRANSFORM)
+    ] = Window.HANN,
+    n_mels: Annotated[
+        int, typer.Option(help="Number of bands of the mel scale.", rich_help_panel=_TRANSFORM)
+    ] = 80,
+    sample_rate: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Sample rate to resample to first, in Hz (default: that of the file).",
+            show_default=False,
+            rich_help_panel=_TRANSFORM,
+        ),
+    ] = None,
+    phase: Annotated[
+        bool,
+        typer.Option(
+            help="Store the phase, with which --invert is exact for all scales but mel.",
+            rich_help_panel=_TRANSFORM,
+        ),
+    ] = True,
 ) -> None:
-    """Turn audio into a spectrogram (.npz, or .npy for the bare matrix), or back.
+    """Compute the spectrogram of an audio file, or invert one.
 
-    Of a recording of several channels, it is the spectrogram of their mean.
+    A .npz file holds the matrix, the phase and the parameters; a .npy file holds the matrix only
+    and cannot be inverted. Channels are averaged first.
 
     Example: `denoise spectrogram talk.wav -o talk.npz --scale db`,
-    back: `denoise spectrogram talk.npz --invert -o talk.wav`
+    and back: `denoise spectrogram talk.npz --invert -o talk.wav`
     """
-    from denoisecli.audio.spectrogram import invert_file, spectrogram_file
+    from denoisecli.audio.files import read_mono
+    from denoisecli.audio.spectrogram import check_target, invert_file
+    from denoisecli.audio.spectrogram import spectrogram as compute
 
     if invert:
         gain = invert_file(source, output, overwrite=overwrite)
@@ -60,94 +80,149 @@ def spectrogram(
             console.warn(f"scaled by {gain:.3f} to stay within full scale")
         console.info(f"wrote {output}")
         return
-    made = spectrogram_file(
-        source,
-        output,
-        sample_rate=sample_rate,
+    check_target(output, overwrite=overwrite)
+    audio, rate = read_mono(source, sample_rate)
+    result = compute(
+        audio,
+        rate,
         n_fft=n_fft,
         hop_length=hop_length,
-        window=window,
-        scale=scale.value,
+        window=window.value,
+        scale=scale,
         n_mels=n_mels,
         phase=phase,
-        overwrite=overwrite,
     )
-    frequency, timesteps = made.matrix.shape
-    console.info(f"wrote {output}: {frequency} frequencies x {timesteps} timesteps, {made.scale}")
+    result.save(output, overwrite=overwrite)
+    frequencies, frames = result.matrix.shape
+    console.info(f"wrote {output}: {frequencies} frequencies x {frames} frames, scale {scale}")
 
 
 def plot(
     sources: Annotated[
-        list[Path], typer.Argument(help="Audio files or .npz, stacked.", show_default=False)
+        list[Path],
+        typer.Argument(
+            help="Audio files, spectrogram files (.npz), or folders of audio files.",
+            show_default=False,
+        ),
     ],
-    output: Output,
-    waveform: Annotated[bool, typer.Option("--waveform", help="Draw waveforms too.")] = False,
-    dynamic_range: Annotated[float, typer.Option(help="dB shown below the loudest.")] = 80.0,
-    max_frequency: Annotated[
-        float | None, typer.Option(help="Upper end in Hz.", show_default=False)
-    ] = None,
-    width: Annotated[float, typer.Option(help="Inches.")] = 10.0,
-    dpi: Annotated[int, typer.Option(help="Pixels per inch.")] = 150,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Picture to write (.png, .svg or .pdf).", show_default=False
+        ),
+    ],
     overwrite: Overwrite = False,
+    start: Annotated[
+        float,
+        typer.Option(min=0, help="Start in seconds, such as 90.", rich_help_panel=_PART),
+    ] = 0.0,
+    duration: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Length in seconds, such as 2.5 (default: to the end).",
+            show_default=False,
+            rich_help_panel=_PART,
+        ),
+    ] = None,
+    max_frequency: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Upper end of the frequency axis in Hz (default: half the sample rate).",
+            show_default=False,
+            rich_help_panel=_PART,
+        ),
+    ] = None,
+    waveform: Annotated[
+        bool,
+        typer.Option("--waveform", help="Draw the waveforms too.", rich_help_panel=_PICTURE),
+    ] = False,
+    dynamic_range: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Range of the colours in dB, downwards from the highest level.",
+            rich_help_panel=_PICTURE,
+        ),
+    ] = 80.0,
+    width: Annotated[float, typer.Option(help="Width in inches.", rich_help_panel=_PICTURE)] = 10.0,
+    dpi: Annotated[int, typer.Option(help="Pixels per inch.", rich_help_panel=_PICTURE)] = 150,
 ) -> None:
-    """Draw spectrograms under one another, as a PNG, SVG or PDF.
+    """Draw the spectrograms of up to 20 files one above the other.
 
-    Of a recording of several channels, their mean is drawn.
+    Channels are averaged. In a long recording, a column shows the highest level of its time.
 
-    Example: `denoise plot noisy.wav out.wav -o before-after.png`
+    Example: `denoise plot noisy.wav cleaned.wav -o before-after.png --start 60 --duration 10`
     """
     from denoisecli.audio.plot import plot_files
 
-    plot_files(
-        sources,
-        output,
-        waveform=waveform,
-        dynamic_range=dynamic_range,
-        max_frequency=max_frequency,
-        width=width,
-        dpi=dpi,
-        overwrite=overwrite,
-    )
+    with displays.progress("drawing") as update:
+        plot_files(
+            sources,
+            output,
+            start=start,
+            duration=duration,
+            waveform=waveform,
+            dynamic_range=dynamic_range,
+            max_frequency=max_frequency,
+            width=width,
+            dpi=dpi,
+            overwrite=overwrite,
+            on_progress=update,
+        )
     console.info(f"wrote {output}")
 
 
 def mix(
-    clean: Annotated[Path, typer.Argument(help="The clean recording.", show_default=False)],
-    noise: Annotated[Path, typer.Argument(help="The noise.", show_default=False)],
+    clean: Annotated[Path, typer.Argument(help="Clean recording.", show_default=False)],
+    noise: Annotated[Path, typer.Argument(help="Recording of noise.", show_default=False)],
     output: Output,
     ratio: Annotated[
-        float | None, typer.Option(help="Share of the noise, 0..1.", show_default=False)
+        float | None,
+        typer.Option(help="Share of the noise, from 0 to 1, such as 0.2.", show_default=False),
     ] = None,
     snr: Annotated[
-        float | None, typer.Option(help="The same as an SNR in dB.", show_default=False)
+        float | None,
+        typer.Option(
+            help="Signal-to-noise ratio in dB, such as 5; in place of --ratio.",
+            show_default=False,
+        ),
     ] = None,
     seed: Seed = 0,
     no_match_level: NoMatchLevel = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Mix noise into a clean recording, (1 - ratio) * clean + ratio * noise.
+    """Mix noise into a clean recording: (1 - ratio) * clean + ratio * noise.
 
-    The mix has one channel: of recordings that have more, their mean is taken.
+    The noise is looped or cut to the length of the clean recording and scaled to its level. The
+    mix has one channel; channels are averaged.
 
     Example: `denoise mix speech.wav rain.wav --snr 5 -o noisy.wav`
     """
-    from denoisecli.datasets.mix import mix_files, ratio_from_snr
+    from denoisecli.datasets.mix import mix_files
 
-    if (ratio is None) == (snr is None):
-        raise UsageError("give either --ratio or --snr")
-    if snr is not None and no_match_level:
-        raise UsageError("an SNR can only be had when levels are matched; give --ratio")
-    share = ratio if snr is None else ratio_from_snr(snr)
-    assert share is not None
-    made = mix_files(
+    mixed = mix_files(
         clean,
         noise,
         output,
-        ratio=share,
+        ratio=_ratio(ratio, snr, match_level=not no_match_level),
         seed=seed,
         match_level=not no_match_level,
         overwrite=overwrite,
     )
-    if made.gain < 1:
-        console.warn(f"scaled by {made.gain:.3f} so that the mix does not pass full scale")
-    console.info(f"wrote {output}: ratio {made.ratio:.3f}, SNR {made.snr_db:.1f} dB")
+    if mixed.gain < 1:
+        console.warn(f"scaled by {mixed.gain:.3f} so that the mix does not exceed full scale")
+    console.info(f"wrote {output}: ratio {mixed.ratio:.3f}, SNR {mixed.snr_db:.1f} dB")
+
+
+def _ratio(ratio: float | None, snr: float | None, *, match_level: bool) -> float:
+    from denoisecli.datasets.mix import ratio_from_snr
+
+    if ratio is not None and snr is None:
+        return ratio
+    if snr is None or ratio is not None:
+        raise UsageError("exactly one of --ratio and --snr is required")
+    if not match_level:
+        raise UsageError("--snr needs matched levels; use --ratio with --no-match-level")
+    return ratio_from_snr(snr)

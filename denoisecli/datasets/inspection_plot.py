@@ -8,13 +8,13 @@ from jaxtyping import Float
 from scipy.signal import welch
 
 from denoisecli.audio.level import dbfs, rms
-from denoisecli.audio.plot import FORMATS
+from denoisecli.audio.plot import check_target
 from denoisecli.audio.resampling import fit_length
 from denoisecli.datasets.inspection import column, rows_of
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.stored import load_pairs
-from denoisecli.errors import DatasetError, UsageError
-from denoisecli.system.atomic_files import refuse_existing, replacing
+from denoisecli.errors import DatasetError
+from denoisecli.system.atomic_files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,9 +43,7 @@ def plot_dataset(folder: Path, output: Path, *, overwrite: bool = False) -> None
     from matplotlib.figure import Figure
 
     output = Path(output)
-    if output.suffix.lower() not in FORMATS:
-        raise UsageError(f"{output}: figures are written as {' '.join(FORMATS)}")
-    refuse_existing(output, overwrite=overwrite)
+    check_target(output, overwrite=overwrite)
     manifest = load_manifest(folder)
     sample_rate = manifest["recipe"]["sample_rate"]
     clean, noise, levels = _spectra(folder, sample_rate)

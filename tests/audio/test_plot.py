@@ -1,14 +1,22 @@
+import re
+import tracemalloc
 from collections.abc import Callable
+from contextlib import nullcontext
+from html import unescape
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+import soundfile
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from denoisecli.audio import plot
+from denoisecli.audio.choices import Scale
 from denoisecli.audio.plot import Panel, draw, load_panel, plot_files
-from denoisecli.audio.spectrogram import spectrogram_file
+from denoisecli.audio.spectrogram import spectrogram
 from denoisecli.errors import AudioError, UsageError
 
 RATE = 16000
@@ -24,41 +32,103 @@ def recording(audio_file: Callable[..., Path]) -> Path:
     return audio_file("sound.wav", sine(1000, 0.4))
 
 
-def pixels(path: Path) -> np.ndarray:
-    return imread(path)[:, :, :3]
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Return the figures that were drawn, which are not saved."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: figures.append(figure))
+    monkeypatch.setattr(plot, "replacing", lambda path, overwrite: nullcontext(path))
+    return figures
+
+
+def panel_of(
+    levels: float, rate: int = RATE, seconds: float = 1.0, start: float = 0.0, whole: float = 0.0
+) -> Panel:
+    matrix = np.full((9, 10), levels, np.float32)
+    return Panel(
+        title="name",
+        levels=matrix,
+        envelope=None,
+        column_seconds=seconds / 10,
+        start=start,
+        seconds=seconds,
+        duration=whole or seconds,
+        sample_rate=rate,
+    )
+
+
+def figure_of(*panels: Panel, width: float = 5.0, **options: float | None) -> Figure:
+    options = {"dynamic_range": 60.0, "max_frequency": None, **options}
+    return draw(panels, size=(width, 5.0), dpi=50, **options)
+
+
+def tick_labels(axes: Axes) -> list[str]:
+    """Return the labels of the time axis that lie within its limits."""
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_xlim()
+    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    return [label.get_text() for tick, label in ticks if low <= tick <= high]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PNG"])
 def test_formats(suffix: str, recording: Path, tmp_path: Path) -> None:
     output = tmp_path / f"figure{suffix}"
-    plot_files([recording], output)
+    plot_files([recording], output, width=3.0, dpi=50)
     magic = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix.lower()]
     assert output.read_bytes().startswith(magic)
     assert sorted(path.name for path in tmp_path.iterdir()) == [output.name, "sound.wav"]
 
 
-@pytest.mark.parametrize("waveform", [False, True])
-def test_size_is_as_asked(waveform: bool, recording: Path, tmp_path: Path) -> None:
+def test_picture_has_the_size_and_the_colours_of_what_it_shows(
+    audio_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    sound = np.concatenate([sine(1000, 1.0), np.zeros(RATE, np.float32)])
     output = tmp_path / "figure.png"
-    plot_files([recording, recording], output, waveform=waveform, width=4.0, height=5.0, dpi=50)
-    assert pixels(output).shape == (250, 200, 3)
-    plot_files([recording], output, waveform=waveform, dpi=60, overwrite=True)
-    one = pixels(output)
-    plot_files([recording] * 3, output, waveform=waveform, dpi=60, overwrite=True)
-    assert pixels(output).shape[0] > 2 * one.shape[0]
-    assert pixels(output).shape[1] == one.shape[1] == 600
+    plot_files([audio_file("a.wav", sound)], output, width=5.0, dpi=50)
+    pixels = imread(output)[:, :, :3]
+    assert pixels.shape == (150, 250, 3)
+    picture = pixels[20:120].mean(axis=2)
+    assert picture[:, 30:100].max() > 0.3  # the tone
+    assert picture[:, 125:200].max() < 0.1  # silence
+
+
+@pytest.mark.parametrize("waveform", [False, True])
+def test_each_file_has_a_panel_of_its_sound(
+    waveform: bool, recording: Path, audio_file: Callable[..., Path], drawn: list[Figure]
+) -> None:
+    sources = [recording, audio_file("b.wav", sine(2000, 0.8))]
+    plot_files(sources, Path("figure.png"), waveform=waveform, width=4.0, dpi=100)
+    *rows, _bar = drawn[0].axes
+    assert [len(axes.images) for axes in rows] == ([0, 1, 0, 1] if waveform else [1, 1])
+    titles = [axes.get_title("left") for axes in rows]
+    assert [title for title in titles if title] == ["sound.wav", "b.wav"]
+    spectrograms = [axes.images[0] for axes in rows if axes.images]
+    for image, seconds, frequency in zip(spectrograms, (0.4, 0.8), (1.0, 2.0), strict=True):
+        levels = np.asarray(image.get_array())
+        left, right, bottom, top = image.get_extent()
+        assert left == 0
+        assert right == pytest.approx(seconds, abs=0.01)
+        assert 300 <= levels.shape[1] <= 800
+        heights = np.linspace(bottom, top, 2 * levels.shape[0] + 1)[1::2]
+        assert heights[levels.mean(axis=1).argmax()] == pytest.approx(frequency, abs=0.02)
+    if waveform:
+        assert [axes.get_ylabel() for axes in rows[::2]] == ["Amplitude"] * 2
+        low, high = rows[0].collections[0].get_datalim(rows[0].transData).intervaly
+        assert (low, high) == pytest.approx((-0.5, 0.5), abs=0.01)
+    heights_of_one, heights_of_two = 0.7 + 2.3 + 0.9 * waveform, drawn[0].get_figheight()
+    assert heights_of_two == pytest.approx(2 * heights_of_one - 0.7)
 
 
 def test_levels_are_dbfs_on_time_and_frequency(audio_file: Callable[..., Path]) -> None:
     sound = np.concatenate([sine(1000, 1.0), np.zeros(RATE, np.float32)])
-    panel = load_panel(audio_file("a.wav", sound), "a", 500, False)
+    panel = load_panel(audio_file("a.wav", sound), "a", 500)
     rows, columns = panel.levels.shape
     assert columns * panel.column_seconds == pytest.approx(2, abs=0.01)
     loud, quiet = panel.levels[:, columns // 4], panel.levels[:, 3 * columns // 4]
     assert loud.argmax() / (rows - 1) * RATE / 2 == pytest.approx(1000)
     assert loud.max() == pytest.approx(20 * np.log10(0.5), abs=0.1)
     assert quiet.max() < -150
-    assert panel.duration == 2
+    assert panel.duration == panel.seconds == 2
     assert panel.envelope is None
 
 
@@ -68,7 +138,7 @@ def test_long_and_short_files_fill_about_as_many_columns(
     seconds: float, columns: int, audio_file: Callable[..., Path]
 ) -> None:
     sound = sine(500, seconds, RATE) + np.float32(0.1)
-    panel = load_panel(audio_file("a.wav", sound), "a", columns, True)
+    panel = load_panel(audio_file("a.wav", sound), "a", columns, waveform=True)
     count = panel.levels.shape[1]
     assert count <= 2 * columns
     assert count >= min(columns / 2, sound.size / 128)
@@ -82,86 +152,217 @@ def test_long_and_short_files_fill_about_as_many_columns(
 
 def test_blocks_join_without_a_seam(audio_file: Callable[..., Path]) -> None:
     # Longer than a block of reading; a steady tone must look the same in every column.
-    panel = load_panel(audio_file("a.wav", sine(1000, 40.0)), "a", 300, True)
+    panel = load_panel(audio_file("a.wav", sine(1000, 40.0)), "a", 300)
     inner = panel.levels[:, 1:-1]
-    assert panel.levels[:, 1:-1].shape[1] > 250
+    assert inner.shape[1] > 250
     assert np.ptp(inner.max(axis=0)) < 0.01
     assert (inner.argmax(axis=0) == inner.argmax(axis=0)[0]).all()
     far = inner[inner.shape[0] // 2 :]
     assert far.max() < -90
 
 
-@pytest.mark.parametrize("scale", ["magnitude", "power", "db", "mel"])
+def test_a_click_in_a_long_recording_stays_visible(audio_file: Callable[..., Path]) -> None:
+    sound = np.zeros(60 * RATE, np.float32)
+    sound[40 * RATE] = 0.9
+    panel = load_panel(audio_file("a.wav", sound), "a", 50, waveform=True)
+    column = int(40 / panel.column_seconds)
+    assert panel.levels[:, column].min() > -70
+    others = np.delete(panel.levels, [column - 1, column, column + 1], axis=1)
+    assert others.max() < -150
+    assert panel.envelope is not None
+    assert panel.envelope[:, column] == pytest.approx([0, 0.9], abs=1e-3)
+
+
+def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
+    def peak_of(seconds: int) -> int:
+        with soundfile.SoundFile(tmp_path / f"{seconds}.wav", "w", 8000, 1) as file:
+            for _ in range(seconds // 10):
+                file.write(block)
+        tracemalloc.start()
+        panel = load_panel(tmp_path / f"{seconds}.wav", "long", 500, waveform=True)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert panel.duration == seconds
+        return peak
+
+    block = sine(500, 10.0, 8000)
+    peak_of(10)  # fills the caches
+    assert peak_of(300) < 1.1 * peak_of(60)
+
+
+class TestPart:
+    @pytest.fixture
+    def scale(self, audio_file: Callable[..., Path]) -> Path:
+        """A tone a second, each 500 Hz above the one before."""
+        return audio_file(
+            "scale.wav", np.concatenate([sine(500 * (1 + second), 1.0) for second in range(6)])
+        )
+
+    @pytest.mark.parametrize("kind", ["recording", "spectrogram"])
+    def test_shows_what_lies_there(self, kind: str, scale: Path, tmp_path: Path) -> None:
+        if kind == "spectrogram":
+            sound, _ = soundfile.read(scale, dtype="float32")
+            scale = tmp_path / "scale.npz"
+            spectrogram(sound, RATE, n_fft=512, hop_length=100).save(scale)
+        panel = load_panel(scale, "a", 200, start=2.0, duration=2.0, waveform=True)
+        assert (panel.start, panel.seconds, panel.duration) == (2, 2, 6)
+        rows, columns = panel.levels.shape
+        assert columns * panel.column_seconds == pytest.approx(2, abs=0.03)
+        frequencies = panel.levels.argmax(axis=0) / (rows - 1) * RATE / 2
+        assert frequencies[5 : columns // 2 - 5] == pytest.approx(1500)
+        assert frequencies[columns // 2 + 5 : -5] == pytest.approx(2000)
+        assert panel.envelope is not None
+        assert panel.envelope.shape[1] == pytest.approx(columns, abs=1)
+
+    def test_has_no_edges_of_its_own(self, audio_file: Callable[..., Path]) -> None:
+        source = audio_file("a.wav", sine(1000, 3.0))
+        panel = load_panel(source, "a", 100, start=1.0, duration=1.0)
+        far = panel.levels[panel.levels.shape[0] // 2 :]
+        assert far.max() < -90  # a cut would be a click of all frequencies
+
+    def test_ends_with_the_file(self, scale: Path) -> None:
+        panel = load_panel(scale, "a", 100, start=5.0, duration=60.0)
+        assert (panel.start, panel.seconds) == (5, 1)
+        assert load_panel(scale, "a", 100, start=5.5).seconds == 0.5
+
+    def test_past_the_end(self, scale: Path) -> None:
+        with pytest.raises(UsageError, match=r"scale\.wav is 6\.00 s long; it has nothing at 6 s"):
+            load_panel(scale, "a", 100, start=6.0)
+
+    def test_damage_elsewhere_does_not_matter(
+        self, audio_file: Callable[..., Path], rng: np.random.Generator
+    ) -> None:
+        sound = (0.1 * rng.standard_normal(20 * RATE)).astype(np.float32)
+        sound[-1] = np.nan
+        source = audio_file("a.wav", sound, subtype="FLOAT")
+        assert load_panel(source, "a", 100, start=1.0, duration=1.0).seconds == 1
+        with pytest.raises(AudioError, match="NaN"):
+            load_panel(source, "a", 100, start=19.5)
+
+    def test_axis_and_title(self) -> None:
+        axes = figure_of(panel_of(-30.0, start=30.0, seconds=2.0, whole=100.0)).axes[0]
+        assert axes.get_xlim() == (30, 32)
+        assert axes.images[0].get_extent()[:2] == [30, 32]
+        assert axes.get_title("right") == "16 kHz, 2.00 s of 1:40"
+
+
+@pytest.mark.parametrize("scale", Scale)
 def test_spectrogram_files_look_like_their_recording(
-    scale: str, audio_file: Callable[..., Path], tmp_path: Path, rng: np.random.Generator
+    scale: Scale, audio_file: Callable[..., Path], tmp_path: Path, rng: np.random.Generator
 ) -> None:
     sound = (0.1 * rng.standard_normal(RATE)).astype(np.float32)
     source = audio_file("a.wav", sound)
-    spectrogram_file(source, tmp_path / "a.npz", scale=scale, n_fft=512, hop_length=128)
-    wanted = load_panel(source, "a", 40, False)
-    panel = load_panel(tmp_path / "a.npz", "a", 40, False)
+    made = spectrogram(sound, RATE, scale=scale, n_fft=512, hop_length=128)
+    made.save(tmp_path / "a.npz")
+    wanted = load_panel(source, "a", 125)
+    panel = load_panel(tmp_path / "a.npz", "a", 125)
     assert panel.sample_rate == wanted.sample_rate
     assert panel.duration == wanted.duration
     assert panel.levels.shape[0] == wanted.levels.shape[0]
     means = [10 ** (p.levels / 10) for p in (panel, wanted)]
     ratio = 10 * np.log10(means[0].mean() / means[1].mean())
-    assert abs(ratio) < (0.5 if scale == "mel" else 0.1)
+    assert abs(ratio) < (0.5 if scale == Scale.MEL else 0.1)
 
 
-def test_spectrogram_files_have_waveforms_too(recording: Path, tmp_path: Path) -> None:
-    spectrogram_file(recording, tmp_path / "with.npz", scale="db")
-    panel = load_panel(tmp_path / "with.npz", "a", 100, True)
+def test_spectrogram_files_have_waveforms_too(tmp_path: Path) -> None:
+    sound = sine(1000, 0.4)
+    spectrogram(sound, RATE, scale=Scale.DB).save(tmp_path / "with.npz")
+    panel = load_panel(tmp_path / "with.npz", "a", 100, waveform=True)
     assert panel.envelope is not None
     assert np.abs(panel.envelope).max() == pytest.approx(0.5, abs=1e-3)
-    spectrogram_file(recording, tmp_path / "without.npz", phase=False)
+    spectrogram(sound, RATE, phase=False).save(tmp_path / "without.npz")
     with pytest.raises(UsageError, match=r"without\.npz has no exact waveform"):
         plot_files([tmp_path / "without.npz"], tmp_path / "figure.png", waveform=True)
 
 
-def panel_of(levels: float, rate: int = RATE, seconds: float = 1.0) -> Panel:
-    matrix = np.full((9, 10), levels, np.float32)
-    return Panel("name", matrix, None, seconds / 10, seconds, rate)
-
-
 def test_panels_share_axes_and_colours() -> None:
-    panels = [panel_of(-33.0), panel_of(-71.0, rate=8000, seconds=2.0)]
-    figure = draw(panels, dynamic_range=60.0, max_frequency=None, size=(5.0, 5.0), dpi=50)
+    figure = figure_of(panel_of(-33.0), panel_of(-71.0, rate=8000, seconds=2.0))
     first, second, bar = figure.axes
     for axes in (first, second):
         assert axes.get_xlim() == (0, 2)
         assert axes.get_ylim() == (0, 8)
         assert axes.images[0].get_clim() == (-90, -30)
+    assert first.images[0].get_extent() == [0, 1, -0.5, 8.5]
+    assert second.images[0].get_extent() == [0, 2, -0.25, 4.25]
     assert second.get_xlabel() == "Time (s)"
     assert first.get_ylabel() == "Frequency (kHz)"
     assert bar.get_ylabel() == "Level (dBFS)"
+    assert first.get_title("right") == "16 kHz, 1.00 s"
+    assert figure_of(panel_of(-33.0, seconds=0.25)).axes[0].get_title("right") == "16 kHz, 250 ms"
 
 
 def test_max_frequency_cuts_the_axis_and_the_colour_scale() -> None:
     panel = panel_of(-50.0)
     panel.levels[-1] = -5.0  # loud, but out of sight
-    figure = draw([panel], dynamic_range=60.0, max_frequency=4000.0, size=(5.0, 5.0), dpi=50)
-    assert figure.axes[0].get_ylim() == (0, 4)
-    assert figure.axes[0].images[0].get_clim() == (-110, -50)
-    figure = draw([panel], dynamic_range=60.0, max_frequency=1e6, size=(5.0, 5.0), dpi=50)
-    assert figure.axes[0].get_ylim() == (0, 8)
+    axes = figure_of(panel, max_frequency=4000.0).axes[0]
+    assert axes.get_ylim() == (0, 4)
+    assert axes.images[0].get_clim() == (-110, -50)
+    assert figure_of(panel, max_frequency=1e6).axes[0].get_ylim() == (0, 8)
 
 
-def titles(output: Path) -> str:
-    return output.read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("start", "seconds", "label", "ticks"),
+    [
+        (0, 2.0, "Time (s)", "0.00 0.25 0.50 0.75 1.00"),
+        (50, 0.02, "Time (s)", "50.0000 50.0025 50.0050 50.0075"),
+        (0, 90, "Time (m:ss)", "0:00 0:10 0:20 0:30 0:40 0:50 1:00 1:10 1:20 1:30"),
+        (0, 2400, "Time (m:ss)", "0:00 5:00 10:00 15:00 20:00 25:00 30:00 35:00 40:00"),
+        (90, 1.0, "Time (m:ss)", "1:30 1:30.2 1:30.4 1:30.6 1:30.8 1:31"),
+        (3000, 900, "Time (h:mm:ss)", "0:50:00 0:55:00 1:00:00 1:05:00"),
+        (0, 7200, "Time (h:mm:ss)", "0:00:00 0:15:00 0:30:00 0:45:00 1:00:00 1:15:00 1:30:00"),
+        (0, 200_000, "Time (h:mm:ss)", "0:00:00 12:00:00 24:00:00 36:00:00 48:00:00"),
+    ],
+)
+def test_time_axis(start: float, seconds: float, label: str, ticks: str) -> None:
+    panel = panel_of(-30.0, start=float(start), seconds=float(seconds), whole=1e6)
+    axes = figure_of(panel, width=10.0).axes[0]
+    assert axes.get_xlabel() == label
+    assert " ".join(tick_labels(axes)).startswith(ticks)
 
 
-def test_files_of_one_name_are_told_apart_by_their_folders(
-    audio_file: Callable[..., Path], tmp_path: Path
+def test_files_of_one_name_are_distinguished_by_their_folders(
+    audio_file: Callable[..., Path], drawn: list[Figure]
 ) -> None:
     names = ["x/noisy/a.wav", "x/clean/a.wav", "y/clean/a.wav"]
     sources = [audio_file(name, sine(500, 0.1)) for name in names]
-    plot_files(sources, tmp_path / "figure.svg")
-    svg = titles(tmp_path / "figure.svg")
-    assert all(f"<!-- {name} -->" in svg for name in names)
-    plot_files(sources[:2], tmp_path / "figure.svg", overwrite=True)
-    svg = titles(tmp_path / "figure.svg")
-    assert "<!-- noisy/a.wav -->" in svg
-    assert "<!-- clean/a.wav -->" in svg
+    plot_files(sources, Path("figure.png"))
+    plot_files(sources[:2], Path("figure.png"))
+    titles = [[axes.get_title("left") for axes in figure.axes[:-1]] for figure in drawn]
+    assert titles == [names, ["noisy/a.wav", "clean/a.wav"]]
+
+
+def test_a_folder_stands_for_the_recordings_in_it(
+    audio_file: Callable[..., Path], drawn: list[Figure], recording: Path, tmp_path: Path
+) -> None:
+    for name in ("folder/b.wav", "folder/a.flac", "folder/deeper/c.wav"):
+        audio_file(name, sine(500, 0.1))
+    (tmp_path / "folder/notes.txt").write_text("not a recording")
+    plot_files([recording, tmp_path / "folder"], Path("figure.png"))
+    titles = [axes.get_title("left") for axes in drawn[0].axes[:-1]]
+    assert titles == ["sound.wav", "a.flac", "b.wav", "c.wav"]
+    for number in range(19):
+        audio_file(f"folder/{number}.wav", sine(500, 0.01))
+    with pytest.raises(UsageError, match="shows 1 to 20 files, not 22; name those to draw"):
+        plot_files([tmp_path / "folder"], Path("figure.png"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty has no audio files"):
+        plot_files([tmp_path / "empty"], Path("figure.png"))
+
+
+def test_progress_counts_files_and_their_parts(
+    audio_file: Callable[..., Path], drawn: list[Figure]
+) -> None:
+    sources = [audio_file(name, sine(500, 10.0)) for name in ("a.wav", "b.wav")]
+    shares: list[float] = []
+
+    def on_progress(done: float, total: float) -> None:
+        assert total == 2
+        shares.append(done)
+
+    plot_files(sources, Path("figure.png"), on_progress=on_progress)
+    assert shares == sorted(shares)
+    assert len({share for share in shares if share % 1}) >= 4
+    assert {1, 2} <= set(shares)
 
 
 @pytest.mark.parametrize(
@@ -173,8 +374,11 @@ def test_odd_file_names(
     tmp_path: Path,
     recwarn: pytest.WarningsRecorder,
 ) -> None:
-    plot_files([audio_file(name, sine(500, 0.1))], tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").exists()
+    plot_files([audio_file(name, sine(500, 0.1))], tmp_path / "figure.svg", dpi=50)
+    svg = (tmp_path / "figure.svg").read_text(encoding="utf-8")
+    shown = re.findall("<!-- (.*) -->", svg)
+    title = name if len(name) < 100 else f"{name[:45]} … {name[-45:]}"
+    assert title in [unescape(text) for text in shown]
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
 
 
@@ -183,29 +387,33 @@ def test_names_are_written_in_any_font_there_is(monkeypatch: pytest.MonkeyPatch)
     assert plot._font_families() == [*matplotlib.rcParams["font.family"], "DejaVu Serif"]
 
 
-def test_silence_can_be_drawn(audio_file: Callable[..., Path], tmp_path: Path) -> None:
+def test_silence_can_be_drawn(audio_file: Callable[..., Path], drawn: list[Figure]) -> None:
     silent = audio_file("silent.wav", np.zeros(2000))
-    plot_files([silent], tmp_path / "figure.png", waveform=True)
-    panel = load_panel(silent, "silent", 100, False)
-    figure = draw([panel], dynamic_range=80.0, max_frequency=None, size=(5.0, 5.0), dpi=50)
-    assert figure.axes[0].images[0].get_clim() == (-80, 0)
+    plot_files([silent], Path("figure.png"), waveform=True)
+    waves, levels, _bar = drawn[0].axes
+    assert levels.images[0].get_clim() == (-80, 0)
+    assert waves.get_ylim() == (-1.05, 1.05)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dynamic_range": 0.0}, "dynamic range .* more than 0"),
-        ({"dynamic_range": float("nan")}, "dynamic range .* more than 0"),
-        ({"max_frequency": -1.0}, "maximum frequency .* more than 0"),
-        ({"width": 0.0}, "width .* more than 0"),
+        ({"start": -1.0}, "start must be 0 s or later"),
+        ({"start": float("nan")}, "start must be 0 s or later"),
+        ({"duration": 0.0}, "duration must be more than 0"),
+        ({"dynamic_range": 0.0}, "dynamic range must be more than 0"),
+        ({"dynamic_range": float("nan")}, "dynamic range must be more than 0"),
+        ({"max_frequency": -1.0}, "maximum frequency must be more than 0"),
+        ({"width": 0.0}, "width .* 0 pixels"),
         ({"width": 0.1}, "width .* 15 pixels"),
-        ({"height": 0.0}, "height .* more than 0"),
+        ({"width": float("nan")}, "width .* nan pixels"),
         ({"dpi": 100000}, "width .* 1000000 pixels"),
         ({"dpi": -5}, "width .* -50 pixels"),
+        ({"width": 60.0, "dpi": 20}, "height .* 60 pixels; it must be 100 to 32768"),
     ],
 )
 def test_options_out_of_range(
-    options: dict[str, object], message: str, recording: Path, tmp_path: Path
+    options: dict[str, float], message: str, recording: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=message):
         plot_files([recording], tmp_path / "figure.png", **options)
@@ -215,7 +423,9 @@ def test_bad_sources_and_outputs(
     recording: Path, tmp_path: Path, audio_file: Callable[..., Path]
 ) -> None:
     output = tmp_path / "figure.png"
-    with pytest.raises(UsageError, match=r"figure\.bmp: a figure goes to a \.png, \.svg or \.pdf"):
+    with pytest.raises(
+        UsageError, match=r"figure\.bmp: a picture is written to a \.png, \.svg or \.pdf"
+    ):
         plot_files([recording], tmp_path / "figure.bmp")
     with pytest.raises(UsageError, match="1 to 20 files, not 0"):
         plot_files([], output)
@@ -223,6 +433,9 @@ def test_bad_sources_and_outputs(
         plot_files([recording] * 21, output)
     with pytest.raises(UsageError, match=r"missing\.wav"):
         plot_files([recording, tmp_path / "missing.wav"], output)
+    np.save(tmp_path / "bare.npy", np.zeros((3, 3)))
+    with pytest.raises(AudioError, match=r"bare\.npy is a bare matrix"):
+        plot_files([tmp_path / "bare.npy"], output)
     for name in ("text.wav", "text.npz"):
         (tmp_path / name).write_text("this is no sound")
         with pytest.raises(AudioError, match=name):

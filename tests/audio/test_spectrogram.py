@@ -10,15 +10,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denoisecli.audio.spectrogram import (
-    FLOOR_DB,
-    Spectrogram,
-    invert,
-    invert_file,
-    spectrogram,
-    spectrogram_file,
-)
-from denoisecli.audio.stft import istft, stft, window_vector
+from denoisecli.audio.choices import Scale
+from denoisecli.audio.spectrogram import FLOOR_DB, Spectrogram, invert, invert_file, spectrogram
+from denoisecli.audio.stft import stft
 from denoisecli.errors import AudioError, UsageError
 
 RATE = 16000
@@ -33,84 +27,6 @@ def level_db(sound: np.ndarray) -> float:
     return 10 * np.log10(np.mean(np.square(sound, dtype=np.float64)))
 
 
-@pytest.mark.parametrize("window", ["hann", "hamming", "sqrt_hann", "blackman", "boxcar"])
-@pytest.mark.parametrize(("n_fft", "hop_length"), [(512, 256), (512, 128), (1024, 333), (64, 64)])
-@pytest.mark.parametrize("length", [1, 63, 512, 1000, 16001])
-def test_equals_librosa(window: str, n_fft: int, hop_length: int, length: int) -> None:
-    sound = noise_of(length)
-    taper = np.sqrt(librosa.filters.get_window("hann", n_fft)) if window == "sqrt_hann" else window
-    settings = {"n_fft": n_fft, "hop_length": hop_length}
-    ours = stft(sound, window=window, **settings)
-    # Padding by hand is what librosa does itself, less its warning about short sounds.
-    padded = np.pad(sound, n_fft // 2)
-    theirs = librosa.stft(padded, window=taper, center=False, **settings)
-    assert ours.dtype == np.complex64
-    np.testing.assert_allclose(ours, theirs, atol=1e-5 * max(np.abs(theirs).max(), 1))
-    np.testing.assert_array_equal(ours, stft(padded, window=window, center=False, **settings))
-
-    changed = ours * np.random.default_rng(1).uniform(size=ours.shape).astype(np.float32)
-    if window in ("hann", "blackman", "sqrt_hann") and hop_length == n_fft:
-        with pytest.raises(UsageError, match="cannot be inverted"):
-            istft(changed, window=window, length=length, **settings)
-        return
-    theirs = librosa.istft(changed, window=taper, length=length, **settings)
-    ours = istft(changed, window=window, length=length, **settings)
-    assert ours.dtype == np.float32
-    # The last samples may hang on the tail of one window, where librosa's rounding differs too.
-    safe = (length // hop_length) * hop_length
-    np.testing.assert_allclose(ours[:safe], theirs[:safe], atol=1e-5)
-    assert ours.shape == theirs.shape
-
-
-def test_centred_frames_are_librosas() -> None:
-    sound = noise_of(RATE + 1)
-    theirs = librosa.stft(sound, n_fft=512, hop_length=128)
-    np.testing.assert_allclose(
-        stft(sound, n_fft=512, hop_length=128, window="hann"), theirs, atol=1e-5
-    )
-
-
-@given(st.integers(1, 3000), st.sampled_from([(512, 128), (256, 64), (128, 30), (512, 100)]))
-@settings(deadline=None)
-def test_istft_inverts_stft(length: int, sizes: tuple[int, int]) -> None:
-    n_fft, hop_length = sizes
-    sound = noise_of(length)
-    for window in ("hann", "sqrt_hann", "hamming"):
-        spectrum = stft(sound, n_fft=n_fft, hop_length=hop_length, window=window)
-        again = istft(spectrum, n_fft=n_fft, hop_length=hop_length, window=window, length=length)
-        np.testing.assert_allclose(again, sound, atol=1e-5)
-
-
-@given(st.integers(1, 3000))
-@settings(deadline=None)
-def test_half_overlap_inverts_too(length: int) -> None:
-    sound = noise_of(length)
-    np.testing.assert_allclose(istft(stft(sound), length=length), sound, atol=1e-5)
-
-
-def test_istft_pads_to_a_longer_length() -> None:
-    sound = noise_of(1000)
-    longer = istft(stft(sound), length=5000)
-    np.testing.assert_allclose(longer[:1000], sound, atol=1e-5)
-    assert longer.shape == (5000,)
-    assert not longer[2000:].any()
-
-
-def test_double_precision_is_taken_too() -> None:
-    sound = noise_of(1000).astype(np.float64)
-    assert stft(sound).dtype == np.complex64
-    np.testing.assert_allclose(istft(stft(sound).astype(complex), length=1000), sound, atol=1e-5)
-
-
-@pytest.mark.parametrize("n_fft", [2, 16, 512])
-def test_windows_are_periodic(n_fft: int) -> None:
-    hann = window_vector("hann", n_fft)
-    np.testing.assert_allclose(hann, librosa.filters.get_window("hann", n_fft), atol=1e-7)
-    np.testing.assert_allclose(window_vector("sqrt_hann", n_fft) ** 2, hann, atol=1e-6)
-    with pytest.raises(ValueError, match="read-only"):
-        hann[0] = 1
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -118,30 +34,18 @@ def test_windows_are_periodic(n_fft: int) -> None:
         ({"n_fft": 511}, "n_fft must be an even number"),
         ({"n_fft": 10**12}, "n_fft must be an even number"),
         ({"hop_length": 0}, "hop_length must be at least 1"),
-        ({"window": "triangular"}, "no window 'triangular'; try one of hann"),
+        ({"window": "triangular"}, "no window 'triangular'; use one of hann"),
         ({"window": "kaiser"}, "no window 'kaiser'"),
-        ({"scale": "decibel"}, "no scale 'decibel'; it is one of magnitude, power, db, mel"),
-        ({"scale": "mel", "n_mels": 0}, "n_mels must be at least 1"),
-        ({"scale": "mel", "n_mels": 900}, "too many"),
+        ({"scale": Scale.MEL, "n_mels": 0}, "n_mels must be at least 1"),
+        ({"scale": Scale.MEL, "n_mels": 900}, "too many"),
     ],
 )
-def test_senseless_parameters_are_refused(options: dict[str, object], message: str) -> None:
+def test_invalid_parameters_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         spectrogram(noise_of(1000), RATE, **options)
 
 
-def test_istft_refuses_what_does_not_fit() -> None:
-    with pytest.raises(UsageError, match="257 rows does not come from n_fft 1024"):
-        istft(stft(noise_of(1000)), n_fft=1024, hop_length=256, window="hann", length=1000)
-    with pytest.raises(UsageError, match="gaps; hop_length 128 would do"):
-        istft(stft(noise_of(1000)), hop_length=600, window="hann", length=1000)
-
-
-def test_no_samples_and_no_numbers_are_refused() -> None:
-    with pytest.raises(AudioError, match="too few"):
-        stft(noise_of(0))
-    with pytest.raises(AudioError, match="511 samples are too few"):
-        stft(noise_of(511), center=False)
+def test_no_samples_and_nan_are_refused() -> None:
     with pytest.raises(AudioError, match="too few"):
         spectrogram(noise_of(0), RATE)
     with pytest.raises(AudioError, match="not finite"):
@@ -151,7 +55,7 @@ def test_no_samples_and_no_numbers_are_refused() -> None:
 def test_a_full_scale_sine_is_at_0_db() -> None:
     sine = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE).astype(np.float32)
     for window in ("hann", "sqrt_hann", "boxcar"):
-        levels = spectrogram(sine, RATE, n_fft=512, window=window, scale="db")
+        levels = spectrogram(sine, RATE, n_fft=512, window=window, scale=Scale.DB)
         peak_row = levels.matrix[:, 10:-10].mean(axis=1).argmax()
         assert levels.frequencies[peak_row] == 1000
         np.testing.assert_allclose(levels.matrix[peak_row, 10:-10], 0, atol=0.01)
@@ -161,7 +65,7 @@ def test_scales_follow_from_the_stft() -> None:
     sound = noise_of(4096)
     made = {
         scale: spectrogram(sound, RATE, n_fft=512, hop_length=128, scale=scale, n_mels=40)
-        for scale in ("magnitude", "power", "db", "mel")
+        for scale in Scale
     }
     theirs = np.abs(librosa.stft(sound, n_fft=512, hop_length=128))
     np.testing.assert_allclose(made["magnitude"].matrix, theirs, atol=1e-4)
@@ -179,11 +83,11 @@ def test_scales_follow_from_the_stft() -> None:
     assert (np.diff(made["mel"].frequencies) > 0).all()
 
 
-@pytest.mark.parametrize("scale", ["magnitude", "power", "db"])
+@pytest.mark.parametrize("scale", [Scale.MAGNITUDE, Scale.POWER, Scale.DB])
 @given(length=st.integers(1, 3000), hop_length=st.integers(64, 256), level=st.floats(1e-3, 1))
 @settings(deadline=None, max_examples=40)
 def test_with_its_phase_a_spectrogram_inverts_exactly(
-    scale: str, length: int, hop_length: int, level: float
+    scale: Scale, length: int, hop_length: int, level: float
 ) -> None:
     sound = noise_of(length, level)
     sound[length // 2 :] = 0  # digital silence lies below the floor of the dB scale
@@ -195,15 +99,15 @@ def test_with_its_phase_a_spectrogram_inverts_exactly(
 
 
 def test_digital_silence_inverts_to_digital_silence() -> None:
-    made = spectrogram(np.zeros(2000, np.float32), RATE, scale="db")
+    made = spectrogram(np.zeros(2000, np.float32), RATE, scale=Scale.DB)
     assert (made.matrix == np.float32(FLOOR_DB)).all()
     assert not invert(made).any()
     assert not invert(replace(made, phase=None)).any()
 
 
-@pytest.mark.parametrize("scale", ["magnitude", "db", "mel"])
+@pytest.mark.parametrize("scale", [Scale.MAGNITUDE, Scale.DB, Scale.MEL])
 def test_without_phase_the_magnitudes_come_back(
-    scale: str, speech: Callable[..., np.ndarray]
+    scale: Scale, speech: Callable[..., np.ndarray]
 ) -> None:
     sound = speech(1.0, RATE)[:-100]
     made = spectrogram(sound, RATE, n_fft=512, hop_length=128, scale=scale, phase=False)
@@ -212,16 +116,16 @@ def test_without_phase_the_magnitudes_come_back(
     assert again.shape == sound.shape
     np.testing.assert_array_equal(again, invert(made))
     wanted, got = (np.abs(stft(x, n_fft=512, hop_length=128)) for x in (sound, again))
-    assert level_db(got - wanted) < level_db(wanted) - (10 if scale == "mel" else 20)
+    assert level_db(got - wanted) < level_db(wanted) - (10 if scale == Scale.MEL else 20)
 
 
 def test_phase_makes_the_inverse_of_mel_better(speech: Callable[..., np.ndarray]) -> None:
     sound = speech(0.5, RATE)
-    made = spectrogram(sound, RATE, n_fft=512, hop_length=128, scale="mel")
+    made = spectrogram(sound, RATE, n_fft=512, hop_length=128, scale=Scale.MEL)
     assert level_db(invert(made) - sound) < level_db(sound) - 8
 
 
-@pytest.mark.parametrize("options", [{}, {"scale": "mel", "phase": False}, {"scale": "db"}])
+@pytest.mark.parametrize("options", [{}, {"scale": Scale.MEL, "phase": False}, {"scale": Scale.DB}])
 def test_files_hold_everything(options: dict[str, object], tmp_path: Path) -> None:
     made = spectrogram(noise_of(3001), RATE, n_fft=256, hop_length=64, n_mels=20, **options)
     made.save(tmp_path / "made.npz")
@@ -238,28 +142,19 @@ def test_files_hold_everything(options: dict[str, object], tmp_path: Path) -> No
     made.save(tmp_path / "made.npy", overwrite=True)
     made.save(tmp_path / "MADE.NPY")
     np.testing.assert_array_equal(np.load(tmp_path / "MADE.NPY"), made.matrix)
-    with pytest.raises(UsageError, match=r"made\.txt: a spectrogram goes to a \.npz file"):
+    with pytest.raises(UsageError, match=r"made\.txt: a spectrogram is written to a \.npz file"):
         made.save(tmp_path / "made.txt")
 
 
-def test_recordings_go_to_files_and_back(tmp_path: Path, audio_file: Callable[..., Path]) -> None:
-    stereo = np.stack([noise_of(5001), noise_of(5002)[1:]])
-    source = audio_file("stereo.wav", stereo, 22050, subtype="FLOAT")
-    made = spectrogram_file(source, tmp_path / "s.npz", scale="db")
-    assert made.sample_rate == 22050
+def test_a_file_is_inverted_to_a_recording(tmp_path: Path) -> None:
+    sound = noise_of(5001)
+    spectrogram(sound, 22050, scale=Scale.DB).save(tmp_path / "s.npz")
     assert invert_file(tmp_path / "s.npz", tmp_path / "back.wav") == 1
     back, rate = soundfile.read(tmp_path / "back.wav")
     assert rate == 22050
-    np.testing.assert_allclose(back, stereo.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(back, sound, atol=1e-4)
     with pytest.raises(UsageError, match="overwrite"):
         invert_file(tmp_path / "s.npz", tmp_path / "back.wav")
-
-    resampled = spectrogram_file(source, tmp_path / "s.npy", sample_rate=8000)
-    assert (resampled.sample_rate, resampled.length) == (8000, 1814)
-    with pytest.raises(UsageError, match="overwrite"):
-        spectrogram_file(source, tmp_path / "s.npz")
-    with pytest.raises(UsageError, match=r"goes to a \.npz"):
-        spectrogram_file(source, tmp_path / "s.png")
 
 
 def test_a_sound_past_full_scale_is_scaled_down(tmp_path: Path) -> None:
@@ -269,18 +164,6 @@ def test_a_sound_past_full_scale_is_scaled_down(tmp_path: Path) -> None:
     assert gain == pytest.approx(1 / np.abs(loud).max(), rel=1e-4)
     written, _ = soundfile.read(tmp_path / "loud.wav")
     np.testing.assert_allclose(written, gain * loud, atol=1e-4)
-
-
-def test_bad_recordings_are_named(tmp_path: Path, audio_file: Callable[..., Path]) -> None:
-    (tmp_path / "text.wav").write_text("this is no sound")
-    with pytest.raises(AudioError, match=r"text\.wav"):
-        spectrogram_file(tmp_path / "text.wav", tmp_path / "s.npz")
-    with pytest.raises(UsageError, match=r"missing\.wav"):
-        spectrogram_file(tmp_path / "missing.wav", tmp_path / "s.npz")
-    broken = audio_file("nan.wav", np.full(100, np.nan), subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"nan\.wav"):
-        spectrogram_file(broken, tmp_path / "s.npz")
-    assert not (tmp_path / "s.npz").exists()
 
 
 class TestForeignAndDamagedFiles:
@@ -302,14 +185,15 @@ class TestForeignAndDamagedFiles:
         return path
 
     def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match=r"no file .*nothing\.npz"):
+        with pytest.raises(UsageError, match=r"nothing\.npz does not exist"):
             Spectrogram.load(tmp_path / "nothing.npz")
 
     def test_text_bare_matrix_and_other_archives(self, tmp_path: Path) -> None:
         (tmp_path / "text.npz").write_text("hello")
         self.refused(tmp_path / "text.npz", "not a spectrogram file")
         np.save(tmp_path / "bare.npy", np.zeros((3, 3)))
-        self.refused(tmp_path / "bare.npy", "not a spectrogram file")
+        message = "bare matrix: without its parameters and phase .* neither inverted nor drawn"
+        self.refused(tmp_path / "bare.npy", message)
         np.savez(tmp_path / "other.npz", weights=np.zeros(3))
         self.refused(tmp_path / "other.npz", "not written by")
         with zipfile.ZipFile(tmp_path / "zip.npz", "w") as archive:
@@ -334,7 +218,7 @@ class TestForeignAndDamagedFiles:
             ({"sample_rate": 0}, "sample rate"),
             ({"sample_rate": "fast"}, "corrupt"),
             ({"length": 10**12}, "has the shape"),
-            ({"scale": "loud"}, "no scale 'loud'"),
+            ({"scale": "loud"}, "'loud' is not a valid Scale"),
             ({"scale": "mel"}, "n_mels"),
             ({"colour": "blue"}, "corrupt"),
         ],

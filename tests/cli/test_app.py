@@ -231,7 +231,7 @@ class TestClean:
         source = audio_file("in.wav", np.zeros(100))
         target = source.with_name("out.wav")
         for options, message in (
-            (("--plot", "x.jpg"), "x.jpg: a figure goes to a .png, .svg or .pdf file"),
+            (("--plot", "x.jpg"), "x.jpg: a picture is written to a .png, .svg or .pdf file"),
             (("--skip-existing", "--overwrite"), "exclude one another"),
         ):
             result = denoise("clean", source, "-o", target, "--model", halving, *options)
@@ -356,61 +356,6 @@ def test_bundled_models_take_noise_out(
     silent = audio_file("silent.wav", np.zeros(32000, np.float32))
     assert denoise("clean", silent, "-o", target, "--model", name, "--overwrite").exit_code == 0
     assert not soundfile.read(target)[0].any()
-
-
-def test_spectrogram_and_back(
-    audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], tmp_path: Path
-) -> None:
-    audio = speech(1.0, 16000)
-    source = audio_file("in.wav", audio, 16000, "FLOAT")
-    stored, back = tmp_path / "in.npz", tmp_path / "back.wav"
-    result = denoise("spectrogram", source, "-o", stored, "--scale", "db")
-    assert result.exit_code == 0
-    assert "513 frequencies" in result.stderr
-    assert denoise("spectrogram", stored, "--invert", "-o", back).exit_code == 0
-    np.testing.assert_allclose(soundfile.read(back)[0], audio, atol=1e-4)
-
-
-def test_plot_draws_a_picture(
-    audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], tmp_path: Path
-) -> None:
-    source = audio_file("in.wav", speech(1.0, 16000))
-    figure = tmp_path / "figure.png"
-    assert denoise("plot", source, source, "-o", figure, "--waveform").exit_code == 0
-    assert figure.read_bytes().startswith(b"\x89PNG")
-    fails(denoise("plot", source, "-o", tmp_path / "figure.doc"), 2, ".doc", ".png")
-
-
-class TestMix:
-    def test_snr(
-        self,
-        audio_file: Callable[..., Path],
-        speech: Callable[..., np.ndarray],
-        noise: Callable[..., np.ndarray],
-        tmp_path: Path,
-    ) -> None:
-        clean = audio_file("clean.wav", speech(1.0, 16000))
-        hiss = audio_file("noise.wav", noise(2.0, 16000))
-        result = denoise("mix", clean, hiss, "--snr", "5", "-o", tmp_path / "mix.wav")
-        assert result.exit_code == 0, result.output
-        assert "SNR 5.0 dB" in result.stderr
-        ratio = denoise("mix", clean, hiss, "--ratio", "0.36", "-o", tmp_path / "mix2.wav")
-        assert "SNR 5.0 dB" in ratio.stderr
-
-    def test_wants_exactly_one_amount(self, audio_file: Callable[..., Path]) -> None:
-        clean = audio_file("clean.wav", np.ones(100, np.float32) / 2)
-        target = clean.with_name("mix.wav")
-        fails(denoise("mix", clean, clean, "-o", target), 2, "--ratio", "--snr")
-        both = denoise("mix", clean, clean, "-o", target, "--ratio", "0.1", "--snr", "3")
-        fails(both, 2, "--ratio", "--snr")
-        fails(denoise("mix", clean, clean, "-o", target, "--ratio", "much"), 2, "--ratio")
-        fails(denoise("mix", clean, clean, "-o", target, "--ratio", "1.2"), 2, "1.2")
-
-    def test_silent_file_is_named(self, audio_file: Callable[..., Path]) -> None:
-        clean = audio_file("clean.wav", np.ones(100, np.float32) / 2)
-        silent = audio_file("silent.wav", np.zeros(100, np.float32))
-        target = clean.with_name("mix.wav")
-        fails(denoise("mix", clean, silent, "-o", target, "--ratio", "0.1"), 1, "silent.wav")
 
 
 class TestBuildDataset:

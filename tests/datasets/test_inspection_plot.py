@@ -57,7 +57,7 @@ def test_levels_of_an_older_version(data: Path, tmp_path: Path) -> None:
 
 
 def test_refuses(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"\.png \.svg \.pdf"):
+    with pytest.raises(UsageError, match=r"\.png, \.svg or \.pdf"):
         plot_dataset(data, tmp_path / "data.txt")
     with pytest.raises(DatasetError, match="is no dataset"):
         plot_dataset(tmp_path, tmp_path / "data.png")
