@@ -62,11 +62,11 @@ def steps_per_second(data: Path, spec: Spec, steps: int) -> float:
     from denoisecli.models.registry import build_model
     from denoisecli.training.batches import open_batches
     from denoisecli.training.optimizer import make_optimizer
-    from denoisecli.training.waveform_model import Task
+    from denoisecli.training.waveform_model import WaveformModel
 
     noisy, clean = next(iter(open_batches(data, spec).training(0)))
     network = build_model(spec)
-    task = Task(spec, network)
+    task = WaveformModel(spec, network)
     optimizer = make_optimizer(spec.training, 1000, network.trainable_variables)
     task.compile(optimizer=optimizer, jit_compile=False)
     for _ in range(2):

@@ -1,8 +1,7 @@
-"""The commands that teach: train, runs, spec."""
+"""The commands that train: train, runs."""
 
 import os
 from dataclasses import asdict
-from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -12,14 +11,7 @@ import typer
 from denoisecli.cli import console, displays
 from denoisecli.cli.options import load_tensorflow
 from denoisecli.errors import UsageError
-
-
-class Device(StrEnum):
-    """Where to train."""
-
-    auto = "auto"
-    cpu = "cpu"
-    gpu = "gpu"
+from denoisecli.training.devices import Device
 
 
 def train(
@@ -39,7 +31,7 @@ def train(
     ] = None,
     device: Annotated[
         Device, typer.Option(help="Where to train; auto: on all GPUs, if there are any.")
-    ] = Device.auto,
+    ] = Device.AUTO,
     cpu_parts: Annotated[
         int,
         typer.Option(min=1, help="Parts of the CPU that share a batch: 2 on 2 cores is faster."),
@@ -85,7 +77,7 @@ def train(
             display,
             fresh=fresh,
             init_from=start,
-            device=device.value,
+            device=device,
             cpu_parts=cpu_parts,
             cluster=None if coordinator is None else Cluster(coordinator, processes, process),
         )
@@ -109,7 +101,9 @@ def runs(
     """
     from denoisecli.training.run_folder import list_runs
 
-    found = list_runs(folder)
+    found, errors = list_runs(folder)
+    for error in errors:
+        console.warn(f"run left out: {error}")
     if as_json:
         console.print_json([asdict(run) for run in found])
         return
@@ -131,69 +125,10 @@ def runs(
     measured = {title: texts for title, texts in columns.items() if set(texts) != {"-"}}
     rows = [
         [
-            *(run.name, run.state, f"{run.epochs}/{run.planned}"),
+            *(run.name, run.state, f"{run.epochs}/{run.planned_epochs}"),
             *(f"{run.audio_hours:.1f}", f"{run.minutes:.1f}"),
             *texts,
         ]
         for run, *texts in zip(found, *measured.values(), strict=True)
     ]
     console.print_table(["run", "state", "epochs", "hours", "min", *measured], rows, texts=2)
-
-
-def spec(
-    name: Annotated[
-        str | None,
-        typer.Argument(help="A spec file or the name of a bundled one.", show_default=False),
-    ] = None,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON Schema of specs, for editors.")
-    ] = False,
-    resolved: Annotated[
-        bool, typer.Option("--resolved", help="Print the spec with all its defaults.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
-) -> None:
-    """Check a spec and show what it builds: layers, parameters, arithmetic, look-ahead.
-
-    Example: `denoise spec speech`
-    """
-    from denoisecli.models.catalogue import load_spec
-    from denoisecli.spec.document import json_schema
-
-    if schema:
-        console.print_json(json_schema(), indent=2)
-        return
-    if name is None:
-        raise UsageError("name a spec, or give --schema")
-    loaded = load_spec(name)
-    if resolved:
-        console.print_json(loaded.model_dump(mode="json"), indent=2)
-        return
-    load_tensorflow("building the network of a spec")
-    from denoisecli.models.describe import describe
-
-    facts = describe(loaded)
-    if as_json:
-        console.print_json(asdict(facts))
-        return
-    rows = [
-        [
-            row.name,
-            row.kind,
-            *map(str, (row.shape[0], f"{row.shape[1]:g}", row.shape[2])),
-            f"{row.parameters:,}",
-            f"{row.macs / 1e6:.1f}",
-        ]
-        for row in facts.layers
-    ]
-    columns = ["layer", "kind", "bands", "frames/s", "channels", "parameters", "MMAC/s"]
-    console.print_table(columns, rows, texts=2)
-    console.info(
-        f"{loaded.name}: {facts.parameters:,} parameters, {facts.macs / 1e6:.0f} million "
-        f"multiply-accumulates per second of audio, sees {_seconds(facts.past)} back and "
-        f"{_seconds(facts.future)} ahead"
-    )
-
-
-def _seconds(value: float) -> str:
-    return "all" if value == float("inf") else f"{value * 1000:.0f} ms"

@@ -1,107 +1,139 @@
-"""The command that searches: tune."""
+"""The command that searches the hyperparameters of a spec: tune."""
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import load_tensorflow
-from denoisecli.cli.training import Device
+from denoisecli.cli.options import host_and_port, load_tensorflow
+from denoisecli.system.extras import require
+from denoisecli.training.devices import Device
+from denoisecli.tuning.method import Method
 
-
-class Method(StrEnum):
-    """How values are chosen."""
-
-    bayesian = "bayesian"
-    hyperband = "hyperband"
-    random = "random"
+_SEARCH, _MACHINES = "Search", "Devices and machines"
 
 
 def tune(
     spec: Annotated[
         str,
         typer.Argument(
-            help="A spec file with a `search` section, or the name of a bundled one.",
+            help="Spec file with a `search` section, or the name of a bundled spec.",
             show_default=False,
         ),
     ],
-    data: Annotated[Path, typer.Option(help="Folder made by build-dataset.")] = Path("data"),
+    data: Annotated[Path, typer.Option(help="Dataset made by build-dataset.")] = Path("data"),
     run: Annotated[
-        Path | None, typer.Option(help="Folder of the search; runs/NAME-tune.", show_default=False)
+        Path | None,
+        typer.Option(help="Folder of the search (default: runs/NAME-tune).", show_default=False),
     ] = None,
-    method: Annotated[Method, typer.Option(help="How values are chosen.")] = Method.bayesian,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete the search in the folder and start over.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the trials as JSON.")] = False,
+    method: Annotated[
+        Method, typer.Option(help="How to choose values.", rich_help_panel=_SEARCH)
+    ] = Method.BAYESIAN,
     trials: Annotated[
-        int, typer.Option(min=1, help="How many to train; infeasible ones do not count.")
+        int,
+        typer.Option(
+            min=1,
+            help="Number of trials to train; infeasible ones do not count.",
+            rich_help_panel=_SEARCH,
+        ),
     ] = 20,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Of a trial, instead of the spec's.", show_default=False),
+        typer.Option(
+            min=1,
+            help="Number of epochs of a trial (default: that of the spec).",
+            show_default=False,
+            rich_help_panel=_SEARCH,
+        ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="For the whole search.", show_default=False)
+        float | None,
+        typer.Option(
+            min=0,
+            help="Time limit of the search in minutes, such as 90.",
+            show_default=False,
+            rich_help_panel=_SEARCH,
+        ),
     ] = None,
     device: Annotated[
-        Device, typer.Option(help="Where to train; auto: on all GPUs, if there are any.")
-    ] = Device.auto,
+        Device,
+        typer.Option(
+            help="Device to train on; auto takes all GPUs if there are any.",
+            rich_help_panel=_MACHINES,
+        ),
+    ] = Device.AUTO,
     chief: Annotated[
         str | None,
-        typer.Option(help="Only give out trials to workers, at HOST:PORT.", show_default=False),
+        typer.Option(
+            parser=host_and_port,
+            metavar="HOST:PORT",
+            help="Address to listen on; hands out trials to workers instead of training them.",
+            show_default=False,
+            rich_help_panel=_MACHINES,
+        ),
     ] = None,
     worker: Annotated[
         str | None,
-        typer.Option(help="Run trials of the chief at HOST:PORT.", show_default=False),
+        typer.Option(
+            parser=host_and_port,
+            metavar="HOST:PORT",
+            help="Address of the chief whose trials to train.",
+            show_default=False,
+            rich_help_panel=_MACHINES,
+        ),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the trials as JSON.")] = False,
 ) -> None:
-    """Search for better values of what a spec's `search` section names.
+    """Search for better values of the fields that a spec's `search` section names.
 
-    Writes best.json, which `denoise train` takes, trials.csv and trials.png. The same command
-    goes on after a stop.
+    Writes best.json, a spec for `denoise train`, trials.csv and trials.png to the folder of the
+    search. The same command resumes an interrupted search.
 
     Example: `denoise tune tiny --trials 20 --epochs 2`, then `denoise train
     runs/tiny-tune/best.json`
     """
     from denoisecli.models.catalogue import load_spec
-    from denoisecli.tuning.trials import COLUMNS, rank, short_names, table_row
+    from denoisecli.tuning.trials import rank, trial_table
 
-    loaded = load_spec(spec)  # before TensorFlow: a misspelt key is reported at once
-    folder = run or Path("runs") / f"{loaded.name}-tune"
+    require("tune", "keras_tuner", purpose="tuning")
+    loaded = load_spec(spec)  # before TensorFlow, so that errors in the spec show at once
     load_tensorflow("tuning")
     from denoisecli.tuning.tune import BEST, PICTURE, TABLE
-    from denoisecli.tuning.tune import tune as search
+    from denoisecli.tuning.tune import tune as run_search
 
+    folder = run or Path("runs") / f"{loaded.name}-tune"
     with displays.SearchDisplay() as display:
-        results = search(
+        results = run_search(
             loaded,
             data,
             folder,
             display,
-            method=method.value,
+            method=method,
             trials=trials,
             epochs=epochs,
             minutes=minutes,
             fresh=fresh,
-            device=device.value,
+            device=device,
             chief=chief,
             worker=worker,
         )
-    if not results or loaded.search is None:  # a worker has none
+    if loaded.search is None or not results:  # a worker has no results
         return
     ranked = rank(results, loaded.search)
     if as_json:
         console.print_json([asdict(result) for result in results])
     else:
-        rest = [result for result in results if result.objective is None]
-        rows = [table_row(result) for result in ranked + rest]
-        console.print_table([*COLUMNS, *short_names(list(loaded.search.space))], rows, texts=2)
+        others = [result for result in results if result.objective is None]
+        console.print_table(*trial_table(ranked + others), texts=2)
     best = ranked[0]
     own = next((f"{r.objective:.4g}" for r in ranked if r.is_spec), None)
     console.info(
-        f"wrote {folder / BEST}, {TABLE} and {PICTURE}: of {len(results)} trials {best.name} has "
+        f"wrote {folder / BEST}, {TABLE} and {PICTURE}: trial {best.name} of {len(results)} has "
         f"the best {loaded.search.objective}, {best.objective:.4g}"
-        + (f"; the spec as it is has {own}" if own else "")
+        + (f"; the spec as it is reaches {own}" if own else "")
     )

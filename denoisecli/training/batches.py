@@ -1,12 +1,15 @@
-"""From stored (noisy, clean) pairs to training batches: packed, shuffled, augmented, seeded."""
+"""Training batches from stored (noisy, clean) pairs: packed, shuffled, augmented and seeded."""
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Bool, Int
 
 from denoisecli.datasets.stored import SETS, load_manifest, load_pairs
 from denoisecli.errors import DatasetError
@@ -16,41 +19,52 @@ from denoisecli.training.augmentation.chain import augment_batch
 VALID = "valid"
 
 CHUNKS = 12
-"""Clips are cut into this many chunks per segment; only a clip's last chunk is padded."""
+"""Number of chunks of a segment. Clips are cut into chunks, of which only the last is padded."""
 
 CLIP_BUFFER = 256
+"""Number of clips that are held in memory for shuffling."""
+
 SEGMENT_BUFFER = 128
-"""Clips, then segments, held in memory for shuffling."""
+"""Number of segments that are held in memory for shuffling."""
 
 CLIP_BYTES = 2**30
-"""Of long clips fewer are held, so that they take about this much memory."""
+"""Approximate memory of the clips in bytes; of long clips, fewer are held."""
 
 
 @dataclass(frozen=True)
 class Batches:
-    """The batches that a model is trained, selected and tested with.
+    """The batches that a model is trained, validated and tested with.
 
-    Validation clips come from the stored validation set, or, where there is none, from the training
-    set, divided by clean file; the test set is only read by `test`.
+    Attributes:
+        folder: Folder of the dataset.
+        spec: Spec of the model.
+        dataset_id: Identifier of the dataset.
+        held_out: For each pair of the training set, whether it is used for validation instead.
+            None is if the dataset has a validation set of its own.
+        train_steps: Number of batches of an epoch.
+        clip_buffer: Number of clips that are held in memory for shuffling.
     """
 
     folder: Path
     spec: Spec
     dataset_id: str
-    held_out: np.ndarray
+    held_out: Bool[np.ndarray, "pairs"]
     train_steps: int
     clip_buffer: int = CLIP_BUFFER
 
     def training(self, epoch: int, skip: int = 0) -> tf.data.Dataset:
-        """One epoch of (noisy, clean), each (batch_size, segment); its order depends on the epoch.
+        """Return the batches of an epoch, in an order that depends on the epoch.
 
         Args:
-            epoch: counted from 0.
-            skip: batches at the start that were seen before an interruption.
+            epoch: Index of the epoch, from 0.
+            skip: Number of batches at the start to leave out.
+
+        Shape:
+            - elements: (noisy, clean), each (batch_size, segment)
         """
         training = self.spec.training
-        seed = (training.seed * 100_003 + epoch) % 2**31  # 32 bits hold it
-        pairs = self._part(validation=False).shuffle(
+        seed = (training.seed * 100_003 + epoch) % 2**31  # fits into 32 bits
+        pairs = self._train_pairs(validation=False).shuffle(
             self.clip_buffer, seed=seed, reshuffle_each_iteration=True
         )
         batches = (
@@ -61,39 +75,51 @@ class Batches:
             .enumerate()
             .skip(skip)
         )
-        settings = training.augmentation
-        rate = self.spec.audio.sample_rate
 
-        def augment(step: Any, pair: Any) -> Any:
-            noisy, clean = pair[..., 0], pair[..., 1]
-            if settings is None:
-                return noisy, clean
+        def augment(step: tf.Tensor, pair: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             step_seed = tf.stack([seed, tf.cast(step, tf.int32)])
-            return augment_batch(noisy, clean, settings, rate, step_seed)
+            return self._augment(pair[..., 0], pair[..., 1], step_seed)
 
         return batches.map(augment, num_parallel_calls=2, deterministic=True).prefetch(4)
 
+    @cached_property
+    def _augment(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+        """The augmentation as a graph, which takes longer to build than a batch to compute."""
+        settings = self.spec.training.augmentation
+        rate = self.spec.audio.sample_rate
+
+        @tf.function(autograph=False)
+        def augment(
+            noisy: tf.Tensor, clean: tf.Tensor, seed: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
+            if settings is None:
+                return noisy, clean
+            return augment_batch(noisy, clean, settings, rate, seed)
+
+        return augment
+
     def validation(self) -> tf.data.Dataset:
-        """Held-out clips as stored, in batches; the same every time."""
+        """Return the validation clips as they are stored, in batches; always the same ones."""
         if VALID in load_manifest(self.folder)["sets"]:
             return self._as_stored(load_pairs(self.folder, VALID))
-        return self._as_stored(self._part(validation=True))
+        return self._as_stored(self._train_pairs(validation=True))
 
     def test(self) -> tf.data.Dataset:
-        """The test set as stored, in batches."""
+        """Return the test set as it is stored, in batches."""
         return self._as_stored(load_pairs(self.folder, "test"))
 
     @property
     def chunk(self) -> int:
-        """Samples of a chunk."""
-        return _chunk(self.spec)
+        """Length of a chunk in samples."""
+        return _chunk_samples(self.spec)
 
     @property
     def segment(self) -> int:
-        """Samples of a segment."""
+        """Length of a segment in samples."""
         return CHUNKS * self.chunk
 
-    def _part(self, *, validation: bool) -> tf.data.Dataset:
+    def _train_pairs(self, *, validation: bool) -> tf.data.Dataset:
+        """Return the pairs of the training set that are, or are not, used for validation."""
         held_out = tf.constant(self.held_out)
         return (
             load_pairs(self.folder, "train")
@@ -108,58 +134,71 @@ class Batches:
 
 
 def open_batches(folder: Path, spec: Spec) -> Batches:
-    """Look at a stored dataset and prepare its batches.
+    """Check a stored dataset against a spec and prepare its batches.
+
+    Validation uses the stored validation set or, if there is none, a part of the training set that
+    is split off by clean file. The test set is used by `Batches.test` only.
 
     Raises:
-        DatasetError: the folder holds no dataset or a damaged one, its sample rate or kind does
-            not fit the spec, or there is too little for a batch to train with or a segment to
-            validate or to test with.
+        DatasetError: The folder holds no dataset or a damaged one; its sample rate or kind does
+            not fit the spec; or there is less than a batch to train with, or less than a segment
+            to validate or test with.
     """
     manifest = load_manifest(folder)
     rate = manifest["recipe"]["sample_rate"]
     if rate != spec.audio.sample_rate:
         raise DatasetError(
-            f"{folder} has a sample rate of {rate} Hz, the spec {spec.name!r} wants "
-            f"{spec.audio.sample_rate}; build the dataset with --sample-rate or change the spec"
+            f"{folder} has a sample rate of {rate} Hz, but the spec {spec.name!r} needs "
+            f"{spec.audio.sample_rate} Hz; build the dataset with --sample-rate or change the spec"
         )
     for name in SETS:
-        load_pairs(folder, name)  # so that no damage comes to light after hours of training
+        load_pairs(folder, name)  # so that damage is found now and not after hours of training
     training = spec.training
-    rows = [row for row in manifest["mixes"] if row["set"] == "train"]
-    valid_rows = [row for row in manifest["mixes"] if row["set"] == VALID]
-    if valid_rows:
-        held_out = np.zeros(len(rows), bool)
+    rows = {
+        name: [row for row in manifest["mixes"] if row["set"] == name]
+        for name in ("train", VALID, "test")
+    }
+    if rows[VALID]:
+        held_out = np.zeros(len(rows["train"]), bool)
     else:
-        held_out = _held_out(rows, training.validation_share, folder)
-    samples = np.array([row["samples"] for row in rows])
-    valid_samples = np.array([row["samples"] for row in valid_rows] or samples[held_out])
-    test_samples = np.array([row["samples"] for row in manifest["mixes"] if row["set"] == "test"])
+        held_out = _split_off(rows["train"], training.validation_share, folder)
+    samples = {name: np.array([row["samples"] for row in rows[name]]) for name in rows}
+    valid_samples = samples[VALID] if rows[VALID] else samples["train"][held_out]
     seconds = f"{training.segment_seconds:g} s"
-    if _segments(valid_samples, spec) == 0:
+    if _count_segments(valid_samples, spec) == 0:
         raise DatasetError(
-            f"{folder} has less than a segment of {seconds} to validate with; record more, or make "
-            "training.segment_seconds smaller or training.validation_share larger"
+            f"{folder} has less than a segment of {seconds} to validate with; record more, reduce "
+            "training.segment_seconds or increase training.validation_share"
         )
-    if _segments(test_samples, spec) == 0:
+    if _count_segments(samples["test"], spec) == 0:
         raise DatasetError(
             f"{folder} has less than a segment of {seconds} to test with; build it with a smaller "
-            "--split, or make training.segment_seconds smaller"
+            "--split, or reduce training.segment_seconds"
         )
-    segments = _segments(samples[~held_out], spec)
+    segments = _count_segments(samples["train"][~held_out], spec)
     if segments < training.batch_size and training.steps_per_epoch is None:
         raise DatasetError(
             f"{folder} has {segments} segments of {seconds} to train with, fewer than one batch of "
-            f"{training.batch_size}; record more, or make training.batch_size, "
-            "training.segment_seconds smaller or set training.steps_per_epoch"
+            f"{training.batch_size}; record more, reduce training.batch_size or "
+            "training.segment_seconds, or set training.steps_per_epoch"
         )
     steps = training.steps_per_epoch or segments // training.batch_size
-    pair_bytes = 8 * samples.mean()
+    pair_bytes = 8 * samples["train"].mean()
     clips = int(np.clip(CLIP_BYTES // pair_bytes, 2, CLIP_BUFFER))
     return Batches(folder, spec, manifest["id"], held_out, steps, clips)
 
 
-def _held_out(rows: list[dict[str, Any]], share: float, folder: Path) -> np.ndarray:
-    """Which mixes of the training set are for validation, all mixes of a clean file alike."""
+def _split_off(rows: list[dict[str, Any]], share: float, folder: Path) -> Bool[np.ndarray, "pairs"]:
+    """Choose the pairs for validation, so that all pairs of a clean file are on the same side.
+
+    Args:
+        rows: Rows of the training set in the manifest.
+        share: Share of the clean files that is chosen; at least one file is.
+        folder: Folder of the dataset, for the error message.
+
+    Raises:
+        DatasetError: There is only one clean file.
+    """
     names = sorted({row["clean"] for row in rows}, key=lambda name: zlib.crc32(name.encode()))
     if len(names) < 2:
         raise DatasetError(f"{folder}: one clean file is too few to split off a validation part")
@@ -168,30 +207,30 @@ def _held_out(rows: list[dict[str, Any]], share: float, folder: Path) -> np.ndar
     return np.array([row["clean"] in chosen for row in rows])
 
 
-def _chunk(spec: Spec) -> int:
+def _chunk_samples(spec: Spec) -> int:
     return max(1, round(spec.training.segment_seconds * spec.audio.sample_rate / CHUNKS))
 
 
-def _segments(samples: np.ndarray, spec: Spec) -> int:
-    """How many segments clips of so many samples make."""
-    return int(np.ceil(samples / _chunk(spec)).sum()) // CHUNKS
+def _count_segments(samples: Int[np.ndarray, "clips"], spec: Spec) -> int:
+    """Return the number of segments that clips of these lengths (in samples) make."""
+    return int(np.ceil(samples / _chunk_samples(spec)).sum()) // CHUNKS
 
 
 def _pack(pairs: tf.data.Dataset, chunk: int) -> tf.data.Dataset:
-    """Lay clips end to end and cut them into segments, so that short clips waste nothing.
+    """Join clips end to end and cut them into segments, so that short clips waste no computation.
 
     Shape:
-        - elements in: two vectors of any equal length
-        - elements out: (CHUNKS * chunk, 2)
+        - elements of the input: two vectors of equal length
+        - elements of the output: (CHUNKS * chunk, 2)
     """
 
-    def chunks(noisy: Any, clean: Any) -> tf.data.Dataset:
+    def cut(noisy: tf.Tensor, clean: tf.Tensor) -> tf.data.Dataset:
         pair = tf.stack([noisy, clean], axis=-1)
         pair = tf.pad(pair, [[0, -tf.shape(pair)[0] % chunk], [0, 0]])
         return tf.data.Dataset.from_tensor_slices(tf.reshape(pair, [-1, chunk, 2]))
 
     return (
-        pairs.flat_map(chunks)
+        pairs.flat_map(cut)
         .batch(CHUNKS, drop_remainder=True)
         .map(lambda segment: tf.reshape(segment, [CHUNKS * chunk, 2]))
     )

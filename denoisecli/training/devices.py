@@ -1,18 +1,27 @@
-"""Where training runs: a CPU, a GPU, several GPUs, several machines."""
+"""The devices that train: a CPU, one or several GPUs, one or several machines."""
 
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from denoisecli.errors import UsageError
 
-Device = Literal["auto", "cpu", "gpu"]
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+class Device(StrEnum):
+    """Device to train on."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    GPU = "gpu"
 
 
 @dataclass(frozen=True)
@@ -20,9 +29,12 @@ class Cluster:
     """Processes, on one machine or several, that train one model together (needs JAX).
 
     Attributes:
-        coordinator: HOST:PORT of the first process, where the others find it.
-        processes: how many there are.
-        process: which one this is, from 0.
+        coordinator: HOST:PORT of process 0, which the others connect to.
+        processes: Number of processes.
+        process: Number of this process, from 0.
+
+    Raises:
+        UsageError: A number is out of range, or the coordinator is not HOST:PORT.
     """
 
     coordinator: str
@@ -32,12 +44,12 @@ class Cluster:
     def __post_init__(self) -> None:
         if not 0 <= self.process < self.processes:
             raise UsageError(
-                f"process {self.process} of {self.processes}: processes count from 0 to "
-                f"{self.processes - 1}"
+                f"there is no process {self.process} among {self.processes}; processes are "
+                f"numbered from 0 to {self.processes - 1}"
             )
         host, _, port = self.coordinator.rpartition(":")
         if not host or not port.isdigit():
-            raise UsageError(f"the coordinator wants HOST:PORT, found {self.coordinator!r}")
+            raise UsageError(f"the coordinator must be HOST:PORT, found {self.coordinator!r}")
 
 
 @dataclass(frozen=True)
@@ -45,99 +57,107 @@ class Devices:
     """The devices that share the work.
 
     Attributes:
-        name: in words.
-        replicas: how many work side by side, in all processes.
-        processes: number of processes.
-        process: which one this is; the first one, 0, writes files.
-        strategy: what divides the work, if there are several devices.
+        name: Description for messages.
+        replicas: Number of devices in all processes.
+        processes: Number of processes.
+        process: Number of this process; process 0 writes the files.
+        strategy: Keras or TensorFlow strategy that distributes the work, if there are several.
     """
 
     name: str
     replicas: int = 1
     processes: int = 1
     process: int = 0
-    strategy: Any = None
+    strategy: "tf.distribute.Strategy | keras.distribution.DataParallel | None" = None
 
     def scope(self) -> AbstractContextManager[Any]:
-        """What is trained must be built, and trained, in here."""
+        """Return the context in which the model must be built and trained."""
         return nullcontext() if self.strategy is None else self.strategy.scope()
 
-    def part(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """This process's rows of every batch of (noisy, clean).
+    def shard(self, batches: "tf.data.Dataset") -> "tf.data.Dataset":
+        """Return this process's rows of every batch of (noisy, clean).
 
-        Rows that cannot be dealt out evenly are left out: at most one less than there are devices.
+        Rows that cannot be shared evenly are left out: fewer per batch than there are devices.
         """
+        import tensorflow as tf
+
         if self.replicas == 1:
             return batches
 
-        def rows(noisy: Any, clean: Any) -> Any:
+        def own_rows(noisy: tf.Tensor, clean: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             count = tf.shape(noisy)[0] // self.replicas * (self.replicas // self.processes)
             start = self.process * count
             return noisy[start : start + count], clean[start : start + count]
 
-        return batches.map(rows).filter(lambda noisy, clean: tf.shape(noisy)[0] > 0)
+        return batches.map(own_rows).filter(lambda noisy, clean: tf.shape(noisy)[0] > 0)
 
-    def agree(self, values: Sequence[int | float]) -> list[float]:
-        """The first process's values, everywhere; all processes wait for each other here."""
+    def broadcast(self, values: Sequence[int | float]) -> list[float]:
+        """Return the values that process 0 passes; all processes wait for each other here."""
         if self.processes == 1:
             return [float(value) for value in values]
         from jax.experimental import multihost_utils
 
-        # As bytes: JAX would round to float32.
+        # As bytes, because JAX would round to float32.
         sent = np.array(values, np.float64).view(np.uint8)
         received = np.asarray(multihost_utils.broadcast_one_to_all(sent))
         return [float(value) for value in received.view(np.float64)]
 
 
 def find_devices(
-    device: Device = "auto", cluster: Cluster | None = None, cpu_parts: int = 1
+    device: Device = Device.AUTO, cluster: Cluster | None = None, cpu_parts: int = 1
 ) -> Devices:
-    """Choose the devices to train on; GPU memory is taken as it is needed.
+    """Select the devices to train on. GPU memory is allocated as it is needed.
 
     Args:
-        device: what to look for.
-        cluster: the processes that train together.
-        cpu_parts: devices to divide the cores of the CPU into. Small operations gain little from a
-            second core, but two halves of a batch do.
+        device: Device to train on; by default all GPUs, or the CPU if there is none.
+        cluster: Processes that train together.
+        cpu_parts: Number of devices that the cores of the CPU are divided into. Small operations
+            gain little from a second core, but two halves of a batch do.
 
     Raises:
-        UsageError: no GPU is found though one was asked for, a cluster without JAX, or a CPU that
-            is not used or cannot be divided any more.
+        UsageError: There is no GPU although one is asked for, a cluster is asked for without
+            JAX, or the CPU is not used or cannot be divided any more.
     """
+    import keras
+    import tensorflow as tf
+
     if cpu_parts > 1:
         _divide_cpu(device, cpu_parts)
     if keras.backend.backend() == "jax":
-        return _jax_devices(device, cluster)
+        return _find_jax_devices(device, cluster)
     if cluster is not None:
         raise UsageError("several processes need JAX: set KERAS_BACKEND=jax before starting")
     gpus = tf.config.list_physical_devices("GPU")
-    if device == "gpu" and not gpus:
+    if device == Device.GPU and not gpus:
         raise UsageError("TensorFlow finds no GPU; leave --device out, or install denoisecli[gpu]")
-    if device == "cpu" and gpus:
+    if device == Device.CPU and gpus:
         _hide(gpus)
         gpus = []
     for gpu in gpus:
-        with suppress(RuntimeError):  # it is too late for that: the GPU is in use already
+        with suppress(RuntimeError):  # it is too late, because the GPU is in use already
             tf.config.experimental.set_memory_growth(gpu, True)
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         name = f"the GPU ({details.get('device_name', gpus[0].name)})"
     else:
-        reason = "" if device == "cpu" else "; no GPU found"
+        reason = "" if device == Device.CPU else "; no GPU found"
         name = f"the CPU ({os.cpu_count()} cores{reason})"
     logical = tf.config.list_logical_devices("GPU" if gpus else "CPU")
     if len(logical) < 2:
         return Devices(name)
     strategy = tf.distribute.MirroredStrategy([item.name for item in logical])
-    times = f"{len(logical)} times " if gpus else f"{len(logical)} parts of "
-    return Devices(times + name, len(logical), strategy=strategy)
+    multiple = f"{len(logical)} times " if gpus else f"{len(logical)} parts of "
+    return Devices(multiple + name, len(logical), strategy=strategy)
 
 
 def _divide_cpu(device: Device, parts: int) -> None:
+    import keras
+    import tensorflow as tf
+
     if keras.backend.backend() != "tensorflow":
-        raise UsageError("only TensorFlow can divide a CPU; leave KERAS_BACKEND alone")
-    if device != "cpu" and tf.config.list_physical_devices("GPU"):
-        raise UsageError("a GPU is there, and the CPU not used; add --device cpu to divide that")
+        raise UsageError("only TensorFlow can divide a CPU; unset KERAS_BACKEND")
+    if device != Device.CPU and tf.config.list_physical_devices("GPU"):
+        raise UsageError("a GPU is found, so the CPU is not used; add --device cpu to divide it")
     cores = os.cpu_count() or 1
     if parts > cores:
         raise UsageError(f"{cores} cores cannot be divided into {parts} parts")
@@ -152,13 +172,15 @@ def _divide_cpu(device: Device, parts: int) -> None:
         raise UsageError(f"the CPU is in use already: {error}") from error
 
 
-def _jax_devices(device: Device, cluster: Cluster | None) -> Devices:
+def _find_jax_devices(device: Device, cluster: Cluster | None) -> Devices:
     import jax
+    import keras
+    import tensorflow as tf
 
-    with suppress(RuntimeError):  # TensorFlow reads the data, and must leave the GPUs alone
+    with suppress(RuntimeError):  # TensorFlow reads the data and must leave the GPUs alone
         tf.config.set_visible_devices([], "GPU")
-    if device != "auto":
-        jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[device])
+    if device != Device.AUTO:
+        jax.config.update("jax_platforms", "cpu" if device == Device.CPU else "cuda")
     if cluster is not None:
         keras.distribution.initialize(cluster.coordinator, cluster.processes, cluster.process)
     try:
@@ -172,7 +194,9 @@ def _jax_devices(device: Device, cluster: Cluster | None) -> Devices:
     return Devices(name, len(devices), jax.process_count(), jax.process_index(), strategy)
 
 
-def _hide(gpus: Sequence[Any]) -> None:
+def _hide(gpus: "Sequence[tf.config.PhysicalDevice]") -> None:
+    import tensorflow as tf
+
     try:
         tf.config.set_visible_devices([], "GPU")
     except RuntimeError as error:

@@ -1,8 +1,7 @@
-"""A few clips of a set, always the same: to be scored, looked at and listened to."""
+"""A few clips of a dataset, always the same ones: to be scored, looked at and listened to."""
 
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Float
@@ -12,21 +11,26 @@ Clips = Float[np.ndarray, "clips timesteps"]
 
 @dataclass(frozen=True)
 class Excerpts:
-    """Equally long clips; full scale -1..1."""
+    """Clips of equal length; full scale is -1..1.
+
+    Attributes:
+        noisy: The mixtures.
+        clean: The clean part of each mixture.
+    """
 
     noisy: Clips
     clean: Clips
 
 
-def sample(batches: tf.data.Dataset, count: int) -> Excerpts:
-    """At most so many clips, evenly spaced in a set of (noisy, clean) batches."""
+def sample_excerpts(batches: tf.data.Dataset, count: int) -> Excerpts:
+    """Take clips at even intervals from batches of (noisy, clean).
+
+    Args:
+        batches: Batches of equally long clips; there must be at least one clip.
+        count: Maximum number of clips.
+    """
     clips = batches.unbatch()
     total = int(clips.reduce(np.int64(0), lambda number, *_: number + 1))
     chosen = clips.shard(max(1, total // count), 0).take(count)
     noisy, clean = zip(*chosen.as_numpy_iterator(), strict=True)
     return Excerpts(np.stack(noisy), np.stack(clean))
-
-
-def estimate(task: keras.Model, excerpts: Excerpts, batch_size: int) -> Clips:
-    """What a task (waveforms in, waveforms out) makes of the noisy clips."""
-    return task.predict(excerpts.noisy, batch_size=batch_size, verbose=0)

@@ -1,58 +1,39 @@
-"""Who watches a training run, and how it is stopped."""
+"""The interface by which a training run reports its progress."""
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from denoisecli.errors import DenoiseError
+from denoisecli.training.history import Row
 
 
 @runtime_checkable
 class Observer(Protocol):
-    """Is told how training goes."""
+    """Object that is informed of the progress of a training run."""
 
     def on_message(self, text: str) -> None:
-        """Something worth a line."""
+        """Receive a message for the user."""
 
     def on_train_begin(self, epochs: int, steps: int, epoch: int) -> None:
-        """Training begins, or goes on, at this epoch (from 0)."""
+        """Called before the first step.
+
+        Args:
+            epochs: Number of epochs of the run.
+            steps: Number of steps of an epoch.
+            epoch: Index of the epoch that training begins or resumes at, from 0.
+        """
 
     def on_batch_end(self, epoch: int, step: int, logs: dict[str, float]) -> None:
-        """A batch is done: the means over the epoch so far."""
+        """Called after each training step.
 
-    def on_epoch_end(self, row: dict[str, Any], *, best: bool) -> None:
-        """An epoch is done: its line of history.csv."""
+        Args:
+            epoch: Index of the epoch, from 0.
+            step: Number of finished steps of the epoch.
+            logs: Means of loss and metrics over the epoch so far.
+        """
 
+    def on_epoch_end(self, row: Row, *, best: bool) -> None:
+        """Called after the validation of an epoch.
 
-class Interrupted(DenoiseError):
-    """Training was stopped by Ctrl-C; what was done is on disk."""
-
-    exit_code = 130
-
-
-@contextmanager
-def ctrl_c(event: threading.Event | None = None) -> Iterator[threading.Event]:
-    """Let Ctrl-C (or a polite kill) wait for the end of the batch; a second one does not wait.
-
-    Args:
-        event: Set by Ctrl-C, and by whatever else shall stop the run (default: a new one).
-    """
-    event = event or threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        Args:
+            row: Row of the history.
+            best: Whether the epoch is the best one so far.
+        """

@@ -1,4 +1,4 @@
-"""How weights are updated: the optimizer, its learning rate over time, what decays."""
+"""The optimizer, its learning-rate schedule and its weight decay."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,16 +10,16 @@ from denoisecli.spec.training import Training
 
 
 class StableDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Warm-up, then constant, then a straight line down (Hägele et al. 2024).
+    """Schedule with a linear warm-up, a constant part and a linear decay (Hägele et al. 2024).
 
-    Unlike with a cosine, how long the constant part is need not be known at the beginning.
+    Unlike a cosine, it needs no decision at the start about the length of the constant part.
 
     Args:
-        learning_rate: of the constant part.
-        warmup_steps: steps of the rise from 0.
-        decay_start: step at which the fall begins.
-        total_steps: step at which it ends.
-        final: share of the learning rate that is left there.
+        learning_rate: Learning rate of the constant part.
+        warmup_steps: Number of steps in which the learning rate rises from 0.
+        decay_start: Step at which the decay begins.
+        total_steps: Step at which the decay ends.
+        final: Share of the learning rate that is left at the end of the decay.
     """
 
     def __init__(
@@ -37,22 +37,22 @@ class StableDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.final = final
 
     def __call__(self, step: Any) -> Any:
-        """Learning rate of a step."""
+        """Return the learning rate of a step."""
         step = ops.cast(step, "float32")
         rise = step / max(1, self.warmup_steps) if self.warmup_steps else 1.0
         fall = (step - self.decay_start) / max(1, self.total_steps - self.decay_start)
         fall = 1 - (1 - self.final) * ops.clip(fall, 0.0, 1.0)
         return self.learning_rate * ops.minimum(rise, 1.0) * fall
 
-    def get_config(self) -> dict[str, Any]:
-        """All arguments."""
+    def get_config(self) -> dict[str, float]:
+        """Return the arguments of the constructor."""
         return dict(vars(self))
 
 
 def make_schedule(
     training: Training, total_steps: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate over the steps of a run, as the spec wants it."""
+    """Return the learning-rate schedule of a run of this many steps."""
     warmup = warmup_steps(training, total_steps)
     if training.schedule == "cosine":
         return keras.optimizers.schedules.CosineDecay(
@@ -72,12 +72,12 @@ def make_schedule(
 
 
 def warmup_steps(training: Training, total_steps: int) -> int:
-    """Steps of the warm-up, at most half of all."""
+    """Return the number of warm-up steps, at most half of all steps."""
     return min(training.warmup_steps, total_steps // 2)
 
 
 def decay_start(training: Training, total_steps: int) -> int:
-    """The step from which on the learning rate depends on the length of the run."""
+    """Return the step from which the learning rate depends on the length of the run."""
     if training.schedule == "cosine":
         return 0
     if training.schedule == "constant":
@@ -86,16 +86,19 @@ def decay_start(training: Training, total_steps: int) -> int:
 
 
 def make_optimizer(
-    training: Training, total_steps: int, variables: Sequence[Any] = (), replicas: int = 1
+    training: Training,
+    total_steps: int,
+    variables: Sequence[keras.Variable] = (),
+    replicas: int = 1,
 ) -> keras.optimizers.Optimizer:
-    """AdamW or Muon on the spec's schedule, with gradient clipping and weight averaging.
+    """Create the optimizer of a spec, with its schedule, gradient clipping and weight averaging.
 
     Args:
-        training: the section of the spec.
-        total_steps: length of the run.
-        variables: what is trained; matrices and kernels of it decay, biases, what belongs to
-            normalizations and other vectors do not.
-        replicas: TensorFlow's devices that sum up their gradients.
+        training: Section of the spec.
+        total_steps: Number of steps of the run.
+        variables: Trainable variables. Matrices and kernels decay; biases, the gains and shifts of
+            normalizations, and other vectors do not.
+        replicas: Number of TensorFlow devices that sum up their gradients.
     """
     options: dict[str, Any] = {
         "learning_rate": make_schedule(training, total_steps),
@@ -106,10 +109,10 @@ def make_optimizer(
     }
     if training.optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(**options)
-    else:  # which leaves all but matrices to Adam, with a weight decay of its own
+    else:  # Muon leaves all but matrices to Adam, which has a weight decay of its own
         optimizer = keras.optimizers.Muon(adam_weight_decay=training.weight_decay, **options)
     optimizer.exclude_from_weight_decay(
-        # A GRU has two biases, one above the other.
+        # The two biases of a GRU form a matrix.
         var_list=[v for v in variables if len(v.shape) < 2 or v.name == "bias"]
     )
     if replicas > 1:
@@ -120,15 +123,17 @@ def make_optimizer(
 
 
 def _sum_before_clipping(optimizer: keras.optimizers.Optimizer, replicas: int) -> None:
-    """Let the whole gradient be clipped, not each device's part of it.
+    """Make the optimizer clip the whole gradient in place of each device's part of it.
 
-    Every device gets the same share of the sum, which Keras clips and then sums up again.
+    Each device gets the same share of the sum, which Keras clips and then sums up again.
     """
     import tensorflow as tf
 
     apply = optimizer.apply
 
-    def apply_sum(grads: Sequence[Any], trainable_variables: Any = None) -> Any:
+    def apply_sum(
+        grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
+    ) -> Any:
         context = tf.distribute.get_replica_context()
         total = context.all_reduce(tf.distribute.ReduceOp.SUM, list(grads))
         return apply([gradient / replicas for gradient in total], trainable_variables)

@@ -1,55 +1,67 @@
-"""The folder of a training run: what is in it, who is at work in it, and a list of them."""
+"""The folder of a training run: its files, its lock, and a list of the runs in a folder."""
 
-import csv
 import hashlib
-import json
 import math
 import shutil
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
 
 from denoisecli.errors import DenoiseError, UsageError
-from denoisecli.models.catalogue import load_spec
-from denoisecli.spec.document import Spec, save_spec
+from denoisecli.models.folder import ModelFolder
+from denoisecli.spec.document import Spec, read_spec, save_spec
 from denoisecli.system.atomic_files import replacing
+from denoisecli.system.locks import exclusive, is_locked
+from denoisecli.training.history import Row, is_better, read_history
 
-try:
-    import fcntl
-except ImportError:  # Windows: a run is not locked there, and never said to be running
-    fcntl = None  # type: ignore[assignment]
+SPEC = "spec.json"
+"""The resolved spec."""
 
 CHECKPOINT = "checkpoint.npz"
-MODEL = "model"
-HISTORY = "history.csv"
-FACTS = "run.json"
-LOGS = "logs"
-BAD_BATCH = "bad_batch.npz"
-LOCK = ".lock"
+"""All that an unfinished run needs to resume; deleted when the run is finished."""
 
-Row = dict[str, Any]
-"""A line of history.csv: figures of an epoch by name; those that were not measured are absent."""
+MODEL = "model"
+"""The folder of the finished model."""
+
+HISTORY = "history.csv"
+"""The figures of each epoch."""
+
+FACTS = "run.json"
+"""The dataset, the seed, and an entry for every start of the run."""
+
+LOGS = "logs"
+"""The folder of the TensorBoard logs."""
+
+BAD_BATCH = "bad_batch.npz"
+"""The batch at which training diverged."""
+
+LOCK = ".lock"
+"""The lock file of the process that trains."""
 
 PACKAGES = ("denoisecli", "keras", "numpy", "tensorflow")
+"""Packages whose versions are recorded."""
 
 
 @contextmanager
 def locked(run: Path, *, write: bool = True) -> Iterator[None]:
-    """Be the only process that writes into a run's folder, which is made if need be.
+    """Create a run's folder if necessary, and lock it against other processes that write there.
 
-    The lock goes with the process, however that ends. Scraps of a killed one are cleared away.
+    The operating system releases the lock however the process ends. Temporary files that a killed
+    process left behind are deleted.
 
     Args:
-        run: the folder.
-        write: false for a process that only reads there, and needs no lock.
+        run: The folder.
+        write: False for a process that only reads there and needs no lock.
 
     Raises:
-        UsageError: another process trains there, or the folder is a file.
+        UsageError: Another process trains there, or the path is a file.
     """
     if run.is_file():
         raise UsageError(f"{run} is a file; a run needs a folder")
@@ -57,41 +69,41 @@ def locked(run: Path, *, write: bool = True) -> Iterator[None]:
         yield
         return
     run.mkdir(parents=True, exist_ok=True)
-    with (run / LOCK).open("w") as file:
-        if not _lock(file, attempts=5):
-            raise UsageError(f"{run} is in use: another process trains there; --run gives another")
+    in_use = f"{run} is in use: another process trains there; --run selects another folder"
+    with exclusive(run / LOCK, in_use):
         for name in (CHECKPOINT, HISTORY, FACTS, BAD_BATCH, MODEL):
-            for scrap in run.glob(f".{Path(name).stem}.*"):
-                shutil.rmtree(scrap, ignore_errors=True)
+            for part in run.glob(f".{Path(name).stem}.*"):
+                shutil.rmtree(part, ignore_errors=True)
         yield
 
 
-def _lock(file: Any, attempts: int = 1) -> bool:
-    """Try to lock an open file; several times, since who lists runs tries it for a moment too."""
-    if fcntl is None:
-        return True
-    for attempt in range(attempts):
-        if attempt:
-            time.sleep(0.1)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            continue
-    return False
-
-
 def is_running(run: Path) -> bool:
-    """Whether a process trains in this folder, on this machine."""
-    path = run / LOCK
-    if not path.is_file():
-        return False
-    with path.open() as file:
-        return not _lock(file)
+    """Return whether a process on this machine trains in this folder."""
+    return is_locked(run / LOCK)
+
+
+class _Start(BaseModel):
+    """A call of `train` that began or resumed the run."""
+
+    time: str
+    device: str
+    code: str
+    versions: dict[str, str]
+
+
+class _Facts(BaseModel):
+    """Content of run.json."""
+
+    name: str = ""
+    seed: int = 0
+    dataset: str = ""
+    data: str = ""
+    init_from: str | None = None
+    starts: list[_Start] = []
 
 
 def clear(run: Path) -> None:
-    """Throw away what an earlier run left, its finished model excepted."""
+    """Delete what an earlier run left in the folder, except for its finished model."""
     for name in (CHECKPOINT, HISTORY, FACTS, BAD_BATCH):
         (run / name).unlink(missing_ok=True)
     shutil.rmtree(run / LOGS, ignore_errors=True)
@@ -100,29 +112,46 @@ def clear(run: Path) -> None:
 def record_start(
     run: Path, spec: Spec, *, dataset: str, data: Path, device: str, init_from: str | None
 ) -> None:
-    """Write spec.json, and run.json with one entry for every start of the run."""
-    save_spec(spec, run / "spec.json")
-    facts = _read_json(run / FACTS)
-    start = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": device,
-        "code": code_hash(),
-        "versions": {name: version(name) for name in PACKAGES},
-    }
-    facts = {
-        "name": spec.name,
-        "seed": spec.training.seed,
-        "dataset": dataset,
-        "data": str(data),
-        "init_from": init_from,
-        "starts": [*facts.get("starts", []), start],
-    }
+    """Write spec.json, and add an entry for this start to run.json.
+
+    Args:
+        run: Folder of the run.
+        spec: Spec of the run.
+        dataset: Identifier of the dataset.
+        data: Folder of the dataset.
+        device: Name of the device.
+        init_from: Model that the weights started from.
+    """
+    save_spec(spec, run / SPEC)
+    start = _Start(
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        device=device,
+        code=code_hash(),
+        versions=package_versions(),
+    )
+    facts = _Facts(
+        name=spec.name,
+        seed=spec.training.seed,
+        dataset=dataset,
+        data=str(data),
+        init_from=init_from,
+        starts=[*_read_facts(run / FACTS).starts, start],
+    )
     with replacing(run / FACTS, overwrite=True) as part:
-        part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        part.write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that the result of training depends on."""
+    return {name: version(name) for name in PACKAGES}
+
+
+@cache
 def code_hash() -> str:
-    """Twelve digits that change with any source file of the toolkit."""
+    """Return twelve hexadecimal digits that change with any source file of the package.
+
+    Later changes of the files do not count, because the process runs the code that it loaded.
+    """
     import denoisecli.models
 
     digest = hashlib.sha256()
@@ -136,85 +165,64 @@ def code_hash() -> str:
     return digest.hexdigest()[:12]
 
 
-def write_history(rows: Sequence[Row], path: Path) -> None:
-    """Write the epochs as CSV; what an epoch did not measure is left empty."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing(path, overwrite=True) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=names)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_history(path: Path) -> list[Row]:
-    """Read what `write_history` wrote; no rows if there is no such file.
-
-    Raises:
-        DenoiseError: it is not such a file.
-    """
-    if not path.is_file():
-        return []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                {name: float(value) for name, value in row.items() if value != ""}
-                for row in csv.DictReader(file)
-            ]
-    except (TypeError, ValueError) as error:
-        raise DenoiseError(f"{path} is no history of a training run: {error}") from error
-
-
-def is_better(monitor: str, value: float, best: float | None) -> bool:
-    """Whether a figure beats the best one so far; losses are better when they are lower."""
-    if best is None:
-        return True
-    return value < best if monitor.endswith("loss") else value > best
-
-
 @dataclass(frozen=True)
 class Run:
     """A training run as it lies on disk.
 
     Attributes:
-        name: of its folder.
-        state: running on this machine, stopped before its end, finished.
-        epochs: done so far.
-        planned: epochs in the spec.
-        audio_hours: hours of sound seen.
-        minutes: spent on training.
-        best: the epoch that the spec's `monitor` chose, as in the history.
-        test: figures on the test set, once finished.
-        init_from: the model that its weights started from.
+        name: Name of the folder.
+        state: "running" on this machine, "stopped" before its end, or "finished".
+        epochs: Number of finished epochs.
+        planned_epochs: Number of epochs in the spec.
+        audio_hours: Hours of audio trained on.
+        minutes: Training time in minutes.
+        best: Row of the history that the spec's `monitor` selected.
+        test: Figures on the test set, if the run is finished.
+        init_from: Model that the weights started from.
     """
 
     name: str
     state: Literal["running", "stopped", "finished"]
     epochs: int
-    planned: int
+    planned_epochs: int
     audio_hours: float
     minutes: float
     best: Row
-    test: dict[str, float]
+    test: dict[str, float | None]
     init_from: str | None
 
 
-def list_runs(folder: Path) -> list[Run]:
-    """The runs in a folder, or the one that the folder itself is, by name.
+def list_runs(folder: Path) -> tuple[list[Run], list[DenoiseError]]:
+    """Read the runs in a folder, or the one run that the folder itself is.
+
+    Returns:
+        The runs, sorted by name, and one error for each run that cannot be read.
 
     Raises:
-        UsageError: there is no such folder.
-        DenoiseError: a file of a run is damaged.
+        UsageError: The folder does not exist.
+        DenoiseError: There are runs, but none of them can be read.
     """
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}; train makes it")
-    places = [folder] if (folder / "spec.json").is_file() else sorted(folder.iterdir())
-    return [_read_run(place) for place in places if (place / "spec.json").is_file()]
+        raise UsageError(f"the folder {folder} does not exist; denoise train creates it")
+    places = [folder] if (folder / SPEC).is_file() else sorted(folder.iterdir())
+    runs, errors = [], []
+    for place in places:
+        if not (place / SPEC).is_file():
+            continue
+        try:
+            runs.append(_read_run(place))
+        except DenoiseError as error:
+            errors.append(error)
+    if errors and not runs:
+        raise errors[0]
+    return runs, errors
 
 
 def _read_run(run: Path) -> Run:
-    spec = load_spec(run / "spec.json")
-    metrics = _read_json(run / MODEL / "metrics.json")
-    finished = bool(metrics) and not (run / CHECKPOINT).exists()
-    rows = read_history(run / MODEL / HISTORY if finished else run / HISTORY)
+    spec = read_spec(run / SPEC)
+    model = ModelFolder(run / MODEL)
+    finished = model.metrics_path.exists() and not (run / CHECKPOINT).exists()
+    rows = read_history(model.history_path if finished else run / HISTORY)
     monitor = spec.training.monitor
     best: Row = {}
     for row in rows:
@@ -226,23 +234,22 @@ def _read_run(run: Path) -> Run:
         name=run.resolve().name,
         state="running" if is_running(run) else "finished" if finished else "stopped",
         epochs=int(last.get("epoch", 0)),
-        planned=spec.training.epochs,
+        planned_epochs=spec.training.epochs,
         audio_hours=last.get("audio_hours", 0.0),
         minutes=last.get("minutes", 0.0),
         best=best,
-        test=metrics.get("test", {}) if finished else {},
-        init_from=_read_json(run / FACTS).get("init_from"),
+        test=model.read_metrics().test if finished else {},
+        init_from=_read_facts(run / FACTS).init_from,
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one if there is no such file."""
+def _read_facts(path: Path) -> _Facts:
+    """Read run.json; return empty facts if the file does not exist."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        return _Facts.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise DenoiseError(f"{path} cannot be read: {error}") from error
-    if not isinstance(document, dict):
-        raise DenoiseError(f"{path} cannot be read: it is no JSON object")
-    return document
+        return _Facts()
+    except OSError as error:
+        raise DenoiseError(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise DenoiseError(f"{path} is damaged: {error.errors()[0]['msg']}") from error

@@ -1,4 +1,4 @@
-"""PESQ and ESTOI of a few clips while training, computed in other processes."""
+"""Compute PESQ and ESTOI of a few clips during training, in worker processes."""
 
 import math
 import os
@@ -15,33 +15,33 @@ from denoisecli.system.pools import process_pool, result_of
 from denoisecli.types import AudioVector
 
 CLIPS = 24
-"""How many clips are scored."""
+"""Maximum number of clips that are scored."""
 
 SCORES = {"pesq": "pesq_wb", "estoi": "estoi"}
-"""Name in the history of a run -> name in metrics.METRICS."""
+"""Name of a score in the history of a run -> name of its metric in `METRICS`."""
 
 
 def require_scores() -> None:
-    """Make sure that the scores can be computed here.
+    """Check that the packages of the scores are installed.
 
     Raises:
-        UsageError: a package is not installed.
+        UsageError: A package is missing.
     """
     check_metrics(SCORES.values())
 
 
 class Scores:
-    """Scores that are being computed."""
+    """Scores whose computation is in progress."""
 
     def __init__(self, futures: Sequence["Future[dict[str, float]]"]):
         self._futures = futures
 
     def means(self) -> dict[str, float]:
-        """Wait for the scores; their means over the clips where they are defined.
+        """Wait for the scores and return their means over the clips where they are defined.
 
         Raises:
-            DatasetError: there is no such clip.
-            WorkerDied: a process died.
+            DatasetError: A score is not defined for any clip.
+            WorkerDied: A worker process died.
         """
         rows = [result_of(future) for future in self._futures]
         means = {}
@@ -49,8 +49,8 @@ class Scores:
             values = [row[name] for row in rows if math.isfinite(row[name])]
             if not values:
                 raise DatasetError(
-                    f"no clip has enough speech in it for {name.upper()}; set "
-                    "training.perceptual_every to null, or make training.segment_seconds larger"
+                    f"no clip has enough speech for {name.upper()}; set "
+                    "training.perceptual_every to null, or increase training.segment_seconds"
                 )
             means[name] = float(np.mean(values))
         return means
@@ -62,15 +62,18 @@ def scoring(
     estimates: Float[np.ndarray, "clips timesteps"],
     sample_rate: int,
 ) -> Iterator[Scores]:
-    """Compute scores side by side while the block runs.
+    """Compute scores in worker processes while the block runs.
 
-    The processes live only for the block, so that none is left when training is killed. They are
-    spawned: a script that trains needs ``if __name__ == "__main__":``.
+    The processes live only as long as the block, so that none is left if training is killed. They
+    are spawned: a script that trains needs ``if __name__ == "__main__":``.
 
     Args:
-        clean: the clean clips, full scale -1..1.
-        estimates: what is scored.
-        sample_rate: Hz.
+        clean: The clean clips, full scale -1..1.
+        estimates: The clips to score.
+        sample_rate: Sample rate in Hz.
+
+    Yields:
+        The scores, whose means can be waited for.
     """
     with process_pool(min(len(clean), os.cpu_count() or 1)) as pool:
         yield Scores(

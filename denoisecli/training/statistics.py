@@ -1,60 +1,61 @@
-"""Batch statistics that fit averaged weights."""
+"""Estimate the statistics of batch normalizations for averaged weights."""
 
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from denoisecli.training.losses.tensor_stft import as_map, stft
-from denoisecli.training.waveform_model import Task
+from denoisecli.training.waveform_model import WaveformModel
 
 STATISTICS_BATCHES = 16
-"""Batches that statistics are estimated from."""
+"""Number of batches that the statistics are estimated from."""
 
 
-class Statistics(keras.Model):
-    """Estimates the means and variances of batch normalizations anew, for the weights as they are.
+class BatchStatistics(keras.Model):
+    """Estimates the means and variances of the batch normalizations for the current weights.
 
     The moving averages of training belong to the weights that were trained. Averaged weights have
     other activations: as long as the learning rate is high, they score far below the trained ones
-    with their statistics, and above them with their own (Izmailov et al. 2018, section 3).
+    with the statistics of those, and above them with their own (Izmailov et al. 2018, section 3).
 
     Args:
-        task: whose network is meant.
+        model: Model whose network has the normalizations.
     """
 
-    def __init__(self, task: Task):
-        super().__init__(name="statistics", dtype="float32")
-        self.task = task
+    def __init__(self, model: WaveformModel):
+        super().__init__(name="batch_statistics", dtype="float32")
+        self.model = model
         self.seen = self.add_weight(name="seen", initializer="zeros", trainable=False)
         self.normalizations = [
             layer
-            for layer in task.network.layers
+            for layer in model.network.layers
             if isinstance(layer, keras.layers.BatchNormalization)
         ]
 
     def call(self, noisy: Any, training: bool | None = None) -> Any:
-        """Run the network as in training and take the plain mean over all batches so far."""
+        """Run the network in training mode and average the statistics of all batches so far."""
         momentum = self.seen / (self.seen + 1)
-        before = [layer.momentum for layer in self.normalizations]
+        original = [layer.momentum for layer in self.normalizations]
         for layer in self.normalizations:
             layer.momentum = momentum
         try:
-            spectrum = as_map(stft(noisy, self.task.spec.stft))
-            mask = self.task.network(spectrum, training=True)
+            spectrum = as_map(stft(noisy, self.model.spec.stft))
+            mask = self.model.network(spectrum, training=True)
         finally:
-            for layer, value in zip(self.normalizations, before, strict=True):
+            for layer, value in zip(self.normalizations, original, strict=True):
                 layer.momentum = value
         self.seen.assign(self.seen + 1)
         return mask
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """Nothing is learned here."""
+        """Return zero, because nothing is learned here."""
         return keras.ops.zeros(())
 
-    def estimate(self, batches: Any) -> None:
-        """Replace the moving statistics by those of the given (noisy, clean) batches.
+    def estimate(self, batches: tf.data.Dataset) -> None:
+        """Replace the moving statistics by those of batches of (noisy, clean).
 
-        The state of dropout's random numbers moves on.
+        The random state of dropout layers advances.
         """
         if self.normalizations:
             self.seen.assign(0.0)

@@ -1,6 +1,5 @@
-"""What TensorBoard shows of a run: figures, and a few clips to look at and to hear."""
+"""Logs for TensorBoard: figures, and a few clips to look at and to listen to."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -9,43 +8,38 @@ from jaxtyping import Float
 
 from denoisecli.audio.stft import stft
 from denoisecli.training.excerpts import Clips, Excerpts
-from denoisecli.training.run_folder import Row
+from denoisecli.training.history import Row
 
 CLIPS = 3
-"""How many clips are shown."""
+"""Number of clips that are logged."""
 
 RANGE_DB = 80.0
-"""Pictures show this much below the loudest point of the noisy clip."""
+"""Dynamic range of the spectrograms, below the loudest point of the noisy clip."""
 
 GAP = 6
-"""Height in pixels of the white line between two spectrograms."""
+"""Height of the white line between two spectrograms, in pixels."""
 
-COLUMNS = {"epoch", "minutes"}
-"""What is no figure of an epoch."""
-
-
-def can_log() -> bool:
-    """Whether TensorBoard is installed, without which its logs cannot be written."""
-    return find_spec("tensorboard") is not None
+NOT_LOGGED = {"epoch", "minutes"}
+"""Columns of the history that are no figures of an epoch."""
 
 
-class Logs:
-    """Writes event files into a folder; steps are epochs, from 1.
+class TensorBoardLogs:
+    """Writer of TensorBoard event files, in which a step is an epoch, counted from 1.
 
     Args:
-        folder: may hold the logs of earlier starts of the run, which go on.
-        sample_rate: of the clips, in Hz.
+        folder: Folder of the event files; those of earlier starts of the run are continued.
+        sample_rate: Sample rate of the clips in Hz.
     """
 
     def __init__(self, folder: Path, sample_rate: int):
         self.writer = tf.summary.create_file_writer(str(folder))
         self.sample_rate = sample_rate
 
-    def figures(self, row: Row) -> None:
-        """Every figure of an epoch as a scalar; what is validated has a group of its own."""
+    def write_figures(self, row: Row) -> None:
+        """Write the figures of an epoch as scalars, grouped into training and validation."""
         with self.writer.as_default(step=int(row["epoch"])):
             for name, value in row.items():
-                if name in COLUMNS:
+                if name in NOT_LOGGED:
                     continue
                 group, title = "training", name
                 if name.startswith("val_"):
@@ -53,8 +47,11 @@ class Logs:
                 tf.summary.scalar(f"{group}/{title}", value)
         self.writer.flush()
 
-    def clips(self, epoch: int, excerpts: Excerpts, estimates: Clips) -> None:
-        """Of a few clips the spectrograms, and the sounds: noisy, estimate, clean."""
+    def write_clips(self, epoch: int, excerpts: Excerpts, estimates: Clips) -> None:
+        """Write the spectrograms and the sound of a few clips: noisy, estimate and clean.
+
+        The noisy and the clean sound, which never change, are written in epoch 1 only.
+        """
         chosen = np.linspace(0, len(estimates) - 1, min(CLIPS, len(estimates))).astype(int)
         with self.writer.as_default(step=epoch):
             for number, index in enumerate(chosen, start=1):
@@ -65,8 +62,8 @@ class Logs:
                 }
                 tf.summary.image(
                     f"clip {number}",
-                    picture(*sounds.values())[None],
-                    description="noisy, estimate, clean, from top to bottom",
+                    draw_spectrograms(*sounds.values())[None],
+                    description="noisy, estimate and clean, from top to bottom",
                 )
                 for name, sound in sounds.items():
                     if name == "estimate" or epoch == 1:
@@ -75,12 +72,18 @@ class Logs:
         self.writer.flush()
 
     def close(self) -> None:
-        """Finish the file."""
+        """Close the event file."""
         self.writer.close()
 
 
-def picture(*sounds: Float[np.ndarray, "timesteps"]) -> Float[np.ndarray, "height width 3"]:
-    """Spectrograms in one range of levels, that of the first sound, one above the other; 0..1."""
+def draw_spectrograms(
+    *sounds: Float[np.ndarray, "timesteps"],
+) -> Float[np.ndarray, "height width 3"]:
+    """Draw spectrograms one above the other, on the level scale of the first sound.
+
+    Returns:
+        An RGB image, 0..1.
+    """
     from matplotlib import colormaps
 
     powers = [np.abs(stft(sound, n_fft=512, hop_length=128, window="hann")) for sound in sounds]

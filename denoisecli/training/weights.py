@@ -1,81 +1,81 @@
-"""Weights of networks as arrays, and from one network into another."""
+"""Copy the values of variables to arrays and back, and weights from one network to another."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 from jaxtyping import Float
 
-from denoisecli.errors import ModelError, SpecError, UsageError
+from denoisecli.errors import UsageError
 from denoisecli.models.folder import ModelFolder
-from denoisecli.spec.document import parse_spec
-from denoisecli.training.checkpoint import load_checkpoint
+from denoisecli.training.checkpoint import incompatible, load_checkpoint
 from denoisecli.training.run_folder import CHECKPOINT
 from denoisecli.training.waveform_model import build_network
 
 
-def arrays_of(variables: Any) -> list[np.ndarray]:
-    """Copies of the values of variables."""
-    return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+def get_arrays(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Return copies of the values of variables."""
+    # Not keras.ops.convert_to_numpy, which fails to copy and warns of it under NumPy 2.
+    return [np.asarray(variable).copy() for variable in variables]
 
 
-def assign(variables: Any, arrays: Sequence[np.ndarray]) -> None:
-    """Give variables the values of arrays.
+def assign(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:
+    """Assign the values of arrays to variables.
 
     Raises:
-        ValueError: their numbers or shapes differ.
+        ValueError: The numbers of variables and arrays, or two of their shapes, differ.
     """
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
 
 
-def take_weights(network: keras.Model, folder: Path) -> tuple[int, list[str]]:
-    """Take the weights of a trained model, layer by layer, where name and shapes match.
+def transfer_weights(network: keras.Model, folder: Path) -> tuple[int, list[str]]:
+    """Copy the weights of a trained model, layer by layer, where names and shapes match.
 
-    A causal network sees its frames in line with one that looked ahead: see `without_future`.
+    If the network is causal and the trained one is not, each convolution kernel is moved so that
+    it looks at past frames only: see `make_causal`.
 
     Args:
-        network: gets the weights.
-        folder: of a model, or of a run that is not finished: then the best weights so far.
+        network: Network that receives the weights.
+        folder: Folder of a model, or of an unfinished run, whose best weights so far are used.
 
     Returns:
-        How many layers matched, and the names of those that did not.
+        The number of layers that match, and the names of those that do not.
 
     Raises:
-        UsageError: none matched.
-        ModelError: there are no weights, or they are damaged.
+        UsageError: No layer matches.
+        ModelError: The folder holds no weights, or they are damaged.
     """
-    trained = _trained(folder)
-    turns_causal = network.spec.causal and not trained.spec.causal
-    other = {layer.name: layer for layer in trained.layers}
-    left = []
-    matched = 0
+    trained = _load_trained(folder)
+    becomes_causal = network.spec.causal and not trained.spec.causal
+    sources = {layer.name: layer for layer in trained.layers}
+    matched, missing = 0, []
     for layer in network.layers:
         shapes = [weight.shape for weight in layer.weights]
         if not shapes:
             continue
-        source = other.get(layer.name)
+        source = sources.get(layer.name)
         if source is None or [weight.shape for weight in source.weights] != shapes:
-            left.append(layer.name)
+            missing.append(layer.name)
             continue
         weights = source.get_weights()
-        if turns_causal and isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
-            weights[0] = without_future(weights[0])
+        if becomes_causal and isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+            weights[0] = make_causal(weights[0])
         layer.set_weights(weights)
         matched += 1
     if not matched:
-        raise UsageError(f"no layer of {folder} matches one of {network.spec.name!r}")
-    return matched, left
+        raise UsageError(f"no layer of {folder} matches a layer of {network.spec.name!r}")
+    return matched, missing
 
 
-def without_future(
-    kernel: Float[np.ndarray, "frequency frames inward outward"],
-) -> Float[np.ndarray, "frequency frames inward outward"]:
-    """Move a kernel centred on a frame to where that frame is its last one.
+def make_causal(
+    kernel: Float[np.ndarray, "frequency frames inputs outputs"],
+) -> Float[np.ndarray, "frequency frames inputs outputs"]:
+    """Shift a kernel that is centred on a frame so that this frame becomes its last one.
 
-    What lay on later frames is added to the last, so that steady sound comes out as before.
+    The taps on later frames are added to the last one, so that the response to a steady sound
+    does not change.
     """
     frames = kernel.shape[1]
     ahead = frames - 1 - (frames - 1) // 2
@@ -85,13 +85,14 @@ def without_future(
     return causal
 
 
-def _trained(folder: Path) -> keras.Model:
-    if not (folder / CHECKPOINT).exists():
+def _load_trained(folder: Path) -> keras.Model:
+    path = folder / CHECKPOINT
+    if not path.exists():
         return ModelFolder(folder).load_network()
-    arrays, progress = load_checkpoint(folder / CHECKPOINT)
+    checkpoint = load_checkpoint(path)
+    network = build_network(checkpoint.spec)
     try:
-        network = build_network(parse_spec(progress["spec"]))
-        assign(network.weights, arrays["best"])
-    except (KeyError, ValueError, SpecError) as error:
-        raise ModelError(f"{folder / CHECKPOINT} is of another version of denoise") from error
+        assign(network.weights, checkpoint.best)
+    except ValueError as error:
+        raise incompatible(path) from error
     return network

@@ -12,7 +12,7 @@ import pytest
 
 from denoisecli.spec.document import parse_spec
 from denoisecli.spec.training import Loss
-from denoisecli.training.waveform_model import Task, build_network
+from denoisecli.training.waveform_model import WaveformModel, build_network
 
 SPEC = {
     "name": "test",
@@ -34,7 +34,7 @@ SPEC = {
 def train() -> list[float]:
     """Loss before and after three steps, and the mean square of what the network then puts out."""
     spec = parse_spec(SPEC)
-    task = Task(spec, build_network(spec))
+    task = WaveformModel(spec, build_network(spec))
     rng = np.random.default_rng(0)
     for weight in task.network.trainable_weights:
         mean = 1.0 if weight.name == "gamma" else 0.0

@@ -1,12 +1,12 @@
 import os
 from typing import Any
 
+import keras
 import pytest
 import tensorflow as tf
 
 from denoisecli.errors import UsageError
-from denoisecli.training import devices
-from denoisecli.training.devices import Cluster, Devices, find_devices
+from denoisecli.training.devices import Cluster, Device, Devices, find_devices
 
 GPU = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
 
@@ -31,10 +31,10 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gpu(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert find_devices() == find_devices("gpu") == Devices("the GPU (Some Card)")
+    assert find_devices() == find_devices(Device.GPU) == Devices("the GPU (Some Card)")
     hidden: list[Any] = []
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda *args: hidden.append(args))
-    assert find_devices("cpu") == Devices(f"the CPU ({os.cpu_count()} cores)")
+    assert find_devices(Device.CPU) == Devices(f"the CPU ({os.cpu_count()} cores)")
     assert hidden == [([], "GPU")]
 
     def too_late(*args: Any) -> None:
@@ -42,14 +42,14 @@ def test_gpu(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(tf.config, "set_visible_devices", too_late)
     with pytest.raises(UsageError, match="GPU:0 is in use already: Visible devices cannot"):
-        find_devices("cpu")
+        find_devices(Device.CPU)
 
 
 def test_no_gpu(no_gpu: None) -> None:
     assert find_devices() == Devices(f"the CPU ({os.cpu_count()} cores; no GPU found)")
-    assert find_devices("cpu") == Devices(f"the CPU ({os.cpu_count()} cores)")
+    assert find_devices(Device.CPU) == Devices(f"the CPU ({os.cpu_count()} cores)")
     with pytest.raises(UsageError, match="TensorFlow finds no GPU; leave --device out"):
-        find_devices("gpu")
+        find_devices(Device.GPU)
 
 
 def test_parts_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,24 +60,26 @@ def test_parts_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     tf.config.list_logical_devices()
     with pytest.raises(UsageError, match="the CPU is in use already: "):
         find_devices(cpu_parts=2)
-    monkeypatch.setattr(devices.keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(UsageError, match="only TensorFlow can divide a CPU"):
         find_devices(cpu_parts=2)
 
 
 def test_the_cpu_beside_a_gpu(gpu: None) -> None:
-    with pytest.raises(UsageError, match="a GPU is there, and the CPU not used"):
+    with pytest.raises(UsageError, match="a GPU is found, so the CPU is not used"):
         find_devices(cpu_parts=2)
 
 
 def test_clusters() -> None:
     for numbers in ((2, 2), (2, -1), (0, 0)):
-        with pytest.raises(UsageError, match="processes count from 0 to"):
+        with pytest.raises(
+            UsageError, match=r"there is no process .*; processes are numbered from 0 to"
+        ):
             Cluster("host:1", *numbers)
     for place in ("host", "host:", ":1", "host:port", ""):
-        with pytest.raises(UsageError, match=r"the coordinator wants HOST:PORT, found '"):
+        with pytest.raises(UsageError, match=r"the coordinator must be HOST:PORT, found '"):
             Cluster(place, 2, 0)
-    assert devices.keras.backend.backend() == "tensorflow"
+    assert keras.backend.backend() == "tensorflow"
     with pytest.raises(UsageError, match="several processes need JAX: set KERAS_BACKEND=jax"):
         find_devices(cluster=Cluster("host:1", 2, 0))
 
@@ -88,19 +90,19 @@ def rows(found: tf.data.Dataset) -> list[list[int]]:
     return [noisy for noisy, _ in pairs]
 
 
-def test_rows_are_dealt_out() -> None:
+def test_rows_are_shared_evenly() -> None:
     numbers = tf.data.Dataset.range(11).map(lambda number: (number, number)).batch(8)
-    assert Devices("one").part(numbers) is numbers
+    assert Devices("one").shard(numbers) is numbers
     # Four devices in two processes: the last batch has three rows, one too few.
-    first, second = (Devices("four", 4, 2, process).part(numbers) for process in (0, 1))
+    first, second = (Devices("four", 4, 2, process).shard(numbers) for process in (0, 1))
     assert rows(first) == [[0, 1, 2, 3]]
     assert rows(second) == [[4, 5, 6, 7]]
-    assert rows(Devices("two", 2, 2, 1).part(numbers)) == [[4, 5, 6, 7], [9]]
-    assert rows(Devices("two here", 2).part(numbers)) == [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9]]
+    assert rows(Devices("two", 2, 2, 1).shard(numbers)) == [[4, 5, 6, 7], [9]]
+    assert rows(Devices("two here", 2).shard(numbers)) == [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9]]
 
 
-def test_one_process_agrees_with_itself() -> None:
-    assert Devices("one").agree([1, 0.1]) == [1.0, 0.1]
+def test_one_process_broadcasts_to_itself() -> None:
+    assert Devices("one").broadcast([1, 0.1]) == [1.0, 0.1]
 
 
 def test_scope() -> None:

@@ -22,7 +22,7 @@ TWO_DEVICES = """
 import sys
 from pathlib import Path
 
-from denoisecli.training.observer import Interrupted
+from denoisecli.errors import Interrupted
 from denoisecli.models.catalogue import load_spec
 from denoisecli.training.train import train
 

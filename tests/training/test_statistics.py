@@ -8,9 +8,9 @@ import tensorflow as tf
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.training.losses.tensor_stft import as_map, stft
 from denoisecli.training.optimizer import make_optimizer
-from denoisecli.training.statistics import Statistics
-from denoisecli.training.waveform_model import Task, build_network
-from denoisecli.training.weights import arrays_of, assign
+from denoisecli.training.statistics import BatchStatistics
+from denoisecli.training.waveform_model import WaveformModel, build_network
+from denoisecli.training.weights import assign, get_arrays
 
 
 def spec_of(**level: Any) -> Spec:
@@ -32,17 +32,17 @@ def spec_of(**level: Any) -> Spec:
     )
 
 
-def task_of(spec: Spec) -> Task:
+def task_of(spec: Spec) -> WaveformModel:
     keras.utils.set_random_seed(0)
-    task = Task(spec, build_network(spec))
+    task = WaveformModel(spec, build_network(spec))
     task.compile(optimizer=make_optimizer(spec.training, 100, task.network.trainable_variables))
     task.build((None, 800))
     task.optimizer.build(task.trainable_variables)
     return task
 
 
-def statistics_of(task: Task) -> Statistics:
-    statistics = Statistics(task)
+def statistics_of(task: WaveformModel) -> BatchStatistics:
+    statistics = BatchStatistics(task)
     statistics.compile()
     return statistics
 
@@ -78,9 +78,9 @@ def test_plain_mean_over_batches(pairs: tf.data.Dataset) -> None:
 
 def test_nothing_to_do_without_batch_normalization(pairs: tf.data.Dataset) -> None:
     task = task_of(spec_of(normalization="layer", dropout=0.1))
-    before = arrays_of(task.variables)
+    before = get_arrays(task.variables)
     statistics_of(task).estimate(pairs)
-    for found, expected in zip(arrays_of(task.variables), before, strict=True):
+    for found, expected in zip(get_arrays(task.variables), before, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -96,7 +96,7 @@ def test_averaged_weights_are_sane(pairs: tf.data.Dataset) -> None:
 
     raw: list[np.ndarray] = []
     keep = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: raw.extend(arrays_of(task.variables))
+        on_epoch_end=lambda epoch, logs: raw.extend(get_arrays(task.variables))
     )
     task.fit(pairs, shuffle=False, verbose=0, callbacks=[keep])
     averaged = improvement()  # fit() has put the averaged weights in place

@@ -1,9 +1,10 @@
 import contextlib
-import csv
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +12,30 @@ import keras
 import numpy as np
 import onnxruntime
 import pytest
-import soundfile
 import tensorflow as tf
 
-from denoisecli.datasets.pairs import Recipe
-from denoisecli.datasets.stored import build, load_manifest
-from denoisecli.errors import DatasetError, ModelError, UsageError
-from denoisecli.models.catalogue import load_spec
-from denoisecli.spec.document import Spec, parse_spec
-from denoisecli.training import progress, trainer
-from denoisecli.training import waveform_model as task
+from denoisecli.datasets.manifest import load_manifest
+from denoisecli.errors import DatasetError, Interrupted, ModelError, UsageError
+from denoisecli.models.folder import ModelFolder
+from denoisecli.models.summary import summarize_network
+from denoisecli.spec.document import Spec, parse_spec, read_spec
+from denoisecli.training import checkpoint, trainer, waveform_model
 from denoisecli.training.batches import open_batches
-from denoisecli.training.checkpoint import load_checkpoint, save_checkpoint
+from denoisecli.training.checkpoint import State, load_checkpoint, save_checkpoint
 from denoisecli.training.devices import Devices
+from denoisecli.training.history import Row, read_history
 from denoisecli.training.losses.spectral import total_loss
-from denoisecli.training.observer import Interrupted
 from denoisecli.training.run_folder import CHECKPOINT, list_runs, locked
 from denoisecli.training.train import train
 from denoisecli.training.trainer import Trainer
 
-EPOCHS, STEPS = 3, 4
+EPOCHS, STEPS = 2, 3
 FILES = {"spec.json", "model.keras", "model.onnx", "metrics.json", "history.csv", "curves.png"}
+FIGURES = {"loss", "si_sdr_improvement"}
 
 
-def spec_of(description: str = "", **changes: Any) -> Spec:
-    """A network with all that has a state: normalization, dropout, averaging; quick to trace."""
+def spec_of(description: str = "", **training: Any) -> Spec:
+    """Return a spec that is quick to build and to trace."""
     return parse_spec(
         {
             "name": "test",
@@ -51,40 +51,47 @@ def spec_of(description: str = "", **changes: Any) -> Spec:
                 "epochs": EPOCHS,
                 "steps_per_epoch": STEPS,
                 "warmup_steps": 2,
-                "average_decay": 0.8,
-                **changes,
+                "average_decay": 0.0,
+                "augmentation": None,
+                **training,
             },
         }
     )
 
 
+def full_spec(description: str = "", **training: Any) -> Spec:
+    """Return a spec with everything that has a state or is random."""
+    return spec_of(description, average_decay=0.8, augmentation={}, **training)
+
+
 class Recorder:
-    """An observer that keeps what it is told and does something at one moment."""
+    """An observer that keeps what it receives and calls a function at one moment."""
 
     def __init__(
         self, moment: tuple[int, int] | None = None, action: Callable[[], None] | None = None
     ) -> None:
         self.moment, self.action = moment, action
-        self.notes: list[str] = []
+        self.messages: list[str] = []
+        self.begins: list[tuple[int, int, int]] = []
         self.steps: list[tuple[int, int]] = []
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[Row] = []
         self.best: list[bool] = []
 
     def on_message(self, text: str) -> None:
-        self.notes.append(text)
+        self.messages.append(text)
 
     def on_train_begin(self, epochs: int, steps: int, epoch: int) -> None:
-        self.notes.append(f"{epochs} epochs of {steps} steps from {epoch}")
+        self.begins.append((epochs, steps, epoch))
 
     def on_batch_end(self, epoch: int, step: int, logs: dict[str, float]) -> None:
-        assert set(logs) == {"loss", "si_sdr_improvement"}
+        assert set(logs) == FIGURES
         self.steps.append((epoch, step))
         self._act((epoch, step))
 
-    def on_epoch_end(self, row: dict[str, Any], *, best: bool) -> None:
+    def on_epoch_end(self, row: Row, *, best: bool) -> None:
         self.rows.append(row)
         self.best.append(best)
-        self._act((len(self.rows), 0))
+        self._act((int(row["epoch"]), 0))
 
     def _act(self, moment: tuple[int, int]) -> None:
         if moment == self.moment and self.action:
@@ -96,7 +103,7 @@ def interrupt() -> None:
 
 
 class Killed(Exception):
-    """Stands for a power cut: nothing is saved any more."""
+    """Stands for a power cut, after which nothing is saved."""
 
 
 def kill() -> None:
@@ -104,144 +111,167 @@ def kill() -> None:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("train")
-    rng = np.random.default_rng(0)
-    t = np.arange(4000) / 4000
-    for kind, count in (("clean", 8), ("noise", 4)):
-        (folder / kind).mkdir()
-        for number in range(count):
-            sound = 0.1 * rng.normal(size=t.size)
-            if kind == "clean":
-                sound = 0.2 * np.sin(2 * np.pi * 150 * (number + 1) * t)
-            soundfile.write(folder / kind / f"{number}.wav", sound, 4000)
-    recipe = Recipe(snr_db=(0.0, 5.0), sample_rate=4000)
-    build(folder / "clean", folder / "noise", folder / "data", recipe)
-    return folder / "data"
-
-
-@pytest.fixture(scope="module")
-def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
-    """A run without interruption."""
+def finished(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
+    """Train without interruption."""
     recorder = Recorder()
     run = tmp_path_factory.mktemp("runs") / "whole"
-    assert train(spec_of(), data, run, recorder) == run / "model"
+    assert train(full_spec(), tiny_dataset, run, recorder) == run / "model"
     return run, recorder
 
 
+@pytest.fixture
+def no_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save the time that logs for TensorBoard take."""
+    monkeypatch.setattr("denoisecli.training.train._open_logs", lambda *arguments: None)
+
+
 def weights(run: Path) -> list[np.ndarray]:
-    return keras.saving.load_model(run / "model" / "model.keras").get_weights()
+    return ModelFolder(run / "model").load_network().get_weights()
 
 
-def history(run: Path) -> list[dict[str, float]]:
-    with (run / "model" / "history.csv").open(newline="") as file:
-        rows = csv.DictReader(file)
-        return [{key: float(value) for key, value in row.items() if value} for row in rows]
+def history(run: Path) -> list[Row]:
+    return read_history(run / "model" / "history.csv")
 
 
-def test_model_folder(finished: tuple[Path, Recorder], data: Path) -> None:
-    run, _ = finished
-    model = run / "model"
-    assert {path.name for path in model.iterdir()} == FILES
-    assert {path.name for path in run.iterdir()} == {
-        *("model", "spec.json", "run.json", "history.csv", "logs", ".lock")
-    }
-    assert load_spec(model) == load_spec(run) == spec_of()
-    assert (model / "curves.png").read_bytes().startswith(b"\x89PNG")
-
-    metrics = json.loads((model / "metrics.json").read_text())
-    assert metrics["epochs"] == EPOCHS
-    assert set(metrics["test"]) == {"loss", "si_sdr_improvement"}
-    assert np.isfinite(list(metrics["test"].values())).all()
-    assert metrics["onnx_difference"] < 1e-4
-    assert metrics["versions"]["keras"] == keras.__version__
-    assert metrics["seed"] == 0
-    assert metrics["init_from"] is None
-    best = history(run)[metrics["best_epoch"] - 1]
-    assert metrics["validation"] == {name: best[name] for name in best if name[:4] == "val_"}
-
-    facts = json.loads((run / "run.json").read_text())
-    assert facts["dataset"] == metrics["dataset"] == load_manifest(data)["id"]
-    assert facts["starts"][0]["code"] == metrics["code"]
-    assert (run / "history.csv").read_text() == (model / "history.csv").read_text()
-    assert [run.state for run in list_runs(run)] == ["finished"]
-    assert any(path.name.startswith("events.out") for path in (run / "logs").iterdir())
-    network = keras.saving.load_model(model / "model.keras")
-    assert metrics["parameters"] == network.count_params()
-
-    spectrum = np.random.default_rng(0).normal(size=(1, 17, 9, 2)).astype(np.float32)
-    session = onnxruntime.InferenceSession(model / "model.onnx")
-    (mask,) = session.run(["mask"], {"spectrum": spectrum})
-    np.testing.assert_allclose(mask, network(spectrum, training=False), atol=1e-4)
+def without_time(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name != "minutes"}
 
 
-def test_what_the_observer_is_told(finished: tuple[Path, Recorder]) -> None:
-    run, recorder = finished
-    assert recorder.notes[0].startswith(("training on the CPU (", "training on the GPU ("))
-    assert recorder.notes[1:] == [f"{EPOCHS} epochs of {STEPS} steps from 0"]
-    assert recorder.steps == [(e, s + 1) for e in range(EPOCHS) for s in range(STEPS)]
-    rows = history(run)
-    assert rows == [{key: float(value) for key, value in row.items()} for row in recorder.rows]
-    assert list(rows[0]) == [
-        *("epoch", "minutes", "audio_hours", "learning_rate"),
-        *("loss", "si_sdr_improvement", "val_loss", "val_si_sdr_improvement"),
-    ]
-    segment = 12 * round(0.2 * 4000 / 12) / 4000
-    hours = [(epoch + 1) * STEPS * 4 * segment / 3600 for epoch in range(EPOCHS)]
-    assert [row["audio_hours"] for row in rows] == pytest.approx(hours, abs=1e-3)
-    losses = [row["val_loss"] for row in rows]
-    assert recorder.best == [loss == min(losses[: i + 1]) for i, loss in enumerate(losses)]
-    metrics = json.loads((run / "model" / "metrics.json").read_text())
-    assert metrics["best_epoch"] == 1 + int(np.argmin(losses))
+def metrics_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "model" / "metrics.json").read_text())
 
 
-def test_finished_run_is_refused(finished: tuple[Path, Recorder], data: Path) -> None:
-    with pytest.raises(UsageError, match=r"whole is finished: .*--fresh starts over"):
-        train(spec_of(), data, finished[0], Recorder())
+class TestFinishedRun:
+    def test_files(self, finished: tuple[Path, Recorder], tiny_dataset: Path) -> None:
+        run, _ = finished
+        assert {path.name for path in (run / "model").iterdir()} == FILES
+        assert {path.name for path in run.iterdir()} == {
+            *("model", "spec.json", "run.json", "history.csv", "logs")
+        }
+        for folder in (run, run / "model"):
+            assert read_spec(folder / "spec.json") == full_spec()
+        assert (run / "history.csv").read_text() == (run / "model" / "history.csv").read_text()
+        assert [run.state for run in list_runs(run)[0]] == ["finished"]
+        assert any(path.name.startswith("events.out") for path in (run / "logs").iterdir())
+
+    def test_metrics(self, finished: tuple[Path, Recorder], tiny_dataset: Path) -> None:
+        run, _ = finished
+        metrics = metrics_of(run)
+        assert metrics["epochs"] == EPOCHS
+        assert set(metrics["test"]) == FIGURES
+        assert np.isfinite(list(metrics["test"].values())).all()
+        assert metrics["onnx_difference"] < 1e-4
+        assert metrics["versions"]["keras"] == keras.__version__
+        assert metrics["seed"] == 0
+        assert metrics["init_from"] is None
+        best = history(run)[metrics["best_epoch"] - 1]
+        assert metrics["validation"] == {name: best[name] for name in best if name[:4] == "val_"}
+        facts = json.loads((run / "run.json").read_text())
+        assert facts["dataset"] == metrics["dataset"] == load_manifest(tiny_dataset)["id"]
+        assert facts["starts"][0]["code"] == metrics["code"]
+        network = ModelFolder(run / "model").load_network()
+        assert metrics["parameters"] == network.count_params()
+        assert metrics["macs_per_second"] == summarize_network(network).macs_per_second
+
+    def test_onnx_equals_keras(self, finished: tuple[Path, Recorder]) -> None:
+        model = ModelFolder(finished[0] / "model")
+        spectrum = np.random.default_rng(0).normal(size=(1, 17, 9, 2)).astype(np.float32)
+        session = onnxruntime.InferenceSession(model.onnx_path)
+        (mask,) = session.run(["mask"], {"spectrum": spectrum})
+        expected = model.load_network()(spectrum, training=False)
+        np.testing.assert_allclose(mask, expected, atol=1e-4)
+
+    def test_observer(self, finished: tuple[Path, Recorder]) -> None:
+        run, recorder = finished
+        (message,) = recorder.messages
+        assert message.startswith(("training on the CPU (", "training on the GPU ("))
+        assert recorder.begins == [(EPOCHS, STEPS, 0)]
+        assert recorder.steps == [(e, s + 1) for e in range(EPOCHS) for s in range(STEPS)]
+        rows = history(run)
+        assert rows == recorder.rows
+        assert list(rows[0]) == [
+            *("epoch", "minutes", "audio_hours", "learning_rate"),
+            *("loss", "si_sdr_improvement", "val_loss", "val_si_sdr_improvement"),
+        ]
+        segment = 12 * round(0.2 * 4000 / 12) / 4000
+        hours = [(epoch + 1) * STEPS * 4 * segment / 3600 for epoch in range(EPOCHS)]
+        assert [row["audio_hours"] for row in rows] == pytest.approx(hours, abs=1e-3)
+        losses = [row["val_loss"] for row in rows]
+        assert recorder.best == [loss == min(losses[: i + 1]) for i, loss in enumerate(losses)]
+        assert metrics_of(run)["best_epoch"] == 1 + int(np.argmin(losses))
+
+    def test_it_is_not_trained_again(
+        self, finished: tuple[Path, Recorder], tiny_dataset: Path
+    ) -> None:
+        with pytest.raises(UsageError, match=r"whole is finished, .*--fresh starts over"):
+            train(full_spec(), tiny_dataset, finished[0], Recorder())
 
 
 def test_resuming_is_exact(
     finished: tuple[Path, Recorder],
-    data: Path,
+    tiny_dataset: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Interrupted four times at different moments, a run ends as if it had not been."""
+    """Interrupted at four different moments, a run ends as if it had not been."""
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Interrupted, match="stopped in epoch 1; the same command goes on") as raised:
-        train(spec_of(), data, tmp_path, Recorder((0, 2), interrupt))
+    message = "stopped in epoch 1; the same command resumes there"
+    with pytest.raises(Interrupted, match=message) as raised:
+        train(full_spec(), tiny_dataset, tmp_path, Recorder((0, 2), interrupt))
     assert raised.value.exit_code == 130
     assert signal.getsignal(signal.SIGINT) is handler
 
     # Between the last batch and the validation; another description makes no other run.
     recorder = Recorder((0, STEPS), interrupt)
     with pytest.raises(Interrupted):
-        train(spec_of("described"), data, tmp_path, recorder)
-    assert recorder.steps == [(0, 3), (0, 4)]
-    assert recorder.notes[1].startswith("resuming at epoch 1, step 2 after")
+        train(full_spec("described"), tiny_dataset, tmp_path, recorder)
+    assert recorder.steps == [(0, 3)]
+    assert recorder.messages[1].startswith("resuming at epoch 1, step 2 after")
     assert recorder.rows == []
-
-    # Killed: what counts is the last checkpoint, one step before.
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
-        train(spec_of(), data, tmp_path, Recorder((1, 3), kill))
 
     # While an epoch ends.
     recorder = Recorder((1, 0), interrupt)
-    with pytest.raises(Interrupted, match="stopped after epoch 2; the same command goes on"):
-        train(spec_of(), data, tmp_path, recorder)
-    assert recorder.steps == [(1, 3), (1, 4)]
+    message = "stopped after epoch 1; the same command resumes there"
+    with pytest.raises(Interrupted, match=message):
+        train(full_spec(), tiny_dataset, tmp_path, recorder)
+    assert recorder.steps == []
     assert not (tmp_path / "model").exists()
 
+    # Killed: the last checkpoint counts, one step before.
+    recorder = Recorder((1, 2), kill)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+        train(full_spec(), tiny_dataset, tmp_path, recorder)
+    assert recorder.steps == [(1, 1), (1, 2)]
+
     recorder = Recorder()
-    train(spec_of(), data, tmp_path, recorder)
-    assert recorder.steps == [(2, step + 1) for step in range(STEPS)]
+    train(full_spec(), tiny_dataset, tmp_path, recorder)
+    assert recorder.steps == [(1, 2), (1, 3)]
     whole, _ = finished
     for found, expected in zip(weights(tmp_path), weights(whole), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    for row, expected in zip(history(tmp_path), history(whole), strict=True):
-        del row["minutes"], expected["minutes"]
-        assert row == pytest.approx(expected, rel=1e-4)
+    for row, other in zip(history(tmp_path), history(whole), strict=True):
+        assert without_time(row) == pytest.approx(without_time(other), rel=1e-4)
+
+
+def test_time_limit(tiny_dataset: Path, tmp_path: Path, no_logs: None) -> None:
+    """The epoch in progress is cut short and validated; earlier calls count."""
+    with pytest.raises(Interrupted):
+        train(spec_of(), tiny_dataset, tmp_path, Recorder((0, 1), interrupt), minutes=60.0)
+    recorder = Recorder()
+    train(spec_of(), tiny_dataset, tmp_path, recorder, minutes=1e-6)
+    assert recorder.steps == [(0, 2)]
+    (row,) = recorder.rows
+    assert row["epoch"] == 1
+    assert row["audio_hours"] == pytest.approx(2 * 4 * 0.2 / 3600, abs=1e-3)
+    assert recorder.best == [True]
+    assert {path.name for path in (tmp_path / "model").iterdir()} == FILES
+    metrics = metrics_of(tmp_path)
+    assert (metrics["epochs"], metrics["best_epoch"]) == (1, 1)
+    (run,), _ = list_runs(tmp_path)
+    assert (run.state, run.epochs, run.planned_epochs) == ("finished", 1, EPOCHS)
+    with pytest.raises(UsageError, match="is finished"):
+        train(spec_of(), tiny_dataset, tmp_path, Recorder(), minutes=60.0)
 
 
 class FakeScores:
@@ -254,185 +284,207 @@ class FakeScores:
         return {"pesq": 1 + self.error, "estoi": -self.error}
 
 
-def test_choosing_by_ear(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PESQ and ESTOI, measured every second epoch and in the last, choose; also when resumed."""
+def test_scores_select_the_best_epoch(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_logs: None
+) -> None:
+    """PESQ and ESTOI are measured every second epoch and in the last; also when resumed."""
     monkeypatch.setattr(
         trainer, "scoring", lambda *arguments: contextlib.nullcontext(FakeScores(*arguments))
     )
-    spec = spec_of(monitor="val_estoi", perceptual_every=2)
+    spec = spec_of(monitor="val_estoi", perceptual_every=2, epochs=3, steps_per_epoch=1)
     whole = Recorder()
-    model = train(spec, data, tmp_path / "whole", whole)
+    train(spec, tiny_dataset, tmp_path / "whole", whole)
     rows = history(tmp_path / "whole")
-    scores = [row.get("val_estoi") for row in rows]
-    assert scores[0] is None
-    assert scores[1] is not None
-    assert scores[2] is not None
-    assert [row.get("val_pesq") for row in rows[1:]] == [1 - score for score in scores[1:]]
-    assert whole.best == [False, True, scores[2] > scores[1]]
-    metrics = json.loads((model / "metrics.json").read_text())
-    assert metrics["best_epoch"] == 2 + (scores[2] > scores[1])
-    assert metrics["validation"]["val_estoi"] == max(scores[1:])
-    assert set(metrics["test"]) == {"loss", "si_sdr_improvement", "pesq", "estoi"}
+    assert "val_estoi" not in rows[0]
+    scores = [row["val_estoi"] for row in rows[1:]]
+    assert [row["val_pesq"] for row in rows[1:]] == [1 - score for score in scores]
+    assert whole.best == [False, True, scores[1] > scores[0]]
+    metrics = metrics_of(tmp_path / "whole")
+    assert metrics["best_epoch"] == 2 + (scores[1] > scores[0])
+    assert metrics["validation"]["val_estoi"] == max(scores)
+    assert set(metrics["test"]) == FIGURES | {"pesq", "estoi"}
 
     with pytest.raises(Interrupted):
-        train(spec, data, tmp_path / "parts", Recorder((2, 0), interrupt))
-    train(spec, data, tmp_path / "parts", Recorder())
+        train(spec, tiny_dataset, tmp_path / "parts", Recorder((2, 0), interrupt))
+    train(spec, tiny_dataset, tmp_path / "parts", Recorder())
     for row, expected in zip(history(tmp_path / "parts"), rows, strict=True):
-        del row["minutes"], expected["minutes"]
-        assert row == pytest.approx(expected, rel=1e-4)
+        assert without_time(row) == pytest.approx(without_time(expected), rel=1e-4)
 
 
-def test_fresh(finished: tuple[Path, Recorder], data: Path, tmp_path: Path) -> None:
-    """A run that is started over and interrupted can go on, and its old model stays until then."""
+def test_starting_over_keeps_the_old_model_until_the_end(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
     model = tmp_path / "model"
     model.mkdir()
     (model / "model.onnx").write_bytes(b"old")
     for fresh in (True, False):
         recorder = Recorder((0, 1 if fresh else 2), interrupt)
         with pytest.raises(Interrupted):
-            train(spec_of(), data, tmp_path, recorder, fresh=fresh)
+            train(spec_of(), tiny_dataset, tmp_path, recorder, fresh=fresh)
         assert (model / "model.onnx").read_bytes() == b"old"
     assert recorder.steps == [(0, 2)]
 
 
-def trainer_of(spec: Spec, data: Path, run: Path) -> Trainer:
-    return Trainer(spec, open_batches(data, spec), run, Recorder(), Devices("here"))
+def trainer_of(spec: Spec, data: Path, run: Path, **options: Any) -> Trainer:
+    return Trainer(spec, open_batches(data, spec), run, Recorder(), Devices("here"), **options)
+
+
+@pytest.fixture(scope="module")
+def first_checkpoint(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save a run of `full_spec` that was stopped before its first step."""
+    keras.utils.set_random_seed(0)
+    folder = tmp_path_factory.mktemp("stopped")
+    trainer_of(full_spec(), tiny_dataset, folder).save()
+    return folder / CHECKPOINT
 
 
 @pytest.fixture
-def stopped(data: Path, tmp_path: Path) -> Path:
-    """A run that was stopped before its first step, without the time that takes."""
-    keras.utils.set_random_seed(0)
-    made = trainer_of(spec_of(), data, tmp_path)
-    made.save(made.task)
+def stopped(first_checkpoint: Path, tmp_path: Path) -> Path:
+    """Return the folder of a run that can be resumed."""
+    shutil.copy(first_checkpoint, tmp_path)
     return tmp_path
 
 
-def test_another_spec_is_refused(stopped: Path, data: Path) -> None:
-    changed = spec_of("described", learning_rate=0.1, augmentation=None)
-    with pytest.raises(UsageError) as raised:
-        train(changed, data, stopped, Recorder())
-    message = str(raised.value)
-    assert "these differ: training.augmentation, training.learning_rate; --fresh" in message
-    assert load_checkpoint(stopped / CHECKPOINT)[1]["spec"] == spec_of().model_dump(mode="json")
+class TestResume:
+    def test_another_spec_is_refused(self, stopped: Path, tiny_dataset: Path) -> None:
+        changed = spec_of("described", learning_rate=0.1, augmentation=None, average_decay=0.8)
+        with pytest.raises(UsageError) as raised:
+            train(changed, tiny_dataset, stopped, Recorder())
+        message = str(raised.value)
+        assert "differs in training.augmentation, training.learning_rate; --fresh" in message
+        assert load_checkpoint(stopped / CHECKPOINT).spec == full_spec()
+
+    def test_what_past_steps_do_not_depend_on_may_change(
+        self, stopped: Path, tiny_dataset: Path
+    ) -> None:
+        """Such as the length of a run whose learning rate does not depend on it."""
+        saved = load_checkpoint(stopped / CHECKPOINT)
+        constant = full_spec(schedule="constant")
+        saved = replace(saved, spec=constant, state=State(epoch=2))
+        save_checkpoint(stopped / CHECKPOINT, saved)
+        longer = full_spec(schedule="constant", epochs=9, loss_limit=None)
+        resumed = trainer_of(longer, tiny_dataset, stopped)
+        resumed.resume()
+        assert resumed.state.epoch == 2
+        resumed.spec = full_spec()
+        with pytest.raises(UsageError, match=r"differs in training\.schedule; --fresh"):
+            resumed.resume()
+
+    def test_checkpoint_of_an_earlier_version(self, stopped: Path, tiny_dataset: Path) -> None:
+        """It has fewer keys, and those that are missing have their defaults."""
+        with np.load(stopped / CHECKPOINT) as file:
+            arrays = {name: file[name] for name in file.files if "metrics" not in name}
+        progress = json.loads(arrays["progress"].tobytes())
+        for key in ("schedule", "decay_share", "perceptual_every", "loss_limit", "precision"):
+            del progress["spec"]["training"][key]
+        for key in ("loss_sum", "recent", "init_from"):
+            del progress["state"][key]
+        progress["state"] |= {"epoch": 1, "best": 0.5}
+        arrays["progress"] = np.frombuffer(json.dumps(progress).encode(), np.uint8)
+        with (stopped / CHECKPOINT).open("wb") as file:
+            np.savez(file, **arrays)
+        resumed = trainer_of(full_spec(), tiny_dataset, stopped)
+        resumed.resume()
+        assert (resumed.state.epoch, resumed.state.best, resumed.state.recent) == (1, 0.5, [])
+
+    def test_a_run_in_use_is_refused(self, stopped: Path, tiny_dataset: Path) -> None:
+        with locked(stopped), pytest.raises(UsageError, match="is in use: another process trains"):
+            train(full_spec(), tiny_dataset, stopped, Recorder())
+
+    def test_another_dataset_is_refused(self, stopped: Path, tiny_dataset: Path) -> None:
+        saved = load_checkpoint(stopped / CHECKPOINT)
+        save_checkpoint(stopped / CHECKPOINT, replace(saved, dataset="other"))
+        with pytest.raises(UsageError, match="trained on another dataset; --fresh starts over"):
+            train(full_spec(), tiny_dataset, stopped, Recorder())
+
+    def test_damaged_checkpoints(self, stopped: Path, tiny_dataset: Path) -> None:
+        saved = load_checkpoint(stopped / CHECKPOINT)
+        resumed = trainer_of(full_spec(), tiny_dataset, stopped)
+        for name in ("task", "optimizer", "metrics", "best"):
+            changed = replace(saved, **{name: getattr(saved, name)[1:]})
+            save_checkpoint(stopped / CHECKPOINT, changed)
+            with pytest.raises(ModelError, match="incompatible version; --fresh starts over"):
+                resumed.resume()
+        (stopped / CHECKPOINT).write_bytes(b"PK")
+        with pytest.raises(ModelError, match="damaged or not a checkpoint"):
+            resumed.resume()
+
+    def test_nothing_is_trained_when_the_time_is_up(
+        self, stopped: Path, tiny_dataset: Path
+    ) -> None:
+        saved = load_checkpoint(stopped / CHECKPOINT)
+        state = State(epoch=1, seconds=61, history=[{"epoch": 1}])
+        save_checkpoint(stopped / CHECKPOINT, replace(saved, state=state))
+        resumed = trainer_of(full_spec(), tiny_dataset, stopped, minutes=1.0)
+        resumed.resume()
+        resumed.fit()
+        assert resumed.observer.steps == []
+        assert resumed.state.epoch == 1
 
 
-def test_what_may_change_on_the_way(stopped: Path, data: Path) -> None:
-    """Nothing of the past: how long a run is, once its learning rate does not depend on that."""
-    spec = spec_of(schedule="constant")
-    made = trainer_of(spec, data, stopped)
-    made.state.epoch = 2
-    made.save(made.task)
-    longer = trainer_of(spec_of(schedule="constant", epochs=9, loss_limit=None), data, stopped)
-    longer.resume()
-    assert longer.state.epoch == 2
-    with pytest.raises(UsageError, match=r"these differ: training\.schedule; --fresh"):
-        trainer_of(spec_of(), data, stopped).resume()
+class TestStartFromAnotherModel:
+    def test_weights_are_copied(
+        self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path
+    ) -> None:
+        folder = finished[0] / "model"
+        new = trainer_of(spec_of(seed=1), tiny_dataset, tmp_path)
+        new.start_from(folder)
+        for found, expected in zip(new.best, weights(finished[0]), strict=True):
+            np.testing.assert_array_equal(found, expected)
+        (message,) = new.observer.messages
+        assert message.startswith("initialized ")
+        assert message.endswith(f" layers from {folder}")
+        assert new.state.init_from == str(folder)
+        with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
+            new.start_from(tmp_path)
+
+    def test_layers_that_differ_are_named(
+        self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path
+    ) -> None:
+        document = spec_of(start_share=0.5).model_dump(mode="json")
+        wider = parse_spec({**document, "upsampling": [{"filters": 5}]})
+        new = trainer_of(wider, tiny_dataset, tmp_path)
+        missing = "up0_0_convolution, up0_0_norm, output"
+        message = rf"needs a model with all layers of 'test'; missing in .*model: {missing}"
+        with pytest.raises(UsageError, match=message):
+            new.start_from(finished[0] / "model")
+        new.spec = spec_of()
+        new.start_from(finished[0] / "model")
+        (message,) = new.observer.messages
+        assert message.endswith(f"; layers not found in it: {missing}")
+
+    def test_a_share_of_the_start_is_kept(
+        self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path, no_logs: None
+    ) -> None:
+        before = finished[0] / "model"
+        settings = {"steps_per_epoch": 1, "learning_rate": 0.02}
+        train(spec_of(**settings), tiny_dataset, tmp_path / "all", Recorder(), init_from=before)
+        shared = spec_of(**settings, start_share=0.25)
+        with pytest.raises(Interrupted):
+            stop = Recorder((1, 0), interrupt)
+            train(shared, tiny_dataset, tmp_path / "part", stop, init_from=before)
+        train(shared, tiny_dataset, tmp_path / "part", Recorder())
+
+        old, new = weights(finished[0]), weights(tmp_path / "all")
+        mean = weights(tmp_path / "part")
+        assert any(np.abs(o - n).max() > 1e-3 for o, n in zip(old, new, strict=True))
+        for o, n, m in zip(old, new, mean, strict=True):
+            np.testing.assert_allclose(m, 0.25 * o + 0.75 * n, rtol=1e-5, atol=1e-6)
 
 
-def test_checkpoint_of_an_earlier_version(stopped: Path, data: Path) -> None:
-    """It knows less: what is missing has its default."""
-    arrays, progress = load_checkpoint(stopped / CHECKPOINT)
-    for key in ("schedule", "decay_share", "perceptual_every", "loss_limit", "precision"):
-        del progress["spec"]["training"][key]
-    for key in ("loss_sum", "recent", "init_from"):
-        del progress["state"][key]
-    progress["state"] |= {"epoch": 1, "best": 0.5}
-    del arrays["metrics"]
-    save_checkpoint(stopped / CHECKPOINT, arrays, progress)
-    made = trainer_of(spec_of(), data, stopped)
-    made.resume()
-    assert (made.state.epoch, made.state.best, made.state.recent) == (1, 0.5, [])
-
-
-def test_a_run_in_use_is_refused(stopped: Path, data: Path) -> None:
-    with locked(stopped), pytest.raises(UsageError, match="is in use: another process trains"):
-        train(spec_of(), data, stopped, Recorder())
-
-
-def test_another_dataset_is_refused(stopped: Path, data: Path) -> None:
-    arrays, progress = load_checkpoint(stopped / CHECKPOINT)
-    save_checkpoint(stopped / CHECKPOINT, arrays, {**progress, "dataset": "other"})
-    with pytest.raises(UsageError, match="trained on another dataset; --fresh starts over"):
-        train(spec_of(), data, stopped, Recorder())
-
-
-def test_damaged_checkpoints(stopped: Path, data: Path) -> None:
-    arrays, progress = load_checkpoint(stopped / CHECKPOINT)
-    for changed in ({"task": arrays["task"][1:]}, {"optimizer": []}, {"best": []}):
-        save_checkpoint(stopped / CHECKPOINT, {**arrays, **changed}, progress)
-        with pytest.raises(ModelError, match="of another version of denoise; --fresh starts over"):
-            train(spec_of(), data, stopped, Recorder())
-    (stopped / CHECKPOINT).write_bytes(b"PK")
-    with pytest.raises(ModelError, match="no checkpoint or is damaged"):
-        train(spec_of(), data, stopped, Recorder())
-
-
-def test_start_from_another_model(
-    finished: tuple[Path, Recorder], data: Path, tmp_path: Path
-) -> None:
-    folder = finished[0] / "model"
-
-    made = trainer_of(spec_of(seed=1), data, tmp_path)
-    made.start_from(folder)
-    for found, expected in zip(made.best, weights(finished[0]), strict=True):
-        np.testing.assert_array_equal(found, expected)
-    (note,) = made.observer.notes
-    assert note.endswith(f"layers start with the weights of {folder}")
-
-    assert made.state.init_from == str(folder)
-
-    # A wider way up: what differs is said, the rest is taken.
-    document = spec_of().model_dump(mode="json")
-    made = trainer_of(parse_spec({**document, "upsampling": [{"filters": 5}]}), data, tmp_path)
-    made.start_from(folder)
-    (note,) = made.observer.notes
-    assert note.endswith(f"{folder}; not in it: up0_0_convolution, up0_0_norm, output")
-
-    narrow = {"downsampling": [{"filters": 5, "strides": [4, 1]}], "upsampling": [{"filters": 5}]}
-    with pytest.raises(UsageError, match=r"no layer of .* matches one of 'test'"):
-        trainer_of(parse_spec({**document, **narrow}), data, tmp_path).start_from(folder)
-    with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
-        made.start_from(tmp_path)
-
-
-def test_a_share_of_the_start_is_kept(
-    finished: tuple[Path, Recorder], data: Path, tmp_path: Path
-) -> None:
-    before = finished[0] / "model"
-    train(spec_of(epochs=2), data, tmp_path / "all", Recorder(), init_from=before)
-    shared = spec_of(epochs=2, start_share=0.25)
-    with pytest.raises(Interrupted):
-        stop = Recorder((1, 0), interrupt)
-        train(shared, data, tmp_path / "part", stop, init_from=before)
-    train(shared, data, tmp_path / "part", Recorder())
-
-    old, new, mean = weights(finished[0]), weights(tmp_path / "all"), weights(tmp_path / "part")
-    assert any(np.abs(o - n).max() > 1e-3 for o, n in zip(old, new, strict=True))
-    for o, n, m in zip(old, new, mean, strict=True):
-        np.testing.assert_allclose(m, 0.25 * o + 0.75 * n, rtol=1e-5, atol=1e-6)
-
-
-def test_a_share_of_the_start_needs_all_layers(
-    finished: tuple[Path, Recorder], data: Path, tmp_path: Path
-) -> None:
-    document = spec_of(start_share=0.5).model_dump(mode="json")
-    wider = parse_spec({**document, "upsampling": [{"filters": 5}]})
-    with pytest.raises(UsageError, match=r"needs .* all layers of 'test'; not in .*: up0"):
-        train(wider, data, tmp_path, Recorder(), init_from=finished[0] / "model")
-
-
-def test_wrong_places(data: Path, tmp_path: Path) -> None:
+def test_wrong_paths(tiny_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="file is a file; a run needs a folder"):
-        train(spec_of(), data, tmp_path / "file", Recorder())
+        train(spec_of(), tiny_dataset, tmp_path / "file", Recorder())
     with pytest.raises(DatasetError, match="is no dataset"):
         train(spec_of(), tmp_path, tmp_path / "run", Recorder())
     assert not (tmp_path / "run").exists()
 
 
-def test_no_number(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loss still is a number when the weights no longer are; then it is none either."""
+def test_values_that_are_not_finite(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At first the loss is finite although the weights are not; then it is not either."""
     factor, slope_factor = tf.Variable(1.0), tf.Variable(1.0)
 
     @tf.custom_gradient
@@ -442,58 +494,64 @@ def test_no_number(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def loss(estimate: Any, *others: Any) -> Any:
         return factor * total_loss(same(estimate), *others)
 
-    monkeypatch.setattr(task, "total_loss", loss)
+    monkeypatch.setattr(waveform_model, "total_loss", loss)
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
     recorder = Recorder((0, 2), lambda: slope_factor.assign(np.nan))
-    message = r"a weight is no longer a number in epoch 1, step 3; the last good state is in .*npz"
+    message = r"a weight is not finite in epoch 1, step 3; the last good state is in .*npz"
     with pytest.raises(ModelError, match=message):
-        train(spec_of(), data, tmp_path, recorder)
-    arrays, progress = load_checkpoint(tmp_path / CHECKPOINT)
-    assert progress["state"]["step"] == 2
-    assert all(np.isfinite(array).all() for group in arrays.values() for array in group)
+        train(spec_of(), tiny_dataset, tmp_path, recorder)
+    saved = load_checkpoint(tmp_path / CHECKPOINT)
+    assert saved.state.step == 2
+    for group in (saved.task, saved.optimizer, saved.best):
+        assert all(np.isfinite(array).all() for array in group)
 
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 60.0)
     recorder = Recorder((0, 1), lambda: factor.assign(np.nan))
     message = (
-        "the loss is no longer a number in epoch 1, step 2; nothing was saved yet; the batch is"
+        "the loss is not finite in epoch 1, step 2; no checkpoint was saved yet; the batch is in"
     )
+    slope_factor.assign(1.0)
     with pytest.raises(ModelError, match=message):
-        slope_factor.assign(1.0)
-        train(spec_of(), data, tmp_path, recorder, fresh=True)
+        train(spec_of(), tiny_dataset, tmp_path, recorder, fresh=True)
     assert not (tmp_path / "model").exists()
 
 
-def test_explosion(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The batch that did it is saved as it was, to the sample; the last state is kept."""
+def test_outlier_of_the_loss(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_logs: None
+) -> None:
+    """The batch that caused it is saved, to the sample; the last state is kept."""
     factor, seen = tf.Variable(1.0), tf.Variable(tf.zeros((0, 0)), shape=(None, None))
 
     def loss(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
         seen.assign(noisy)
         return factor * total_loss(estimate, clean, noisy, spec)
 
-    monkeypatch.setattr(task, "total_loss", loss)
+    monkeypatch.setattr(waveform_model, "total_loss", loss)
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(progress, "ENOUGH", 3)
+    monkeypatch.setattr(checkpoint, "MIN_LOSSES", 3)
     recorder = Recorder((1, 1), lambda: factor.assign(1e6))
     message = (
         r"the loss of a batch jumped to [\d.]+e\+0\d in epoch 2, step 2; the last good state is in "
         r".*checkpoint\.npz; the batch is in .*bad_batch\.npz; try a lower learning_rate"
     )
     with pytest.raises(ModelError, match=message):
-        train(spec_of(), data, tmp_path, recorder)
-    kept = load_checkpoint(tmp_path / CHECKPOINT)[1]["state"]
-    assert (kept["epoch"], kept["step"]) == (1, 1)
+        train(spec_of(augmentation={}), tiny_dataset, tmp_path, recorder)
+    state = load_checkpoint(tmp_path / CHECKPOINT).state
+    assert (state.epoch, state.step) == (1, 1)
     with np.load(tmp_path / "bad_batch.npz") as batch:
         np.testing.assert_array_equal(batch["noisy"], seen)
         assert batch["clean"].shape == batch["noisy"].shape
         assert (batch["epoch"], batch["step"]) == (2, 2)
-    assert [run.state for run in list_runs(tmp_path)] == ["stopped"]
+    assert [run.state for run in list_runs(tmp_path)[0]] == ["stopped"]
 
 
-def test_early_stopping(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "total_loss", lambda *args: 0 * total_loss(*args))
+def test_early_stopping(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_logs: None
+) -> None:
+    monkeypatch.setattr(waveform_model, "total_loss", lambda *args: 0 * total_loss(*args))
     recorder = Recorder()
-    train(spec_of(epochs=9, steps_per_epoch=1, early_stopping=2), data, tmp_path, recorder)
+    spec = spec_of(epochs=9, steps_per_epoch=1, early_stopping=2)
+    train(spec, tiny_dataset, tmp_path, recorder)
     assert recorder.best == [True, False, False]
-    metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
+    metrics = metrics_of(tmp_path)
     assert (metrics["epochs"], metrics["best_epoch"]) == (3, 1)

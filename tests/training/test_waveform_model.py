@@ -6,7 +6,7 @@ import pytest
 
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.training.losses.spectral import LOSSES
-from denoisecli.training.waveform_model import Task, build_network
+from denoisecli.training.waveform_model import WaveformModel, build_network
 
 
 def spec_of(**sections: Any) -> Spec:
@@ -23,9 +23,9 @@ def spec_of(**sections: Any) -> Spec:
     )
 
 
-def task_of(spec: Spec, **options: Any) -> Task:
+def task_of(spec: Spec, **options: Any) -> WaveformModel:
     keras.utils.set_random_seed(0)
-    return Task(spec, build_network(spec, spec.training.precision), **options)
+    return WaveformModel(spec, build_network(spec, spec.training.precision), **options)
 
 
 @pytest.fixture

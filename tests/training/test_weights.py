@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import pytest
 from denoisecli.errors import ModelError, UsageError
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import Spec, parse_spec
-from denoisecli.training.checkpoint import save_checkpoint
-from denoisecli.training.weights import arrays_of, assign, take_weights
+from denoisecli.training.checkpoint import Checkpoint, State, save_checkpoint
+from denoisecli.training.weights import assign, get_arrays, transfer_weights
 
 
 def spec_of(**sections: Any) -> Spec:
@@ -30,13 +31,13 @@ def network_of(seed: int, **sections: Any) -> keras.Model:
 
 
 def same(left: keras.Model, right: keras.Model) -> list[bool]:
-    pairs = zip(arrays_of(left.weights), arrays_of(right.weights), strict=True)
+    pairs = zip(get_arrays(left.weights), get_arrays(right.weights), strict=True)
     return [bool(np.array_equal(a, b)) for a, b in pairs]
 
 
 def test_arrays_are_copies() -> None:
     variable = keras.Variable(np.zeros(3))
-    (array,) = arrays_of([variable])
+    (array,) = get_arrays([variable])
     variable.assign(np.ones(3))
     assert array.sum() == 0
     assign([variable], [array])
@@ -52,32 +53,41 @@ def test_from_a_model_and_from_an_unfinished_run(tmp_path: Path) -> None:
     trained.save(tmp_path / "model.keras")
     network = network_of(2)
     assert not all(same(network, trained))
-    assert take_weights(network, tmp_path) == (5, [])
+    assert transfer_weights(network, tmp_path) == (5, [])
     assert all(same(network, trained))
 
     best = network_of(3)
-    progress = {"spec": spec_of().model_dump(mode="json")}
-    save_checkpoint(tmp_path / "checkpoint.npz", {"best": arrays_of(best.weights)}, progress)
-    assert take_weights(network, tmp_path) == (5, [])
+    checkpoint = Checkpoint(
+        spec=spec_of(),
+        dataset="",
+        state=State(),
+        task=[np.zeros(1)],
+        optimizer=[np.zeros(1)],
+        metrics=None,
+        best=get_arrays(best.weights),
+    )
+    save_checkpoint(tmp_path / "checkpoint.npz", checkpoint)
+    assert transfer_weights(network, tmp_path) == (5, [])
     assert all(same(network, best))
 
-    save_checkpoint(tmp_path / "checkpoint.npz", {"best": []}, progress)
-    with pytest.raises(ModelError, match=r"checkpoint\.npz is of another version of denoise"):
-        take_weights(network, tmp_path)
+    wrong = replace(checkpoint, best=checkpoint.best[1:])
+    save_checkpoint(tmp_path / "checkpoint.npz", wrong)
+    with pytest.raises(ModelError, match=r"checkpoint\.npz was written by an incompatible version"):
+        transfer_weights(network, tmp_path)
 
 
 def test_layers_that_do_not_match(tmp_path: Path) -> None:
     trained = network_of(1)
     trained.save(tmp_path / "model.keras")
     wider = network_of(2, upsampling=[{"filters": 5}])
-    matched, left = take_weights(wider, tmp_path)
+    matched, left = transfer_weights(wider, tmp_path)
     assert left == ["up0_0_convolution", "up0_0_norm", "output"]
     assert matched == 2
     other = {"downsampling": [{"filters": 5, "strides": [4, 1]}], "upsampling": [{"filters": 5}]}
-    with pytest.raises(UsageError, match=r"no layer of .* matches one of 'test'"):
-        take_weights(network_of(2, **other), tmp_path)
+    with pytest.raises(UsageError, match=r"no layer of .* matches a layer of 'test'"):
+        transfer_weights(network_of(2, **other), tmp_path)
     with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
-        take_weights(trained, tmp_path / "nowhere")
+        transfer_weights(trained, tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5])
@@ -98,7 +108,7 @@ def test_a_causal_network_keeps_frames_in_line(tmp_path: Path, frames: int) -> N
                 layer.kernel.assign(kernel)
         trained.save(tmp_path / "model.keras")
         live = network_of(2, valley=[block], causal=True, **sections)
-        assert take_weights(live, tmp_path)[1] == []
+        assert transfer_weights(live, tmp_path)[1] == []
         return trained, live
 
     spectrum = np.random.default_rng(0).normal(size=(1, 17, 20, 2)).astype("float32")
