@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from denoisecli.evaluation.estimators import Estimator, Unchanged
 from denoisecli.evaluation.metrics import METRICS, EstimateVector, check_metrics, measure
 from denoisecli.evaluation.pairs import Pair, join_names
 from denoisecli.evaluation.scores import INPUT, Cost, Evaluation, Score
-from denoisecli.system.pools import process_pool, processes, result_of
+from denoisecli.system.pools import WorkerDied, process_pool, processes, result_of
 from denoisecli.types import AudioVector
 
 SAMPLE_RATE = 16000
@@ -206,47 +207,30 @@ def _check_arguments(
         raise UsageError(f"{keep} exists and is not an empty folder; choose another folder")
 
 
-class _Caller(Protocol):
-    """Calls a function here or in another process."""
-
-    def __call__(self, function: Callable[..., _Result], *arguments: object) -> _Result:
-        """Call the function.
-
-        Raises:
-            DenoiseError: The function raised it, or the process died.
-        """
-
-
-def _call_here(function: Callable[..., _Result], *arguments: object) -> _Result:
-    return function(*arguments)
-
-
-@contextmanager
-def _new_process() -> Iterator[_Caller]:
-    with process_pool(1) as pool:
-
-        def call(function: Callable[..., _Result], *arguments: object) -> _Result:
-            return result_of(pool.submit(function, *arguments))
-
-        yield call
+def _call(pool: Executor | None, function: Callable[..., _Result], *arguments: object) -> _Result:
+    """Call a function in the process of a pool, or in this process."""
+    if pool is None:
+        return function(*arguments)
+    return result_of(pool.submit(function, *arguments))
 
 
 def _clean_all(
     estimator: Estimator, pairs: Sequence[Pair], folder: Path, progress: _Progress
 ) -> _Run:
     """Clean one recording after the other, in a new process if the estimator is timed."""
-    with _new_process() if estimator.timed else nullcontext(_call_here) as call:
-        load_seconds = call(_load, estimator)
+    with process_pool(1) if estimator.timed else nullcontext() as pool:
+        load_seconds = _call(pool, _load, estimator)
         outputs = []
         for pair in pairs:
+            output = folder / f"{pair.name}.wav"
             try:
-                outputs.append(call(_clean, pair.name, pair.noisy, folder / f"{pair.name}.wav"))
+                outputs.append(_call(pool, _clean, pair.name, pair.noisy, output))
             except DenoiseError as error:
                 outputs.append(_Output(error=str(error)))
             progress.advance()
         try:
-            return _Run(outputs, load_seconds, call(_peak_memory_mb))
-        except DenoiseError:
+            return _Run(outputs, load_seconds, _call(pool, _peak_memory_mb))
+        except WorkerDied:
             return _Run(outputs, load_seconds, math.nan)
 
 
@@ -268,9 +252,9 @@ def _score_all(
         for task in tasks:
             try:
                 scored.append(next(results))
-            except DenoiseError as error:  # a process died, and all that follows
-                failure = str(error)
-                results = (_failed(task, metrics, failure) for task in tasks[len(scored) :])
+            except WorkerDied as error:
+                message = str(error)
+                results = (_failed(task, metrics, message) for task in tasks[len(scored) :])
                 scored.append(next(results))
             for _ in runs:
                 progress.advance()

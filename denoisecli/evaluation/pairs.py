@@ -78,21 +78,21 @@ def stored_pairs(dataset: Path | str) -> Iterator[list[Pair]]:
 
     manifest = load_manifest(Path(dataset))
     stored = load_pairs(Path(dataset), "test")
-    rows = [row for row in manifest["mixes"] if row["set"] == "test"]
-    rate = manifest["recipe"]["sample_rate"]
+    rows = manifest.rows("test")
+    rate = manifest.recipe.sample_rate
     digits = len(str(len(rows)))
     pairs = []
     with TemporaryDirectory(prefix="denoise-") as temporary:
         elements = stored.as_numpy_iterator()
         for number, (row, (noisy, clean)) in enumerate(zip(rows, elements, strict=True), 1):
-            kind = Path(row["noise"]).parent.as_posix()
+            kind = Path(row.noise).parent.as_posix()
             pair = Pair(
                 # The number makes names unique: several mixtures may share a clean recording.
-                name=f"{number:0{digits}d}_{Path(row['clean']).stem}",
+                name=f"{number:0{digits}d}_{Path(row.clean).stem}",
                 clean=Path(temporary, "clean", f"{number}.wav"),
                 noisy=Path(temporary, "noisy", f"{number}.wav"),
                 noise=None if kind == "." else kind,
-                snr_db=row.get("target_snr_db", row["snr_db"]),
+                snr_db=row.pair_snr_db,
             )
             write(pair.clean, clean, rate, subtype="FLOAT")
             write(pair.noisy, noisy, rate, subtype="FLOAT")

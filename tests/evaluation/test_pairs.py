@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from denoisecli.datasets.building import build
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.recipe import Recipe
-from denoisecli.datasets.stored import build, load_pairs
+from denoisecli.datasets.stored import load_pairs
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.evaluation.pairs import (
     Pair,
@@ -38,7 +39,7 @@ def dataset(audio_file, speech, noise, tmp_path) -> Path:
         for folder in ("rain/", "street/", ""):
             audio_file(f"noise/{folder}n{number}.wav", noise(0.6, 8000), 8000)
     recipe = Recipe(
-        snr_db=(-5.0, 10.0), split=0.3, sample_rate=8000, mixes_per_clip=3, noises=(1, 2), rooms=2
+        snr_db=(-5.0, 10.0), split=0.3, sample_rate=8000, mixtures_per_clip=3, noises=(1, 2), rooms=2
     )
     build(tmp_path / "speech", tmp_path / "noise", tmp_path / "data", recipe)
     return tmp_path / "data"
@@ -66,15 +67,15 @@ def test_recordings_without_a_counterpart(folders, audio_file, speech):
 
 
 def test_the_test_set_of_a_dataset(dataset):
-    rows = [row for row in load_manifest(dataset)["mixes"] if row["set"] == "test"]
+    rows = load_manifest(dataset).rows("test")
     with stored_pairs(dataset) as found:
         assert len(found) == len({pair.name for pair in found}) == len(rows) == 9
         assert {pair.noise for pair in found} <= {"rain", "street", None}
         assert len({pair.noise for pair in found}) > 1
         stored = load_pairs(dataset, "test").as_numpy_iterator()
         for pair, row, (noisy, clean) in zip(found, rows, stored, strict=True):
-            assert pair.name.endswith(f"_{Path(row['clean']).stem}")
-            assert (pair.noise or ".") == str(Path(row["noise"]).parent)
+            assert pair.name.endswith(f"_{Path(row.clean).stem}")
+            assert (pair.noise or ".") == str(Path(row.noise).parent)
             for path, expected in ((pair.noisy, noisy), (pair.clean, clean)):
                 sound, rate = soundfile.read(path, dtype="float32")
                 assert rate == 8000
