@@ -1,18 +1,20 @@
-"""Keras's batch normalization, faster to train by TensorFlow."""
+"""Batch normalization that trains faster than Keras's on TensorFlow."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
+from denoisecli.models.layers import register
 
-@keras.saving.register_keras_serializable(package="denoise")
+
+@register
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over all axes but the last, without a mask.
 
-    Keras takes half a dozen passes over the map, and as many for the gradient; on a CPU each waits
-    for memory. An operation of TensorFlow takes two, and a quarter of the time. Other backends,
-    and inference, do as Keras does.
+    Keras makes half a dozen passes over the map, and as many for the gradient; on a CPU each waits
+    for memory. A fused operation of TensorFlow makes two and takes a quarter of the time. Other
+    backends and inference use Keras's implementation.
 
     Source: Ioffe and Szegedy 2015.
 
@@ -28,9 +30,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
         )
-        # It divides by one less than the number of values; Keras keeps the mean square.
+        # TensorFlow divides by one less than the number of values; Keras keeps the mean square.
         count = ops.cast(ops.size(inputs) // inputs.shape[-1], "float32")
         variance = variance * (count - 1) / count
-        for moving, found in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + found * (1 - self.momentum))
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + value * (1 - self.momentum))
         return outputs

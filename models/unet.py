@@ -1,4 +1,4 @@
-"""The U-Net, built from a spec: noisy spectrum in, mask out."""
+"""The U-Net: from a noisy spectrum to a mask, built from a spec."""
 
 from typing import Any
 
@@ -20,23 +20,24 @@ from denoisecli.spec.network import (
     ValleyBlock,
 )
 
-OPEN = 4.0
-"""Where a gain begins: 0.98, close to one, but not so close that it cannot be learnt."""
+INITIAL_GAIN = 4.0
+"""Logit of the gain before training: a gain of 0.98, close to one but still easy to change."""
 
 
 @layers.register
 class UNet(keras.Model):
-    """U-Net (Ronneberger et al. 2015) over frequency and time, nothing hard-wired.
+    """U-Net (Ronneberger et al. 2015) over frequency and time.
 
     Args:
-        spec: the whole spec; its sections `features`, `downsampling`, `valley`, `upsampling`
-            and `output` say what is built.
+        spec: The spec, whose sections `features`, `downsampling`, `valley`, `upsampling` and
+            `output` describe the network.
 
     Shape:
-        - input: (batch, frequency, time, 2), real and imaginary part of the noisy STFT, where
-          frequency = n_fft // 2 + 1; any number of frames
-        - output: the mask, (batch, frequency, time, 2) when complex, (..., 1) when magnitude;
-          with taps (..., 2 * taps), in the order of `spec.output.offsets`
+        - input: (batch, frequency, time, 2), real and imaginary part of the noisy STFT, with
+          n_fft // 2 + 1 frequencies and any number of frames
+        - output: the mask, (batch, frequency, time, 2) if complex, (batch, frequency, time, 1) if
+          magnitude; with taps (batch, frequency, time, 2 * taps), in the order of
+          `spec.output.offsets`
     """
 
     def __init__(self, spec: Spec, **kwargs: Any):
@@ -46,22 +47,23 @@ class UNet(keras.Model):
         self.spec = spec
 
     def get_config(self) -> dict[str, Any]:
-        """The spec is all it takes to build the model again."""
+        """Return the spec, from which the network can be built again."""
         return {"spec": self.spec.model_dump(mode="json")}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "UNet":
-        """Build from `get_config`."""
+        """Build the network from the result of `get_config`."""
         return cls(parse_spec(config["spec"]))
 
 
 class _Builder:
-    """Walks the spec and lays the layers."""
+    """Builds the layers of a U-Net, section by section of the spec."""
 
     def __init__(self, spec: Spec):
         self.spec = spec
 
     def mask(self, spectrum: Any) -> Any:
+        """Return the mask for a spectrum: the whole network."""
         spec = self.spec
         x = layers.Features(spec.features.compression, spec.features.channels, name="features")(
             spectrum
@@ -87,7 +89,7 @@ class _Builder:
         return layers.BoundedMask(output.mask, output.limit, output.gain, name="mask")(x)
 
     def down(self, x: Any, level: DownLevel, name: str) -> tuple[Any, Any]:
-        """One level down: returns what goes on and what skips."""
+        """Append a level of the encoder; return its output and its skip connection."""
         if level.pooling == "stride":
             x = self.stack(x, level, name, strides=level.strides)
             return x, x
@@ -96,7 +98,7 @@ class _Builder:
         return pool(level.strides, name=f"{name}_pool")(x), x
 
     def up(self, x: Any, skip: Any, up: UpLevel, down: DownLevel, name: str, last: bool) -> Any:
-        """One level up; the last one ends in the linear layer named "output"."""
+        """Append a level of the decoder; the last one ends in the linear layer "output"."""
         if down.pooling == "stride":
             x = self.stack(self.join(x, skip, up, name), up, name)
             return self.upsample(x, up, down.strides, name, last)
@@ -105,7 +107,7 @@ class _Builder:
         return self.output(kl.Conv2D, x, kernel_size=1) if last else x
 
     def join(self, x: Any, skip: Any, up: UpLevel, name: str) -> Any:
-        """Bring what was skipped back in."""
+        """Join a skip connection."""
         if up.skip == "none":
             return x
         if up.skip == "concatenate":
@@ -115,7 +117,10 @@ class _Builder:
         return kl.Add(name=f"{name}_add")([x, skip])
 
     def upsample(self, x: Any, up: UpLevel, strides: tuple[int, int], name: str, last: bool) -> Any:
-        """Undo the strides; along time a kernel no longer than the stride, so causal stays so."""
+        """Undo the strides of a level.
+
+        Along time the kernel is as long as the stride, so that a causal network stays causal.
+        """
         size = (up.upsampling_size or 2 * strides[0], strides[1])
         options: dict[str, Any] = {"kernel_size": size, "padding": "same"}
         kind = kl.Conv2DTranspose
@@ -129,9 +134,9 @@ class _Builder:
         return kind(filters=up.filters, name=f"{name}_upsample", **options)(x)
 
     def output(self, kind: Any, x: Any, **options: Any) -> Any:
-        """Start at the identity: an untrained model changes little.
+        """Append the output layers, such that an untrained network is close to the identity.
 
-        Taps and gain are layers of their own, so that a model without can be where training starts.
+        Taps and gain are separate layers, so that training can start from a model without them.
         """
         output = self.spec.output
         bias = layers.BoundedMask(output.mask, output.limit).identity_bias()
@@ -143,13 +148,13 @@ class _Builder:
             **options,
         )(x)
         options["kernel_initializer"] = "zeros"
-        found = [mask]
+        parts = [mask]
         if output.parts > len(bias):
-            found += [kind(filters=output.parts - len(bias), name="taps", **options)(x)]
+            parts += [kind(filters=output.parts - len(bias), name="taps", **options)(x)]
         if output.gain:
-            open_gate = keras.initializers.Constant(OPEN)
-            found += [kind(filters=1, bias_initializer=open_gate, name="gain", **options)(x)]
-        return kl.Concatenate(name="mask_parts")(found) if len(found) > 1 else mask
+            initial = keras.initializers.Constant(INITIAL_GAIN)
+            parts += [kind(filters=1, bias_initializer=initial, name="gain", **options)(x)]
+        return kl.Concatenate(name="mask_parts")(parts) if len(parts) > 1 else mask
 
     def stack(
         self,
@@ -159,7 +164,7 @@ class _Builder:
         strides: tuple[int, int] = (1, 1),
         dilation: tuple[int, int] = (1, 1),
     ) -> Any:
-        """`convolutions` times convolution, normalization, activation, dropout."""
+        """Append a stack of convolutions with normalization, activation and dropout."""
         for index in range(stack.convolutions):
             label = f"{name}_{index}"
             step = strides if index == 0 else (1, 1)
@@ -182,16 +187,16 @@ class _Builder:
         strides: tuple[int, int],
         dilation: tuple[int, int],
     ) -> Any:
-        """One convolution, padded to keep its size (before striding)."""
+        """Append a convolution, padded such that only its strides change the size."""
         options: dict[str, Any] = {"dilation_rate": dilation, "padding": "same"}
         frames = (stack.kernel_size[1] - 1) * dilation[1]
         if self.spec.causal and frames > 0:
-            # Along frequency as "same" pads: sizes are multiples of the strides.
+            # Along frequency pad as "same" does, given that sizes are multiples of the strides.
             step = 1 if stack.kind == "depthwise_separable" else strides[0]
             bands = max((stack.kernel_size[0] - 1) * dilation[0] + 1 - step, 0)
             x = layers.CausalPad(bands, frames, name=f"{name}_past")(x)
             options["padding"] = "valid"
-        # A normalization behind has a bias of its own.
+        # A normalization after it has a bias of its own.
         use_bias = stack.normalization == "none"
         if stack.kind != "depthwise_separable":
             return kl.Conv2D(
@@ -202,14 +207,14 @@ class _Builder:
                 name=f"{name}_convolution",
                 **options,
             )(x)
-        # TensorFlow's depthwise kernel cannot stride unevenly: the pointwise one strides instead.
+        # TensorFlow's depthwise kernel needs equal strides, so the pointwise kernel strides.
         x = kl.DepthwiseConv2D(
             stack.kernel_size, use_bias=False, name=f"{name}_depthwise", **options
         )(x)
         return kl.Conv2D(stack.filters, 1, strides, use_bias=use_bias, name=f"{name}_pointwise")(x)
 
     def valley(self, x: Any, block: ValleyBlock, name: str) -> Any:
-        """One block at the lowest resolution."""
+        """Append a block of the valley."""
         if isinstance(block, ConvolutionBlock):
             y = self.stack(x, block, name, dilation=block.dilation)
             if not block.residual_input:
@@ -233,6 +238,7 @@ class _Builder:
         return kl.Add(name=f"{name}_add")([x, y])
 
     def normalize(self, x: Any, kind: str, name: str) -> Any:
+        """Append a normalization, unless its kind is "none"."""
         if kind == "batch":
             return BatchNormalization(momentum=0.98, epsilon=1e-5, name=f"{name}_norm")(x)
         if kind == "layer":
@@ -240,14 +246,15 @@ class _Builder:
         return x
 
     def drop(self, x: Any, rate: float, name: str) -> Any:
+        """Append a dropout of whole maps, unless its rate is 0."""
         return kl.SpatialDropout2D(rate, name=f"{name}_dropout")(x) if rate else x
 
 
 def band_matrices(spec: Spec) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices from bins to bands and back: (bins, bands) and (bands, bins).
+    """Return the matrices from bins to bands, (bins, bands), and back, (bands, bins).
 
-    A band is the weighted mean of its bins under a triangle; back, a bin is interpolated
-    between its two nearest bands. Bins below the bands pass as they are.
+    A band is the mean of its bins, weighted by a triangle. On the way back, a bin is interpolated
+    between its two nearest bands. Bins below `above_hz` are kept as they are.
     """
     kept = spec.kept_bins
     weights = np.zeros((spec.stft.bins, spec.feature_bands), "float32")

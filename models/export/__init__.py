@@ -3,6 +3,7 @@
 - `convert`: write a model as ONNX, LiteRT or SavedModel, and compare it with Keras
 - `onnx_network`: walk over the layers of a network and write each as ONNX
 - `onnx_graph`: the ONNX graph under construction, which the layers append their nodes to
+- `onnx_stages`: an ONNX network cut in two, for two blocks of a recording at the same time
 
 The nodes of a layer are written by its method `onnx_nodes`, beside the layer itself.
 """

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from denoisecli.cleaning.masking import filtered
+from denoisecli.cleaning.masking import apply_taps
 from denoisecli.models import layers, ops
 from denoisecli.models.attention import AxisAttention
 from denoisecli.models.normalization import BatchNormalization
@@ -260,4 +260,4 @@ def test_masks_of_several_frames_are_a_filter(frames: int) -> None:
     as_numbers = (pairs[:, ::2] + 1j * pairs[:, 1::2]).astype(np.complex64)
     for one, noisy, clean in zip(as_numbers, spectrum, expected, strict=True):
         numbers = (noisy[..., 0] + 1j * noisy[..., 1]).astype(np.complex64)
-        np.testing.assert_allclose(filtered(one, numbers, offsets), clean, atol=1e-5)
+        np.testing.assert_allclose(apply_taps(one, numbers, offsets), clean, atol=1e-5)
