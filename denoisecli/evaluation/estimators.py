@@ -66,17 +66,13 @@ class Unchanged(Estimator):
 
 @dataclass
 class Model(Estimator):
-    """A trained model, run as `denoise clean` does.
+    """A trained model, run as `denoise clean` does but on one thread, so that speeds compare.
 
     Attributes:
         model: Model folder or name of a bundled model.
-        strength: Share of the noise that is removed, 0..1.
-        threads: Number of CPU threads; 1 makes real-time factors comparable.
     """
 
     model: str | Path
-    strength: float = 1.0
-    threads: int | None = 1
 
     def check(self, names: Collection[str]) -> None:
         """Raise UsageError if there is no such model."""
@@ -88,7 +84,7 @@ class Model(Estimator):
         """Load the network."""
         from denoisecli.cleaning.denoiser import Denoiser
 
-        self._denoiser = Denoiser(self.model, strength=self.strength, threads=self.threads)
+        self._denoiser = Denoiser(self.model, threads=1)
 
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
         """Clean the file as `denoise clean` does."""
@@ -197,12 +193,7 @@ class SpectralGating(Estimator):
 
     Sainburg, Thielk and Gentner, "Finding, visualizing, and quantifying latent structure across
     diverse animal vocal repertoires", PLOS Computational Biology 16(10), 2020.
-
-    Attributes:
-        stationary: Assume that the noise does not change over the recording.
     """
-
-    stationary: bool = False
 
     def check(self, names: Collection[str]) -> None:
         """Raise UsageError if the package is not installed."""
@@ -218,7 +209,7 @@ class SpectralGating(Estimator):
         """Clean all channels."""
         audio, sample_rate = read(noisy)
         try:
-            cleaned = self._reduce_noise(audio, sample_rate, stationary=self.stationary)
+            cleaned = self._reduce_noise(audio, sample_rate)
         except (ValueError, IndexError, RuntimeError) as error:  # for very short recordings
             raise DenoiseError(f"noisereduce failed on {noisy}: {error}") from error
         write(output, cleaned.astype("float32").reshape(audio.shape), sample_rate)

@@ -47,7 +47,6 @@ def evaluate(
     baseline: str = INPUT,
     jobs: int = 1,
     keep: Path | None = None,
-    seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Clean every noisy recording with every estimator, and score the results.
@@ -69,7 +68,6 @@ def evaluate(
         jobs: Number of scoring processes; 1 scores in this process.
         keep: New or empty folder for the cleaned files, ``ESTIMATOR/NAME.wav``. By default they
             are written to a temporary folder and deleted.
-        seed: Seed of the bootstrap intervals.
         on_progress: Called after each file.
 
     Raises:
@@ -124,7 +122,6 @@ def evaluate(
             }
             for name, run in runs.items()
         },
-        seed=seed,
     )
 
 

@@ -105,7 +105,6 @@ class Evaluation:
         scores: One score for each estimator and pair.
         baseline: Name of the estimator that the others are compared with.
         files: Paths of the cleaned files that still exist, by estimator and pair.
-        seed: Seed of the bootstrap intervals.
     """
 
     metrics: list[str]
@@ -113,7 +112,6 @@ class Evaluation:
     scores: list[Score]
     baseline: str = INPUT
     files: dict[str, dict[str, Path]] = field(default_factory=dict)
-    seed: int = 0
 
     @property
     def errors(self) -> list[Score]:
@@ -141,11 +139,12 @@ class Evaluation:
 
     def mean(self, estimator: str, metric: str, files: Collection[str] | None = None) -> Interval:
         """Return the mean of a metric over files, by default over all of them."""
-        return self._interval(self.values(estimator, metric), files)
+        values = self.values(estimator, metric)
+        return _interval(values.values() if files is None else [values[file] for file in files])
 
-    def gain(self, estimator: str, metric: str, files: Collection[str] | None = None) -> Interval:
+    def gain(self, estimator: str, metric: str) -> Interval:
         """Return the mean of the difference to the baseline, paired by file."""
-        return self._interval(self.gains(estimator, metric), files)
+        return _interval(self.gains(estimator, metric).values())
 
     def worsened(self, estimator: str) -> list[str]:
         """Return the files whose SI-SDR is worse than the baseline by WORSE_DB, the worst first.
@@ -226,15 +225,15 @@ class Evaluation:
                 summary["worst"] = dict(list(self.gains(estimator, "si_sdr").items())[:WORST])
         return summary
 
-    def _interval(self, values: dict[str, float], files: Collection[str] | None) -> Interval:
-        """Compute the percentile bootstrap of the mean (Efron and Tibshirani 1993)."""
-        chosen = list(values.values()) if files is None else [values[file] for file in files]
-        valid = np.array([value for value in chosen if math.isfinite(value)], np.float64)
-        failed = len(chosen) - valid.size
-        if valid.size < 2:
-            mean = float(valid.mean()) if valid.size else math.nan
-            return Interval(mean, math.nan, math.nan, valid.size, failed)
-        rng = np.random.default_rng(self.seed)
-        means = rng.choice(valid, (RESAMPLES, valid.size)).mean(axis=1)
-        low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        return Interval(float(valid.mean()), float(low), float(high), valid.size, failed)
+
+def _interval(values: Collection[float]) -> Interval:
+    """Compute the mean and its percentile bootstrap (Efron and Tibshirani 1993)."""
+    valid = np.array([value for value in values if math.isfinite(value)], np.float64)
+    failed = len(values) - valid.size
+    if valid.size < 2:
+        mean = float(valid.mean()) if valid.size else math.nan
+        return Interval(mean, math.nan, math.nan, valid.size, failed)
+    rng = np.random.default_rng(0)  # the same scores have the same intervals
+    means = rng.choice(valid, (RESAMPLES, valid.size)).mean(axis=1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(valid.mean()), float(low), float(high), valid.size, failed)

@@ -37,11 +37,11 @@ def test_unchanged_is_the_file_itself(noisy, tmp_path):
 
 
 def test_model(model_folder, noisy, tmp_path):
-    model = Model(model_folder(constant_mask(0.5)), strength=0.5)
+    model = Model(model_folder(constant_mask(0.5)))
     model.check(["one"])
     model.load()
     cleaned, _ = soundfile.read(model.clean("one", noisy, tmp_path / "out.wav"))
-    np.testing.assert_allclose(cleaned, 0.75 * soundfile.read(noisy)[0], atol=1e-4)
+    np.testing.assert_allclose(cleaned, 0.5 * soundfile.read(noisy)[0], atol=1e-4)
 
 
 def test_no_such_model(tmp_path):
@@ -143,17 +143,17 @@ def test_spectral_gating(audio_file, speech, tmp_path, monkeypatch):
     noisy = audio_file("a.wav", np.stack([speech(0.2, 8000), 2 * speech(0.2, 8000)]), 8000)
     arguments = {}
 
-    def half(y, sr, stationary):
-        arguments.update(shape=y.shape, sr=sr, stationary=stationary)
+    def half(y, sr):
+        arguments.update(shape=y.shape, sr=sr)
         return y.astype(np.float64) / 2
 
     output = fake_noisereduce(monkeypatch, half).clean("a", noisy, tmp_path / "out.wav")
-    assert arguments == {"shape": (2, 1600), "sr": 8000, "stationary": False}
+    assert arguments == {"shape": (2, 1600), "sr": 8000}
     np.testing.assert_allclose(soundfile.read(output)[0], soundfile.read(noisy)[0] / 2, atol=2**-15)
 
 
 def test_spectral_gating_that_fails(noisy, tmp_path, monkeypatch):
-    def fail(y, sr, stationary):
+    def fail(y, sr):
         raise ValueError("too short")
 
     with pytest.raises(DenoiseError, match=r"noisereduce failed on .*one.flac: too short"):

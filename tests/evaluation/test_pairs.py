@@ -39,7 +39,12 @@ def dataset(audio_file, speech, noise, tmp_path) -> Path:
         for folder in ("rain/", "street/", ""):
             audio_file(f"noise/{folder}n{number}.wav", noise(0.6, 8000), 8000)
     recipe = Recipe(
-        snr_db=(-5.0, 10.0), split=0.3, sample_rate=8000, mixtures_per_clip=3, noises=(1, 2), rooms=2
+        snr_db=(-5.0, 10.0),
+        split=0.3,
+        sample_rate=8000,
+        mixtures_per_clip=3,
+        noises=(1, 2),
+        rooms=2,
     )
     build(tmp_path / "speech", tmp_path / "noise", tmp_path / "data", recipe)
     return tmp_path / "data"

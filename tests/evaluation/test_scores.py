@@ -68,7 +68,6 @@ def test_gain_is_paired():
     scores = {"input": {"si_sdr": before}, "m": {"si_sdr": [x + 1 for x in before[:4]] + [NAN]}}
     result = evaluation(scores)
     assert result.gain("m", "si_sdr") == Interval(1.0, 1.0, 1.0, 3, 2)
-    assert result.gain("m", "si_sdr", files=["f0"]).mean == 1
     spread = result.mean("m", "si_sdr")
     assert spread.high - spread.low > 10
 
@@ -139,12 +138,9 @@ def test_to_dict():
     assert document["scores"][2]["values"] == {"si_sdr": None}
 
 
-def test_the_same_seed_gives_the_same_intervals(rng):
+def test_the_same_scores_have_the_same_intervals(rng):
     values = {"input": {"snr": list(rng.normal(size=20))}}
     assert evaluation(values).mean("input", "snr") == evaluation(values).mean("input", "snr")
-    other = evaluation(values)
-    other = Evaluation(other.metrics, other.costs, other.scores, seed=1)
-    assert other.mean("input", "snr").low != evaluation(values).mean("input", "snr").low
 
 
 def test_csv(tmp_path):
