@@ -7,7 +7,8 @@
 - ``integrity``: how many samples a file claims to hold, to detect one that is cut off.
 - ``resampling``: changes of the sample rate; ``level``: RMS, dBFS and SNR.
 - ``stft``: the short-time Fourier transform; ``spectrogram``: its scales, inversion and files.
-- ``plot``: pictures of recordings and spectrograms; ``choices``: enumerations for the options.
+- ``panels``: recordings reduced to the columns of a picture; ``plot``: the pictures.
+- ``choices``: enumerations for the options.
 
 This room imports ``denoisecli.system``, ``denoisecli.errors`` and ``denoisecli.types`` only.
 librosa and matplotlib take long to load and are imported inside the functions that use them.

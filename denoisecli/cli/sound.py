@@ -40,7 +40,12 @@ def spectrogram(
         typer.Option(help="Samples from one frame to the next.", rich_help_panel=_TRANSFORM),
     ] = 256,
     window: Annotated[
-        Window, typer.Option(help="Analysis window.", rich_help_panel=_TRANSFORM)
+        Window,
+        typer.Option(
+            metavar="<window>",
+            help=f"Analysis window: {', '.join(Window)}.",
+            rich_help_panel=_TRANSFORM,
+        ),
     ] = Window.HANN,
     n_mels: Annotated[
         int, typer.Option(help="Number of bands of the mel scale.", rich_help_panel=_TRANSFORM)
