@@ -69,5 +69,6 @@ def _shown(value: Any) -> str:
     text = json.dumps(value)
     if len(text) <= _LONGEST_VALUE:
         return text
-    kinds = {dict: "an object", list: "a list", str: "a long string"}
-    return kinds.get(type(value), f"{text[:_LONGEST_VALUE]}...")
+    if isinstance(value, dict):
+        return "an object"
+    return "a list" if isinstance(value, list) else f"{text[:_LONGEST_VALUE]}..."

@@ -1,6 +1,6 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,30 +17,41 @@ from denoisecli.spec.document import parse_spec
 BINS = 33
 
 
-@pytest.fixture(scope="module")
-def network() -> keras.Model:
-    """A U-Net with all that is hard for a converter: recurrence both ways, normalization."""
-    level = {"filters": 4, "kernel_size": [3, 3], "strides": [2, 1]}
-    valley = [{"block": "recurrent", "axis": "time", "units": 4}]
+def build(*valley: dict[str, Any]) -> keras.Model:
     spec = {
         "name": "small",
         "stft": {"n_fft": 2 * BINS - 2, "hop_length": BINS - 1},
-        "downsampling": [level],
-        "valley": valley,
+        "downsampling": [{"filters": 4, "strides": [2, 1]}],
+        "valley": list(valley),
         "upsampling": [{"filters": 4}],
     }
     return build_model(parse_spec(spec))
 
 
-@pytest.fixture
-def folder(network: keras.Model, tmp_path: Path) -> Path:
-    """A model folder as far as an export looks at it."""
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    """A U-Net with what is hard for a converter: recurrence both ways, normalization."""
+    return build({"block": "recurrent", "axis": "time", "units": 4})
+
+
+def model_folder(network: keras.Model, tmp_path: Path) -> Path:
+    """Write as much of a model folder as an export reads."""
     folder = tmp_path / "model"
     folder.mkdir()
     network.save(folder / "model.keras")
     (folder / "model.onnx").touch()
-    (folder / "spec.json").write_text(json.dumps({}))
     return folder
+
+
+@pytest.fixture
+def folder(network: keras.Model, tmp_path: Path) -> Path:
+    return model_folder(network, tmp_path)
+
+
+@pytest.fixture
+def plain_folder(tmp_path: Path) -> Path:
+    """The folder of a model that is quick to convert."""
+    return model_folder(build(), tmp_path)
 
 
 def onnx(path: Path, frames: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -115,12 +126,12 @@ def test_what_a_format_cannot_hold(
 def test_what_computes_something_else_is_not_written(
     format: ExportFormat,
     factor: float,
-    folder: Path,
+    plain_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tensor = keras.ops.convert_to_numpy
     monkeypatch.setattr(keras.ops, "convert_to_numpy", lambda x: 1 + factor * tensor(x))
     with pytest.raises(ModelError, match="the exported network differs from Keras by"):
-        export_model(folder, tmp_path / f"there{format.suffix}", format)
+        export_model(plain_folder, tmp_path / f"there{format.suffix}", format)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
