@@ -1,101 +1,189 @@
-"""The commands that train: train, runs."""
+"""The commands that train and that list training runs: train, runs."""
 
 import os
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import load_tensorflow
+from denoisecli.cli.options import Json, host_and_port, load_tensorflow
 from denoisecli.errors import UsageError
-from denoisecli.training.devices import Device
+from denoisecli.system.extras import require
+from denoisecli.training.devices import Cluster, Device
+
+_OVERRIDES, _START, _MACHINES = "In place of the spec", "Start", "Devices and machines"
 
 
 def train(
     spec: Annotated[
-        str, typer.Argument(help="A spec file or the name of a bundled one.", show_default=False)
+        str, typer.Argument(help="Spec file or name of a bundled spec.", show_default=False)
     ],
-    data: Annotated[Path, typer.Option(help="Folder made by build-dataset.")] = Path("data"),
+    data: Annotated[Path, typer.Option(help="Dataset made by build-dataset.")] = Path("data"),
     run: Annotated[
-        Path | None, typer.Option(help="Folder of the run; runs/NAME.", show_default=False)
+        Path | None,
+        typer.Option(help="Folder of the run (default: runs/NAME).", show_default=False),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over.")] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Training time in minutes after which the run ends with its best weights so far, "
+            "such as 90 (default: no limit).",
+            show_default=False,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of epochs, such as 5.",
+            show_default=False,
+            rich_help_panel=_OVERRIDES,
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Highest learning rate, such as 0.001.",
+            show_default=False,
+            rich_help_panel=_OVERRIDES,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of segments in a batch, such as 8.",
+            show_default=False,
+            rich_help_panel=_OVERRIDES,
+        ),
+    ] = None,
     init_from: Annotated[
         str | None,
         typer.Option(
-            help="A model, or an unfinished run, whose weights to start with.", show_default=False
+            help="Model folder, unfinished run or bundled model whose weights to start with.",
+            show_default=False,
+            rich_help_panel=_START,
         ),
     ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Delete the run in the folder and start over.",
+            rich_help_panel=_START,
+        ),
+    ] = False,
     device: Annotated[
-        Device, typer.Option(help="Where to train; auto: on all GPUs, if there are any.")
+        Device,
+        typer.Option(
+            help="Device to train on; auto takes all GPUs if there are any.",
+            rich_help_panel=_MACHINES,
+        ),
     ] = Device.AUTO,
     cpu_parts: Annotated[
         int,
-        typer.Option(min=1, help="Parts of the CPU that share a batch: 2 on 2 cores is faster."),
+        typer.Option(
+            min=1,
+            help="Number of parts of the CPU that share a batch; 2 is faster on 2 cores.",
+            rich_help_panel=_MACHINES,
+        ),
     ] = 1,
     coordinator: Annotated[
         str | None,
         typer.Option(
-            help="HOST:PORT of process 0, if several train together (docs/scale-out.md).",
+            parser=host_and_port,
+            metavar="HOST:PORT",
+            help="Address of process 0, if several processes train together (docs/scale-out.md).",
             show_default=False,
+            rich_help_panel=_MACHINES,
         ),
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="How many train together.")] = 1,
-    process: Annotated[int, typer.Option(min=0, help="Which of them this one is.")] = 0,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Number of processes that train together.", rich_help_panel=_MACHINES
+        ),
+    ] = 1,
+    process: Annotated[
+        int, typer.Option(min=0, help="Number of this process, from 0.", rich_help_panel=_MACHINES)
+    ] = 0,
 ) -> None:
-    """Train a model by its spec; the same command goes on after a stop.
+    """Train the model of a spec; the same command resumes an interrupted run.
+
+    Writes the model, its metrics and its training curves to the folder `model` of the run.
 
     Example: `denoise train tiny`, then `denoise clean noisy.wav -o out.wav --model runs/tiny`
     """
     from denoisecli.models.catalogue import find_model, load_spec
     from denoisecli.models.folder import ModelFolder
+    from denoisecli.spec.search_space import with_values
     from denoisecli.training.run_folder import CHECKPOINT
 
     start = None
     if init_from is not None:
-        unfinished = (Path(init_from) / CHECKPOINT).exists()
-        start = Path(init_from) if unfinished else find_model(init_from).path
-    loaded = load_spec(spec)  # before TensorFlow: a misspelt key is reported at once
+        is_unfinished = (Path(init_from) / CHECKPOINT).exists()
+        start = Path(init_from) if is_unfinished else find_model(init_from).path
+    overrides = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    loaded = with_values(  # before TensorFlow, so that errors in the spec show at once
+        load_spec(spec),
+        {f"training.{key}": value for key, value in overrides.items() if value is not None},
+    )
+    cluster = None
     if coordinator is not None:
-        if find_spec("jax") is None:
-            raise UsageError("several processes need JAX: pip install 'denoisecli[jax]'")
+        require("jax", "jax", purpose="training in several processes")
+        cluster = Cluster(coordinator, processes, process)
         os.environ["KERAS_BACKEND"] = "jax"
     elif processes > 1 or process > 0:
-        raise UsageError("several processes need --coordinator HOST:PORT, of process 0")
+        raise UsageError("several processes need --coordinator HOST:PORT, the address of process 0")
     load_tensorflow("training")
-    from denoisecli.training.devices import Cluster
-    from denoisecli.training.train import train as train_model
+    from denoisecli.training.train import train as run_training
 
     with displays.TrainingDisplay() as display:
-        folder = train_model(
+        folder = run_training(
             loaded,
             data,
             run or Path("runs") / loaded.name,
             display,
             fresh=fresh,
             init_from=start,
+            minutes=minutes,
             device=device,
+            cluster=cluster,
             cpu_parts=cpu_parts,
-            cluster=None if coordinator is None else Cluster(coordinator, processes, process),
         )
     if process > 0:
         return
-    metrics = ModelFolder(folder).read_metrics()
+    model = ModelFolder(folder)
+    metrics = model.read_metrics()
     console.info(
-        f"wrote {folder}: {metrics.epochs} epochs, {metrics.audio_hours:.1f} hours of audio "
-        f"in {metrics.minutes:.1f} min; on the test set SI-SDR improves by "
-        f"{metrics.test['si_sdr_improvement']:.2f} dB"
+        f"wrote {folder}: {metrics.epochs} epochs, {metrics.audio_hours:.1f} hours of audio, "
+        f"{metrics.minutes:.1f} minutes"
     )
+    console.info(
+        f"test set: the SI-SDR is {_gain(metrics.test['si_sdr_improvement'])} the noisy input "
+        f"(mean over segments of {loaded.training.segment_seconds:g} s; denoise evaluate takes the "
+        "mean over whole files)"
+    )
+    console.info(f"curves: {model.curves_path}")
+
+
+def _gain(decibels: float | None) -> str:
+    """Return an improvement in dB in words."""
+    if decibels is None:
+        return "not comparable with that of"
+    return f"{abs(decibels):.2f} dB {'better' if decibels >= 0 else 'worse'} than that of"
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="Folder of runs, or of one.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+    folder: Annotated[Path, typer.Argument(help="Folder of runs, or of one run.")] = Path("runs"),
+    as_json: Json = False,
 ) -> None:
-    """List training runs: how far they are, their best validation, their test.
+    """List training runs with their progress, the figures of their best epoch and of their test.
+
+    Gains are improvements of the SI-SDR over the noisy input in dB.
 
     Example: `denoise runs`
     """
@@ -103,26 +191,23 @@ def runs(
 
     found, errors = list_runs(folder)
     for error in errors:
-        console.warn(f"run left out: {error}")
+        console.warn(f"a run was left out: {error}")
     if as_json:
         console.print_json([asdict(run) for run in found])
         return
-    figures = {  # of the best epoch, or of the test
-        "val loss": ("best", "val_loss", ".4f"),
-        "SI-SDR gain": ("best", "val_si_sdr_improvement", ".2f"),
-        "PESQ": ("best", "val_pesq", ".3f"),
-        "ESTOI": ("best", "val_estoi", ".3f"),
-        "test loss": ("test", "loss", ".4f"),
-        "test gain": ("test", "si_sdr_improvement", ".2f"),
+    figures = {
+        "val loss": ([run.best.get("val_loss") for run in found], ".4f"),
+        "val gain": ([run.best.get("val_si_sdr_improvement") for run in found], ".2f"),
+        "PESQ": ([run.best.get("val_pesq") for run in found], ".3f"),
+        "ESTOI": ([run.best.get("val_estoi") for run in found], ".3f"),
+        "test loss": ([run.test.get("loss") for run in found], ".4f"),
+        "test gain": ([run.test.get("si_sdr_improvement") for run in found], ".2f"),
     }
-    columns = {
-        title: [
-            f"{getattr(run, part)[name]:{digits}}" if name in getattr(run, part) else "-"
-            for run in found
-        ]
-        for title, (part, name, digits) in figures.items()
+    measured = {
+        heading: ["-" if value is None else f"{value:{form}}" for value in values]
+        for heading, (values, form) in figures.items()
+        if any(value is not None for value in values)
     }
-    measured = {title: texts for title, texts in columns.items() if set(texts) != {"-"}}
     rows = [
         [
             *(run.name, run.state, f"{run.epochs}/{run.planned_epochs}"),
@@ -131,4 +216,5 @@ def runs(
         ]
         for run, *texts in zip(found, *measured.values(), strict=True)
     ]
-    console.print_table(["run", "state", "epochs", "hours", "min", *measured], rows, texts=2)
+    columns = ["run", "state", "epochs", "audio hours", "minutes", *measured]
+    console.print_table(columns, rows, texts=2)

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Int
 
-from denoisecli.datasets.stored import SETS, load_manifest, load_pairs
+from denoisecli.datasets.manifest import Row, load_manifest
+from denoisecli.datasets.stored import SETS, load_pairs
 from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec
 from denoisecli.training.augmentation.chain import augment_batch
@@ -100,7 +100,7 @@ class Batches:
 
     def validation(self) -> tf.data.Dataset:
         """Return the validation clips as they are stored, in batches; always the same ones."""
-        if VALID in load_manifest(self.folder)["sets"]:
+        if VALID in load_manifest(self.folder).sets:
             return self._as_stored(load_pairs(self.folder, VALID))
         return self._as_stored(self._train_pairs(validation=True))
 
@@ -145,7 +145,7 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
             to validate or test with.
     """
     manifest = load_manifest(folder)
-    rate = manifest["recipe"]["sample_rate"]
+    rate = manifest.recipe.sample_rate
     if rate != spec.audio.sample_rate:
         raise DatasetError(
             f"{folder} has a sample rate of {rate} Hz, but the spec {spec.name!r} needs "
@@ -154,15 +154,12 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
     for name in SETS:
         load_pairs(folder, name)  # so that damage is found now and not after hours of training
     training = spec.training
-    rows = {
-        name: [row for row in manifest["mixes"] if row["set"] == name]
-        for name in ("train", VALID, "test")
-    }
+    rows = {name: manifest.rows(name) for name in ("train", VALID, "test")}
     if rows[VALID]:
         held_out = np.zeros(len(rows["train"]), bool)
     else:
         held_out = _split_off(rows["train"], training.validation_share, folder)
-    samples = {name: np.array([row["samples"] for row in rows[name]]) for name in rows}
+    samples = {name: np.array([row.samples for row in rows[name]]) for name in rows}
     valid_samples = samples[VALID] if rows[VALID] else samples["train"][held_out]
     seconds = f"{training.segment_seconds:g} s"
     if _count_segments(valid_samples, spec) == 0:
@@ -185,10 +182,10 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
     steps = training.steps_per_epoch or segments // training.batch_size
     pair_bytes = 8 * samples["train"].mean()
     clips = int(np.clip(CLIP_BYTES // pair_bytes, 2, CLIP_BUFFER))
-    return Batches(folder, spec, manifest["id"], held_out, steps, clips)
+    return Batches(folder, spec, manifest.id, held_out, steps, clips)
 
 
-def _split_off(rows: list[dict[str, Any]], share: float, folder: Path) -> Bool[np.ndarray, "pairs"]:
+def _split_off(rows: list[Row], share: float, folder: Path) -> Bool[np.ndarray, "pairs"]:
     """Choose the pairs for validation, so that all pairs of a clean file are on the same side.
 
     Args:
@@ -199,12 +196,12 @@ def _split_off(rows: list[dict[str, Any]], share: float, folder: Path) -> Bool[n
     Raises:
         DatasetError: There is only one clean file.
     """
-    names = sorted({row["clean"] for row in rows}, key=lambda name: zlib.crc32(name.encode()))
+    names = sorted({row.clean for row in rows}, key=lambda name: zlib.crc32(name.encode()))
     if len(names) < 2:
         raise DatasetError(f"{folder}: one clean file is too few to split off a validation part")
     count = min(len(names) - 1, max(1, round(share * len(names))))
     chosen = set(names[:count])
-    return np.array([row["clean"] in chosen for row in rows])
+    return np.array([row.clean in chosen for row in rows])
 
 
 def _chunk_samples(spec: Spec) -> int:

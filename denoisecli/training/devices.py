@@ -34,7 +34,7 @@ class Cluster:
         process: Number of this process, from 0.
 
     Raises:
-        UsageError: A number is out of range, or the coordinator is not HOST:PORT.
+        UsageError: The number of the process is out of range.
     """
 
     coordinator: str
@@ -47,9 +47,6 @@ class Cluster:
                 f"there is no process {self.process} among {self.processes}; processes are "
                 f"numbered from 0 to {self.processes - 1}"
             )
-        host, _, port = self.coordinator.rpartition(":")
-        if not host or not port.isdigit():
-            raise UsageError(f"the coordinator must be HOST:PORT, found {self.coordinator!r}")
 
 
 @dataclass(frozen=True)
