@@ -1,1 +1,1 @@
-"""Speed and quality, measured side by side in one run; `python -m benchmarks` runs all."""
+"""Benchmarks of speed and quality; `python -m benchmarks` runs them, README.md explains them."""

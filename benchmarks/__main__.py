@@ -1,9 +1,10 @@
-"""Run all benchmarks, one after the other, and write what they print to benchmarks/results.md.
+"""Run the benchmarks one after the other, and write what they print to benchmarks/results.md.
 
     python -m benchmarks [--valid CLEAN NOISY] [--recordings SPEECH NOISE] [--data DATA]
 
-Without folders: quality is left out, the dataset is built of generated sound, and the input
-pipeline is left out. Nothing else should run on the machine meanwhile.
+Without --valid the quality is not measured, without --recordings a dataset is built from generated
+sound, and without --data the input pipeline is not measured. Nothing else should run on the
+machine.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -19,8 +21,41 @@ RESULTS = Path(__file__).parent / "results.md"
 QUALITY = Path(__file__).parent / "quality.png"
 
 
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark to run.
+
+    Attributes:
+        title: Heading of its section.
+        module: Its module in this package.
+        usage: Its arguments, as the page shows them.
+        arguments: Its arguments in this run.
+    """
+
+    title: str
+    module: str
+    usage: str = ""
+    arguments: tuple[str | Path, ...] = ()
+
+    def run(self) -> str:
+        """Run the benchmark in a process of its own, and return what it prints."""
+        print(f"{self.module} ...", file=sys.stderr)
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{self.module}", *map(str, self.arguments)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    def section(self) -> str:
+        """Run the benchmark, and return its section of the page."""
+        command = f"python -m benchmarks.{self.module} {self.usage}".strip()
+        return f"\n## {self.title}\n\n    {command}\n\n{self.run()}\n"
+
+
 def machine() -> str:
-    """One line on what this ran on."""
+    """Return the date, the machine and the versions of the packages."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -34,42 +69,29 @@ def machine() -> str:
     )
 
 
-def run(module: str, *arguments: str | Path) -> str:
-    """Run one benchmark in a process of its own; returns what it prints."""
-    print(f"{module} ...", file=sys.stderr)
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        env={**os.environ, "COLUMNS": "110"},
-    )
-    return done.stdout.rstrip()
-
-
 def main() -> None:
-    """Run all of them and write the page."""
+    """Run the benchmarks and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--valid", nargs=2, type=Path, metavar=("CLEAN", "NOISY"))
     parser.add_argument("--recordings", nargs=2, type=Path, metavar=("SPEECH", "NOISE"))
     parser.add_argument("--data", type=Path)
     options = parser.parse_args()
-    recordings = options.recordings or ()
-    benchmarks: list[tuple[str, str, tuple[str | Path, ...]]] = [
-        ("Cleaning: start-up, length of the file, where the time goes", "cleaning", ()),
-        ("A training step", "train_step", ()),
-        ("build-dataset against its floor", "build_dataset", tuple(recordings)),
-    ]
+    benchmarks = []
     if options.valid:
-        arguments = (*options.valid, "--plot", QUALITY)
-        benchmarks.insert(0, ("Quality, beside the baselines", "quality", arguments))
+        usage, arguments = "CLEAN NOISY --plot quality.png", (*options.valid, "--plot", QUALITY)
+        benchmarks.append(Benchmark("Quality", "quality", usage, arguments))
+    benchmarks += [Benchmark("Cleaning", "cleaning"), Benchmark("Training step", "train_step")]
+    if options.recordings:
+        usage, arguments = "SPEECH NOISE", tuple(options.recordings)
+        benchmarks.append(Benchmark("Building a dataset", "build_dataset", usage, arguments))
+    else:
+        benchmarks.append(Benchmark("Building a dataset", "build_dataset"))
     if options.data:
-        arguments = (options.data,)
-        benchmarks.append(("Training batches against the step", "input_pipeline", arguments))
-    page = f"# Benchmarks\n\nMeasured by `python -m benchmarks` on {machine()}.\n"
-    for title, module, arguments in benchmarks:
-        page += f"\n## {title}\n\n```\n{run(module, *arguments)}\n```\n"
-        RESULTS.write_text(page, encoding="utf-8")  # after each: some take minutes
+        benchmarks.append(Benchmark("Input pipeline", "input_pipeline", "DATA", (options.data,)))
+    page = f"# Results of the benchmarks\n\nMeasured on {machine()}.\n"
+    for benchmark in benchmarks:
+        page += benchmark.section()
+        RESULTS.write_text(page, encoding="utf-8")  # after each one, because some take minutes
     print(f"wrote {RESULTS}")
 
 

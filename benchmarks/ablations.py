@@ -1,17 +1,19 @@
-"""What each part of a spec brings: train it as it is, then with one change at a time, and compare.
+"""Measure the contribution of each part of a spec: train it with one change at a time and compare.
 
     python -m benchmarks.ablations STUDY DATA CLEAN NOISY [--runs RUNS] [--only PATTERN]
 
-STUDY is a JSON file as examples/ablations/study.json: a spec, values that replace its own, and
-changes by name, each again values by their paths (as in the `search` section of a spec). DATA is a
-dataset of `denoise build-dataset`; CLEAN and NOISY are folders of recordings with the same names.
-Every variant is trained in a folder of RUNS by `denoise train` and measured there by `evaluate`;
-what is there already is not done again, so a study that was stopped goes on, and two may work on
-one at the same time, each at what its PATTERN matches. The table has all that is measured.
+STUDY is a JSON file such as examples/ablations/study.json. It names a spec, values that replace
+those of the spec, and changes: values by their paths, as in the `search` section of a spec. DATA is
+a dataset that `denoise build-dataset` wrote; CLEAN and NOISY are folders of recordings with the
+same names. `denoise train` trains every variant in a folder below RUNS, and its model is evaluated
+on CLEAN and NOISY. Finished variants are skipped, so an interrupted study can be continued. Several
+processes can work on one study if each has a PATTERN of its own. The table lists all results so
+far.
 """
 
 import argparse
 import json
+import math
 import re
 import subprocess
 import sys
@@ -19,40 +21,40 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks import markdown
 from denoisecli.evaluation.estimators import Model
 from denoisecli.evaluation.evaluate import evaluate
+from denoisecli.evaluation.metrics import METRICS as ALL_METRICS
 from denoisecli.evaluation.pairs import folder_pairs
 from denoisecli.models.catalogue import load_spec
+from denoisecli.models.folder import ModelFolder
 from denoisecli.spec.document import Spec, save_spec
 from denoisecli.spec.search_space import with_values
 from denoisecli.training.run_folder import MODEL
 
 METRICS = ("pesq_wb", "stoi", "estoi", "si_sdr")
 
-AS_IS = "as it is"
+UNCHANGED = "unchanged"
 """Name of the variant without a change; the others are shown as differences to it."""
 
 SCORES = "scores.json"
 
 
 def variants(study: Path) -> dict[str, Spec]:
-    """The specs of a study by the names of their changes, the unchanged one first."""
+    """Return the specs of a study by the names of their changes, the unchanged one first."""
     document = json.loads(study.read_text(encoding="utf-8"))
     base = with_values(load_spec(document["spec"]), document["values"])
-    changes: dict[str, dict[str, Any]] = {AS_IS: {}, **document["changes"]}
+    changes: dict[str, dict[str, Any]] = {UNCHANGED: {}, **document["changes"]}
     return {name: with_values(base, values) for name, values in changes.items()}
 
 
-def folder(runs: Path, name: str) -> Path:
-    """Where a variant is trained."""
+def run_folder(runs: Path, name: str) -> Path:
+    """Return the folder that a variant is trained in."""
     return runs / re.sub(r"\W+", "-", name).strip("-").lower()
 
 
 def measure(spec: Spec, run: Path, data: Path, clean: Path, noisy: Path) -> None:
-    """Train a variant and write its means into its run's folder, if that was not done before."""
+    """Train and evaluate a variant, unless its scores are in the folder of its run."""
     if (run / SCORES).exists():
         return
     if not (run / MODEL).exists():
@@ -66,45 +68,46 @@ def measure(spec: Spec, run: Path, data: Path, clean: Path, noisy: Path) -> None
         folder_pairs(clean, noisy), {name: Model(str(run / MODEL))}, metrics=METRICS
     )
     scores = {metric: evaluation.mean(name, metric).mean for metric in METRICS}
-    metrics = json.loads((run / MODEL / "metrics.json").read_text(encoding="utf-8"))
-    scores["test_si_sdr_improvement"] = metrics["test"]["si_sdr_improvement"]
+    test = ModelFolder(run / MODEL).read_metrics().test
+    scores["test_si_sdr_improvement"] = test["si_sdr_improvement"] or math.nan
     (run / SCORES).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
 
 
-def table(names: list[str], runs: Path) -> Table:
-    """Means of the unchanged variant, and what the others differ by."""
-    result = Table("change", "PESQ-WB", "STOI", "ESTOI", "SI-SDR", "test split")
-    digits = (3, 3, 3, 2, 2)
-    base: list[float] = []
+def table(names: list[str], runs: Path) -> str:
+    """Return the means of the unchanged variant and, if it is trained, the differences to it."""
+    headings = [ALL_METRICS[metric].heading for metric in METRICS]
+    decimals = [*(ALL_METRICS[metric].decimals for metric in METRICS), 2]
+    rows = []
+    unchanged: list[float] = []
     for name in names:
-        path = folder(runs, name) / SCORES
-        if not path.exists():
+        path = run_folder(runs, name) / SCORES
+        if not path.exists() or (name != UNCHANGED and not unchanged):
             continue
         values = list(json.loads(path.read_text(encoding="utf-8")).values())
-        if name == AS_IS:
-            base = values
-            cells = [f"{value:.{d}f}" for value, d in zip(values, digits, strict=True)]
+        if name == UNCHANGED:
+            unchanged = values
+            cells = [f"{value:.{d}f}" for value, d in zip(values, decimals, strict=True)]
         else:
-            differences = [value - was for value, was in zip(values, base, strict=True)]
-            cells = [f"{value:+.{d}f}" for value, d in zip(differences, digits, strict=True)]
-        result.add_row(name, *cells)
-    return result
+            differences = [a - b for a, b in zip(values, unchanged, strict=True)]
+            cells = [f"{value:+.{d}f}" for value, d in zip(differences, decimals, strict=True)]
+        rows.append([name, *cells])
+    return markdown.table(["change", *headings, "SI-SDR gain on the test split, dB"], rows)
 
 
 def main() -> None:
-    """Do what is not done yet and print the table."""
+    """Train and evaluate the missing variants, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__)
     for name in ("study", "data", "clean", "noisy"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"))
-    parser.add_argument("--only", default="*", help="names of the changes to do now")
+    parser.add_argument("--only", default="*", help="pattern of the names of the changes to train")
     options = parser.parse_args()
     specs = variants(options.study)
     for name, spec in specs.items():
         if fnmatch(name, options.only):
-            run = folder(options.runs, name)
+            run = run_folder(options.runs, name)
             measure(spec, run, options.data, options.clean, options.noisy)
-    Console(width=110).print(table(list(specs), options.runs))
+    print(table(list(specs), options.runs))
 
 
 if __name__ == "__main__":

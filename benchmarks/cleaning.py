@@ -1,10 +1,11 @@
-"""What `denoise clean` costs: by length of the file, at start-up, and where the time goes.
+"""Measure the cost of `denoise clean`: start-up, by length of the file, and by part of the work.
 
-    python -m benchmarks.cleaning [MODEL]
+    python -m benchmarks.cleaning [MODEL] [--minutes MINUTES ...]
 
-Every figure is of a whole process, from its start to its end, the peak of its memory included.
+Times and memory are those of a whole process, from its start to its end.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -19,20 +20,19 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import soundfile
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import markdown
 from denoisecli.models.catalogue import find_model
 
 NOISY = Path(__file__).parents[1] / "examples" / "noisy.wav"
 MINUTES = (1, 10, 60)
 REPEATS = 3
-"""Every process runs this often; the fastest counts, for others on the machine only add time."""
+"""Number of runs of a process; the fastest counts, because other load can only add time."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One run of the command: seconds on the clock, CPU seconds, peak memory in MB."""
+    """A run of the command: elapsed time in s, CPU time in s, peak memory in MB."""
 
     seconds: float
     cpu_seconds: float
@@ -40,7 +40,7 @@ class Process:
 
 
 def run(*arguments: str | Path, cores: int | None = None) -> Process:
-    """Run `denoise` and measure it; ``cores`` limits what it may run on (on Linux)."""
+    """Run `denoise` and measure it, on so many cores (on Linux)."""
     code = "import sys; from denoisecli.cli.app import main; sys.argv[0] = 'denoise'; main()"
     usable = sorted(os.sched_getaffinity(0))[:cores] if hasattr(os, "sched_getaffinity") else []
     start = time.perf_counter()
@@ -51,23 +51,23 @@ def run(*arguments: str | Path, cores: int | None = None) -> Process:
         preexec_fn=(lambda: os.sched_setaffinity(0, usable)) if usable else None,
     )
     assert process.stderr is not None
-    said = process.stderr.read()
+    messages = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     if status:
-        raise RuntimeError(f"denoise {' '.join(map(str, arguments))}: {said.decode()}")
+        raise RuntimeError(f"denoise {' '.join(map(str, arguments))}: {messages.decode()}")
     scale = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
     return Process(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale)
 
 
 def fastest(*arguments: str | Path, cores: int | None = None) -> Process:
-    """Run `denoise` several times and keep the fastest."""
+    """Run `denoise` several times and return the fastest run."""
     runs = [run(*arguments, cores=cores) for _ in range(REPEATS)]
     return min(runs, key=lambda process: process.seconds)
 
 
 def write_noise(path: Path, seconds: float, sample_rate: int, channels: int) -> Path:
-    """Write the noisy example again and again, at another rate and number of channels."""
+    """Write the noisy example repeatedly, at another sample rate and number of channels."""
     import soxr
 
     sound, rate = soundfile.read(NOISY, dtype="float32")
@@ -82,7 +82,7 @@ def write_noise(path: Path, seconds: float, sample_rate: int, channels: int) -> 
 
 
 def time_by_operator(model: Path, seconds: float = 4.0) -> dict[str, float]:
-    """Share of the network's time that each kind of ONNX operator takes, on one thread."""
+    """Return the share of each kind of ONNX operator in the time of the network, on one thread."""
     spec = json.loads((model / "spec.json").read_text())
     frames = round(seconds * spec["audio"]["sample_rate"] / spec["stft"]["hop_length"])
     shape = (1, spec["stft"]["n_fft"] // 2 + 1, frames, 2)
@@ -106,7 +106,7 @@ def time_by_operator(model: Path, seconds: float = 4.0) -> dict[str, float]:
 
 
 def time_by_function(model: Path, source: Path, target: Path) -> dict[str, float]:
-    """CPU seconds in parts of the work on one file, by the profiler, on one thread."""
+    """Return the share of each part of the work in the CPU time, from a profile on one thread."""
     import cProfile
     import pstats
 
@@ -117,7 +117,8 @@ def time_by_function(model: Path, source: Path, target: Path) -> dict[str, float
     profile.runcall(denoiser.clean_file, source, target, overwrite=True)
     parts: dict[str, float] = defaultdict(float)
     names = {
-        "network (ONNX Runtime)": ("method onnxruntime",),
+        # ONNX Runtime may run in another thread, which this one waits for.
+        "network (ONNX Runtime)": ("method onnxruntime", "_thread.lock"),
         "STFT and its inverse": ("pypocketfft", "stft.py"),
         "reading and writing": ("soundfile.py", "posix"),
         "resampling": ("soxr", "resample"),
@@ -131,12 +132,12 @@ def time_by_function(model: Path, source: Path, target: Path) -> dict[str, float
 
 
 def measure(model: str = "speech", minutes: tuple[float, ...] = MINUTES) -> dict[str, Any]:
-    """Run all of it.
+    """Run all measurements.
 
     Returns:
-        ``start_up``: seconds of `denoise --help` and of cleaning a second of sound, MB;
-        ``lengths``: one record per kind and length of file; ``operators`` and ``functions``: shares
-        of the time.
+        ``start_up``: Times in s of `denoise --help` and of cleaning short files.
+        ``lengths``: A record for each kind and length of file.
+        ``functions`` and ``operators``: Shares of the time.
     """
     folder = find_model(model).path
     with tempfile.TemporaryDirectory() as scratch:
@@ -146,9 +147,9 @@ def measure(model: str = "speech", minutes: tuple[float, ...] = MINUTES) -> dict
         ten = write_noise(Path(scratch) / "ten.wav", 10, 16000, 1)
         results: dict[str, Any] = {
             "start_up": {
-                "help": fastest("--help").seconds,
-                "one second": fastest("clean", second, *options).seconds,
-                "ten seconds": fastest("clean", ten, *options).seconds,
+                "denoise --help": fastest("--help").seconds,
+                "cleaning 1 s of sound": fastest("clean", second, *options).seconds,
+                "cleaning 10 s of sound": fastest("clean", ten, *options).seconds,
             },
             "lengths": [],
         }
@@ -173,35 +174,46 @@ def measure(model: str = "speech", minutes: tuple[float, ...] = MINUTES) -> dict
     return results
 
 
-def tables(results: dict[str, Any]) -> list[Table]:
-    """The results as tables."""
-    start_up = Table("start-up", "seconds", title="Whole process")
-    for name, seconds in results["start_up"].items():
-        start_up.add_row(name, f"{seconds:.2f}")
-    lengths = Table("file", "cores", "minutes", "seconds", "x real time", "peak MB")
-    for row in results["lengths"]:
-        lengths.add_row(
-            f"{row['sample_rate'] / 1000:g} kHz, {row['channels']} ch",
-            str(row["cores"]),
+def tables(results: dict[str, Any]) -> list[str]:
+    """Return the results as tables."""
+    lengths = [
+        [
+            f"{row['sample_rate'] / 1000:g} kHz, {'mono' if row['channels'] == 1 else 'stereo'}",
+            row["cores"],
             f"{row['minutes']:g}",
             f"{row['seconds']:.1f}",
-            f"{row['real_time']:.0f}",
+            f"{row['real_time']:.0f}x",
             f"{row['memory_mb']:.0f}",
-        )
-    shares = Table("where the time goes", "share", title="16 kHz, one thread")
-    for name, share in results["functions"].items():
-        shares.add_row(name, f"{share:.1%}")
-    operators = Table("operator of the network", "share")
-    for name, share in list(results["operators"].items())[:8]:
-        operators.add_row(name, f"{share:.1%}")
-    return [start_up, lengths, shares, operators]
+        ]
+        for row in results["lengths"]
+    ]
+    operators = list(results["operators"].items())[:8]
+    return [
+        markdown.table(
+            ["process", "time, s"],
+            [[name, f"{seconds:.2f}"] for name, seconds in results["start_up"].items()],
+        ),
+        markdown.table(
+            ["file", "cores", "length, min", "time, s", "speed", "peak memory, MB"], lengths
+        ),
+        markdown.table(
+            ["part of the work, one thread", "share"],
+            [[name, f"{share:.0%}"] for name, share in results["functions"].items()],
+        ),
+        markdown.table(
+            ["operator of the network", "share"],
+            [[name, f"{share:.0%}"] for name, share in operators],
+        ),
+    ]
 
 
 def main() -> None:
-    """Measure and print."""
-    console = Console()
-    for table in tables(measure(sys.argv[1] if len(sys.argv) > 1 else "speech")):
-        console.print(table)
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cleaning", description=__doc__)
+    parser.add_argument("model", nargs="?", default="speech")
+    parser.add_argument("--minutes", nargs="+", type=float, default=MINUTES)
+    options = parser.parse_args()
+    print("\n\n".join(tables(measure(options.model, tuple(options.minutes)))))
 
 
 if __name__ == "__main__":

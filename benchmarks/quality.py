@@ -1,20 +1,18 @@
-"""How good and how fast the bundled model is, beside the baselines, in one run.
+"""Measure the quality and the cost of a model and of two classical baselines in one run.
 
     python -m benchmarks.quality CLEAN NOISY [--model MODEL] [--plot FIGURE]
 
-CLEAN and NOISY are folders of recordings with the same names. Each denoiser cleans one file after
-the other, in a process of its own with nothing else running, on one thread.
+CLEAN and NOISY are folders of recordings with the same names. Each estimator cleans one file after
+the other on one thread, in a process of its own, while nothing else runs.
 """
 
 import argparse
-import math
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import markdown
+from denoisecli.evaluation import formatting
 from denoisecli.evaluation.estimators import Model, SpectralGating, Wiener
 from denoisecli.evaluation.evaluate import evaluate
 from denoisecli.evaluation.metrics import METRICS as ALL_METRICS
@@ -30,39 +28,25 @@ def measure(clean: Path, noisy: Path, model: str = "speech") -> Evaluation:
     return evaluate(folder_pairs(clean, noisy), estimators, metrics=METRICS, jobs=2)
 
 
-def summary(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """A row per denoiser: means of the metrics, x real time, seconds to load, MB."""
-    rows = []
-    for name, cost in evaluation.costs.items():
-        row: dict[str, Any] = {"denoiser": name}
-        for metric in METRICS:
-            row[metric] = evaluation.mean(name, metric).mean
-        row["real_time"] = 1 / cost.real_time_factor  # NaN where it means nothing
-        row["load_seconds"] = cost.load_seconds
-        row["memory_mb"] = cost.peak_memory_mb
-        rows.append(row)
-    return rows
-
-
-def table(rows: list[dict[str, Any]]) -> Table:
-    """The rows as a table."""
-    result = Table(
-        "denoiser", "PESQ-WB", "STOI", "ESTOI", "SI-SDR", "x real time", "load s", "peak MB"
-    )
-    for row in rows:
-        result.add_row(
-            row["denoiser"],
-            *(f"{row[metric]:.3f}" for metric in METRICS),
+def table(evaluation: Evaluation) -> str:
+    """Return the means of the metrics and the costs by estimator."""
+    rows = [
+        [
+            name,
             *(
-                "-" if math.isnan(row[key]) else f"{row[key]:.{digits}f}"
-                for key, digits in (("real_time", 0), ("load_seconds", 2), ("memory_mb", 0))
+                formatting.number(evaluation.mean(name, metric).mean, ALL_METRICS[metric].decimals)
+                for metric in METRICS
             ),
-        )
-    return result
+            *formatting.cost_cells(cost),
+        ]
+        for name, cost in evaluation.costs.items()
+    ]
+    headings = [ALL_METRICS[metric].heading for metric in METRICS]
+    return markdown.table(["estimator", *headings, *formatting.COST_LABELS], rows)
 
 
 def plot(evaluation: Evaluation, path: Path) -> None:
-    """Draw the means over the SNR of the input, with their 95 % intervals."""
+    """Plot the means and their 95 % intervals over the input SNR."""
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     groups = evaluation.groups("snr")
     for metric, axes in zip(METRICS, figure.subplots(1, len(METRICS)), strict=True):
@@ -78,9 +62,9 @@ def plot(evaluation: Evaluation, path: Path) -> None:
                 linewidth=2 if number == 1 else 1,
                 color="0.5" if number == 0 else f"C{number - 1}",
             )
-        axes.set_title(" ".join([ALL_METRICS[metric].label, ALL_METRICS[metric].unit]))
+        axes.set_title(ALL_METRICS[metric].heading)
         axes.set_xticks(range(len(groups)), groups)
-        axes.set_xlabel("SNR of the recording")
+        axes.set_xlabel("Input SNR")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -88,15 +72,15 @@ def plot(evaluation: Evaluation, path: Path) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality")
+    """Measure, print the table and draw the plot."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("clean", type=Path)
     parser.add_argument("noisy", type=Path)
     parser.add_argument("--model", default="speech")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     evaluation = measure(options.clean, options.noisy, options.model)
-    Console().print(table(summary(evaluation)))
+    print(table(evaluation))
     if options.plot:
         plot(evaluation, options.plot)
 
