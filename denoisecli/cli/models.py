@@ -58,7 +58,7 @@ def models(
         console.print_json([asdict(facts) for facts in found])
         return
 
-    def text(value: float | None, form: str) -> str:
+    def text(value: int | float | None, form: str) -> str:
         return "-" if value is None else form.format(value)
 
     columns = [
