@@ -22,8 +22,7 @@ for _console in (out, err):
     if not _console.is_terminal:
         _console.width = 120  # in pipes and files nobody needs tables of 80 columns
 
-_COLUMN_GAP = 2
-_NARROWEST_TEXT = 16  # columns of a table that file names are folded to, if space is short
+_NARROWEST_TEXT = 16  # characters that names in a table are folded to where space is short
 
 
 @dataclass(frozen=True)
@@ -147,15 +146,22 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, texts:
         texts: Number of columns of text, which come first; the others are numbers. A table that is
             too wide is continued below itself, and the columns of text are repeated.
     """
-    for table in tables(columns, rows, texts=texts, width=out.width):
-        out.print(table, soft_wrap=False)
+    _print_tables(out, columns, rows, texts)
 
 
 def info_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> None:
     """Print a table as `print_table` does, but on stderr, unless ``--quiet`` is given."""
     if not _verbosity.quiet:
-        for table in tables(columns, rows, texts=texts, width=err.width):
-            err.print(table, soft_wrap=False)
+        _print_tables(err, columns, rows, texts)
+
+
+def _print_tables(
+    console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int
+) -> None:
+    for index, table in enumerate(tables(columns, rows, texts=texts, width=console.width)):
+        if index:
+            console.print()
+        console.print(table, soft_wrap=False)
 
 
 def tables(
@@ -177,41 +183,36 @@ def tables(
         width: Columns of the terminal.
         styles: A Rich style for each row, or nothing.
     """
-    lengths = []
-    for index, column in enumerate(columns):
-        longest_cell = max((len(row[index]) for row in rows), default=0)
-        if index < texts:
-            longest_cell = min(longest_cell, _NARROWEST_TEXT)
-        lengths.append(max([longest_cell, *map(len, column.split())]))
-    blocks: list[list[int]] = [[]]
-    used = texts_width = sum(length + _COLUMN_GAP for length in lengths[:texts])
+    words = [max(map(len, column.split()), default=0) for column in columns]
+    cells = [max((len(row[index]) for row in rows), default=0) for index in range(len(columns))]
+    unfolded = list(map(max, words, cells))
+    gap = 2 if sum(unfolded) + 2 * len(columns) - 2 <= width else 1
+    folded = [min(cell, _NARROWEST_TEXT) for cell in cells[:texts]]
+    shortest = list(map(max, words, folded + cells[texts:]))
+    blocks = [list(range(texts))]
     for index in range(texts, len(columns)):
-        if blocks[-1] and used + lengths[index] > width:
-            blocks.append([])
-            used = texts_width
+        if sum(shortest[other] + gap for other in blocks[-1]) + shortest[index] > width:
+            blocks.append(list(range(texts)))
         blocks[-1].append(index)
-        used += lengths[index] + _COLUMN_GAP
-    return [
-        _table(columns, rows, texts, [*range(texts), *block], lengths, styles) for block in blocks
-    ]
-
-
-def _table(
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    texts: int,
-    chosen: list[int],
-    lengths: list[int],
-    styles: Sequence[str | None],
-) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, _COLUMN_GAP, 0, 0), header_style="bold")
-    for index in chosen:
-        table.add_column(
-            escape(columns[index]),
-            justify="left" if index < texts else "right",
-            overflow="fold",
-            min_width=lengths[index],
-        )
-    for row, style in zip(rows, styles or [None] * len(rows), strict=True):
-        table.add_row(*(escape(row[index]) for index in chosen), style=style)
-    return table
+    result = []
+    for block in blocks:
+        table = Table(box=None, padding=0, header_style="bold")
+        room = width - sum(shortest[index] + gap for index in block) + gap
+        for index in block:
+            more = min(max(room, 0), max(cells[index], len(columns[index])) - shortest[index])
+            room -= more
+            if (
+                table.columns
+            ):  # a gap is a column, because Rich counts the padding behind the last one
+                table.add_column(width=gap)
+            table.add_column(
+                escape(columns[index]),
+                justify="left" if index < texts else "right",
+                overflow="fold",
+                width=shortest[index] + more,
+            )
+        for row, style in zip(rows, styles or [None] * len(rows), strict=True):
+            parts = [part for index in block for part in ("", escape(row[index]))]
+            table.add_row(*parts[1:], style=style)
+        result.append(table)
+    return result

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Group, RenderableType
@@ -24,7 +24,7 @@ from rich.table import Column
 from denoisecli.cli import console
 
 if TYPE_CHECKING:
-    from denoisecli.datasets.building import Progress as BuildProgress
+    from denoisecli.datasets.building import BuildProgress
     from denoisecli.tuning.trials import TrialResult
 
 Display = TypeVar("Display", bound="LiveDisplay")
@@ -78,6 +78,13 @@ class BarDisplay(LiveDisplay):
     def render(self) -> RenderableType:
         """Return the bars."""
         return self.bars
+
+
+@contextmanager
+def status(text: str) -> Iterator[None]:
+    """Show a text with a spinner, for work whose progress is not known."""
+    with console.err.status(escape(text)) if console.is_interactive() else nullcontext():
+        yield
 
 
 @contextmanager
@@ -159,7 +166,7 @@ class BuildDisplay(BarDisplay):
         """Show how far a stage of the build is."""
         stage = progress.stage
         if stage not in self.tasks:
-            unit = "files" if stage == "reading" else "mixes"
+            unit = "files" if stage == "reading" else "mixtures"
             self.tasks[stage] = self.bars.add_task(stage, unit=unit, hours=0.0)
         self.bars.update(
             self.tasks[stage],

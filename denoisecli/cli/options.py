@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from denoisecli.cli import console
+from denoisecli.cli import console, displays
 from denoisecli.errors import UsageError
 from denoisecli.system.extras import require
 
@@ -107,7 +107,8 @@ def load_tensorflow(purpose: str) -> None:
     """
     require("train", "tensorflow", "keras", "onnx", purpose=purpose)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with console.native_stderr_muted():
+    with console.native_stderr_muted(), displays.status("loading TensorFlow"):
         import tensorflow
 
-        tensorflow.config.list_physical_devices()
+        devices = tensorflow.config.list_physical_devices()
+    console.detail(f"TensorFlow {tensorflow.__version__} on {len(devices)} devices")

@@ -71,16 +71,33 @@ class TestTables:
             "[b].wav  10.50 dB      -          12",
         ]
 
-    def test_too_wide_is_continued_below_and_no_number_is_broken(self) -> None:
-        assert self.lines(24) == [
-            "           SI-SDR",
-            "file         gain   PESQ",
-            "a.wav    -1.25 dB  2.123",
-            "[b].wav  10.50 dB      -",
-            "file     parameters",
-            "a.wav     1,234,567",
-            "[b].wav          12",
+    def test_columns_move_together(self) -> None:
+        assert self.lines(33) == [
+            "          SI-SDR",
+            "file        gain  PESQ parameters",
+            "a.wav   -1.25 dB 2.123  1,234,567",
+            "[b].wav 10.50 dB     -         12",
         ]
+
+    def test_too_wide_is_continued_below_and_no_number_is_broken(self) -> None:
+        assert self.lines(22) == [
+            "          SI-SDR",
+            "file        gain  PESQ",
+            "a.wav   -1.25 dB 2.123",
+            "[b].wav 10.50 dB     -",
+            "file    parameters",
+            "a.wav    1,234,567",
+            "[b].wav         12",
+        ]
+
+    def test_long_texts_are_folded(self) -> None:
+        text = "a long name of a recording.wav"
+        with console.out.capture() as capture:
+            for table in console.tables(["file", "gain"], [[text, "1.5"]], texts=1, width=30):
+                console.out.print(table, width=30, soft_wrap=False)
+        lines = capture.get().splitlines()
+        assert len(lines) == 3
+        assert lines[1].endswith(" 1.5")
 
     def test_quiet_hides_tables_about_what_was_done(
         self, capsys: pytest.CaptureFixture[str]
