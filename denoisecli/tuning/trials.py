@@ -179,6 +179,9 @@ def value_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+_COLUMNS = ("trial", "status", "objective", "MMAC/s", "parameters", "epochs", "seconds")
+"""Columns of `trial_row` beside the searched fields."""
+
 _ABBREVIATIONS = {"downsampling": "down", "upsampling": "up"}
 
 
@@ -187,7 +190,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
     lasts = [path.rpartition(".")[2] for path in paths]
     names = [
         last
-        if lasts.count(last) == 1
+        if lasts.count(last) == 1 and last not in _COLUMNS
         else ".".join(_ABBREVIATIONS.get(part, part) for part in path.split("."))
         for path, last in zip(paths, lasts, strict=True)
     ]
@@ -215,7 +218,7 @@ def trial_row(result: TrialResult) -> dict[str, str]:
     }
 
 
-def _format(number: float | None, form: str) -> str:
+def _format(number: int | float | None, form: str) -> str:
     return "-" if number is None else format(number, form)
 
 
@@ -226,8 +229,8 @@ def trial_table(results: Sequence[TrialResult]) -> tuple[list[str], list[list[st
         results: At least one.
     """
     rows = [trial_row(result) for result in results]
-    # A space, so that a long heading can be broken into lines.
-    headings = [" ".join(name.rsplit(".", 1)) for name in rows[0]]
+    # With spaces, a long heading can be broken into lines.
+    headings = [" ".join(name.replace("_", " ").rsplit(".", 1)) for name in rows[0]]
     return headings, [list(row.values()) for row in rows]
 
 

@@ -180,9 +180,8 @@ class TrialTrainer:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
             result = replace(result, message=f"{type(error).__name__}: {error}")
-        finally:
-            keras.backend.clear_session()
-            gc.collect()
+        if result.status != Status.INFEASIBLE:
+            _free_memory()
         if proposal.until is None:  # else Hyperband may continue from the checkpoint
             (folder / CHECKPOINT).unlink(missing_ok=True)
         return replace(result, seconds=round(time.monotonic() - started, 1))
@@ -247,6 +246,12 @@ class TrialTrainer:
             raise DenoiseError(f"no epoch measured {name}")
         best = max if self.search.direction == "max" else min
         return best(rows, key=lambda row: row[name]), len(history)
+
+
+def _free_memory() -> None:
+    """Free what Keras keeps of a network that was trained."""
+    keras.backend.clear_session()
+    gc.collect()
 
 
 class _TrialObserver:

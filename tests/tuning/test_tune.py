@@ -146,6 +146,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fake], None]:
     network = NetworkSummary((), 1, 1.0, 0.0, 0.0)
     monkeypatch.setattr(worker, "build_model", lambda spec: None)
     monkeypatch.setattr(worker, "summarize_network", lambda model: network)
+    monkeypatch.setattr(worker, "_free_memory", lambda: None)
     monkeypatch.setattr(tune_module, "plot_trials", lambda results, search, path: None)
 
     def fake(objective: Fake) -> None:
