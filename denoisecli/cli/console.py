@@ -201,9 +201,7 @@ def tables(
         for index in block:
             more = min(max(room, 0), max(cells[index], len(columns[index])) - shortest[index])
             room -= more
-            if (
-                table.columns
-            ):  # a gap is a column, because Rich counts the padding behind the last one
+            if table.columns:  # as Rich counts a padding behind the last one, too
                 table.add_column(width=gap)
             table.add_column(
                 escape(columns[index]),
