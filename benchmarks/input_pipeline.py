@@ -12,9 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks import markdown
 from denoisecli.models.catalogue import load_spec
 from denoisecli.spec.document import Spec
 from denoisecli.spec.training import Augmentation
@@ -121,25 +119,26 @@ def measure(
     return results
 
 
-def table(results: list[dict[str, Any]]) -> Table:
-    """The results as a table."""
+def table(results: list[dict[str, Any]]) -> str:
+    """Return the results as a table."""
     columns = ("spec", "augmentation", "batches/s", "training steps/s", f"ratio (>= {ENOUGH:g})")
-    shown = Table(*columns, title="Input pipeline alone and training step alone")
-    for row in results:
-        shown.add_row(
+    rows = [
+        (
             row["spec"],
             row["augmentation"],
             f"{row['batches_per_second']:.1f}",
             f"{row['steps_per_second']:.2f}",
             f"{row['ratio']:.1f}",
         )
-    return shown
+        for row in results
+    ]
+    return markdown.table(columns, rows, texts=2)
 
 
 def main() -> None:
     """Measure and print."""
     data = Path(sys.argv[1] if len(sys.argv) > 1 else "data")
-    Console().print(table(measure(data)))
+    print(table(measure(data)))
 
 
 if __name__ == "__main__":

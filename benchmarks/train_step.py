@@ -21,9 +21,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import markdown
 from denoisecli.models.catalogue import load_spec, spec_names
 from denoisecli.models.summary import summarize_network
 from denoisecli.spec.document import Spec
@@ -140,13 +139,12 @@ def main() -> None:
     """Measure and print."""
     tf.config.set_visible_devices([], "GPU")
     rows = [measure(load_spec(name)) for name in sys.argv[1:] or spec_names()]
-    table = Table(box=None, title="A training step")
-    columns = ("parameters", "MMAC/s", "step s", "audio s/s", "GFLOP/s", "of ceiling", "in kernels")
-    table.add_column("spec")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(
+    columns = (
+        "spec", "parameters", "MMAC/s of audio", "step, s", "audio per second, s", "GFLOP/s",
+        "of a matrix product", "in kernels",
+    )  # fmt: skip
+    cells = [
+        (
             row["spec"],
             f"{row['parameters']:,}",
             f"{row['mmac_per_second']:.0f}",
@@ -156,11 +154,15 @@ def main() -> None:
             f"{row['share_of_ceiling']:.0%}",
             f"{row['share_in_kernels']:.0%}",
         )
-    console = Console()
-    console.print(table)
-    for row in rows:
-        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in row["shares"].items())
-        console.print(f"{row['spec']}: {shares}")
+        for row in rows
+    ]
+    shares = [
+        (row["spec"], ", ".join(f"{kind} {share:.0%}" for kind, share in row["shares"].items()))
+        for row in rows
+    ]
+    print(markdown.table(columns, cells))
+    print()
+    print(markdown.table(("spec", "operations by their share of the time"), shares, texts=2))
 
 
 if __name__ == "__main__":
