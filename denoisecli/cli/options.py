@@ -97,7 +97,7 @@ def host_and_port(text: str) -> str:
 
 
 def load_tensorflow(purpose: str) -> None:
-    """Import TensorFlow and look for GPUs, without the messages that it prints on loading.
+    """Import TensorFlow and look for GPUs, without the messages of its native libraries.
 
     Args:
         purpose: What it is needed for, such as ``"training"``; subject of the error message.
@@ -106,7 +106,8 @@ def load_tensorflow(purpose: str) -> None:
         UsageError: The extra ``train`` is not installed.
     """
     require("train", "tensorflow", "keras", "onnx", purpose=purpose)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not console.get_verbosity().detailed:  # errors are raised; what is printed breaks tables
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with console.native_stderr_muted(), displays.status("loading TensorFlow"):
         import tensorflow
 
