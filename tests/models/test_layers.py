@@ -1,13 +1,10 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from denoisecli.cleaning.masking import apply_taps
-from denoisecli.models import layers, ops
+from denoisecli.models import layers
 from denoisecli.models.attention import AxisAttention
-from denoisecli.models.normalization import BatchNormalization
-from denoisecli.models.recurrence import AxisRecurrent, Gru
+from denoisecli.models.recurrence import AxisRecurrent
 
 SHAPE = (2, 6, 5, 4)
 
@@ -103,113 +100,6 @@ def test_padding_and_cropping() -> None:
     assert np.abs(past).sum() == pytest.approx(np.abs(inputs).sum(), rel=1e-5)
 
 
-@pytest.mark.parametrize("axis", ["time", "frequency"])
-def test_recurrent_runs_along_its_axis(axis: str) -> None:
-    inputs = maps()
-    steps_last = inputs if axis == "time" else inputs.transpose(0, 2, 1, 3)
-    for cell, kind in (("gru", keras.layers.GRU), ("lstm", keras.layers.LSTM)):
-        layer = AxisRecurrent(axis, cell, 3, bidirectional=False)
-        found = run(layer, inputs)
-        reference = kind(3, return_sequences=True)
-        reference.build((None, None, 4))
-        reference.set_weights(layer.get_weights())
-        rows = np.asarray(reference(steps_last.reshape(-1, steps_last.shape[2], 4)))
-        expected = rows.reshape(*steps_last.shape[:3], 3)
-        if axis == "frequency":
-            expected = expected.transpose(0, 2, 1, 3)
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-def test_gru_learns_as_that_of_keras(backwards: bool) -> None:
-    inputs = tf.constant(maps(2, 7, 4))
-    upstream = maps(2, 7, 3)
-    found = []
-    for kind in (Gru, keras.layers.GRU):
-        layer = kind(3, return_sequences=True, go_backwards=backwards)
-        layer.build(inputs.shape)
-        layer.set_weights([maps(*weight.shape) for weight in layer.get_weights()])
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            total = tf.reduce_sum(layer(inputs) * upstream)
-        weights = [weight.value for weight in layer.trainable_variables]
-        found.append([total, *tape.gradient(total, [inputs, *weights])])
-    for ours, theirs in zip(*found, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
-def test_batch_normalization_learns_as_that_of_keras() -> None:
-    inputs, upstream = tf.constant(2 * maps() + 0.5), maps(*SHAPE) ** 2
-    found = []
-    for kind in (BatchNormalization, keras.layers.BatchNormalization):
-        layer = kind(momentum=0.9, epsilon=1e-5)
-        layer.build(inputs.shape)
-        layer.gamma.assign([1.0, 0.5, 2.0, -1.0])
-        layer.beta.assign([0.0, 1.0, -1.0, 3.0])
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            outputs = layer(inputs, training=True)
-            total = tf.reduce_sum(outputs * upstream)
-        sources = [inputs, layer.gamma.value, layer.beta.value]
-        found.append([outputs, *tape.gradient(total, sources), *layer.get_weights(), layer(inputs)])
-        before = layer.get_weights()
-        layer.trainable = False
-        layer(inputs, training=True)
-        for weight, kept in zip(layer.get_weights(), before, strict=True):
-            np.testing.assert_array_equal(weight, kept)
-    for ours, theirs in zip(*found, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(("start", "count"), [(0, 6), (2, 3), (5, 1)])
-def test_sliced(start: int, count: int) -> None:
-    values, weights = tf.constant(maps()), tf.constant(maps(2, count, 5, 4))
-    with tf.GradientTape() as tape:
-        tape.watch(values)
-        found = ops.sliced(values, start, count)
-        total = tf.reduce_sum(found * weights)
-    np.testing.assert_array_equal(found, values[:, start : start + count])
-    expected = np.zeros(SHAPE, np.float32)
-    expected[:, start : start + count] = weights
-    np.testing.assert_array_equal(tape.gradient(total, values), expected)
-
-
-def test_raised() -> None:
-    values = np.geomspace(1e-12, 1e6, 50).astype(np.float32)
-    for power in (0.15, -0.35, 1.2):
-        np.testing.assert_allclose(ops.raised(values, power), values**power, rtol=2e-5)
-
-
-@pytest.mark.parametrize("axis", ["time", "frequency"])
-def test_attention_is_that_of_keras(axis: str) -> None:
-    inputs = maps()
-    layer = AxisAttention(axis, heads=2, key_dim=3)
-    layer.build(SHAPE)
-    inward, outward = (maps(*weight.shape) for weight in (layer.inward, layer.outward))
-    layer.inward.assign(inward)
-    layer.outward.assign(outward)
-    rows = inputs if axis == "time" else inputs.transpose(0, 2, 1, 3)
-    if axis == "frequency":
-        assert layer.positions.shape == (6, 4)
-        layer.positions.assign(maps(6, 4))
-        rows = rows + maps(6, 4)
-    rows = rows.reshape(-1, rows.shape[2], 4)
-    reference = keras.layers.MultiHeadAttention(2, 3, use_bias=False)
-    reference.build(rows.shape, rows.shape)
-    kernels = inward.reshape(4, 3, 2, 3).transpose(1, 0, 2, 3)
-    reference.set_weights([*kernels, outward.reshape(2, 3, 4)])
-    expected = np.asarray(reference(rows, rows))
-    found = run(layer, inputs)
-    if axis == "frequency":
-        found = found.transpose(0, 2, 1, 3)
-    np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=1e-5)
-
-
-def test_unknown_axis() -> None:
-    with pytest.raises(ValueError, match="axis must be 'frequency' or 'time', found 'channels'"):
-        AxisAttention("channels", 1, 1)
-
-
 @pytest.mark.parametrize("limit", [1.1, 2.0, 10.0])
 def test_bounded_mask(limit: float) -> None:
     for mask, low, one in (("complex", -limit, [1, 0]), ("magnitude", 0, [1])):
@@ -226,38 +116,3 @@ def test_gain_multiplies_all_parts(mask: str) -> None:
     bounded = run(layers.BoundedMask(mask, 2.0), inputs)
     found = run(layers.BoundedMask(mask, 2.0, gain=True), np.concatenate([inputs, gain], axis=-1))
     np.testing.assert_allclose(found, bounded / (1 + np.exp(-gain)), rtol=1e-5)
-
-
-def test_apply_mask() -> None:
-    real, imaginary = maps(2, 5, 6), maps(2, 5, 6)[::-1]
-    mask = maps(2, 6, 5, 2)
-    numbers = np.swapaxes(real + 1j * imaginary, 1, 2)
-    first, second = ops.apply_mask(mask, (real, imaginary))
-    found = np.swapaxes(np.asarray(first) + 1j * np.asarray(second), 1, 2)
-    np.testing.assert_allclose(found, (mask[..., 0] + 1j * mask[..., 1]) * numbers, atol=1e-6)
-    first, second = ops.apply_mask(mask[..., :1], (real, imaginary))
-    found = np.swapaxes(np.asarray(first) + 1j * np.asarray(second), 1, 2)
-    np.testing.assert_allclose(found, mask[..., 0] * numbers, atol=1e-6)
-
-
-@pytest.mark.parametrize("frames", [1, 2, 5])
-def test_masks_of_several_frames_are_a_filter(frames: int) -> None:
-    offsets = (0, -1, -2, 1)
-    spectrum, factors = maps(2, 6, frames, 2), maps(2, 6, frames, 8)
-    expected = np.zeros((2, 6, frames), complex)
-    for index, offset in enumerate(offsets):
-        factor = factors[..., 2 * index] + 1j * factors[..., 2 * index + 1]
-        for frame in range(frames):
-            if 0 <= frame + offset < frames:
-                then = spectrum[:, :, frame + offset]
-                expected[:, :, frame] += factor[:, :, frame] * (then[..., 0] + 1j * then[..., 1])
-    parts = np.swapaxes(spectrum[..., 0], 1, 2), np.swapaxes(spectrum[..., 1], 1, 2)
-    first, second = ops.apply_mask(factors, parts, offsets)
-    found = np.swapaxes(np.asarray(first) + 1j * np.asarray(second), 1, 2)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-    pairs = np.moveaxis(factors, -1, 1).astype(np.float32)
-    as_numbers = (pairs[:, ::2] + 1j * pairs[:, 1::2]).astype(np.complex64)
-    for one, noisy, clean in zip(as_numbers, spectrum, expected, strict=True):
-        numbers = (noisy[..., 0] + 1j * noisy[..., 1]).astype(np.complex64)
-        np.testing.assert_allclose(apply_taps(one, numbers, offsets), clean, atol=1e-5)
