@@ -1,6 +1,8 @@
-"""Make examples/noisy.wav: speech synthesised by espeak-ng in a passing train of noises.
+"""Write examples/noisy.wav: speech of the synthesizer espeak-ng in the noise of a busy road.
 
-Needs the program espeak-ng. The noise is made here too, so the file is free of others' rights.
+    python examples/make_noisy.py
+
+It needs the program espeak-ng. The noise is synthesized as well, so no licence applies to the file.
 """
 
 import subprocess
@@ -21,7 +23,7 @@ SNR_DB = 4.0
 
 
 def road_noise(timesteps: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Rumble and tyre hiss of passing cars, an engine's harmonics, a fan: coloured, unsteady."""
+    """Synthesize rumble, tyre hiss and engines of passing cars, and a steady fan."""
     time = np.arange(timesteps) / sample_rate
     frequency = np.fft.rfftfreq(timesteps, 1 / sample_rate)
 
@@ -32,12 +34,12 @@ def road_noise(timesteps: int, sample_rate: int, rng: np.random.Generator) -> np
         return sound / np.std(sound)
 
     passing = np.zeros(timesteps)
-    for moment in (1.2, 4.1, 7.0):
-        passing += np.exp(-0.5 * ((time - moment) / 0.9) ** 2)
+    for centre in (1.2, 4.1, 7.0):
+        passing += np.exp(-0.5 * ((time - centre) / 0.9) ** 2)
     rumble = coloured(1.0, 40) * (0.4 + passing)
     hiss = coloured(0.4, 600) * (0.15 + 0.6 * passing)
-    speed = 2 * np.pi * np.cumsum(70 + 15 * passing) / sample_rate
-    engine = sum(np.sin(k * speed + k) / k for k in range(1, 9)) * (0.2 + passing)
+    phase = 2 * np.pi * np.cumsum(70 + 15 * passing) / sample_rate
+    engine = sum(np.sin(k * phase + k) / k for k in range(1, 9)) * (0.2 + passing)
     fan = scipy.signal.sawtooth(2 * np.pi * 118 * time) * 0.15
     return rumble + 0.5 * hiss + 0.5 * engine + fan
 
@@ -45,9 +47,9 @@ def road_noise(timesteps: int, sample_rate: int, rng: np.random.Generator) -> np
 def main() -> None:
     """Write noisy.wav beside this file."""
     with tempfile.TemporaryDirectory() as folder:
-        spoken = Path(folder) / "spoken.wav"
-        subprocess.run(["espeak-ng", "-v", "en-gb", "-s", "150", "-w", spoken, TEXT], check=True)
-        clean, sample_rate = audio.read_mono(spoken)
+        speech = Path(folder) / "speech.wav"
+        subprocess.run(["espeak-ng", "-v", "en-gb", "-s", "150", "-w", speech, TEXT], check=True)
+        clean, sample_rate = audio.read_mono(speech)
     clean = np.pad(clean, (sample_rate // 2, sample_rate // 2))
     noise = road_noise(clean.size, sample_rate, np.random.default_rng(7))
     noise *= level.rms(clean) / np.sqrt(np.mean(noise**2)) * 10 ** (-SNR_DB / 20)

@@ -1,20 +1,38 @@
-"""Average the weights of two models of one spec into a third.
+"""Average the weights of two models of the same spec.
 
     python examples/training-speech/average.py FIRST SECOND SHARE FOLDER
 
-SHARE is the weight of the first model. The other files of the new folder are copies of the second's.
+SHARE, from 0 to 1, is the weight of the first model. All other files in the new FOLDER are copied
+from the second model.
 """
 
+import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from denoisecli.models.folder import ModelFolder
 
-first, second, target = (ModelFolder(Path(sys.argv[number])) for number in (1, 2, 4))
-share = float(sys.argv[3])
-network = second.load_network()
-both = zip(first.load_network().get_weights(), network.get_weights(), strict=True)
-network.set_weights([share * a + (1 - share) * b for a, b in both])
-shutil.copytree(second.path, target.path)
-target.write_network(network)
+
+def average(first: ModelFolder, second: ModelFolder, share: float, target: ModelFolder) -> None:
+    """Write a model whose weights are ``share * first + (1 - share) * second``."""
+    network = second.load_network()
+    both = zip(first.load_network().get_weights(), network.get_weights(), strict=True)
+    network.set_weights([share * a + (1 - share) * b for a, b in both])
+    shutil.copytree(second.path, target.path)
+    target.write_network(network)
+
+
+def main() -> None:
+    """Average two models."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("first", type=Path)
+    parser.add_argument("second", type=Path)
+    parser.add_argument("share", type=float)
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args()
+    first, second, target = map(ModelFolder, (options.first, options.second, options.folder))
+    average(first, second, options.share, target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,10 @@
-"""Compose short pieces of music at random and play them into files, for a model to leave alone.
+"""Compose short pieces of music at random and synthesize them, as clean recordings for training.
 
     python examples/training-speech/make_music.py FOLDER [--pieces 400] [--seconds 6] [--seed 0]
 
-It writes 0000.flac, 0001.flac, ... (44.1 kHz, stereo). It needs `mido`, FluidSynth and a General
-MIDI sound font (on Debian: fluidsynth, fluid-soundfont-gm). Same seed, same notes.
+It writes 0000.flac, 0001.flac, ... (44.1 kHz, stereo). It needs the package mido, FluidSynth and a
+General MIDI sound font (on Debian: fluidsynth and fluid-soundfont-gm). The same seed gives the same
+notes.
 """
 
 import argparse
@@ -18,17 +19,17 @@ import soundfile
 SOUND_FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10), (0, 2, 4, 7, 9))
 PROGRAMS = (*range(96), *range(104, 112))
-"""Of General MIDI, without sound effects: keys, guitars, strings, voices, brass, reeds, leads."""
+"""General MIDI programs of instruments, without sound effects."""
 
 BASSES = range(32, 40)
 DRUM_CHANNEL = 9
 KICK, SNARE, HATS = 36, (37, 38, 39, 40), (42, 44, 46, 51, 54, 70)
 TICKS = 480
-"""Per beat."""
+"""MIDI ticks per beat."""
 
 
 class Note(NamedTuple):
-    """A note: its start and length in beats, its pitch and velocity of MIDI."""
+    """A note: its MIDI channel, start and length in beats, MIDI pitch and velocity."""
 
     channel: int
     start: float
@@ -38,7 +39,7 @@ class Note(NamedTuple):
 
 
 def compose(rng: np.random.Generator, beats: int) -> list[Note]:
-    """One to five parts over chords that change every two or four beats."""
+    """Compose one to five parts over chords that change every two or four beats."""
     scale = SCALES[rng.integers(len(SCALES))]
     root = int(rng.integers(40, 52))
     bar = int(rng.choice([2, 4]))
@@ -80,14 +81,14 @@ def compose(rng: np.random.Generator, beats: int) -> list[Note]:
         hat = int(rng.choice(HATS))
         snare = int(rng.choice(SNARE))
         for sixteenth, chance in enumerate(np.tile(rng.random((4, 3)), (beats, 1))):
-            for drum, likely in zip((KICK, snare, hat), chance, strict=True):
-                if rng.random() < likely**2:
+            for drum, probability in zip((KICK, snare, hat), chance, strict=True):
+                if rng.random() < probability**2:
                     notes.append(Note(DRUM_CHANNEL, sixteenth / 4, 0.2, drum, loudness()))
     return notes
 
 
 def write_midi(notes: list[Note], rng: np.random.Generator, tempo: float, path: Path) -> None:
-    """Write the notes, an instrument drawn for each channel."""
+    """Write notes as a MIDI file, with a random instrument for each channel."""
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo))])
     for channel in range(4):
         program = int(rng.choice(BASSES if channel == 3 else PROGRAMS))
@@ -107,7 +108,7 @@ def write_midi(notes: list[Note], rng: np.random.Generator, tempo: float, path: 
 
 
 def main() -> None:
-    """Compose and play all pieces."""
+    """Compose and synthesize all pieces."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pieces", type=int, default=400)
@@ -127,7 +128,7 @@ def main() -> None:
         words += [options.sound_font, midi]
         subprocess.run(["fluidsynth", *map(str, words)], check=True)
         audio, sample_rate = soundfile.read(sound, frames=round(options.seconds * 44100))
-        soundfile.write(sound, audio, sample_rate)  # without what fades out behind
+        soundfile.write(sound, audio, sample_rate)  # cut off the release of the last notes
     midi.unlink()
 
 
