@@ -1,10 +1,10 @@
-"""What `denoise build-dataset` costs, against decoding and resampling the same files.
+"""Compare the time of `denoise build-dataset` with that of decoding and resampling the same files.
 
     python -m benchmarks.build_dataset [CLEAN NOISE]
 
 Without folders, generated speech-like sounds and noises are used: FLAC, 48 kHz. Both are measured
-in turn with one process and with one per core; of several rounds the fastest counts. On a machine
-with other work to do, compare the CPU seconds.
+alternately, with one process and with one per core, and the fastest of several rounds counts. On a
+machine that does other work, compare the CPU seconds.
 """
 
 import os
@@ -26,34 +26,34 @@ from rich.table import Table
 from denoisecli.audio.reading import reader
 from denoisecli.audio.resampling import StreamResampler
 from denoisecli.datasets.recipe import Recipe
-from denoisecli.datasets.recordings import Role, find
+from denoisecli.datasets.recordings import Role, find_recordings
 from denoisecli.errors import AudioError
 from denoisecli.system.pools import processes
 
 RECIPE = Recipe(snr_db=(-5.0, 20.0))
 ENOUGH = 1.5
-"""A build should not take more than so many times what decoding and resampling take."""
+"""Largest acceptable ratio of the two times."""
 
 _CHUNK = 32
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds on the clock, and of all CPU cores together."""
+    """Elapsed time in s, and the sum of the time of all CPU cores in s."""
 
     seconds: float
     cpu_seconds: float
 
 
 def cost(work: Callable[[], object]) -> Cost:
-    """What some work takes, that of the processes it starts and ends included."""
+    """Measure a function, including the processes that it starts and ends."""
     start, cpu = time.perf_counter(), _cpu_seconds()
     work()
     return Cost(time.perf_counter() - start, _cpu_seconds() - cpu)
 
 
 def decode_only(paths: list[Path]) -> int:
-    """Decode and resample files, and keep nothing; gives the number of samples."""
+    """Decode and resample files, discard the result, and return the number of samples."""
     samples = 0
     for path in paths:
         try:
@@ -68,25 +68,26 @@ def decode_only(paths: list[Path]) -> int:
 
 
 def floor(paths: list[Path], jobs: int) -> int:
-    """Decode and resample all files in so many processes; gives the number of samples."""
+    """Decode and resample all files in ``jobs`` processes, and return the number of samples."""
     chunks = [paths[first : first + _CHUNK] for first in range(0, len(paths), _CHUNK)]
     with processes(jobs) as workers:
         return sum(workers.map(decode_only, chunks))
 
 
 def measure(clean: Path, noise: Path, rounds: int = 2) -> dict[str, Any]:
-    """Measure floor and build with one process and with one per core.
+    """Measure decoding alone and the build, with one process and with one per core.
 
     Returns:
-        Hours of pairs, peak memory of this process in MB, and for each number of jobs the costs.
+        Number of files, hours of pairs, peak memory of this process in MB, and the costs for each
+        number of processes.
     """
-    import tensorflow  # noqa: F401  # how long it takes to load is another matter
+    import tensorflow  # noqa: F401  # the time of its import is not measured
 
-    from denoisecli.datasets.inspection import describe
-    from denoisecli.datasets.stored import build
+    from denoisecli.datasets.building import build
+    from denoisecli.datasets.manifest import load_manifest
 
     roots: dict[Role, Path] = {"clean": clean, "noise": noise}
-    paths = [roots[file.role] / file.name for file in find(roots)]
+    paths = [roots[file.role] / file.name for file in find_recordings(roots)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     results: dict[str, Any] = {"files": len(paths), "jobs": {}}
     with tempfile.TemporaryDirectory() as folder:
@@ -96,7 +97,8 @@ def measure(clean: Path, noise: Path, rounds: int = 2) -> dict[str, Any]:
                 floors.append(cost(partial(floor, paths, jobs)))
                 target = Path(folder) / f"{jobs} {number}"
                 builds.append(cost(partial(build, clean, noise, target, RECIPE, jobs=jobs)))
-                results["hours"] = sum(part["hours"] for part in describe(target)["sets"].values())
+                sets = load_manifest(target).sets.values()
+                results["hours"] = sum(part.hours for part in sets)
             results["jobs"][jobs] = {
                 "floor": _least(floors),
                 "build": _least(builds),
@@ -108,7 +110,7 @@ def measure(clean: Path, noise: Path, rounds: int = 2) -> dict[str, Any]:
 
 
 def generate(folder: Path, files: int = 60, seconds: float = 30.0) -> tuple[Path, Path]:
-    """Write sounds to build a dataset of: harmonics in syllables, and coloured noises."""
+    """Write recordings for a dataset: harmonics in syllables, and coloured noises."""
     rng, rate = np.random.default_rng(0), 48000
     t = np.arange(round(seconds * rate)) / rate
     for number in range(files):
@@ -127,7 +129,7 @@ def generate(folder: Path, files: int = 60, seconds: float = 30.0) -> tuple[Path
 
 
 def table(results: dict[str, Any]) -> Table:
-    """The results as a table."""
+    """Return the results as a table."""
     title = (
         f"Build of {results['files']} files to {results['hours']:.2f} h of pairs; "
         f"peak memory with TensorFlow {results['memory_mb']:.0f} MB"
@@ -145,7 +147,7 @@ def table(results: dict[str, Any]) -> Table:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the table."""
     if len(sys.argv) == 3:
         results = measure(Path(sys.argv[1]), Path(sys.argv[2]))
     else:

@@ -93,8 +93,8 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a dataset of eight sines in white noise, 4 kHz, 1 s each. Do not change it."""
 
     def build(folder: Path) -> None:
+        from denoisecli.datasets.building import build
         from denoisecli.datasets.recipe import Recipe
-        from denoisecli.datasets.stored import build
 
         rng = np.random.default_rng(0)
         t = np.arange(4000) / 4000

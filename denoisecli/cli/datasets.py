@@ -3,123 +3,297 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import (
-    NoMatchLevel,
-    Overwrite,
-    Ratio,
-    Seed,
-    Snr,
-    load_tensorflow,
-    number_or_range,
-)
+from denoisecli.cli.options import Overwrite, Seed, load_tensorflow, number_or_range
+from denoisecli.datasets.choices import Kind, NoiseDraw, ReverbTarget
 from denoisecli.errors import DatasetError, UsageError
+
+if TYPE_CHECKING:
+    from denoisecli.datasets.inspection import DatasetSummary, Spread
 
 Number = TypeVar("Number", int, float)
 
-_SHOWN = 10  # files that were left out, and problems: the first ones
+_SHOWN = 10  # number of problems that are printed
+
+_RECORDINGS, _SPLIT, _CLIPS, _MIXING = "Recordings", "Split", "Clips", "Mixing"
+_ROOMS, _OUTPUT, _PROCESSES = "Rooms", "Output", "Processes"
+
+CleanFolder = Annotated[
+    Path, typer.Argument(help="Folder of clean recordings.", show_default=False)
+]
+NoiseFolder = Annotated[
+    Path, typer.Argument(help="Folder of noise recordings.", show_default=False)
+]
+
+TestClean = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of clean recordings for the test set.",
+        show_default=False,
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+TestNoise = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of noise recordings for the test set.",
+        show_default=False,
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+MaxClipped = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Leave out recordings with a larger share of samples at full scale.",
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+CleanWeight = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="FOLDER=3 makes three times as many mixtures of the recordings in a folder.",
+        show_default=False,
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+NoiseWeight = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="FOLDER=0.5 draws the noises in a folder half as often.",
+        show_default=False,
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+SampleRate = Annotated[
+    int,
+    typer.Option(min=1000, help="Sample rate of the dataset in Hz.", rich_help_panel=_RECORDINGS),
+]
+
+Split = Annotated[
+    str | None,
+    typer.Option(
+        help="Share of the recordings for training (default: 0.8), or the shares "
+        "TRAIN,VALID,TEST, such as 0.8,0.1,0.1.",
+        show_default=False,
+        rich_help_panel=_SPLIT,
+    ),
+]
+GroupBy = Annotated[
+    str,
+    typer.Option(
+        help="Recordings that stay in one set: file, folder (of a speaker), or a regular "
+        "expression whose first group matches the speaker.",
+        rich_help_panel=_SPLIT,
+    ),
+]
+
+Segment = Annotated[
+    float | None,
+    typer.Option(
+        help="Cut recordings into clips of this length in s.",
+        show_default=False,
+        rich_help_panel=_CLIPS,
+    ),
+]
+Join = Annotated[
+    float | None,
+    typer.Option(
+        help="Join short recordings of a folder to clips of up to this length in s.",
+        show_default=False,
+        rich_help_panel=_CLIPS,
+    ),
+]
+Pad = Annotated[
+    bool,
+    typer.Option(
+        "--pad", help="Pad clips with silence to the length of --segment.", rich_help_panel=_CLIPS
+    ),
+]
+MinActive = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Leave out clips in which a smaller share of the time is active.",
+        rich_help_panel=_CLIPS,
+    ),
+]
+
+Ratio = Annotated[
+    str | None,
+    typer.Option(
+        help="Share of the noise, from 0 to 1, or a range such as 0.05:0.5.",
+        show_default=False,
+        rich_help_panel=_MIXING,
+    ),
+]
+Snr = Annotated[
+    str | None,
+    typer.Option(
+        help="Signal-to-noise ratio in dB, or a range such as -5:20; in place of --ratio.",
+        show_default=False,
+        rich_help_panel=_MIXING,
+    ),
+]
+MixturesPerClip = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Number of mixtures of each clip, each with another noise.",
+        rich_help_panel=_MIXING,
+    ),
+]
+Noises = Annotated[
+    str,
+    typer.Option(
+        help="Number of noises in a mixture, or a range such as 1:2.", rich_help_panel=_MIXING
+    ),
+]
+DrawNoise = Annotated[
+    NoiseDraw,
+    typer.Option(
+        help="Draw noises evenly over folders, over files, or in proportion to their length.",
+        rich_help_panel=_MIXING,
+    ),
+]
+Level = Annotated[
+    str | None,
+    typer.Option(
+        help="RMS level of the noisy sound in dBFS, or a range such as -45:-12.",
+        show_default=False,
+        rich_help_panel=_MIXING,
+    ),
+]
+NoMatchLevel = Annotated[
+    bool,
+    typer.Option(
+        "--no-match-level",
+        help="Do not scale the noise to the level of the clean sound.",
+        rich_help_panel=_MIXING,
+    ),
+]
+
+Reverb = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of impulse responses of rooms.", show_default=False, rich_help_panel=_ROOMS
+    ),
+]
+Rooms = Annotated[
+    int, typer.Option(min=0, help="Number of synthetic rooms.", rich_help_panel=_ROOMS)
+]
+ReverbShare = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Share of the mixtures that are in a room.", rich_help_panel=_ROOMS
+    ),
+]
+Target = Annotated[
+    ReverbTarget,
+    typer.Option(
+        help="Clean part of a mixture in a room: dry, or with the early reflections.",
+        rich_help_panel=_ROOMS,
+    ),
+]
+
+OutputFolder = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", help="Folder for dataset.json and the sets.", rich_help_panel=_OUTPUT
+    ),
+]
+TrainName = Annotated[
+    str, typer.Option(help="Name of the training set's folder.", rich_help_panel=_OUTPUT)
+]
+ValidName = Annotated[
+    str, typer.Option(help="Name of the validation set's folder.", rich_help_panel=_OUTPUT)
+]
+TestName = Annotated[
+    str, typer.Option(help="Name of the test set's folder.", rich_help_panel=_OUTPUT)
+]
+StoredKind = Annotated[
+    Kind,
+    typer.Option(help="Pairs to store; training needs waveforms.", rich_help_panel=_OUTPUT),
+]
+
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of processes (default: one per CPU core).",
+        show_default=False,
+        rich_help_panel=_PROCESSES,
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Dask scheduler that computes instead, such as tcp://HOST:PORT.",
+        show_default=False,
+        rich_help_panel=_PROCESSES,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Continue an interrupted build.", rich_help_panel=_PROCESSES),
+]
 
 
 def build_dataset(
-    clean: Annotated[Path, typer.Argument(help="Folder of clean recordings.", show_default=False)],
-    noise: Annotated[Path, typer.Argument(help="Folder of noises.", show_default=False)],
+    clean: CleanFolder,
+    noise: NoiseFolder,
+    test_clean: TestClean = None,
+    test_noise: TestNoise = None,
+    max_clipped: MaxClipped = 0.001,
+    clean_weight: CleanWeight = None,
+    noise_weight: NoiseWeight = None,
+    sample_rate: SampleRate = 16000,
+    split: Split = None,
+    group_by: GroupBy = "file",
+    segment: Segment = None,
+    join: Join = None,
+    pad: Pad = False,
+    min_active: MinActive = 0.0,
     ratio: Ratio = None,
     snr: Snr = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="Share of the files that train [default: 0.8], or of TRAIN,VALID,TEST.",
-            show_default=False,
-        ),
-    ] = None,
-    test_clean: Annotated[
-        Path | None,
-        typer.Option(help="Folder of clean recordings to test with.", show_default=False),
-    ] = None,
-    test_noise: Annotated[
-        Path | None, typer.Option(help="Folder of noises to test with.", show_default=False)
-    ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder that the sets are put into.")
-    ] = Path("data"),
-    train_name: Annotated[str, typer.Option(help="Folder of the training set.")] = "train",
-    valid_name: Annotated[str, typer.Option(help="Folder of the validation set.")] = "valid",
-    test_name: Annotated[str, typer.Option(help="Folder of the test set.")] = "test",
-    group_by: Annotated[
-        str,
-        typer.Option(help="Keep together: file, folder (of a speaker), or a REGEX's first group."),
-    ] = "file",
-    sample_rate: Annotated[int, typer.Option(help="Hz.")] = 16000,
-    segment: Annotated[
-        float | None, typer.Option(help="Cut recordings to this many s.", show_default=False)
-    ] = None,
-    join: Annotated[
-        float | None,
-        typer.Option(
-            help="Join short recordings of a folder to clips of up to this many s.",
-            show_default=False,
-        ),
-    ] = None,
-    pad: Annotated[
-        bool, typer.Option("--pad", help="Fill clips up to --segment with silence.")
-    ] = False,
-    min_active: Annotated[
-        float, typer.Option(help="Leave out clips with a smaller share of activity.")
-    ] = 0.0,
-    max_clipped: Annotated[
-        float, typer.Option(help="Leave out recordings with more samples at full scale.")
-    ] = 0.001,
-    mixes_per_clip: Annotated[int, typer.Option(help="Each with another noise.")] = 1,
-    noises: Annotated[str, typer.Option(help="Noises at a time, or a range as 1:2.")] = "1",
-    noise_draw: Annotated[
-        str, typer.Option(help="Draw noises evenly by folder, by file, or by length.")
-    ] = "folder",
-    clean_weight: Annotated[
-        list[str] | None,
-        typer.Option(help="FOLDER=3: as many times the mixes.", show_default=False),
-    ] = None,
-    noise_weight: Annotated[
-        list[str] | None,
-        typer.Option(help="FOLDER=2: draw as many times as often.", show_default=False),
-    ] = None,
-    level: Annotated[
-        str | None,
-        typer.Option(help="Of the noisy sound, dBFS, or a range as -45:-12.", show_default=False),
-    ] = None,
-    reverb: Annotated[
-        Path | None, typer.Option(help="Folder of impulse responses of rooms.", show_default=False)
-    ] = None,
-    rooms: Annotated[int, typer.Option(help="Number of synthetic rooms.")] = 0,
-    reverb_share: Annotated[float, typer.Option(help="Share of the mixes in a room.")] = 0.5,
-    reverb_target: Annotated[
-        str, typer.Option(help="Clean is dry, or has the early reflections of the room.")
-    ] = "early",
-    kind: Annotated[str, typer.Option(help="Store waveform or spectrogram pairs.")] = "waveform",
-    seed: Seed = 0,
+    mixtures_per_clip: MixturesPerClip = 1,
+    noises: Noises = "1",
+    noise_draw: DrawNoise = NoiseDraw.FOLDER,
+    level: Level = None,
     no_match_level: NoMatchLevel = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes [default: one per core].", show_default=False),
-    ] = None,
-    cluster: Annotated[
-        str | None, typer.Option(help="Dask scheduler, tcp://HOST:PORT.", show_default=False)
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a build that was stopped.")
-    ] = False,
+    seed: Seed = 0,
+    reverb: Reverb = None,
+    rooms: Rooms = 0,
+    reverb_share: ReverbShare = 0.5,
+    reverb_target: Target = ReverbTarget.EARLY,
+    output: OutputFolder = Path("data"),
+    train_name: TrainName = "train",
+    valid_name: ValidName = "valid",
+    test_name: TestName = "test",
+    kind: StoredKind = Kind.WAVEFORM,
     overwrite: Overwrite = False,
+    jobs: Jobs = None,
+    cluster: Cluster = None,
+    resume: Resume = False,
 ) -> None:
-    """Mix two folders of recordings into a training and a test set.
+    """Build training and test sets of mixtures from a clean and a noise folder.
 
     Example: `denoise build-dataset clean/ noise/ --snr=-5:20 --split 0.9`,
-    of clips of 4 s: `... --segment 4 --join 4 --min-active 0.3`,
-    after Ctrl-C: the same with `--resume`
+    clips of 4 s: `... --segment 4 --join 4 --min-active 0.3`,
+    after an interruption: the same command with `--resume`
     """
+    load_tensorflow("building datasets")
+    from denoisecli.cleaning.engines import cpu_cores
+    from denoisecli.datasets.building import build
     from denoisecli.datasets.recipe import Recipe
+    from denoisecli.datasets.workfolder import WORK
 
     default_split = "0.8" if test_clean is None else "1"
     recipe = Recipe(
@@ -133,24 +307,19 @@ def build_dataset(
         pad=pad,
         min_active=min_active,
         max_clipped=max_clipped,
-        mixes_per_clip=mixes_per_clip,
+        mixtures_per_clip=mixtures_per_clip,
         noises=_counts(noises),
-        noise_draw=noise_draw,  # type: ignore[arg-type]  # Recipe checks it
+        noise_draw=noise_draw,
         clean_weights=_weights(clean_weight, "--clean-weight", int),
         noise_weights=_weights(noise_weight, "--noise-weight", float),
         level_dbfs=number_or_range(level, "--level"),
         match_level=not no_match_level,
         rooms=rooms,
         reverb_share=reverb_share,
-        reverb_target=reverb_target,  # type: ignore[arg-type]
-        kind=kind,  # type: ignore[arg-type]
+        reverb_target=reverb_target,
+        kind=kind,
         seed=seed,
     )
-    load_tensorflow("building a dataset")
-    from denoisecli.datasets.inspection import describe
-    from denoisecli.datasets.stored import build
-    from denoisecli.datasets.workfolder import WORK
-
     with ExitStack() as stack:
         executor = None
         if cluster is not None:
@@ -170,57 +339,70 @@ def build_dataset(
                 train_name=train_name,
                 valid_name=valid_name,
                 test_name=test_name,
-                jobs=jobs or _cores(),
+                jobs=jobs or cpu_cores(),
                 executor=executor,
                 resume=resume,
                 overwrite=overwrite,
-                progress=display.show,
+                on_progress=display.show,
             )
         except UsageError:
             raise
         except BaseException:
             if (output / WORK).exists():
-                console.warn(f"{output / WORK} keeps what is done; --resume goes on with it")
+                console.warn(f"{output / WORK} keeps the finished part; continue with --resume")
             raise
-    facts = describe(output)
-    for name, part in facts["sets"].items():
+    _report_build(output)
+
+
+def _report_build(output: Path) -> None:
+    from denoisecli.datasets.inspection import summarize
+
+    summary = summarize(output)
+    for name, part in summary.sets.items():
         console.info(
-            f"{name}: {part['mixes']} mixes, {part['hours']:.2f} h, from "
-            f"{part['clean_files']} clean and {part['noise_files']} noise files "
-            f"-> {output / part['folder']}"
+            f"{name}: {part.mixtures} mixtures, {part.hours:.2f} h, from {part.clean_files} clean "
+            f"and {part.noise_files} noise files -> {output / part.folder}"
         )
-    if facts["skipped"]["files"]:
-        first = facts["skipped"]["files"][0]
+    if summary.skipped.files:
+        first = summary.skipped.files[0]
         console.warn(
-            f"{_left_out(facts)}, e.g. {first['file']}: {first['reason']}; "
-            f"`denoise dataset {output}` lists them all"
+            f"{summary.skipped}, for example {first.file}: {first.reason}; "
+            f"`denoise dataset {output}` lists all"
         )
 
 
 def dataset(
     folder: Annotated[Path, typer.Argument(help="Folder of a dataset.", show_default=False)],
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="Draw SNRs, levels and mean spectra here.", show_default=False),
-    ] = None,
-    export: Annotated[
-        tuple[int, Path] | None,
-        typer.Option(help="Write so many pairs to a folder, as wav.", show_default=False),
-    ] = None,
-    name: Annotated[str, typer.Option("--set", help="Which set to export from.")] = "train",
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare every pair with the manifest.")
     ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a figure of the SNRs, levels and mean spectra to this file, such as "
+            "data.png.",
+            show_default=False,
+        ),
+    ] = None,
+    export: Annotated[
+        tuple[int, Path] | None,
+        typer.Option(
+            metavar="COUNT FOLDER",
+            help="Write this number of pairs to a folder as WAV files.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option("--set", help="Set to export pairs from.")] = "train",
     overwrite: Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
 ) -> None:
-    """Show what a dataset is, draw it, listen to it, check it.
+    """Show, verify, draw or export a dataset.
 
     Example: `denoise dataset data/ --verify --plot data.png --export 5 listen/`
     """
     from denoisecli.datasets import inspection
 
-    facts = inspection.describe(folder)
+    summary = inspection.summarize(folder)
     if plot is not None or export is not None or verify:
         load_tensorflow("reading the pairs of a dataset")
     if export is not None:
@@ -234,69 +416,63 @@ def dataset(
         console.info(f"wrote {plot}")
     problems: list[str] = []
     if verify:
-        with displays.progress("verifying", unit="pairs") as tell:
-            problems = list(inspection.verify(folder, progress=tell))
+        with displays.progress("verifying", unit="pairs") as update:
+            problems = list(inspection.verify(folder, on_progress=update))
     if as_json:
-        console.print_json({**facts, **({"problems": problems} if verify else {})})
+        document = summary.model_dump(mode="json")
+        console.print_json({**document, "problems": problems} if verify else document)
     else:
-        _show(facts)
+        _show(summary)
         if verify and not problems:
-            console.result(f"all {facts['mixes']} pairs are as the manifest says")
+            console.result(f"all {summary.mixtures} pairs agree with the manifest")
         for problem in problems[:_SHOWN]:
             console.warn(problem)
     if problems:
-        found = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise DatasetError(f"{folder} is not as its manifest says: {found}")
+        count_of_problems = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise DatasetError(f"{folder} does not agree with its manifest: {count_of_problems}")
 
 
-def _show(facts: dict[str, Any]) -> None:
-    """Print what a dataset is."""
-    recipe = facts["recipe"]
+def _show(summary: "DatasetSummary") -> None:
     console.result(
-        f"{facts['folder']}: {facts['mixes']} {facts['kind']} pairs, {facts['hours']:.2f} h at "
-        f"{facts['sample_rate']} Hz, seed {recipe['seed']}, id {facts['id']}"
+        f"{summary.folder}: {summary.mixtures} {summary.kind} pairs, {summary.hours:.2f} h at "
+        f"{summary.sample_rate} Hz, seed {summary.recipe.seed}, id {summary.id}"
     )
     console.print_table(
-        ["set", "mixes", "hours", "clean", "noises", "SNR dB", "level dBFS"],
+        ["set", "mixtures", "hours", "clean files", "noise files", "SNR dB", "level dBFS"],
         [
             [
                 name,
-                str(part["mixes"]),
-                f"{part['hours']:.2f}",
-                str(part["clean_files"]),
-                str(part["noise_files"]),
-                _range(part["snr_db"]),
-                _range(part["level_dbfs"]),
+                str(part.mixtures),
+                f"{part.hours:.2f}",
+                str(part.clean_files),
+                str(part.noise_files),
+                _range(part.snr_db),
+                _range(part.level_dbfs),
             ]
-            for name, part in facts["sets"].items()
+            for name, part in summary.sets.items()
         ],
     )
-    for key, title in (("snr_db", "SNR in dB"), ("level_dbfs", "level in dBFS")):
-        histogram = facts[f"{key}_histogram"]
+    for histogram, title in (
+        (summary.snr_db_histogram, "SNR in dB"),
+        (summary.level_dbfs_histogram, "level in dBFS"),
+    ):
         if histogram is not None:
             console.result(f"\n{title}")
-            totals = [sum(counts) for counts in zip(*histogram["counts"].values(), strict=True)]
-            for low, high, count in zip(
-                histogram["edges"][:-1], histogram["edges"][1:], totals, strict=True
-            ):
+            totals = [sum(counts) for counts in zip(*histogram.counts.values(), strict=True)]
+            bins = zip(histogram.edges[:-1], histogram.edges[1:], totals, strict=True)
+            for low, high, count in bins:
                 bar = "█" * round(40 * count / max(totals))
                 console.result(f"{low:>4} .. {high:>3} {count:>8}  {bar}")
-    if facts["skipped"]["files"]:
-        console.result(f"\nrecordings and clips: {_left_out(facts)}")
-        for skip in facts["skipped"]["files"]:
-            console.result(f"  {skip['role']} {skip['file']} {skip['reason']}")
+    if summary.skipped.files:
+        console.result(f"\nrecordings and clips: {summary.skipped}")
+        for skip in summary.skipped.files:
+            console.result(f"  {skip.role} {skip.file} {skip.reason}")
 
 
-def _left_out(facts: dict[str, Any]) -> str:
-    skipped = facts["skipped"]
-    reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped["reasons"].items())
-    return f"{len(skipped['files'])} left out ({reasons})"
-
-
-def _range(summary: dict[str, float] | None) -> str:
-    if summary is None:
+def _range(spread: "Spread | None") -> str:
+    if spread is None:
         return "-"
-    return f"{summary['min']:.1f} .. {summary['mean']:.1f} .. {summary['max']:.1f}"
+    return f"{spread.min:.1f} .. {spread.mean:.1f} .. {spread.max:.1f}"
 
 
 def _shares(text: str) -> float | tuple[float, ...]:
@@ -304,7 +480,7 @@ def _shares(text: str) -> float | tuple[float, ...]:
         shares = tuple(float(share) for share in text.split(","))
     except ValueError as error:
         raise UsageError(
-            f"--split wants a share, or several as 0.8,0.1,0.1; not {text!r}"
+            f"--split takes a share, or several such as 0.8,0.1,0.1, but was given {text!r}"
         ) from error
     return shares if len(shares) > 1 else shares[0]
 
@@ -318,7 +494,7 @@ def _weights(texts: Sequence[str] | None, option: str, kind: type[Number]) -> di
         except ValueError:
             name = ""
         if not name:
-            raise UsageError(f"{option} wants FOLDER=NUMBER, found {text!r}")
+            raise UsageError(f"{option} takes FOLDER=NUMBER, but was given {text!r}")
     return weights
 
 
@@ -327,10 +503,6 @@ def _counts(text: str) -> int | tuple[int, int]:
     try:
         return (int(low), int(high)) if colon else int(low)
     except ValueError as error:
-        raise UsageError(f"--noises wants a number or a range as 1:2, not {text!r}") from error
-
-
-def _cores() -> int:
-    from denoisecli.cleaning.engines import cpu_cores
-
-    return cpu_cores()
+        raise UsageError(
+            f"--noises takes a number, or a range such as 1:2, but was given {text!r}"
+        ) from error

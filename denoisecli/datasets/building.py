@@ -1,40 +1,71 @@
-"""The making of a dataset: recordings decoded, divided into sets, mixed, stored and described."""
+"""Build a dataset: decode recordings, split them, mix, store the pairs, write the manifest."""
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Literal, NamedTuple
+from uuid import uuid4
 
-import numpy as np
+from pydantic import BaseModel, TypeAdapter
 
-from denoisecli.datasets import decoding
-from denoisecli.datasets import recordings as sources
-from denoisecli.datasets.manifest import FORMAT_VERSION, MANIFEST, write_manifest
-from denoisecli.datasets.mixtures import Element, Mixed, Mixing, Row
-from denoisecli.datasets.recipe import is_meant
-from denoisecli.datasets.recordings import Role, Skipped, Source
-from denoisecli.datasets.splitting import split
-from denoisecli.datasets.workfolder import PACKS, Plan, Rows
-from denoisecli.errors import DatasetError, UsageError
-from denoisecli.system.pools import Workers
-
-TEST_ROOMS = 0.2
-"""Share of the rooms that are kept for a test set with folders of its own."""
-
-STREAMS = {"train": 1, "test": 2, "valid": 3}
-"""Sets, and the number that sets the random choices of each apart."""
-
-PART_BYTES = 2**26
-"""What a build that is gone on with has to mix again, at most."""
+from denoisecli.datasets.choices import Kind
+from denoisecli.datasets.decoding import decode, decode_tasks
+from denoisecli.datasets.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    DatasetFacts,
+    Row,
+    SetFacts,
+    write_manifest,
+)
+from denoisecli.datasets.mixtures import Mixtures, Pair
+from denoisecli.datasets.recipe import Recipe, matches
+from denoisecli.datasets.recordings import (
+    Recording,
+    Role,
+    Skipped,
+    find_recordings,
+    load_recordings,
+)
+from denoisecli.datasets.records import (
+    append_records,
+    check_path,
+    check_size,
+    records_file,
+    write_tensor,
+)
+from denoisecli.datasets.rooms import require_pyroomacoustics
+from denoisecli.datasets.splitting import split_into_sets
+from denoisecli.datasets.workfolder import (
+    PACKS,
+    PARTS,
+    SETS,
+    WORK,
+    BuildRequest,
+    move_into_place,
+    work_folder,
+)
+from denoisecli.errors import DatasetError, DenoiseError, UsageError
+from denoisecli.system.atomic_files import refuse_existing, replacing
+from denoisecli.system.extras import require
+from denoisecli.system.pools import Workers, processes
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a build is: files decoded, or mixes made."""
+class BuildProgress:
+    """Progress of a build: files that were read, or mixtures that were stored.
+
+    Attributes:
+        stage: What the build does.
+        done: Files or mixtures done.
+        total: All of them.
+        hours: Duration of those done, in hours.
+    """
 
     stage: Literal["reading", "mixing"]
     done: int
@@ -42,218 +73,365 @@ class Progress:
     hours: float
 
 
-Tell = Callable[[Progress], None]
+OnProgress = Callable[[BuildProgress], None]
+
+
+def build(
+    clean: Path,
+    noise: Path,
+    output: Path,
+    recipe: Recipe,
+    *,
+    test_clean: Path | None = None,
+    test_noise: Path | None = None,
+    reverb: Path | None = None,
+    train_name: str = "train",
+    valid_name: str = "valid",
+    test_name: str = "test",
+    jobs: int = 1,
+    executor: Executor | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_progress: OnProgress = lambda progress: None,
+) -> None:
+    """Build a dataset of mixtures from folders of recordings.
+
+    Clean recordings, noises and rooms are all split before anything is mixed: no recording is in
+    two sets. Recordings that cannot be used, and copies of others, are left out and listed in the
+    manifest. The same recordings and recipe give the same pairs, bit for bit, whatever processes
+    compute them. Memory does not grow with the corpus: every recording is decoded once, and kept
+    at the rate of the dataset in a work folder until the sets are complete.
+
+    Args:
+        clean: Folder of clean recordings, searched recursively.
+        noise: Folder of noise recordings, searched recursively.
+        output: Folder for ``dataset.json`` and the folders of the sets; other files in it stay.
+        recipe: The parameters of the dataset.
+        test_clean: Folder of the clean recordings of the test set, which gets no others.
+        test_noise: Folder of the noise recordings of the test set.
+        reverb: Folder of impulse responses of rooms.
+        train_name: Name of the training set's folder.
+        valid_name: Name of the validation set's folder, if the recipe's split has one.
+        test_name: Name of the test set's folder.
+        jobs: Number of processes; 1 works in this one. More need a script that can be imported
+            (``if __name__ == "__main__":``).
+        executor: Computes in place of local processes, such as the executor of a Dask client; its
+            machines must see recordings and ``output`` under the same paths.
+        resume: Continue an interrupted build, whose work folder was kept.
+        overwrite: Replace an existing dataset.
+        on_progress: Called with the progress of the build.
+
+    Raises:
+        UsageError: TensorFlow is not installed; a folder does not exist, is a file or has no audio
+            files in it; the split does not fit the folders; the name of a set is not allowed; there
+            is a dataset already; or the interrupted build was of something else.
+        DatasetError: Too few recordings can be used.
+        DenoiseError: ``output`` cannot be written, or a process died.
+    """
+    require("train", "tensorflow", "google_crc32c", purpose="building datasets")
+    if recipe.rooms:
+        require_pyroomacoustics()
+    output = Path(output)
+    sources = _source_folders(clean, noise, test_clean, test_noise, reverb)
+    names = {"train": train_name, "valid": valid_name, "test": test_name}
+    folders = {name: names[name] for name in _set_names(recipe, "test clean" in sources)}
+    is_moving = resume and (output / WORK / MANIFEST).exists()
+    _check_targets(output, folders, overwrite=overwrite or is_moving)
+    request = BuildRequest(
+        folders={role: folder.absolute() for role, folder in sources.items()},
+        recipe=recipe,
+        files=tuple(find_recordings(sources)),
+    )
+    try:
+        with work_folder(request, output, resume=resume) as work, ExitStack() as stack:
+            if not (work / MANIFEST).exists():
+                workers = Workers(executor) if executor else stack.enter_context(processes(jobs))
+                _build_sets(work, request, sources, folders, workers, on_progress)
+            move_into_place(work, output, folders)
+    except OSError as error:
+        raise DenoiseError(f"cannot write {output}: {error.strerror or error}") from error
+
+
+def _source_folders(
+    clean: Path, noise: Path, test_clean: Path | None, test_noise: Path | None, reverb: Path | None
+) -> dict[Role, Path]:
+    if (test_clean is None) != (test_noise is None):
+        raise UsageError("a test set needs two folders, of clean recordings and of noise")
+    folders: dict[Role, Path | None] = {
+        "clean": clean,
+        "noise": noise,
+        "test clean": test_clean,
+        "test noise": test_noise,
+        "room": reverb,
+    }
+    return {role: Path(folder) for role, folder in folders.items() if folder is not None}
+
+
+def _set_names(recipe: Recipe, has_test_folders: bool) -> list[str]:
+    """Return the names of the sets that the recipe makes."""
+    names = list(recipe.shares)
+    if has_test_folders and "test" in names:
+        raise UsageError(
+            "the test set has folders of its own: the split must be 1, or the shares of train and "
+            "valid"
+        )
+    if not has_test_folders and "test" not in names:
+        raise UsageError(
+            "the test set would be empty: give a split below 1, or the shares of train, valid and "
+            "test, or give the test set folders of its own"
+        )
+    return [*names, "test"] if has_test_folders else names
+
+
+def _check_targets(output: Path, folders: Mapping[str, str], *, overwrite: bool) -> None:
+    """Check that the finished sets can be moved into place, and replace nothing but a dataset."""
+    check_path(output)
+    for folder in folders.values():
+        if folder in ("", "..", MANIFEST) or folder.startswith(".") or Path(folder).name != folder:
+            raise UsageError(f"'{folder}' cannot be the name of the folder of a set")
+        target = output / folder
+        check_path(target)
+        refuse_existing(target, overwrite=overwrite)
+        if target.exists() and not (target / "dataset_spec.pb").exists():
+            raise UsageError(
+                f"{target} does not hold a dataset, and is not replaced; move it, or give the set "
+                "another name"
+            )
+    refuse_existing(output / MANIFEST, overwrite=overwrite)
+    if len(set(folders.values())) < len(folders):
+        raise UsageError("the sets need different names")
+
+
+class Totals(NamedTuple):
+    """Number of pairs, their samples, and the bytes of their records."""
+
+    pairs: int = 0
+    samples: int = 0
+    bytes: int = 0
+
+    def plus(self, other: "Totals") -> "Totals":
+        """Return the sums."""
+        return Totals(*(sum(values) for values in zip(self, other, strict=True)))
+
+
+class MixedPart(BaseModel):
+    """What a task made: the rows and total size of its pairs, and the clips it left out."""
+
+    rows: list[Row]
+    skipped: list[Skipped]
+    totals: Totals
 
 
 @dataclass(frozen=True)
 class MixTask:
-    """Mixes to be made at a time.
+    """Mixtures to be computed together.
 
     Attributes:
-        folder: That of the build.
-        token: That of the plan.
-        name: Of the set.
-        start: The first mix.
-        end: The one behind the last.
+        work: The work folder.
+        build_id: Differs from build to build, even in the same folder.
+        recipe: The recipe.
+        set_name: Name of the set.
+        start: Number of the first mixture.
+        end: Number after that of the last mixture.
     """
 
-    folder: Path
-    token: str
-    name: str
+    work: Path
+    build_id: str
+    recipe: Recipe
+    set_name: str
     start: int
     end: int
 
     @property
-    def samples(self) -> Path:
-        """Where the samples go."""
-        return self.folder / f"{self.name}-{self.start}.f32"
+    def records(self) -> Path:
+        """The file of the pairs, until they are appended to the set."""
+        return self.work / PARTS / f"{self.set_name}-{self.start:09d}.tfrecord"
+
+    @property
+    def index(self) -> Path:
+        """The JSON file of the ``MixedPart``; it is written last."""
+        return self.records.with_suffix(".json")
+
+    def part(self) -> MixedPart:
+        """Read what the task made."""
+        return MixedPart.model_validate_json(self.index.read_bytes())
 
 
-def decode(plan: Plan, workers: Workers, tell: Tell) -> None:
-    """Decode all recordings that are not decoded yet."""
-    tasks = plan.tasks
-    files, seconds, total = 0, 0.0, sum(len(task.files) for task in tasks)
-    for task, length in zip(tasks, workers.map(decoding.decode, tasks), strict=True):
-        files += len(task.files)
-        seconds += length
-        tell(Progress("reading", files, total, seconds / 3600))
+def mix(task: MixTask) -> Totals:
+    """Compute and write the pairs of a task, unless that is done, in whatever process this is.
+
+    Raises:
+        DatasetError: No noise can be found that is not silent.
+        DenoiseError: The pairs cannot be written.
+    """
+    if not task.index.exists():
+        mixtures = load_sets(task.work, task.build_id, task.recipe)[0][task.set_name]
+        results = (mixtures.mix(number) for number in range(task.start, task.end))
+        rows, skipped = [], []
+        with replacing(task.records, overwrite=True) as path, path.open("wb") as file:
+            for result in results:
+                if isinstance(result, Pair):
+                    write_tensor(file, result.noisy)
+                    write_tensor(file, result.clean)
+                    rows.append(result.row)
+                elif result is not None:
+                    skipped.append(result)
+            totals = Totals(len(rows), sum(row.samples for row in rows), file.tell())
+        part = MixedPart(rows=rows, skipped=skipped, totals=totals)
+        with replacing(task.index, overwrite=True) as path:
+            path.write_text(part.model_dump_json(exclude_defaults=True))
+    return task.part().totals
 
 
 @lru_cache(maxsize=1)
-def mixings(folder: Path, token: str) -> tuple[dict[str, Mixing], list[Skipped]]:
-    """Give the mixes of each set, no recording being in two of them, and what cannot be used.
-
-    It depends on what is in the folder alone, so that every process can do it for itself.
+def load_sets(
+    work: Path, build_id: str, recipe: Recipe
+) -> tuple[dict[str, Mixtures], list[Skipped]]:
+    """Split the decoded recordings into sets; every process that mixes does it for itself.
 
     Args:
-        folder: That of the build, all its recordings decoded.
-        token: That of the plan: the folder may be used for another one later.
+        work: The work folder, with all recordings decoded.
+        build_id: Differs from build to build, even in the same folder.
+        recipe: The recipe.
+
+    Returns:
+        The mixtures of each set, and the recordings that were left out.
 
     Raises:
-        DatasetError: too few recordings can be used.
-        UsageError: they cannot be grouped as the recipe says.
+        DatasetError: Too few recordings can be used.
+        UsageError: They cannot be grouped or weighted as the recipe says.
     """
-    recipe = Plan.recipe_in(folder)
-    by_role, skipped = sources.load(sorted((folder / PACKS).glob("*.json")))
-    _check_weights("clean", by_role["clean"], recipe.clean_weights)
-    _check_weights("noise", by_role["noise"], recipe.noise_weights)
-    shares = dict(recipe.shares)
-    sets: dict[str, dict[Role, Sequence[Source]]] = {name: {} for name in shares}
-    tests: dict[Role, Sequence[Source]] = {}
-    if "test clean" in by_role:
-        tests = {"clean": by_role["test clean"], "noise": by_role["test noise"]}
-        sets["test"] = tests
-    for stream, role in enumerate(("clean", "noise", "room")):
-        if role not in by_role:
-            continue
-        wanted = dict(shares)
-        if role == "room" and tests:
-            wanted = {name: share * (1 - TEST_ROOMS) for name, share in shares.items()}
-            wanted["test"] = TEST_ROOMS
-        rng = np.random.default_rng([recipe.seed, 0, stream])
-        parts = split(by_role[role], list(wanted.values()), rng, recipe.group_by)
-        for name, part in zip(wanted, parts, strict=True):
-            sets[name][role] = part
-    return {name: Mixing(part, recipe, STREAMS[name]) for name, part in sets.items()}, skipped
+    recordings, skipped = load_recordings(sorted((work / PACKS).glob("*.json")))
+    _check_weights("clean", recordings["clean"], recipe.clean_weights)
+    _check_weights("noise", recordings["noise"], recipe.noise_weights)
+    sets = split_into_sets(recordings, recipe)
+    return {name: Mixtures(name, part, recipe) for name, part in sets.items()}, skipped
 
 
-def _check_weights(role: Role, found: Sequence[Source], weights: Iterable[str]) -> None:
-    for pattern in weights:
-        if not any(is_meant(source.name, pattern) for source in found):
-            raise UsageError(f"no {role} recording is in, or has a name like, {pattern}")
+def _check_weights(role: Role, recordings: Sequence[Recording], patterns: Iterable[str]) -> None:
+    for pattern in patterns:
+        if not any(matches(recording.name, pattern) for recording in recordings):
+            raise UsageError(f"no {role} recording is in the folder or matches the name {pattern}")
 
 
-@dataclass(frozen=True)
-class Made:
-    """A mix whose samples are in a file: noisy, then clean."""
-
-    row: Row
-    shape: tuple[int, ...]
-
-
-def make(task: MixTask) -> list[Made | Skipped | None]:
-    """Make some mixes, in whatever process this is; see :meth:`Mixing.make`.
-
-    Their samples go into a file: through the pipe of a process they take several times as long.
-    """
-    results: list[Made | Skipped | None] = []
-    mixing = mixings(task.folder, task.token)[0][task.name]
-    with task.samples.open("wb") as file:
-        for number in range(task.start, task.end):
-            result = mixing.make(number)
-            if isinstance(result, Mixed):
-                for array in (result.noisy, result.clean):
-                    file.write(np.ascontiguousarray(array).data)
-                results.append(Made(result.row, result.noisy.shape))
-            else:
-                results.append(result)
-    return results
-
-
-def store(plan: Plan, mixings: Mapping[str, Mixing], workers: Workers, tell: Tell) -> None:
-    """Make and store all mixes that are not stored yet.
-
-    Raises:
-        DatasetError: no clean clip of a set, or no noise, can be used.
-        DenoiseError: the disk is full, or a process died.
-    """
-    total = sum(len(mixing) for mixing in mixings.values())
-    before, samples_before = 0, 0
-    for name, mixing in mixings.items():
-        for done, samples in _store_set(plan, name, mixing, workers):
-            hours = (samples_before + samples) / plan.recipe.sample_rate / 3600
-            tell(Progress("mixing", before + done, total, hours))
-        before, samples_before = before + len(mixing), samples_before + samples
-
-
-def _store_set(
-    plan: Plan, name: str, mixing: Mixing, workers: Workers
-) -> Iterator[tuple[int, int]]:
-    """Store what is missing of a set; gives the number of mixes made and samples stored so far."""
-    # Processes that make mixes have no need of TensorFlow, which takes seconds to load.
-    from denoisecli.datasets.storage import Snapshot
-
-    rows = Rows(plan.folder, name)
-    number, done, size, count, samples = 0, 0, 0, 0, 0
-    for stored in rows:
-        number, done, size = number + 1, stored["next"], stored["bytes"]
-        count += len(stored["rows"])
-        samples += sum(row["samples"] for row in stored["rows"])
-    snapshot = Snapshot(
-        plan.folder / "sets" / name, plan.recipe.kind, plan.recipe.n_fft // 2 + 1, size
-    )
-    if done:
-        yield done, samples
-    tasks = [MixTask(plan.folder, plan.token, name, *span) for span in mixing.tasks(done)]
-    part: dict[str, list[Any]] = {"rows": [], "skipped": []}
-    for task, results in zip(tasks, workers.map(make, tasks), strict=True):
-        with task.samples.open("rb") as file:
-            for result in results:
-                done += 1
-                if isinstance(result, Skipped):
-                    part["skipped"].append(asdict(result))
-                elif result is not None:
-                    snapshot.add(*(_read(file, result.shape) for _ in ("noisy", "clean")))
-                    part["rows"].append(result.row)
-                    samples += result.row["samples"]
-                yield done, samples
-        task.samples.unlink()
-        if snapshot.size - size >= PART_BYTES or task is tasks[-1]:
-            size = snapshot.flush()
-            count += len(part["rows"])
-            rows.add(number, {"next": done, "bytes": size, **part})
-            number, part = number + 1, {"rows": [], "skipped": []}
-    if not count:
-        skip = next(iter(rows))["skipped"][0]
-        raise DatasetError(
-            f"no clean clip of the {name} set can be used: {skip['file']} {skip['reason']}"
-        )
-    snapshot.finish(count)
-
-
-def _read(file: BinaryIO, shape: tuple[int, ...]) -> Element:
-    return np.fromfile(file, np.float32, math.prod(shape)).reshape(shape)
-
-
-def describe(
-    plan: Plan, mixings: Mapping[str, Mixing], skipped: list[Skipped], names: Mapping[str, str]
+def _build_sets(
+    work: Path,
+    request: BuildRequest,
+    sources: Mapping[Role, Path],
+    folders: Mapping[str, str],
+    workers: Workers,
+    on_progress: OnProgress,
 ) -> None:
-    """Write the manifest."""
-    recipe = plan.recipe
-    digests = [source.digest for mixing in mixings.values() for source in mixing.recordings]
-    content = hashlib.sha256(json.dumps([FORMAT_VERSION, recipe.to_json(), digests]).encode())
-    left_out = [asdict(skip) for skip in skipped]
-    sets = {}
-    for name, mixing in mixings.items():
-        count, samples, size = 0, 0, 0
-        for part in Rows(plan.folder, name):
-            size = part["bytes"]
-            left_out += part["skipped"]
-            for row in part["rows"]:
-                count += 1
-                samples += row["samples"]
-                content.update(json.dumps(row).encode())
-        sets[name] = {
-            "folder": names[name],
-            **{f"{role}_files": len(part) for role, part in mixing.sources.items()},
-            "mixes": count,
-            "hours": samples / recipe.sample_rate / 3600,
-            "bytes": size,
-        }
-    facts = {
-        "denoise_version": plan.facts["denoise_version"],
-        "id": content.hexdigest()[:16],
-        **{role.replace(" ", "_"): str(root) for role, root in plan.roots.items()},
-        "recipe": recipe.to_json(),
-        "sets": sets,
-        "skipped": left_out,
+    """Build all sets and their manifest in the work folder, or what is left to do of it."""
+    recipe = request.recipe
+    _decode_all(work, request, workers, on_progress)
+    build_id = uuid4().hex
+    sets, skipped = load_sets(work, build_id, recipe)
+    tasks = {
+        name: [MixTask(work, build_id, recipe, name, *span) for span in mixtures.spans()]
+        for name, mixtures in sets.items()
     }
+    totals = _mix_all(work, tasks, workers, on_progress)
+    for name in sets:
+        _complete_set(work, recipe, tasks[name], totals[name])
+    facts = DatasetFacts(
+        denoise_version=request.denoise_version,
+        id=_content_hash(recipe, sets, tasks),
+        sources={role: str(folder) for role, folder in sources.items()},
+        recipe=recipe,
+        sets={
+            name: SetFacts(
+                folder=folders[name],
+                **{f"{role}_files": len(part) for role, part in mixtures.recordings.items()},
+                mixtures=totals[name].pairs,
+                hours=totals[name].samples / recipe.sample_rate / 3600,
+                bytes=totals[name].bytes,
+            )
+            for name, mixtures in sets.items()
+        },
+        skipped=[*skipped, *(skip for part in _parts(tasks) for skip in part.skipped)],
+    )
+    with replacing(work / MANIFEST, overwrite=True) as path:
+        write_manifest(path, facts, (row for part in _parts(tasks) for row in part.rows))
 
-    def rows() -> Iterator[Row]:
-        for name in mixings:
-            for part in Rows(plan.folder, name):
-                yield from ({"set": name, **row} for row in part["rows"])
 
-    beside = plan.folder / "manifest.part"
-    write_manifest(beside, facts, rows())
-    beside.replace(plan.folder / MANIFEST)
+def _parts(tasks: Mapping[str, Sequence[MixTask]]) -> Iterator[MixedPart]:
+    for set_tasks in tasks.values():
+        for task in set_tasks:
+            yield task.part()
+
+
+def _decode_all(
+    work: Path, request: BuildRequest, workers: Workers, on_progress: OnProgress
+) -> None:
+    """Decode all recordings that are not decoded yet."""
+    tasks = decode_tasks(request.files, request.folders, work / PACKS, request.recipe)
+    files, seconds, total = 0, 0.0, sum(len(task.files) for task in tasks)
+    for task, duration in zip(tasks, workers.map(decode, tasks), strict=True):
+        files += len(task.files)
+        seconds += duration
+        on_progress(BuildProgress("reading", files, total, seconds / 3600))
+
+
+def _mix_all(
+    work: Path,
+    tasks: Mapping[str, Sequence[MixTask]],
+    workers: Workers,
+    on_progress: OnProgress,
+) -> dict[str, Totals]:
+    """Mix all pairs that are missing, and append them to the records of their set in order.
+
+    Returns:
+        The totals of each set.
+    """
+    all_tasks = [task for set_tasks in tasks.values() for task in set_tasks]
+    totals = {name: Totals() for name in tasks}
+    mixed, samples, total = 0, 0, sum(task.end - task.start for task in all_tasks)
+    for task, part in zip(all_tasks, workers.map(mix, all_tasks), strict=True):
+        name = task.set_name
+        if task.records.exists():  # otherwise an interrupted build appended them
+            append_records(task.records, records_file(work / SETS / name), totals[name].bytes)
+        totals[name] = totals[name].plus(part)
+        mixed += task.end - task.start
+        samples += part.samples
+        hours = samples / task.recipe.sample_rate / 3600
+        on_progress(BuildProgress("mixing", mixed, total, hours))
+    return totals
+
+
+def _complete_set(work: Path, recipe: Recipe, tasks: Sequence[MixTask], totals: Totals) -> None:
+    """Write what TensorFlow needs to load the records of a set.
+
+    Raises:
+        DatasetError: The set has no pairs, or some are lost.
+    """
+    from denoisecli.datasets.stored import write_metadata
+
+    name = tasks[0].set_name
+    if not totals.pairs:
+        skip = tasks[0].part().skipped[0]
+        raise DatasetError(
+            f"no clean clip of the {name} set can be used: {skip.file} {skip.reason}"
+        )
+    check_size(records_file(work / SETS / name), totals.bytes)
+    frequencies = recipe.n_fft // 2 + 1 if recipe.kind == Kind.SPECTROGRAM else None
+    write_metadata(work / SETS / name, totals.pairs, frequencies)
+
+
+def _content_hash(
+    recipe: Recipe, sets: Mapping[str, Mixtures], tasks: Mapping[str, Sequence[MixTask]]
+) -> str:
+    """Return a hash of the recipe, the recordings and the rows."""
+    digests = [
+        recording.digest
+        for mixtures in sets.values()
+        for part in mixtures.recordings.values()
+        for recording in part
+    ]
+    header = [FORMAT_VERSION, recipe.model_dump(mode="json"), digests]
+    content = hashlib.sha256(json.dumps(header).encode())
+    row_type = TypeAdapter(Row)
+    for part in _parts(tasks):
+        for row in part.rows:
+            content.update(row_type.dump_json(row))
+    return content.hexdigest()[:16]

@@ -9,31 +9,31 @@ import numpy as np
 
 from denoisecli.audio.resampling import fit_length
 from denoisecli.datasets.recipe import MIN_DURATION, Recipe, weight_of
-from denoisecli.datasets.recordings import Source
+from denoisecli.datasets.recordings import Recording
 from denoisecli.datasets.splitting import group_keys
 from denoisecli.types import AudioVector
 
 PAUSE = 0.2
-"""Seconds of silence between recordings that are joined."""
+"""Duration of the silence between joined recordings, in seconds."""
 
 FRAME = 0.02
-"""Seconds of a frame that is active or not."""
+"""Duration of the frames that are active or not, in seconds."""
 
 ACTIVE_DB = -25.0
-"""A frame is active if its level, relative to that of the whole recording, is not below this."""
+"""A frame is active if its level relative to that of the whole recording is not below this."""
 
 
 class Piece(NamedTuple):
-    """Part of a recording in a clip.
+    """A part of a recording in a clip.
 
     Attributes:
-        source: The recording.
-        offset: First sample of it that is used.
-        samples: Number of samples used.
-        at: Where in the clip they begin.
+        recording: The recording.
+        offset: Its first sample that is used.
+        samples: Number of samples that are used.
+        at: Position of the first of them in the clip.
     """
 
-    source: Source
+    recording: Recording
     offset: int
     samples: int
     at: int
@@ -41,65 +41,72 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Clip:
-    """Clean sound that is mixed at a time: a piece of a recording, or several recordings joined."""
+    """A clean sound to be mixed: a piece of a recording, or several recordings joined.
+
+    Attributes:
+        pieces: The parts of recordings in it.
+        samples: Its length, with pauses and padding.
+    """
 
     pieces: tuple[Piece, ...]
     samples: int
 
     def read(self) -> AudioVector:
-        """Read it; pauses, and what was added at its end, are silent."""
+        """Read the clip; pauses and padding are zeros."""
         sound = np.zeros(self.samples, np.float32)
-        for source, offset, samples, at in self.pieces:
-            sound[at : at + samples] = source.read(offset, samples)
+        for recording, offset, samples, at in self.pieces:
+            sound[at : at + samples] = recording.read(offset, samples)
         return sound
 
     @property
     def rms(self) -> float:
-        """Level of the loudest of the recordings it is made of."""
-        return max(piece.source.rms for piece in self.pieces)
+        """RMS of the loudest of its recordings, each measured as a whole."""
+        return max(piece.recording.rms for piece in self.pieces)
 
 
 class Clips:
-    """All clips of a set; a sequence of :class:`Clip` that takes a few bytes for each.
+    """All clips of a set; a sequence that takes only a few bytes per clip.
 
     Args:
-        sources: The clean recordings.
-        recipe: How they are cut, joined and padded.
+        recordings: The clean recordings.
+        recipe: Defines how they are cut, joined and padded.
     """
 
-    def __init__(self, sources: Sequence[Source], recipe: Recipe) -> None:
+    def __init__(self, recordings: Sequence[Recording], recipe: Recipe) -> None:
         rate = recipe.sample_rate
-        self._sources = sources
+        self._recordings = recordings
         self._weights = recipe.clean_weights
         self._pause = round(PAUSE * rate)
         self._segment = None if recipe.segment is None else round(recipe.segment * rate)
         self._padded = self._segment if recipe.pad and self._segment else 0
-        self._pieces = array("q")  # recording, offset, samples of each piece
-        self._ends = array("q")  # number of the pieces of a clip, and of all before it
-        longest = 0 if recipe.join is None else round(recipe.join * rate)
-        short = [number for number, source in enumerate(sources) if source.samples < longest]
+        self._pieces = array("q")  # number of the recording, offset and samples of each piece
+        self._ends = array("q")  # number of pieces up to the end of each clip
+        joined = 0 if recipe.join is None else round(recipe.join * rate)
+        short = [n for n, recording in enumerate(recordings) if recording.samples < joined]
         shortest = int(MIN_DURATION * rate)
-        for number, source in enumerate(sources):
-            step = self._segment or source.samples
-            for offset in range(0, 0 if source.samples < longest else source.samples, step):
-                samples = min(step, source.samples - offset)
+        for number, recording in enumerate(recordings):
+            step = self._segment or recording.samples
+            length = 0 if recording.samples < joined else recording.samples
+            for offset in range(0, length, step):
+                samples = min(step, recording.samples - offset)
                 if samples >= shortest:
                     self._pieces.extend((number, offset, samples))
                     self._end_clip()
-        self._join(short, "folder" if recipe.group_by == "file" else recipe.group_by, longest)
+        self._join(short, "folder" if recipe.group_by == "file" else recipe.group_by, joined)
 
     def _join(self, numbers: Sequence[int], group_by: str, longest: int) -> None:
-        sources = [self._sources[number] for number in numbers]
-        weights = [weight_of(source.name, self._weights) for source in sources]
-        keys = list(zip(group_keys(sources, group_by), weights, strict=True)) if sources else []
-        length, group = 0, None
-        for key, number in sorted(zip(keys, numbers, strict=True)):
-            samples = self._sources[number].samples
-            if length and (key != group or length + self._pause + samples > longest):
+        """Join short recordings of one group and weight to clips of up to ``longest`` samples."""
+        recordings = [self._recordings[number] for number in numbers]
+        weights = [weight_of(recording.name, self._weights) for recording in recordings]
+        groups = group_keys(recordings, group_by) if recordings else []
+        length, previous = 0, None
+        for key, number in sorted(zip(zip(groups, weights, strict=True), numbers, strict=True)):
+            samples = self._recordings[number].samples
+            if length and (key != previous or length + self._pause + samples > longest):
                 self._end_clip()
                 length = 0
             length += samples + (self._pause if length else 0)
-            group = key
+            previous = key
             self._pieces.extend((number, 0, samples))
         if length:
             self._end_clip()
@@ -115,18 +122,18 @@ class Clips:
         pieces, at = [], 0
         for place in range(3 * first, 3 * self._ends[index], 3):
             number, offset, samples = self._pieces[place : place + 3]
-            pieces.append(Piece(self._sources[number], offset, samples, at))
+            pieces.append(Piece(self._recordings[number], offset, samples, at))
             at += samples + self._pause
         return Clip(tuple(pieces), max(at - self._pause, self._padded))
 
 
 def active_share(sound: AudioVector, sample_rate: int, rms: float) -> float:
-    """Give the share of frames of 20 ms that are at most 25 dB below a level.
+    """Return the share of frames of 20 ms whose level is at most 25 dB below a reference.
 
     Args:
-        sound: The sound; silence is added to its last frame.
-        sample_rate: Hz.
-        rms: The level: that of the recording that the sound is from.
+        sound: The sound, shape (timesteps,); its last frame is padded with zeros.
+        sample_rate: Sample rate in Hz.
+        rms: The reference: the RMS of the whole recording.
     """
     size = round(FRAME * sample_rate)
     frames = fit_length(sound, -(-sound.size // size) * size).reshape(-1, size)

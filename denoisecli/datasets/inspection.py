@@ -1,137 +1,175 @@
-"""What a dataset is, whether it is what its manifest says, and some of it to listen to."""
+"""Inspect a dataset: summarize it, verify it against its manifest, export pairs to listen to."""
 
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
-from denoisecli.audio import files as audio
+from denoisecli.audio.files import write
 from denoisecli.audio.level import dbfs, rms, snr_db
-from denoisecli.datasets.manifest import load_manifest
-from denoisecli.datasets.mixtures import Element, Row, checksum
+from denoisecli.datasets.choices import Kind
+from denoisecli.datasets.manifest import Manifest, Row, SetFacts, load_manifest
+from denoisecli.datasets.mixtures import Element, checksum
+from denoisecli.datasets.recipe import Recipe
+from denoisecli.datasets.recordings import Skipped
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.types import AudioVector
 
 SNR_TOLERANCE = 0.1
-"""By how much (dB) the SNR of a stored pair may differ from the one its row states."""
+"""Allowed difference in dB between the SNR of a stored pair and that of its row."""
 
 LEVEL_TOLERANCE = 0.01
-"""The same of the level of the noisy sound."""
+"""Allowed difference in dB between the level of a noisy sound and that of its row."""
 
-_EXACT_TO_DB = 90  # SNRs up to here come out of 32-bit samples as they went in
+_EXACT_TO_DB = 90  # up to this, an SNR is not changed by the rounding of 32-bit samples
 _BINS = 10
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """Give the facts about a dataset, from its manifest alone.
+class Spread(BaseModel):
+    """Smallest, mean and largest of some values."""
 
-    Args:
-        folder: The folder of the manifest.
+    min: float
+    mean: float
+    max: float
 
-    Returns:
-        Plain JSON data: ``id``, ``kind``, ``sample_rate``, ``recipe``; ``sets`` with ``mixes``,
-        ``hours``, numbers of recordings, smallest, mean and largest ``snr_db`` and ``level_dbfs``
-        (null where there are none); histograms of both, as ``edges`` and ``counts`` by set;
-        ``skipped``: the ``files`` and how many there are by ``reasons``.
+
+class Histogram(BaseModel):
+    """Numbers of values between edges, by set; there is one more edge than numbers."""
+
+    edges: list[int]
+    counts: dict[str, list[int]]
+
+
+class SetSummary(SetFacts):
+    """Facts about a set, and the spread of its SNRs in dB and levels in dBFS."""
+
+    snr_db: Spread | None
+    level_dbfs: Spread | None
+
+
+class SkippedSummary(BaseModel):
+    """Recordings and clips that were left out, and how many there are for each reason."""
+
+    reasons: dict[str, int]
+    files: list[Skipped]
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in self.reasons.items())
+        return f"{len(self.files)} left out ({reasons})"
+
+
+class DatasetSummary(BaseModel):
+    """Facts about a dataset; those that an older version did not store are None."""
+
+    folder: Path
+    id: str
+    denoise_version: str | None
+    kind: Kind
+    sample_rate: int
+    hours: float
+    mixtures: int
+    sets: dict[str, SetSummary]
+    snr_db_histogram: Histogram | None
+    level_dbfs_histogram: Histogram | None
+    skipped: SkippedSummary
+    recipe: Recipe
+
+
+def summarize(folder: Path) -> DatasetSummary:
+    """Summarize a dataset; only its manifest is read.
 
     Raises:
-        DatasetError: the folder holds no dataset, or one of a newer version.
+        DatasetError: The folder holds no dataset, or one of a newer version.
     """
     manifest = load_manifest(folder)
-    rows = {name: rows_of(manifest, name) for name in manifest["sets"]}
-    columns = {
-        key: {name: column(part, key) for name, part in rows.items()}
-        for key in ("snr_db", "level_dbfs")
-    }
-    return {
-        "folder": str(folder),
-        "id": manifest["id"],
-        "denoise_version": manifest.get("denoise_version"),
-        "kind": manifest["recipe"].get("kind", "waveform"),
-        "sample_rate": manifest["recipe"]["sample_rate"],
-        "hours": sum(facts["hours"] for facts in manifest["sets"].values()),
-        "mixes": len(manifest["mixes"]),
-        "sets": {
-            name: {**facts, **{key: _summary(values[name]) for key, values in columns.items()}}
-            for name, facts in manifest["sets"].items()
+    snrs = {name: snr_values(manifest.rows(name)) for name in manifest.sets}
+    levels = {name: level_values(manifest.rows(name)) for name in manifest.sets}
+    reasons = Counter(kind_of_reason(skip.reason) for skip in manifest.skipped)
+    return DatasetSummary(
+        folder=folder,
+        id=manifest.id,
+        denoise_version=manifest.denoise_version,
+        kind=manifest.recipe.kind,
+        sample_rate=manifest.recipe.sample_rate,
+        hours=sum(facts.hours for facts in manifest.sets.values()),
+        mixtures=len(manifest.mixtures),
+        sets={
+            name: SetSummary(
+                **dict(facts), snr_db=_spread(snrs[name]), level_dbfs=_spread(levels[name])
+            )
+            for name, facts in manifest.sets.items()
         },
-        **{f"{key}_histogram": _histogram(values) for key, values in columns.items()},
-        "skipped": {
-            "reasons": dict(
-                Counter(kind_of(skip["reason"]) for skip in manifest.get("skipped", []))
-            ),
-            "files": manifest.get("skipped", []),
-        },
-        "recipe": manifest["recipe"],
-    }
+        snr_db_histogram=_histogram(snrs),
+        level_dbfs_histogram=_histogram(levels),
+        skipped=SkippedSummary(reasons=reasons, files=manifest.skipped),
+        recipe=manifest.recipe,
+    )
 
 
-def rows_of(manifest: dict[str, Any], name: str) -> list[Row]:
-    """Give the rows of a set."""
-    return [row for row in manifest["mixes"] if row["set"] == name]
+def snr_values(rows: Sequence[Row]) -> AudioVector:
+    """Return the finite SNRs of mixtures in dB."""
+    return np.array([row.snr_db for row in rows if row.snr_db is not None], dtype=float)
 
 
-def column(rows: Sequence[Row], key: str) -> AudioVector:
-    """Give the finite values of a column of rows."""
-    return np.array([row[key] for row in rows if row.get(key) is not None], dtype=float)
+def level_values(rows: Sequence[Row]) -> AudioVector:
+    """Return the levels of noisy sounds in dBFS, as far as they are stored."""
+    return np.array([row.level_dbfs for row in rows if row.level_dbfs is not None], dtype=float)
 
 
-def kind_of(reason: str) -> str:
-    """Give what reasons of a kind have in common, such as "is too short"."""
+def kind_of_reason(reason: str) -> str:
+    """Return what reasons of one kind have in common, such as "is too short"."""
     return re.split(r"[:,(]| to | for | from | at |\d", reason, maxsplit=1)[0].strip()
 
 
-def verify(folder: Path, *, progress: Callable[[int, int], None] | None = None) -> Iterator[str]:
-    """Read all of a dataset and compare it with its manifest.
+def verify(folder: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Iterator[str]:
+    """Read a whole dataset and compare it with its manifest.
 
-    Of every pair: both halves are finite, equally long, as long as the row says, within full
-    scale; ``noisy - clean`` has the SNR stated, ``noisy`` the level, all samples the checksum. Of
-    the whole: sizes and numbers, and that no recording is in two sets.
+    For each pair: both halves are finite, have the length of the row, and are within full scale;
+    the SNR of the pair, the level of the noisy sound and the checksum are those of the row. For
+    the dataset: sizes and numbers are right, and no recording is in two sets.
 
     Args:
         folder: The folder of the manifest.
-        progress: Told the number of pairs done and of all.
+        on_progress: Called with the number of pairs that are verified and of all pairs.
 
     Yields:
-        What is wrong, a sentence each.
+        A sentence for each problem.
 
     Raises:
-        DatasetError: the folder holds no dataset, or one of a newer version.
+        DatasetError: The folder holds no dataset, or one of a newer version.
     """
     from denoisecli.datasets.stored import load_pairs
 
     manifest = load_manifest(folder)
+    kind = manifest.recipe.kind
     yield from _leaks(manifest)
-    done = 0
-    for name, facts in manifest["sets"].items():
-        rows = rows_of(manifest, name)
-        if len(rows) != facts["mixes"]:
-            yield f"{name}: {facts['mixes']} mixes are stated, but there are {len(rows)} rows"
-        hours = sum(row["samples"] for row in rows) / manifest["recipe"]["sample_rate"] / 3600
-        if not math.isclose(hours, facts["hours"], rel_tol=1e-6):
-            yield f"{name}: {facts['hours']:.4f} h are stated, but its rows have {hours:.4f} h"
-        kind = manifest["recipe"].get("kind", "waveform")
+    verified = 0
+    for name, facts in manifest.sets.items():
+        rows = manifest.rows(name)
+        if len(rows) != facts.mixtures:
+            yield f"{name}: the manifest states {facts.mixtures} mixtures, but has {len(rows)} rows"
+        hours = sum(row.samples for row in rows) / manifest.recipe.sample_rate / 3600
+        if not math.isclose(hours, facts.hours, rel_tol=1e-6):
+            yield f"{name}: the manifest states {facts.hours:.4f} h, but its rows are {hours:.4f} h"
         number = 0
         try:
             pairs = load_pairs(folder, name, kind=kind).as_numpy_iterator()
             for number, (row, pair) in enumerate(zip(rows, pairs, strict=False), start=1):
-                noisy, clean = pair
-                for problem in _problems(noisy, clean, row, kind):
+                for problem in _problems(*pair, row, kind):
                     yield f"{name}, pair {number - 1}: {problem}"
-                done += 1
-                if progress is not None:
-                    progress(done, len(manifest["mixes"]))
+                verified += 1
+                if on_progress is not None:
+                    on_progress(verified, len(manifest.mixtures))
         except DatasetError as error:
             yield str(error)
-        except Exception as error:  # TensorFlow's, which is not imported here
+        except Exception as error:  # of TensorFlow, which is not imported here
             if not type(error).__module__.startswith("tensorflow"):
                 raise
-            yield f"{name}: pair {number} and all behind it cannot be read: {_first_line(error)}"
+            yield f"{name}: pair {number} and all after it cannot be read: {_first_line(error)}"
         else:
             if number < len(rows):
                 yield f"{name}: there are {number} pairs, but {len(rows)} rows"
@@ -140,113 +178,105 @@ def verify(folder: Path, *, progress: Callable[[int, int], None] | None = None) 
 def export(
     folder: Path, count: int, target: Path, *, name: str = "train", overwrite: bool = False
 ) -> list[Row]:
-    """Write pairs of a dataset as wav files: noisy, clean, and the noise, their difference.
+    """Write pairs of a dataset as WAV files of 32-bit floating point.
 
     Args:
         folder: The folder of the manifest.
-        count: Number of pairs: the first ones, which is a random choice.
-        target: Folder that ``0000-noisy.wav``, ``0000-clean.wav``, ``0000-noise.wav`` and so on are
-            written to, in 32-bit floating point.
-        name: The set.
+        count: Number of pairs: the first ones, whose order is random.
+        target: Folder for ``0000-noisy.wav``, ``0000-clean.wav``, ``0000-noise.wav`` (the
+            difference of the two) and so on.
+        name: Name of the set.
         overwrite: Replace existing files.
 
     Returns:
         The rows of the pairs.
 
     Raises:
-        UsageError: ``count`` is below 1, a file exists already.
-        DatasetError: there is no dataset, no such set, or one of spectrograms.
+        UsageError: ``count`` is below 1, or a file exists.
+        DatasetError: There is no dataset or no such set, or the pairs are spectrograms.
     """
     from denoisecli.datasets.stored import load_pairs
 
     if count < 1:
-        raise UsageError(f"at least 1 pair must be exported, not {count}")
+        raise UsageError(f"the number of pairs to export must be at least 1, not {count}")
     manifest = load_manifest(folder)
     pairs = load_pairs(folder, name).take(count).as_numpy_iterator()
-    rows = list(islice(rows_of(manifest, name), count))
     for number, (noisy, clean) in enumerate(pairs):
         for part, sound in (("noisy", noisy), ("clean", clean), ("noise", noisy - clean)):
             path = Path(target) / f"{number:04d}-{part}.wav"
-            rate = manifest["recipe"]["sample_rate"]
-            audio.write(path, sound, rate, subtype="FLOAT", overwrite=overwrite)
-    return rows
+            rate = manifest.recipe.sample_rate
+            write(path, sound, rate, subtype="FLOAT", overwrite=overwrite)
+    return manifest.rows(name)[:count]
 
 
-def _problems(noisy: Element, clean: Element, row: Row, kind: str) -> Iterator[str]:
+def _problems(noisy: Element, clean: Element, row: Row, kind: Kind) -> Iterator[str]:
     if noisy.shape != clean.shape:
         yield f"noisy and clean have the shapes {noisy.shape} and {clean.shape}"
         return
     if not (np.isfinite(noisy).all() and np.isfinite(clean).all()):
-        yield "there are samples that are no numbers"
+        yield "some samples are NaN or infinite"
         return
-    if "crc32" in row and checksum(noisy, clean) != row["crc32"]:
-        yield "the samples are not those that were stored"
-    if kind != "waveform":
+    if row.crc32 is not None and checksum(noisy, clean) != row.crc32:
+        yield "the checksum of the samples differs from that of the row"
+    if kind != Kind.WAVEFORM:
         return
-    if noisy.size != row["samples"]:
-        yield f"it has {noisy.size} samples, not {row['samples']}"
+    if noisy.size != row.samples:
+        yield f"it has {noisy.size} samples, not {row.samples}"
     peak = max(np.abs(noisy).max(initial=0), np.abs(clean).max(initial=0))
     if peak > 1:
-        yield f"it passes full scale, with a peak of {peak:.3f}"
-    stated = row.get("target_snr_db", row.get("snr_db"))
+        yield f"it exceeds full scale, with a peak of {peak:.3f}"
+    expected = row.pair_snr_db
+    if expected is None:  # it is infinite
+        expected = math.inf if row.ratio == 0 else -math.inf
     found = snr_db(noisy, clean)
-    # Where none is stated it is infinite: all of it is clean, or all of it is noise.
-    expected = stated if stated is not None else math.inf if row["ratio"] == 0 else -math.inf
     differ = found != expected and not abs(found - expected) <= SNR_TOLERANCE
     if differ and not min(abs(found), abs(expected)) > _EXACT_TO_DB:
         yield f"the SNR is {found:.2f} dB, not {expected:.2f} dB"
-    if row.get("level_dbfs") is not None:
+    if row.level_dbfs is not None:
         level = dbfs(rms(noisy))
-        if abs(level - row["level_dbfs"]) > LEVEL_TOLERANCE:
-            yield f"the level is {level:.2f} dBFS, not {row['level_dbfs']:.2f} dBFS"
+        if abs(level - row.level_dbfs) > LEVEL_TOLERANCE:
+            yield f"the level is {level:.2f} dBFS, not {row.level_dbfs:.2f} dBFS"
 
 
-def _leaks(manifest: dict[str, Any]) -> Iterator[str]:
-    """Say which recordings are in two sets."""
+def _leaks(manifest: Manifest) -> Iterator[str]:
+    """Yield a sentence for each recording that is in two sets."""
     homes: dict[tuple[str, str], str] = {}
-    told = set()
-    for row in manifest["mixes"]:
-        # A test set with folders of its own may have files of the same name.
-        apart = "test_clean" in manifest and row["set"] == "test"
+    reported = set()
+    for row in manifest.mixtures:
+        # A test set with folders of its own may have files of the same names.
+        has_own_folder = row.set == "test" and "test clean" in manifest.sources
         for role, name in _recordings(row):
-            home = homes.setdefault(
-                (f"test {role}" if apart and role != "room" else role, name), row["set"]
-            )
-            if home != row["set"] and (role, name) not in told:
-                told.add((role, name))
-                yield f"{role} recording {name} is in the sets {home} and {row['set']}"
+            key = (f"test {role}" if has_own_folder and role != "room" else role, name)
+            home = homes.setdefault(key, row.set)
+            if home != row.set and key not in reported:
+                reported.add(key)
+                yield f"{role} recording {name} is in the sets {home} and {row.set}"
 
 
 def _recordings(row: Row) -> Iterator[tuple[str, str]]:
-    for piece in row.get("joined", [row]):
-        yield "clean", piece["clean"]
-    for noise in (row, *row.get("more_noises", [])):
-        yield "noise", noise["noise"]
-    if "room" in row:
-        yield "room", row["room"]
+    for name in [piece.clean for piece in row.joined] or [row.clean]:
+        yield "clean", name
+    for name in [row.noise, *(noise.noise for noise in row.more_noises)]:
+        yield "noise", name
+    if row.room is not None:
+        yield "room", row.room
 
 
-def _summary(values: AudioVector) -> dict[str, float] | None:
+def _spread(values: AudioVector) -> Spread | None:
     if not values.size:
         return None
-    return {
-        "min": float(values.min()),
-        "mean": float(values.mean()),
-        "max": float(values.max()),
-    }
+    return Spread(min=values.min(), mean=values.mean(), max=values.max())
 
 
-def _histogram(values: dict[str, AudioVector]) -> dict[str, Any] | None:
+def _histogram(values: dict[str, AudioVector]) -> Histogram | None:
     together = np.concatenate(list(values.values()))
     if not together.size:
         return None
     low, high = math.floor(together.min()), math.ceil(together.max())
     width = max(1, math.ceil((high - low) / _BINS))
     edges = np.arange(low, max(high, low + 1) + width, width)
-    return {
-        "edges": edges.tolist(),
-        "counts": {name: np.histogram(part, edges)[0].tolist() for name, part in values.items()},
-    }
+    counts = {name: np.histogram(part, edges)[0].tolist() for name, part in values.items()}
+    return Histogram(edges=edges.tolist(), counts=counts)
 
 
 def _first_line(error: Exception) -> str:

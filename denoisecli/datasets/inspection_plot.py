@@ -1,7 +1,7 @@
-"""A picture of a dataset: its SNRs, its levels, the mean spectra of what is clean and of noise."""
+"""A figure of a dataset: its SNRs, its levels, and the mean spectra of clean sound and noise."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -10,17 +10,18 @@ from scipy.signal import welch
 from denoisecli.audio.level import dbfs, rms
 from denoisecli.audio.plot import check_target
 from denoisecli.audio.resampling import fit_length
-from denoisecli.datasets.inspection import column, rows_of
+from denoisecli.datasets.inspection import level_values, snr_values
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.stored import load_pairs
 from denoisecli.errors import DatasetError
 from denoisecli.system.atomic_files import replacing
+from denoisecli.types import AudioVector
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PAIRS = 200
-"""Pairs whose spectra are averaged, or all if there are less: the first, a random choice."""
+"""Number of pairs whose spectra are averaged: the first ones, whose order is random."""
 
 _FRAME = 512
 _COLOURS = {"train": "#3b528b", "valid": "#5ec962", "test": "#e07b39"}
@@ -29,49 +30,49 @@ Powers = Float[np.ndarray, "frequency"]
 
 
 def plot_dataset(folder: Path, output: Path, *, overwrite: bool = False) -> None:
-    """Draw histograms of SNR and level, and mean spectra.
+    """Draw histograms of SNRs and levels, and the mean spectra of clean sound and noise.
 
     Args:
         folder: The folder of the manifest.
-        output: A .png, .svg or .pdf file.
+        output: The file to write; its suffix is .png, .svg or .pdf.
         overwrite: Replace an existing ``output``.
 
     Raises:
-        UsageError: the suffix of ``output`` is another one, or it exists already.
-        DatasetError: there is no dataset, or it holds spectrograms.
+        UsageError: ``output`` has another suffix, or exists.
+        DatasetError: There is no dataset, or it holds spectrograms.
     """
     from matplotlib.figure import Figure
 
     output = Path(output)
     check_target(output, overwrite=overwrite)
     manifest = load_manifest(folder)
-    sample_rate = manifest["recipe"]["sample_rate"]
-    clean, noise, levels = _spectra(folder, sample_rate)
+    sample_rate = manifest.recipe.sample_rate
+    clean, noise, measured = _spectra(folder, sample_rate)
 
     figure = Figure(figsize=(11, 3.4), dpi=120, layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    _draw_histogram(left, manifest, "snr_db", "SNR (dB)")
-    if column(manifest["mixes"], "level_dbfs").size:
-        _draw_histogram(middle, manifest, "level_dbfs", "Level of the noisy sound (dBFS)")
-    else:  # an older version did not note them
-        middle.hist(levels, 20, color=_COLOURS["train"])
-        middle.set(xlabel=f"Level of {len(levels)} noisy sounds (dBFS)", ylabel="Mixes")
+    rows = {name: manifest.rows(name) for name in manifest.sets}
+    _draw_histogram(left, {name: snr_values(part) for name, part in rows.items()}, "SNR (dB)")
+    levels = {name: level_values(part) for name, part in rows.items()}
+    if not any(values.size for values in levels.values()):  # an older version did not store them
+        levels = {"train": np.array(measured)}
+    _draw_histogram(middle, levels, "Level of the noisy sound (dBFS)")
     frequencies = np.fft.rfftfreq(_FRAME, 1 / sample_rate) / 1000
     for name, powers, colour in (("clean", clean, "#3b528b"), ("noise", noise, "#e07b39")):
         right.plot(frequencies, 10 * np.log10(powers + 1e-20), color=colour, label=name)
     right.set(xlabel="Frequency (kHz)", ylabel="Mean power density (dB)", xlim=(0, frequencies[-1]))
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    hours = sum(facts["hours"] for facts in manifest["sets"].values())
-    figure.suptitle(f"{folder}: {len(manifest['mixes'])} mixes, {hours:.2f} h", parse_math=False)
+        axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    hours = sum(facts.hours for facts in manifest.sets.values())
+    title = f"{folder}: {len(manifest.mixtures)} mixtures, {hours:.2f} h"
+    figure.suptitle(title, parse_math=False)
     with replacing(output, overwrite=overwrite) as part:
         figure.savefig(part)
 
 
 def _spectra(folder: Path, sample_rate: int) -> tuple[Powers, Powers, list[float]]:
-    """Give the mean power density of the clean parts and of the noises, and the levels."""
+    """Return the mean power densities of clean parts and of noises, and the levels in dBFS."""
     total = np.zeros((2, _FRAME // 2 + 1))
     levels = []
     for noisy, clean in load_pairs(folder, "train").take(PAIRS).as_numpy_iterator():
@@ -80,12 +81,11 @@ def _spectra(folder: Path, sample_rate: int) -> tuple[Powers, Powers, list[float
             padded = fit_length(sound, max(sound.size, _FRAME))
             total[index] += welch(padded, sample_rate, nperseg=_FRAME)[1]
     if not levels:
-        raise DatasetError(f"{folder} has no pairs to train with")
+        raise DatasetError(f"the training set of {folder} is empty")
     return total[0] / len(levels), total[1] / len(levels), [lv for lv in levels if np.isfinite(lv)]
 
 
-def _draw_histogram(axes: "Axes", manifest: dict[str, Any], key: str, label: str) -> None:
-    values = {name: column(rows_of(manifest, name), key) for name in manifest["sets"]}
+def _draw_histogram(axes: "Axes", values: dict[str, AudioVector], label: str) -> None:
     axes.hist(
         list(values.values()),
         25,
@@ -93,4 +93,4 @@ def _draw_histogram(axes: "Axes", manifest: dict[str, Any], key: str, label: str
         label=list(values),
         color=[_COLOURS.get(name, "0.5") for name in values],
     )
-    axes.set(xlabel=label, ylabel="Mixes")
+    axes.set(xlabel=label, ylabel="Mixtures")

@@ -1,4 +1,7 @@
-"""Clean sound and noise, mixed at a ratio or a signal-to-noise ratio."""
+"""Mix a clean sound with noise at a mixing ratio or a signal-to-noise ratio.
+
+This is the one formula of ``denoise mix`` and of the mixtures of datasets.
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,30 +10,30 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from denoisecli.audio import files as audio
+from denoisecli.audio import files
 from denoisecli.audio.level import rms
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.types import AudioVector
 
 NoiseVector = Float[np.ndarray, "noise_timesteps"]
-"""One channel of noise, which need not be as long as the clean sound."""
+"""One channel of noise, of any length."""
 
 SILENCE_RMS = 1e-6
-"""What is quieter than this (-120 dBFS) is silence: it has no level that could be matched."""
+"""Sound with an RMS up to this (-120 dBFS) is silent: it has no level that could be matched."""
 
 
 @dataclass(frozen=True, eq=False)
-class Mix:
+class Mixture:
     """A mixed pair: ``noisy = gain * ((1 - ratio) * clean + ratio * noise_gain * noise)``.
 
     Attributes:
-        noisy: The mix, within full scale.
-        clean: The clean part as it stands in the mix, so ``noisy - clean`` is the noise.
+        noisy: The noisy sound, shape (timesteps,), within full scale.
+        clean: The clean part as it is in the mixture: ``noisy - clean`` is the noise.
         ratio: Share of the noise, 0..1.
-        snr_db: Signal-to-noise ratio of the mix in dB; infinite at the ratios 0 and 1.
+        snr_db: SNR of the mixture in dB; infinite at the ratios 0 and 1.
         noise_offset: First sample of the noise that was used.
-        noise_gain: What the noise was multiplied by to have the level of the clean sound.
-        gain: What the whole pair was multiplied by; below 1 where it would have clipped.
+        noise_gain: Gain that matched the noise to the level of the clean sound.
+        gain: Gain of the whole pair, below 1 if it would have exceeded full scale.
     """
 
     noisy: AudioVector
@@ -43,18 +46,18 @@ class Mix:
 
 
 def ratio_from_snr(snr_db: float) -> float:
-    """Give the mixing ratio at which two sounds of equal level have this SNR.
+    """Return the mixing ratio at which two sounds of equal level have an SNR.
 
-    The inverse of ``snr_db = 20 log10((1 - ratio) / ratio)``.
+    It is the inverse of ``snr_db = 20 log10((1 - ratio) / ratio)``.
 
     Args:
-        snr_db: Signal-to-noise ratio in dB; ``inf`` is no noise, ``-inf`` nothing but noise.
+        snr_db: SNR in dB; ``inf`` means no noise, ``-inf`` only noise.
 
     Returns:
         The ratio, 0..1.
 
     Raises:
-        UsageError: ``snr_db`` is not a number.
+        UsageError: ``snr_db`` is NaN.
     """
     if math.isnan(snr_db):
         raise UsageError("the SNR is not a number; give it in dB, for example 5")
@@ -64,7 +67,7 @@ def ratio_from_snr(snr_db: float) -> float:
 
 
 def snr_from_ratio(ratio: float) -> float:
-    """Give the SNR in dB, ``20 log10((1 - ratio) / ratio)``, of two sounds of equal level.
+    """Return the SNR, ``20 log10((1 - ratio) / ratio)``, of two sounds of equal level.
 
     Args:
         ratio: Share of the noise, 0..1.
@@ -73,7 +76,7 @@ def snr_from_ratio(ratio: float) -> float:
         The SNR in dB: ``inf`` at ratio 0, ``-inf`` at ratio 1.
 
     Raises:
-        UsageError: ``ratio`` is outside of 0..1.
+        UsageError: ``ratio`` is outside 0..1.
     """
     _check_ratio(ratio)
     if ratio in (0, 1):
@@ -85,16 +88,16 @@ def mix(clean: AudioVector, noise: AudioVector, ratio: float) -> AudioVector:
     """Mix two sounds of equal length: ``(1 - ratio) * clean + ratio * noise``.
 
     Args:
-        clean: The clean sound.
-        noise: The noise, as many samples as ``clean``.
-        ratio: Share of the noise, 0..1: 0 gives ``clean``, 1 gives ``noise``.
+        clean: The clean sound, shape (timesteps,).
+        noise: The noise, shape (timesteps,).
+        ratio: Share of the noise, 0..1: 0 returns ``clean``, 1 returns ``noise``.
 
     Returns:
-        The mix; its peak is at most the larger of the two peaks.
+        The mixture, shape (timesteps,). Its peak is at most the larger of the two peaks.
 
     Raises:
-        UsageError: ``ratio`` is outside of 0..1.
-        AudioError: the lengths differ.
+        UsageError: ``ratio`` is outside 0..1.
+        AudioError: The lengths differ.
     """
     _check_ratio(ratio)
     if clean.shape != noise.shape:
@@ -102,23 +105,23 @@ def mix(clean: AudioVector, noise: AudioVector, ratio: float) -> AudioVector:
             f"cannot mix {clean.size} samples of clean sound with {noise.size} of noise; "
             "fit_noise loops or cuts the noise to a length"
         )
-    # Python's float leaves 32-bit samples 32-bit; NumPy's own would widen them.
+    # A Python float keeps 32-bit samples 32-bit; NumPy's own would widen them.
     return float(1 - ratio) * clean + float(ratio) * noise
 
 
 def fit_noise(noise: NoiseVector, length: int, rng: np.random.Generator) -> tuple[AudioVector, int]:
-    """Cut the noise to a length, or loop it if it is shorter, starting at a random sample.
+    """Cut noise to a length, or loop it if it is shorter, from a random sample on.
 
     Args:
-        noise: The noise, at least one sample.
-        length: Samples wanted, 0 or more.
-        rng: Where the offset is drawn from; exactly one number is drawn.
+        noise: The noise, shape (noise_timesteps,), at least one sample.
+        length: Number of samples of the result, 0 or more.
+        rng: Source of the offset; exactly one number is drawn.
 
     Returns:
-        ``length`` samples of noise, and the offset of the first of them in ``noise``.
+        ``length`` samples of noise, and the position of the first of them in ``noise``.
 
     Raises:
-        AudioError: the noise has no samples.
+        AudioError: The noise has no samples.
     """
     if noise.size == 0:
         raise AudioError("the noise has no samples")
@@ -126,7 +129,7 @@ def fit_noise(noise: NoiseVector, length: int, rng: np.random.Generator) -> tupl
         offset = int(rng.integers(noise.size - length + 1))
         return noise[offset : offset + length], offset
     offset = int(rng.integers(noise.size))
-    return np.resize(np.roll(noise, -offset), length), offset  # resize repeats
+    return np.resize(np.roll(noise, -offset), length), offset  # np.resize repeats
 
 
 def mix_pair(
@@ -136,27 +139,27 @@ def mix_pair(
     rng: np.random.Generator,
     *,
     match_level: bool = True,
-) -> Mix:
-    """Mix clean sound with a random piece of a noise.
+) -> Mixture:
+    """Mix a clean sound with a random piece of noise.
 
     The noise is looped or cut to the length of the clean sound and scaled to its RMS over the
-    piece used, so that a ratio means the same SNR for every pair. A mix that would pass full
-    scale is not clipped: the whole pair is scaled down, and ``gain`` says by how much.
+    piece that is used, so that a ratio is the same SNR for every pair. A mixture that would exceed
+    full scale is not clipped: the whole pair is scaled down by ``gain``.
 
     Args:
-        clean: The clean sound.
-        noise: The noise, of any length, at the same sample rate.
+        clean: The clean sound, shape (timesteps,).
+        noise: The noise, shape (noise_timesteps,), at the same sample rate.
         ratio: Share of the noise, 0..1.
-        rng: Where the offset into the noise is drawn from.
-        match_level: Scale the noise to the level of the clean sound; if false, the mix is the
-            plain linear combination, and the SNR depends on the levels of the two.
+        rng: Source of the offset into the noise.
+        match_level: Scale the noise to the level of the clean sound. Otherwise the mixture is the
+            plain linear combination, and its SNR depends on the two levels.
 
     Returns:
-        The pair, with everything that is needed to make it again.
+        The pair and all values needed to compute it again.
 
     Raises:
-        UsageError: ``ratio`` is outside of 0..1.
-        AudioError: the clean sound or the piece of noise is silent, or one has no samples.
+        UsageError: ``ratio`` is outside 0..1.
+        AudioError: The clean sound or the piece of noise is silent, or has no samples.
     """
     _check_ratio(ratio)
     clean_level = _level(clean, "the clean sound")
@@ -166,11 +169,11 @@ def mix_pair(
     noise_gain = clean_level / noise_level if match_level else 1.0
     noisy = mix(clean, noise_gain * piece, ratio)
     clean_part = float(1 - ratio) * clean
-    # In the type of the samples, so that dividing by it makes the largest sample exactly 1.
+    # In the type of the samples, so that a division by it makes the largest sample exactly 1.
     peak = max(np.abs(noisy).max(), np.abs(clean_part).max())
     if peak > 1:
         noisy, clean_part = noisy / peak, clean_part / peak
-    return Mix(
+    return Mixture(
         noisy=noisy,
         clean=clean_part,
         ratio=ratio,
@@ -190,39 +193,39 @@ def mix_files(
     seed: int = 0,
     match_level: bool = True,
     overwrite: bool = False,
-) -> Mix:
-    """Mix a clean recording with a noise recording and write the mix.
+) -> Mixture:
+    """Mix a clean recording with a noise recording, and write the mixture.
 
-    Both are mixed down to one channel (the mean of their channels), and the noise is resampled
-    to the clean recording's rate: the output is mono, at that rate and of that length.
+    Both are mixed down to one channel (the mean of their channels), and the noise is resampled to
+    the sample rate of the clean recording: the output is mono, at that rate and of that length.
 
     Args:
         clean: The clean recording.
         noise: The noise recording.
-        output: Where the mix goes; the suffix chooses the format.
+        output: The file to write; its suffix selects the format.
         ratio: Share of the noise, 0..1; see ``ratio_from_snr`` for an SNR.
-        seed: Chooses the piece of the noise; the same seed gives the same mix.
+        seed: Seed of the piece of noise; the same seed gives the same mixture.
         match_level: Scale the noise to the level of the clean sound first.
         overwrite: Replace an existing ``output``.
 
     Returns:
-        The mix that was written.
+        The mixture that was written.
 
     Raises:
-        UsageError: ``ratio`` is outside of 0..1, a file is missing, ``output`` exists already or
-            has an unknown suffix.
-        AudioError: a recording cannot be read, or is silent.
+        UsageError: ``ratio`` is outside 0..1, a file does not exist, or ``output`` exists or has an
+            unknown suffix.
+        AudioError: A recording cannot be read, or is silent.
     """
     _check_ratio(ratio)
-    clean_sound, sample_rate = audio.read_mono(clean)
-    noise_sound, _ = audio.read_mono(noise, sample_rate)
+    clean_sound, sample_rate = files.read_mono(clean)
+    noise_sound, _ = files.read_mono(noise, sample_rate)
     rng = np.random.default_rng(seed)
     try:
-        mixed = mix_pair(clean_sound, noise_sound, ratio, rng, match_level=match_level)
+        mixture = mix_pair(clean_sound, noise_sound, ratio, rng, match_level=match_level)
     except AudioError as error:
         raise AudioError(f"cannot mix {clean} with {noise}: {error}") from error
-    audio.write(output, mixed.noisy, sample_rate, overwrite=overwrite)
-    return mixed
+    files.write(output, mixture.noisy, sample_rate, overwrite=overwrite)
+    return mixture
 
 
 def _check_ratio(ratio: float) -> None:
@@ -231,7 +234,7 @@ def _check_ratio(ratio: float) -> None:
 
 
 def _level(sound: AudioVector, name: str) -> float:
-    """Give the RMS of a sound that must not be silent."""
+    """Return the RMS of a sound that must not be silent."""
     if sound.size == 0:
         raise AudioError(f"{name} has no samples")
     level = rms(sound)

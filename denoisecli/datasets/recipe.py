@@ -1,241 +1,237 @@
-"""What decides, besides the recordings, what is in a dataset."""
+"""The recipe of a dataset: everything but the recordings that decides what is in it."""
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from denoisecli.audio.stft import window_vector
+from denoisecli.datasets.choices import Kind, NoiseDraw, ReverbTarget
 from denoisecli.datasets.mix import ratio_from_snr
 from denoisecli.errors import UsageError
 
+_Number = TypeVar("_Number", int, float)
+
 MIN_DURATION = 0.1
-"""Recordings and clips shorter than this (s) are left out."""
+"""Recordings and clips shorter than this, in seconds, are left out."""
 
-Kind = Literal["waveform", "spectrogram"]
-NoiseDraw = Literal["folder", "file", "length"]
-ReverbTarget = Literal["dry", "early"]
-Range = float | tuple[float, float]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Duration = Annotated[float, Field(ge=MIN_DURATION, allow_inf_nan=False)]
+
+Range = _Finite | tuple[_Finite, _Finite]
+"""A value, or the limits (low, high) that it is drawn between."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides, besides the recordings, what is in a dataset.
+Limits = int | float | tuple[int, int] | tuple[float, float]
+
+
+class Recipe(BaseModel):
+    """All parameters of a dataset; invalid ones raise UsageError.
 
     Attributes:
-        ratio: Share of the noise, 0..1, or a range (low, high) it is drawn from for each mix.
+        ratio: Share of the noise in a mixture, 0..1, or a range (low, high) it is drawn from.
         snr_db: The same as an SNR in dB; exactly one of the two is given.
-        split: Share of the files that goes to the train set, the rest to the test set; or the
-            shares (train, valid, test). Where the test set has folders of its own, 1 or the
+        split: Share of the files that the training set gets, the rest being for the test set; or
+            the shares (train, valid, test). If the test set has folders of its own: 1, or the
             shares (train, valid).
-        group_by: Split by "file", or by "folder": all files of a folder (a speaker) stay together;
-            or a regular expression: files stay together whose names below the folder that is
-            searched agree in its first group. Noises that all lie in one folder are split by file.
-        sample_rate: Rate of the dataset in Hz.
-        segment: Cut clean recordings into clips of this many seconds; the last one is shorter,
-            and left out below 0.1 s. By default a clip is a whole recording.
-        join: Join clean recordings of a folder (or group) that are shorter than this many seconds
-            to clips of up to that length, with short pauses in between.
-        pad: Lengthen clips shorter than ``segment`` with silence.
-        min_active: Leave out clips with a smaller share of active frames, 0..1; see
+        group_by: "file" to split by file; "folder" to keep all files of a folder (a speaker)
+            together; or a regular expression: files whose names, relative to the folder that is
+            searched, agree in its first group stay together. Noise recordings that all lie in one
+            folder are split by file.
+        sample_rate: Sample rate of the dataset in Hz.
+        segment: Length in seconds that clean recordings are cut to. The last clip of a recording
+            is shorter, and left out if it is below 0.1 s. By default, a clip is a whole recording.
+        join: Clean recordings of one folder (or group) that are shorter than this, in seconds, are
+            joined to clips of up to this length, with short pauses in between.
+        pad: Pad clips shorter than ``segment`` with silence.
+        min_active: Clips with a smaller share of active frames, 0..1, are left out; see
             ``clips.active_share``.
-        max_clipped: Leave out recordings with a larger share of samples at full scale, 0..1.
-        mixes_per_clip: Mixes made of each clean clip, each with a noise of its own.
-        noises: Noises at a time in a mix, or a range (low, high) it is drawn from.
-        noise_draw: Noises are drawn evenly over the "folder" they are in and then over its files,
-            so that many files of one kind do not drown few of another; or evenly over each "file";
-            or in proportion to their "length".
-        clean_weights: How many times as many mixes are made of recordings of a folder, or with
-            names like "*_take?.wav", below the one that is searched; 0 leaves them out.
-        noise_weights: The same for noises: how many times as often they are drawn.
-        level_dbfs: RMS of the noisy sound, or a range it is drawn from; less where a peak would
-            pass full scale. By default the clean recording decides.
+        max_clipped: Recordings with a larger share of samples at full scale, 0..1, are left out.
+        mixtures_per_clip: Number of mixtures of each clean clip, each with another noise.
+        noises: Number of noise recordings in a mixture, or a range it is drawn from.
+        noise_draw: Draw noise recordings evenly over their folders and then over the files in
+            them, so that many files of one kind do not outweigh few of another; evenly over all
+            files; or in proportion to their lengths.
+        clean_weights: Factors on the number of mixtures, by folder or by pattern of the name such
+            as "*_take?.wav", relative to the folder that is searched; 0 leaves recordings out.
+        noise_weights: The same for how often noise recordings are drawn.
+        level_dbfs: RMS of the noisy sound in dBFS, or a range it is drawn from; lower if a peak
+            would exceed full scale. By default the level of the clean recording is kept.
         match_level: Scale the noise to the level of the clean sound before mixing.
-        rooms: Number of synthetic rooms for reverberation, besides recorded impulse responses.
-        reverb_share: Share of the mixes that have reverberation, if there are rooms.
-        reverb_target: What the clean part of such a mix is: "dry", or with "early" reflections.
-        kind: What is stored: pairs of "waveform" or of "spectrogram" (magnitudes).
-        n_fft: Frame length of spectrograms in samples; see ``pairs.to_spectrograms``.
-        hop_length: Samples from one frame of a spectrogram to the next.
-        window: Name of the window of spectrograms.
-        seed: Chooses everything that is left to chance.
-
-    Raises:
-        UsageError: a value is not allowed.
+        rooms: Number of synthetic rooms for reverberation, in addition to recorded impulse
+            responses.
+        reverb_share: Share of the mixtures that are reverberant, 0..1, if there are rooms.
+        reverb_target: Clean part of a reverberant mixture: "dry", or with "early" reflections.
+        kind: Whether pairs of waveforms or of magnitude spectrograms are stored.
+        n_fft: Frame length of spectrograms in samples.
+        hop_length: Hop between frames of spectrograms in samples.
+        window: Name of the window of spectrograms, as ``stft.window_vector`` takes it.
+        seed: Seed of all random choices.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     ratio: Range | None = None
     snr_db: Range | None = None
-    split: float | tuple[float, ...] = 0.8
+    split: _Share | tuple[_Share, ...] = 0.8
     group_by: str = "file"
-    sample_rate: int = 16000
-    segment: float | None = None
-    join: float | None = None
+    sample_rate: int = Field(16000, ge=1000)
+    segment: _Duration | None = None
+    join: _Duration | None = None
     pad: bool = False
-    min_active: float = 0.0
-    max_clipped: float = 0.001
-    mixes_per_clip: int = 1
+    min_active: _Share = 0.0
+    max_clipped: _Share = 0.001
+    mixtures_per_clip: int = Field(1, ge=1)
     noises: int | tuple[int, int] = 1
-    noise_draw: NoiseDraw = "folder"
-    clean_weights: Mapping[str, int] = field(default_factory=dict)
-    noise_weights: Mapping[str, float] = field(default_factory=dict)
+    noise_draw: NoiseDraw = NoiseDraw.FOLDER
+    clean_weights: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    noise_weights: dict[str, Annotated[_Finite, Field(ge=0)]] = Field(default_factory=dict)
     level_dbfs: Range | None = None
     match_level: bool = True
-    rooms: int = 0
-    reverb_share: float = 0.5
-    reverb_target: ReverbTarget = "early"
-    kind: Kind = "waveform"
+    rooms: int = Field(0, ge=0)
+    reverb_share: _Share = 0.5
+    reverb_target: ReverbTarget = ReverbTarget.EARLY
+    kind: Kind = Kind.WAVEFORM
     n_fft: int = 512
-    hop_length: int = 256
+    hop_length: int = Field(256, ge=1)
     window: str = "sqrt_hann"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
-    def __post_init__(self) -> None:
-        self._check_mixing()
-        self._check_clips()
-        shares = self.split if isinstance(self.split, tuple) else (self.split,)
-        whole = len(shares) == 1 or math.isclose(sum(shares), 1, abs_tol=1e-6)
-        if not (all(0 < share <= 1 for share in shares) and len(shares) <= 3 and whole):
-            raise UsageError(
-                "the split is the share that trains, between 0 and 1, or the shares of train, "
-                f"valid and test, which sum to 1; not {self.split}"
+    @field_validator("ratio", "snr_db", "level_dbfs", "noises")
+    @classmethod
+    def _check_order(cls, value: Limits | None) -> Limits | None:
+        if isinstance(value, tuple) and value[0] > value[1]:
+            raise ValueError(f"the range {value[0]:g}:{value[1]:g} must begin with the lower limit")
+        return value
+
+    @field_validator("split")
+    @classmethod
+    def _check_split(cls, split: float | tuple[float, ...]) -> float | tuple[float, ...]:
+        shares = split if isinstance(split, tuple) else (split,)
+        complete = len(shares) == 1 or math.isclose(sum(shares), 1, abs_tol=1e-6)
+        if not (min(shares, default=0) > 0 and len(shares) <= 3 and complete):
+            raise ValueError(
+                "the split must be the share of the training set, above 0 and up to 1, or the "
+                f"shares of the train, valid and test sets, whose sum is 1; not {split}"
             )
-        if self.group_by not in ("file", "folder"):
+        return split
+
+    @field_validator("group_by")
+    @classmethod
+    def _check_group_by(cls, group_by: str) -> str:
+        if group_by not in ("file", "folder"):
             try:
-                groups = re.compile(self.group_by).groups
+                groups = re.compile(group_by).groups
             except re.error as error:
-                raise UsageError(
-                    f"group_by {self.group_by!r} is no regular expression: {error}"
+                raise ValueError(
+                    f"group_by {group_by!r} is not a valid regular expression: {error}"
                 ) from error
             if groups < 1:
-                raise UsageError(
-                    f"group_by is file, folder or a regular expression with a group in parentheses "
-                    f"that says who is heard, as '(spk[0-9]+)_'; not {self.group_by!r}"
+                raise ValueError(
+                    "group_by must be 'file', 'folder' or a regular expression with a group that "
+                    f"matches the speaker, such as '(spk[0-9]+)_'; not {group_by!r}"
                 )
-        if self.kind not in get_args(Kind):
-            raise UsageError(f"the kind is {' or '.join(get_args(Kind))}, not {self.kind}")
-        window_vector(self.window, self.n_fft)  # raises as well
-        _check_least("the hop length", self.hop_length, 1)
-        _check_least("the seed", self.seed, 0)
+        return group_by
 
-    def _check_mixing(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> "Recipe":
         if (self.ratio is None) == (self.snr_db is None):
-            raise UsageError("give a mixing ratio, for example 0.2, or an SNR in dB, and not both")
-        if self.ratio is not None and not 0 <= _low(self.ratio) <= _high(self.ratio) <= 1:
-            raise UsageError(f"the ratio must be within 0..1, low before high, not {self.ratio}")
-        if self.snr_db is not None:
-            _check_range("the SNR", self.snr_db)
-            if not self.match_level:
-                raise UsageError("an SNR needs matched levels; give a ratio, or match the levels")
+            raise ValueError("give either a mixing ratio, for example 0.2, or an SNR in dB")
+        if self.ratio is not None:
+            low, high = limits(self.ratio)
+            if low < 0 or high > 1:
+                raise ValueError(f"the ratio must be within 0..1, not {self.ratio}")
+        if self.snr_db is not None and not self.match_level:
+            raise ValueError("an SNR needs matched levels; give a ratio, or match the levels")
+        if limits(self.noises)[0] < 1:
+            raise ValueError(f"a mixture needs at least 1 noise, not {self.noises}")
         if self.level_dbfs is not None:
-            _check_range("the level", self.level_dbfs)
-            if not -100 <= _low(self.level_dbfs) <= _high(self.level_dbfs) <= 0:
-                raise UsageError(f"the level must be within -100..0 dBFS, not {self.level_dbfs}")
-        if not 1 <= _low(self.noises) <= _high(self.noises):
-            raise UsageError(f"there must be 1 or more noises, low before high, not {self.noises}")
-        if self.noise_draw not in get_args(NoiseDraw):
-            raise UsageError(
-                f"noises are drawn by {', '.join(get_args(NoiseDraw))}, not {self.noise_draw}"
-            )
-        for name, weights in (("clean", self.clean_weights), ("noise", self.noise_weights)):
-            if not all(0 <= weight < math.inf for weight in weights.values()):
-                raise UsageError(f"{name} weights must be 0 or more, not {dict(weights)}")
-        if self.reverb_target not in get_args(ReverbTarget):
-            raise UsageError(
-                f"the target is {' or '.join(get_args(ReverbTarget))}, not {self.reverb_target}"
-            )
-        _check_least("the number of rooms", self.rooms, 0)
-        _check_least("the number of mixes per clip", self.mixes_per_clip, 1)
-        _check_share("the share with reverberation", self.reverb_share)
-
-    def _check_clips(self) -> None:
-        _check_least("the sample rate in Hz", self.sample_rate, 1000)
-        for name, seconds in (("segments", self.segment), ("joined clips", self.join)):
-            if seconds is not None and not MIN_DURATION <= seconds < math.inf:
-                raise UsageError(f"{name} must last {MIN_DURATION} s or more, not {seconds}")
-        if None not in (self.join, self.segment) and self.join > self.segment:  # type: ignore[operator]
-            raise UsageError("joined clips must not be longer than a segment")
+            low, high = limits(self.level_dbfs)
+            if low < -100 or high > 0:
+                raise ValueError(f"the level must be within -100..0 dBFS, not {self.level_dbfs}")
+        if self.join is not None and self.segment is not None and self.join > self.segment:
+            raise ValueError("joined clips must not be longer than a segment")
         if self.pad and self.segment is None:
-            raise UsageError("clips are padded to the length of a segment: give that too")
-        _check_share("the share of active frames", self.min_active)
-        _check_share("the share of clipped samples", self.max_clipped)
+            raise ValueError("padding needs the length of a segment")
+        window_vector(self.window, self.n_fft)  # raises UsageError
+        return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _raise_usage_error(cls, data: Any, handler: Callable[[Any], "Recipe"]) -> "Recipe":
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise UsageError(explain(error, depth=1)) from error
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of the recordings that each set gets."""
+        """Share of the recordings that each set gets, by name of the set."""
         if not isinstance(self.split, tuple):
             rest = {"test": 1 - self.split} if self.split < 1 else {}
             return {"train": float(self.split), **rest}
         return dict(zip(("train", "valid", "test"), self.split, strict=False))
 
     def draw_ratio(self, rng: np.random.Generator) -> float:
-        """Draw the mixing ratio of one mix; from a range of SNRs it is drawn evenly in dB."""
+        """Draw the mixing ratio of one mixture; a range of SNRs is drawn from evenly in dB."""
         if self.ratio is not None:
             return draw(self.ratio, rng)
         assert self.snr_db is not None
         return ratio_from_snr(draw(self.snr_db, rng))
 
-    def to_json(self) -> dict[str, Any]:
-        """Give it as plain JSON data."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-        }
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Recipe":
-        """Undo :meth:`to_json`; what an older version did not know has its default."""
-        known = {field.name for field in fields(cls)}
-        given: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in data.items()
-            if name in known
-        }
-        return cls(**given)
+def explain(error: ValidationError, *, depth: int) -> str:
+    """Return the first problem of a validation error as a sentence.
+
+    Args:
+        error: The error of pydantic.
+        depth: Length of the path that names the invalid value.
+    """
+    problem = error.errors()[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message
+    where = ".".join(str(part) for part in problem["loc"][:depth])
+    found = "" if problem["type"] == "missing" else f", not {problem['input']!r}"
+    return f"{where}: {message[:1].lower()}{message[1:]}{found}"
 
 
 def weight_of(name: str, weights: Mapping[str, int] | Mapping[str, float]) -> float:
-    """Product of the weights whose folder a recording is in, or whose pattern its name fits."""
-    factors = (weight for pattern, weight in weights.items() if is_meant(name, pattern))
+    """Return the product of all weights whose folder or pattern matches a recording."""
+    factors = (weight for pattern, weight in weights.items() if matches(name, pattern))
     return math.prod(factors, start=1.0)
 
 
-def is_meant(name: str, pattern: str) -> bool:
-    """Tell whether a recording lies in a folder, or its name (with forward slashes) fits."""
+def matches(name: str, pattern: str) -> bool:
+    """Return whether a recording lies in the folder ``pattern`` or its name matches the pattern.
+
+    Args:
+        name: Path of the recording relative to the folder that was searched, with forward slashes.
+        pattern: A folder, or a pattern with ``*`` and ``?``.
+    """
     return fnmatchcase(name, pattern) or name.startswith(pattern.rstrip("/") + "/")
 
 
 def draw(value: Range, rng: np.random.Generator) -> float:
-    """Draw evenly from a range; a single value takes a number from ``rng`` as well."""
-    return float(rng.uniform(_low(value), _high(value)))
+    """Draw evenly from a range; a single value consumes a random number as well."""
+    return float(rng.uniform(*limits(value)))
 
 
-_Limits = int | Range | tuple[int, int]
-
-
-def _low(value: _Limits) -> int | float:
-    return value[0] if isinstance(value, tuple) else value
-
-
-def _high(value: _Limits) -> int | float:
-    return value[1] if isinstance(value, tuple) else value
-
-
-def _check_range(name: str, value: Range) -> None:
-    low, high = _low(value), _high(value)
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise UsageError(f"{name} must be finite, low before high, not {value}")
-
-
-def _check_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise UsageError(f"{name} must be {least} or more, not {value}")
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise UsageError(f"{name} must be between 0 and 1, not {value}")
+def limits(value: _Number | tuple[_Number, _Number]) -> tuple[_Number, _Number]:
+    """Return (low, high) of a range; a single value is both."""
+    return value if isinstance(value, tuple) else (value, value)

@@ -1,4 +1,4 @@
-"""The recordings a dataset is made of: found, and read piece by piece once they are decoded."""
+"""The recordings of a dataset: found in folders, and read piece by piece once they are decoded."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,23 +8,30 @@ from typing import Literal
 
 import numpy as np
 
-from denoisecli.audio import files as audio
+from denoisecli.audio.files import find_audio
 from denoisecli.audio.formats import FORMATS, MEDIA
 from denoisecli.errors import AudioError, DatasetError
 from denoisecli.types import AudioVector
 
 Role = Literal["test clean", "test noise", "clean", "noise", "room"]
-"""What a recording is for. Of copies the first role in this order keeps the recording."""
-
-PACK = ".f32"
-"""Suffix of a pack: float32 samples of one recording after the other."""
+"""What a recording is used for. Of identical recordings, the first role in this order keeps one."""
 
 ROLES: tuple[Role, ...] = ("test clean", "test noise", "clean", "noise", "room")
 
+PACK = ".f32"
+"""Suffix of a pack: the float32 samples of several recordings, one after the other."""
+
 
 @dataclass(frozen=True)
-class File:
-    """A file that may be used: its name below the folder that was searched, size and time."""
+class FoundFile:
+    """An audio file, not read yet.
+
+    Attributes:
+        role: What it is used for.
+        name: Path relative to the folder that was searched, with forward slashes.
+        size: Size in bytes.
+        mtime_ns: Time of the last modification in ns.
+    """
 
     role: Role
     name: str
@@ -33,17 +40,17 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A recording that passed the checks, one channel, decoded and resampled.
+class Recording:
+    """A recording that passed all checks, decoded to one channel at the dataset's sample rate.
 
     Attributes:
-        role: What it is for.
-        name: The path below the folder that was searched, with forward slashes.
-        rms: Level of the whole of it; full scale is 1.
-        digest: Hash of the samples: the same for a WAV file and its FLAC copy.
-        samples: Its length.
-        pack: The file that holds the samples, among those of other recordings.
-        start: Which sample there is the first.
+        role: What it is used for.
+        name: Path relative to the folder that was searched, with forward slashes.
+        rms: RMS of all its samples; full scale is 1.
+        digest: Hash of its samples: a WAV file and its FLAC copy have the same.
+        samples: Number of samples.
+        pack: File of the samples of this and other recordings.
+        start: Position of its first sample in the pack.
     """
 
     role: Role
@@ -56,85 +63,89 @@ class Source:
 
     @property
     def folder(self) -> str:
-        """The folder the file is in, below the folder that was searched."""
+        """Folder of the file, relative to the folder that was searched."""
         return self.name.rpartition("/")[0]
 
     def read(self, offset: int = 0, length: int | None = None) -> AudioVector:
-        """Read a piece, and nothing more of it into memory.
+        """Read a piece of the recording, without reading the rest.
 
         Args:
             offset: First sample.
-            length: Number of samples; all up to the end if not given.
+            length: Number of samples; by default up to the end.
 
         Raises:
-            AudioError: the samples are not there any more.
+            AudioError: The pack is missing or damaged.
         """
         length = self.samples - offset if length is None else length
         try:
             piece = np.fromfile(self.pack, np.float32, length, offset=4 * (self.start + offset))
         except OSError as error:
-            raise AudioError(f"cannot read {self.pack} any more: {error.strerror}") from error
+            raise AudioError(f"cannot read {self.pack}: {error.strerror}") from error
         if piece.size < length:
-            raise AudioError(f"{self.pack} is damaged: it ends too early")
+            raise AudioError(f"{self.pack} is damaged: it is shorter than expected")
         return piece
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A recording, or a part of one, that cannot be used, and why."""
+    """A recording, or a clip of one, that was left out, and the reason."""
 
     role: Role
     file: str
     reason: str
 
 
-def find(roots: Mapping[Role, Path]) -> list[File]:
-    """List the recordings in the folders of each role.
+def find_recordings(roots: Mapping[Role, Path]) -> list[FoundFile]:
+    """List the audio files in the folder of each role and in all folders below it.
 
     Raises:
-        UsageError: a folder is missing, is a file, or has no audio files below it.
+        UsageError: A folder does not exist, is a file, or has no audio files in it.
     """
     files = []
     for role in ROLES:
         if role in roots:
-            for path in audio.find_audio(roots[role], (*FORMATS, *MEDIA)):
+            for path in find_audio(roots[role], (*FORMATS, *MEDIA)):
                 status = path.stat()
                 name = path.relative_to(roots[role]).as_posix()
-                files.append(File(role, name, status.st_size, status.st_mtime_ns))
+                files.append(FoundFile(role, name, status.st_size, status.st_mtime_ns))
     return sorted(files, key=lambda file: (ROLES.index(file.role), file.name))
 
 
-def load(indexes: Sequence[Path]) -> tuple[dict[Role, list[Source]], list[Skipped]]:
-    """List what became of the recordings, copies left out.
+def load_recordings(
+    indexes: Sequence[Path],
+) -> tuple[dict[Role, list[Recording]], list[Skipped]]:
+    """List the decoded recordings.
 
-    Of recordings with identical samples only the first is kept, so that a copy cannot come to lie
-    on the other side of a split.
+    Of recordings with identical samples only the first is kept, so that no copy of a training
+    recording is in the test set.
 
     Args:
-        indexes: What ``decoding.decode`` says is in each pack; of all there are.
+        indexes: The JSON file of each pack that ``decoding.decode`` wrote.
 
     Returns:
-        The recordings that can be used by role, and what was skipped.
+        The recordings by role, and those that were left out.
 
     Raises:
-        DatasetError: all recordings of a role had to be skipped.
+        DatasetError: All recordings of a role were left out.
     """
-    sources: dict[Role, list[Source]] = {}
+    recordings: dict[Role, list[Recording]] = {}
     skipped: list[Skipped] = []
     seen: dict[str, str] = {}
     for index in indexes:
         pack = index.with_suffix(PACK)
         for facts in json.loads(index.read_text()):
-            role, name = facts["role"], facts.get("name") or facts["file"]
-            kept = sources.setdefault(role, [])
+            kept = recordings.setdefault(facts["role"], [])
             if "reason" in facts:
                 skipped.append(Skipped(**facts))
-            elif facts["digest"] in seen:
-                skipped.append(Skipped(role, name, f"is identical to {seen[facts['digest']]}"))
+                continue
+            recording = Recording(pack=pack, **facts)
+            if original := seen.get(recording.digest):
+                reason = f"is identical to {original}"
+                skipped.append(Skipped(recording.role, recording.name, reason))
             else:
-                seen[facts["digest"]] = f"{role} file {name}"
-                kept.append(Source(pack=pack, **facts))
-    for role, kept in sources.items():
+                seen[recording.digest] = f"{recording.role} file {recording.name}"
+                kept.append(recording)
+    for role, kept in recordings.items():
         if not kept:
             reasons = [f"{skip.file} {skip.reason}" for skip in skipped if skip.role == role]
             raise DatasetError(
@@ -142,4 +153,4 @@ def load(indexes: Sequence[Path]) -> tuple[dict[Role, list[Source]], list[Skippe
                 + "; ".join(reasons[:3])
                 + ("; ..." if len(reasons) > 3 else "")
             )
-    return sources, skipped
+    return recordings, skipped

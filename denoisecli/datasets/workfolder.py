@@ -1,105 +1,64 @@
-"""The folder that a dataset is made in: what is to be done, and what of it is done already."""
+"""The folder that a dataset is built in: locked, kept for ``--resume``, moved into place."""
 
-import hashlib
-import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from denoisecli.datasets.decoding import Task, divide
+from pydantic import BaseModel, ConfigDict, Field
+
 from denoisecli.datasets.manifest import MANIFEST
 from denoisecli.datasets.recipe import Recipe
-from denoisecli.datasets.recordings import File, Role
+from denoisecli.datasets.recordings import FoundFile, Role
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.system.locks import exclusive
 
 WORK = ".build"
-"""Name of that folder, in the one of the dataset."""
+"""Name of the work folder, in the folder of the dataset."""
 
-PACKS = "sources"
-"""Name of the folder in it that holds the decoded recordings."""
+PACKS, PARTS, SETS = "recordings", "parts", "sets"
+"""Folders in it: decoded recordings, mixed pairs, and the sets that pairs are appended to."""
+
+_REQUEST = "request.json"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a build is to do, as its folder has it.
+class BuildRequest(BaseModel):
+    """What is to be built, as it is kept in the work folder.
 
     Attributes:
-        folder: Where it is done.
-        roots: Folder of the recordings of each role.
-        files: The recordings.
-        recipe: What to make of them.
+        denoise_version: Version of this program.
+        folders: Folder of the recordings of each role.
+        recipe: The recipe.
+        files: All recordings found.
     """
 
-    folder: Path
-    roots: Mapping[Role, Path]
-    files: Sequence[File]
+    model_config = ConfigDict(frozen=True)
+
+    denoise_version: str = Field(default_factory=lambda: version("denoisecli"))
+    folders: dict[Role, Path]
     recipe: Recipe
+    files: tuple[FoundFile, ...]
 
-    @property
-    def tasks(self) -> list[Task]:
-        """How the recordings are decoded."""
-        return divide(
-            self.files,
-            self.roots,
-            self.folder / PACKS,
-            sample_rate=self.recipe.sample_rate,
-            max_clipped=self.recipe.max_clipped,
-            rooms=self.recipe.rooms,
-            seed=self.recipe.seed,
-        )
+    def check_same(self, work: Path) -> None:
+        """Check that an interrupted build is of this request.
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """All of it but the files, as plain JSON data."""
-        return {
-            "denoise_version": version("denoisecli"),
-            "folders": {role: str(root.absolute()) for role, root in self.roots.items()},
-            "recipe": self.recipe.to_json(),
-        }
-
-    @cached_property
-    def token(self) -> str:
-        """What tells this plan from another one."""
-        return hashlib.sha256(json.dumps([self.facts, self._listed]).encode()).hexdigest()
-
-    @property
-    def _listed(self) -> list[list[Any]]:
-        return [list(asdict(file).values()) for file in self.files]
-
-    @staticmethod
-    def recipe_in(folder: Path) -> Recipe:
-        """Read the recipe of the plan in a folder."""
-        return Recipe.from_json(json.loads((folder / "plan.json").read_text())["recipe"])
-
-    def begin(self) -> None:
-        """Make the folder, empty but for the plan."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        (self.folder / PACKS).mkdir(parents=True)
-        (self.folder / "rows").mkdir()
-        (self.folder / "files.json").write_text(json.dumps(self._listed))
-        (self.folder / "plan.json").write_text(json.dumps(self.facts))
-
-    def check_same(self) -> None:
-        """Refuse to go on with a build of something else.
+        Args:
+            work: The work folder of the interrupted build.
 
         Raises:
-            UsageError: recipe, recordings or program are not those it was begun with.
+            UsageError: Recipe, recordings or program have changed.
         """
-        begun = json.loads((self.folder / "plan.json").read_text())
-        start_over = "to start over, build without --resume"
-        if begun["denoise_version"] != self.facts["denoise_version"]:
+        build, start_over = f"the build in {work.parent}", "to start over, build without --resume"
+        started = BuildRequest.model_validate_json((work / _REQUEST).read_bytes())
+        if started.denoise_version != self.denoise_version:
             raise UsageError(
-                f"the build in {self.folder.parent} was begun by denoise "
-                f"{begun['denoise_version']}; {start_over}"
+                f"{build} was started by denoise {started.denoise_version}; {start_over}"
             )
-        for name, what in (("recipe", "recipe"), ("folders", "folders of recordings")):
-            before, now = begun[name], self.facts[name]
+        for what, before, now in (
+            ("another recipe", dict(started.recipe), dict(self.recipe)),
+            ("other folders of recordings", dict(started.folders), dict(self.folders)),
+        ):
             changes = [
                 f"{key} was {before.get(key)} and is {now.get(key)}"
                 for key in before | now
@@ -107,101 +66,95 @@ class Plan:
             ]
             if changes:
                 raise UsageError(
-                    f"the build in {self.folder.parent} was begun with another {what}: "
-                    f"{'; '.join(changes)}. Give the same again, or {start_over}"
+                    f"{build} was started with {what}: {'; '.join(changes)}. Repeat the command "
+                    f"with the same options, or, {start_over}"
                 )
-        listed = {File(*row) for row in json.loads((self.folder / "files.json").read_text())}
-        if changed := sorted(listed ^ set(self.files), key=lambda file: file.name):
+        changed = set(started.files) ^ set(self.files)
+        if changed:
+            file = min(changed, key=lambda file: file.name)
             raise UsageError(
-                f"the recordings have changed since the build in {self.folder.parent} was begun: "
-                f"{changed[0].role} file {changed[0].name} was added, removed or changed; "
-                f"{start_over}"
+                f"the recordings have changed since {build} was started: {file.role} file "
+                f"{file.name} was added, removed or modified; {start_over}"
             )
 
 
 @contextmanager
-def working(plan: Plan, *, resume: bool) -> Iterator[None]:
-    """Hold the folder of a build: nobody else works there, and what is done in it stays.
+def work_folder(request: BuildRequest, output: Path, *, resume: bool) -> Iterator[Path]:
+    """Create or reopen the work folder of a build, which no other build can use meanwhile.
 
-    It stays when the build is stopped, or fails for a reason that may pass, such as a full disk.
+    It is kept if the build is interrupted, or fails for a reason that may pass, such as a full
+    disk; otherwise it is removed.
+
+    Args:
+        request: What is to be built.
+        output: The folder of the dataset.
+        resume: Continue an interrupted build.
+
+    Yields:
+        The path of the work folder.
 
     Raises:
-        UsageError: another build is at work in it, or it is to be gone on with and is one of
-            something else.
+        UsageError: Another process builds in ``output``, or the interrupted build is of another
+            request.
     """
-    output = plan.folder.parent
+    work = output.absolute() / WORK
     created = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
     try:
-        in_use = f"another program is building a dataset in {output}"
+        in_use = f"another process is building a dataset in {output}"
         with exclusive(output / f"{WORK}.lock", in_use):
-            if resume and (plan.folder / "plan.json").exists():
-                plan.check_same()
+            if resume and (work / _REQUEST).exists():
+                request.check_same(work)
+            elif resume and (work / "plan.json").exists():
+                raise UsageError(
+                    f"the build in {output} was started by an earlier version of denoise; to start "
+                    "over, build without --resume"
+                )
             else:
-                plan.begin()
+                shutil.rmtree(work, ignore_errors=True)
+                for name in (PACKS, PARTS, SETS):
+                    (work / name).mkdir(parents=True)
+                (work / _REQUEST).write_text(request.model_dump_json())
             try:
-                yield
-            except (UsageError, DatasetError):  # with these recordings, it cannot be done
-                shutil.rmtree(plan.folder)
+                yield work
+            except (UsageError, DatasetError):  # to try again would not help
+                shutil.rmtree(work)
                 raise
-            shutil.rmtree(plan.folder)
+            shutil.rmtree(work)
     finally:
         if created:
-            with suppress(OSError):  # not empty
+            with suppress(OSError):  # it is not empty
                 output.rmdir()
 
 
-class Rows:
-    """What is stored of a set so far, part by part; a part is stored when its rows are.
+def move_into_place(work: Path, output: Path, folders: Mapping[str, str]) -> None:
+    """Replace the present dataset by the finished sets; it can be repeated when interrupted.
+
+    The old manifest is removed first, and the new one comes last: meanwhile there is no manifest,
+    and therefore no dataset, but never one that does not match its manifest.
 
     Args:
-        folder: That of the build.
-        name: Of the set.
+        work: The work folder.
+        output: The folder of the dataset.
+        folders: Name of the folder of each set.
     """
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder, self._name = folder / "rows", name
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Give the parts: ``next`` mix, ``bytes`` so far, ``rows``, ``skipped``."""
-        number = 0
-        while (path := self._path(number)).exists():
-            yield json.loads(path.read_text())
-            number += 1
-
-    def add(self, number: int, part: Mapping[str, Any]) -> None:
-        """Note that a part is stored."""
-        beside = self._path(number).with_suffix(".part")
-        beside.write_text(json.dumps(part))
-        beside.replace(self._path(number))
-
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{self._name}-{number:06d}.json"
-
-
-def put_in_place(folder: Path, output: Path, names: Mapping[str, str]) -> None:
-    """Put the finished sets in place of those that are there; may be stopped and done again.
-
-    The old manifest goes first, and the new one comes last: in between there is no manifest, hence
-    no dataset, but never one that does not fit its manifest.
-    """
-    old = folder / "old"
+    old = work / "old"
     old.mkdir(exist_ok=True)
-    done: list[tuple[Path, Path]] = []
+    moved: list[tuple[Path, Path]] = []
 
     def move(source: Path, target: Path) -> None:
         if source.exists():
             source.replace(target)
-            done.append((source, target))
+            moved.append((source, target))
 
     try:
         move(output / MANIFEST, old / MANIFEST)
-        for name, target in names.items():
-            if (folder / "sets" / name).exists():
-                move(output / target, old / target)
-                move(folder / "sets" / name, output / target)
-        move(folder / MANIFEST, output / MANIFEST)
+        for name, folder in folders.items():
+            if (work / SETS / name).exists():
+                move(output / folder, old / folder)
+                move(work / SETS / name, output / folder)
+        move(work / MANIFEST, output / MANIFEST)
     except BaseException:
-        for source, place in reversed(done):
-            place.replace(source)
+        for source, target in reversed(moved):
+            target.replace(source)
         raise

@@ -375,8 +375,8 @@ class TestBuildDataset:
             "build-dataset", tmp_path / "clean", tmp_path / "noise", "--snr=-5:5", "-o", data
         )
         assert result.exit_code == 0, result.output
-        assert "train: 3 mixes" in result.stderr
-        assert "test: 1 mixes" in result.stderr
+        assert "train: 3 mixtures" in result.stderr
+        assert "test: 1 mixtures" in result.stderr
         assert "broken.wav" in result.stderr
         assert {path.name for path in data.iterdir()} == {"train", "test", "dataset.json"}
 

@@ -8,14 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from helpers import denoise, fails
 
-from denoisecli.cli.app import app
-from denoisecli.datasets.stored import load_manifest
-
-
-def denoise(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+from denoisecli.datasets.manifest import load_manifest
 
 
 @pytest.fixture
@@ -36,32 +31,32 @@ def test_all_options(folders: tuple[Path, Path], tmp_path: Path) -> None:
     result = denoise(
         "build-dataset", *folders, "--snr=-5:20", "--split", "0.5,0.25,0.25", "--group-by",
         r"(s\d)/", "--segment", 2, "--join", 2, "--pad", "--min-active", 0.1, "--max-clipped", 0.2,
-        "--mixes-per-clip", 2, "--noises", "1:2", "--noise-draw", "length", "--level=-45:-12",
+        "--mixtures-per-clip", 2, "--noises", "1:2", "--noise-draw", "length", "--level=-45:-12",
         "--reverb", tmp_path / "rooms", "--reverb-target", "dry", "--reverb-share", 0.9,
         "--valid-name", "dev", "--jobs", 1, "--seed", 3, "-o", data,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "train: 4 mixes" in result.stderr
-    assert "valid: 2 mixes" in result.stderr
+    assert "train: 4 mixtures" in result.stderr
+    assert "valid: 2 mixtures" in result.stderr
     assert "1 left out (is damaged or not an audio file of a known format: 1)" in result.stderr
     manifest = load_manifest(data)
     expected = {
         "snr_db": [-5, 20], "split": [0.5, 0.25, 0.25], "group_by": r"(s\d)/", "segment": 2,
-        "join": 2, "pad": True, "min_active": 0.1, "max_clipped": 0.2, "mixes_per_clip": 2,
+        "join": 2, "pad": True, "min_active": 0.1, "max_clipped": 0.2, "mixtures_per_clip": 2,
         "noises": [1, 2], "noise_draw": "length", "level_dbfs": [-45, -12], "reverb_target": "dry",
         "reverb_share": 0.9, "seed": 3,
     }  # fmt: skip
-    assert expected.items() <= manifest["recipe"].items()
-    assert {row["samples"] for row in manifest["mixes"]} == {32000}
+    assert expected.items() <= manifest.recipe.model_dump(mode="json").items()
+    assert {row.samples for row in manifest.mixtures} == {32000}
     assert (data / "dev").is_dir()
 
     shown = denoise("dataset", data, "--verify")
     assert shown.exit_code == 0, shown.output
     assert "8 waveform pairs" in shown.stdout
-    assert "all 8 pairs are as the manifest says" in shown.stdout
+    assert "all 8 pairs agree with the manifest" in shown.stdout
     assert "clean broken.wav is damaged or not an audio file" in shown.stdout
     document = json.loads(denoise("dataset", data, "--json").stdout)
-    assert document["sets"]["valid"]["mixes"] == 2
+    assert document["sets"]["valid"]["mixtures"] == 2
     assert "problems" not in document
 
     shown = denoise(
@@ -78,11 +73,11 @@ def test_own_test_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
     arguments = (folders[0] / "s0", tmp_path / "rooms")
     result = denoise("build-dataset", *arguments, *common, "--test-clean", folders[0] / "s1")
     assert result.exit_code == 0, result.output
-    assert "train: 2 mixes" in result.stderr
-    assert "test: 2 mixes" in result.stderr
+    assert "train: 2 mixtures" in result.stderr
+    assert "test: 2 mixtures" in result.stderr
     result = denoise("build-dataset", *arguments, *common)
     assert result.exit_code == 2
-    assert "both folders" in result.stderr
+    assert "two folders" in result.stderr
 
 
 def test_weights(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -90,31 +85,35 @@ def test_weights(folders: tuple[Path, Path], tmp_path: Path) -> None:
     weights = ("--clean-weight", "*=3", "--clean-weight", "s1/2.wav=0", "--noise-weight", "7*=9.5")
     result = denoise(*common, *weights)
     assert result.exit_code == 0, result.output
-    assert len(load_manifest(tmp_path / "data")["mixes"]) == 7 * 3
-    recipe = load_manifest(tmp_path / "data")["recipe"]
-    assert recipe["clean_weights"] == {"*": 3, "s1/2.wav": 0}
-    assert recipe["noise_weights"] == {"7*": 9.5}
+    assert len(load_manifest(tmp_path / "data").mixtures) == 7 * 3
+    recipe = load_manifest(tmp_path / "data").recipe
+    assert recipe.clean_weights == {"*": 3, "s1/2.wav": 0}
+    assert recipe.noise_weights == {"7*": 9.5}
     for option, value, message in (
-        ("--clean-weight", "s0", "--clean-weight wants FOLDER=NUMBER, found 's0'"),
-        ("--clean-weight", "s0=1.5", "--clean-weight wants FOLDER=NUMBER, found 's0=1.5'"),
-        ("--noise-weight", "=2", "--noise-weight wants FOLDER=NUMBER, found '=2'"),
-        ("--noise-weight", "x=-1", "noise weights must be 0 or more, not {'x': -1.0}"),
-        ("--noise-weight", "x=nan", "noise weights must be 0 or more"),
-        ("--clean-weight", "s9=2", "no clean recording is in, or has a name like, s9"),
+        ("--clean-weight", "s0", "--clean-weight takes FOLDER=NUMBER, but was given 's0'"),
+        ("--clean-weight", "s0=1.5", "--clean-weight takes FOLDER=NUMBER, but was given 's0=1.5'"),
+        ("--noise-weight", "=2", "--noise-weight takes FOLDER=NUMBER, but was given '=2'"),
+        (
+            "--noise-weight",
+            "x=-1",
+            "should be greater than or equal to 0, not -1.0",
+        ),
+        ("--noise-weight", "x=nan", "noise_weights: input should be a finite number, not nan"),
+        ("--clean-weight", "s9=2", "no clean recording is in the folder or matches the name s9"),
     ):
         result = denoise(*common, option, value, "--overwrite")
         assert result.exit_code == 2, result.output
         assert message in " ".join(result.stderr.split())
     result = denoise(*common, "--clean-weight", "*=0", "--overwrite")
     assert result.exit_code == 1
-    assert load_manifest(tmp_path / "data")["recipe"] == recipe
+    assert load_manifest(tmp_path / "data").recipe == recipe
 
 
 def test_verify_fails_honestly(folders: tuple[Path, Path], tmp_path: Path) -> None:
     data = tmp_path / "data"
     assert denoise("build-dataset", *folders, "--ratio", 0.2, "-o", data).exit_code == 0
     manifest = json.loads((data / "dataset.json").read_text())
-    manifest["mixes"][1]["snr_db"] += 1
+    manifest["mixtures"][1]["snr_db"] += 1
     (data / "dataset.json").write_text(json.dumps(manifest))
     result = denoise("dataset", data, "--verify")
     assert result.exit_code == 1
@@ -129,17 +128,25 @@ def test_verify_fails_honestly(folders: tuple[Path, Path], tmp_path: Path) -> No
     ("arguments", "words"),
     [
         (["--snr", "3:loud"], "3:loud"),
-        (["--ratio", "0.2", "--split", "most"], "--split wants"),
-        (["--ratio", "0.2", "--noises", "1.5"], "--noises wants"),
+        (["--ratio", "0.2", "--split", "most"], "--split takes"),
+        (["--ratio", "0.2", "--noises", "1.5"], "--noises takes"),
         (["--ratio", "0.2", "--group-by", "speaker"], "regular expression with a group"),
         (["--ratio", "0.2", "--level", "3"], "-100..0 dBFS"),
         (["--ratio", "0.2", "--join", "4", "--segment", "2"], "longer than a segment"),
+        (["--ratio", "0.2", "--noise-draw", "weight"], "'weight' is not one of"),
+        (["--ratio", "0.2", "--kind", "mel"], "'mel' is not one of"),
+        (["--ratio", "0.2", "--rooms", "-1"], "greater than or equal to 0"),
         (["--ratio", "0.2", "--cluster", "tcp://127.0.0.1:1"], "no Dask scheduler"),
     ],
 )
 def test_wrong_options(
-    folders: tuple[Path, Path], tmp_path: Path, arguments: list[str], words: str
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
 ) -> None:
+    monkeypatch.setattr("denoisecli.system.pools.CONNECT_SECONDS", 0.2)
     result = denoise("build-dataset", *folders, *arguments, "-o", tmp_path / "data")
     assert result.exit_code == (1 if "--cluster" in arguments else 2)
     assert words in result.stderr.replace("\n", " ")
@@ -149,7 +156,20 @@ def test_wrong_options(
 def test_wrong_dataset(tmp_path: Path) -> None:
     result = denoise("dataset", tmp_path)
     assert result.exit_code == 1
-    assert "is no dataset" in result.stderr
+    assert "is not a dataset" in result.stderr
+
+
+def test_train_refuses_spectrograms(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    result = denoise("build-dataset", *folders, "--ratio", 0.2, "--kind", "spectrogram", "-o", data)
+    assert result.exit_code == 0, result.output
+    fails(
+        denoise("train", "tiny", "--data", data, "--run", tmp_path / "run"),
+        1,
+        f"{data} holds pairs of spectrograms, but waveforms are needed",
+        "build it again with `denoise build-dataset --kind waveform`",
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_facts_need_no_tensorflow(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -162,6 +182,23 @@ def test_facts_need_no_tensorflow(folders: tuple[Path, Path], tmp_path: Path) ->
         "sys.exit('loaded TensorFlow' if 'tensorflow' in sys.modules else code)"
     )
     subprocess.run([sys.executable, "-c", code, "dataset", str(data)], check=True)
+
+
+@pytest.mark.parametrize("command", ["build-dataset", "dataset"])
+def test_without_tensorflow(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    data, built = tmp_path / "data", tmp_path / "built"
+    assert denoise("build-dataset", *folders, "--ratio", 0.2, "-o", built).exit_code == 0
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    if command == "dataset":
+        result = denoise("dataset", built, "--verify", "--export", 1, data)
+        purpose = "reading the pairs of a dataset"
+    else:
+        result = denoise("build-dataset", *folders, "--ratio", 0.2, "-o", data)
+        purpose = "building datasets"
+    fails(result, 2, f"{purpose} needs TensorFlow: pip install 'denoisecli[train]'")
+    assert not data.exists()
 
 
 def test_on_a_cluster(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -187,10 +224,10 @@ def test_stopped_and_resumed(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("denoisecli.datasets.building.store", stop)
+    monkeypatch.setattr("denoisecli.datasets.building._mix_all", stop)
     result = denoise(*command)
     assert result.exit_code == 130
-    assert "--resume goes on with it" in result.stderr.replace("\n", " ")
+    assert "continue with --resume" in result.stderr.replace("\n", " ")
     assert [path.name for path in (tmp_path / "data").iterdir()] == [".build"]
     monkeypatch.undo()
     result = denoise(*command, "--resume")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from helpers import constant_mask, denoise, fails
 
+from denoisecli.datasets.building import build
 from denoisecli.datasets.recipe import Recipe
-from denoisecli.datasets.stored import build
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_the_test_set_of_a_dataset(
     for number in range(4):
         audio_file(f"speech/s{number}.wav", speech(0.5, 16000, 100 + number))
         audio_file(f"noise/{'rain' if number % 2 else 'wind'}/{number}.wav", noise(0.7, 16000))
-    recipe = Recipe(snr_db=5.0, split=0.5, mixes_per_clip=2)
+    recipe = Recipe(snr_db=5.0, split=0.5, mixtures_per_clip=2)
     build(tmp_path / "speech", tmp_path / "noise", tmp_path / "data", recipe)
     page = tmp_path / "r.html"
     shown = denoise(

@@ -6,7 +6,7 @@ import pytest
 
 from denoisecli.datasets.clips import Clip, Clips, Piece, active_share
 from denoisecli.datasets.recipe import Recipe
-from denoisecli.datasets.recordings import Source
+from denoisecli.datasets.recordings import Recording
 
 RATE = 1000
 PAUSE = 200
@@ -16,26 +16,26 @@ PAUSE = 200
 def recordings(tmp_path: Path) -> Any:
     """Make ``recordings(name=samples, ...)``; every sample tells which recording it is of."""
 
-    def make(**lengths: int) -> list[Source]:
+    def make(**lengths: int) -> list[Recording]:
         pack = tmp_path / "0.f32"
         sounds = [np.full(length, number + 1.0) for number, length in enumerate(lengths.values())]
         pack.write_bytes(np.concatenate(sounds).astype(np.float32).tobytes())
         starts = np.cumsum([0, *lengths.values()]).tolist()
         return [
-            Source("clean", name.replace("_", "/"), 1.0, name, length, pack, start)
+            Recording("clean", name.replace("_", "/"), 1.0, name, length, pack, start)
             for (name, length), start in zip(lengths.items(), starts, strict=False)
         ]
 
     return make
 
 
-def clips(sources: list[Source], **arguments: Any) -> list[Clip]:
+def clips(sources: list[Recording], **arguments: Any) -> list[Clip]:
     made = Clips(sources, Recipe(ratio=0.5, sample_rate=RATE, **arguments))
     return [made[index] for index in range(len(made))]
 
 
 def places(clip: Clip) -> list[tuple[str, int, int, int]]:
-    return [(piece.source.name, *piece[1:]) for piece in clip.pieces]
+    return [(piece.recording.name, *piece[1:]) for piece in clip.pieces]
 
 
 def test_whole_recordings(recordings: Any) -> None:
@@ -81,16 +81,16 @@ def test_joining(recordings: Any) -> None:
 
 def test_joining_by_speaker(recordings: Any) -> None:
     made = clips(recordings(x_1a=400, x_1b=400, x_2a=400), join=5.0, group_by=r"/(\d)")
-    assert [[piece.source.name for piece in clip.pieces] for clip in made] == [
+    assert [[piece.recording.name for piece in clip.pieces] for clip in made] == [
         ["x/1a", "x/1b"],
         ["x/2a"],
     ]
 
 
-def test_recordings_of_another_weight_are_not_joined(recordings: Any) -> None:
+def test_sourcesof_another_weight_are_not_joined(recordings: Any) -> None:
     sources = recordings(x_a=400, x_bad=400, x_c=400)
     made = clips(sources, join=5.0, clean_weights={"*bad": 0})
-    names = sorted([piece.source.name for piece in clip.pieces] for clip in made)
+    names = sorted([piece.recording.name for piece in clip.pieces] for clip in made)
     assert names == [["x/a", "x/c"], ["x/bad"]]
 
 

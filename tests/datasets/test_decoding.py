@@ -8,35 +8,36 @@ import pytest
 
 from denoisecli.audio import files as audio
 from denoisecli.audio import level
-from denoisecli.datasets.decoding import Task, decode, divide
-from denoisecli.datasets.recordings import Source, find, load
+from denoisecli.datasets.decoding import DecodeTask, decode, decode_tasks
+from denoisecli.datasets.recipe import Recipe
+from denoisecli.datasets.recordings import Recording, find_recordings, load_recordings
 
 
 @pytest.fixture
-def tasks(tmp_path: Path) -> Callable[..., list[Task]]:
-    """Make ``tasks(**arguments of divide)`` for the folder "clean", to be decoded at 16 kHz."""
+def tasks(tmp_path: Path) -> Callable[..., list[DecodeTask]]:
+    """Make ``tasks(**arguments of Recipe)`` for the folder "clean"."""
 
-    def make(**arguments: object) -> list[Task]:
+    def make(**arguments: object) -> list[DecodeTask]:
         roots = {"clean": tmp_path / "clean"}
         packs = tmp_path / "packs"
         packs.mkdir(exist_ok=True)
-        settings = {"sample_rate": 16000, **arguments}
-        return divide(find(roots), roots, packs, **settings)  # type: ignore[arg-type]
+        recipe = Recipe(**{"ratio": 0.5, "max_clipped": 1.0, **arguments})
+        return decode_tasks(find_recordings(roots), roots, packs, recipe)
 
     return make
 
 
-def decoded(tasks: list[Task]) -> tuple[dict[str, Source], dict[str, str]]:
+def decoded(tasks: list[DecodeTask]) -> tuple[dict[str, Recording], dict[str, str]]:
     for task in tasks:
         decode(task)
-    sources, skipped = load([task.index for task in tasks])
-    kept = {source.name: source for part in sources.values() for source in part}
+    recordings, skipped = load_recordings([task.index for task in tasks])
+    kept = {recording.name: recording for part in recordings.values() for recording in part}
     return kept, {skip.file: skip.reason for skip in skipped}
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
 def test_as_read_and_resampled_at_once(
-    tasks: Callable[..., list[Task]],
+    tasks: Callable[..., list[DecodeTask]],
     audio_file: Callable[..., Path],
     rng: np.random.Generator,
     suffix: str,
@@ -46,15 +47,17 @@ def test_as_read_and_resampled_at_once(
         sound = 0.5 * np.sin(2 * np.pi * 100 * t + 5 * t**2) + 0.01 * rng.standard_normal(t.size)
         audio_file(f"clean/{rate}.{suffix}", np.array([sound, 0.5 * sound]), rate)
     kept, _ = decoded(tasks())
-    for name, source in kept.items():
-        whole, _ = audio.read_mono(source.pack.parents[1] / "clean" / name, 16000)
-        assert source.samples == whole.size
-        np.testing.assert_allclose(source.read(), whole, atol=1e-6)
-        assert source.rms == pytest.approx(level.rms(whole), rel=1e-6)
+    for name, recording in kept.items():
+        whole, _ = audio.read_mono(recording.pack.parents[1] / "clean" / name, 16000)
+        assert recording.samples == whole.size
+        np.testing.assert_allclose(recording.read(), whole, atol=1e-6)
+        assert recording.rms == pytest.approx(level.rms(whole), rel=1e-6)
 
 
 def test_digest_is_that_of_the_sound(
-    tasks: Callable[..., list[Task]], audio_file: Callable[..., Path], rng: np.random.Generator
+    tasks: Callable[..., list[DecodeTask]],
+    audio_file: Callable[..., Path],
+    rng: np.random.Generator,
 ) -> None:
     samples = rng.integers(-9000, 9000, 4000, dtype=np.int16)
     audio_file("clean/a.wav", samples)
@@ -68,7 +71,7 @@ def test_digest_is_that_of_the_sound(
 
 
 def test_skips_and_says_why(
-    tasks: Callable[..., list[Task]],
+    tasks: Callable[..., list[DecodeTask]],
     audio_file: Callable[..., Path],
     rng: np.random.Generator,
     tmp_path: Path,
@@ -125,7 +128,9 @@ def test_skips_and_says_why(
 
 
 def test_tasks_hold_all_files_once(
-    tasks: Callable[..., list[Task]], audio_file: Callable[..., Path], rng: np.random.Generator
+    tasks: Callable[..., list[DecodeTask]],
+    audio_file: Callable[..., Path],
+    rng: np.random.Generator,
 ) -> None:
     for number in range(70):
         audio_file(f"clean/{number}.wav", 0.1 * rng.standard_normal(2000))
@@ -137,7 +142,9 @@ def test_tasks_hold_all_files_once(
 
 
 def test_what_is_done_is_not_done_again(
-    tasks: Callable[..., list[Task]], audio_file: Callable[..., Path], rng: np.random.Generator
+    tasks: Callable[..., list[DecodeTask]],
+    audio_file: Callable[..., Path],
+    rng: np.random.Generator,
 ) -> None:
     path = audio_file("clean/a.wav", 0.1 * rng.standard_normal(16000))
     (task,) = tasks()
@@ -151,9 +158,9 @@ def test_what_is_done_is_not_done_again(
     assert len(list(task.folder.iterdir())) == 2
 
 
-def test_rooms(tasks: Callable[..., list[Task]], audio_file: Callable[..., Path]) -> None:
+def test_rooms(tasks: Callable[..., list[DecodeTask]], audio_file: Callable[..., Path]) -> None:
     audio_file("clean/a.wav", 0.1 * np.ones(16000))
-    kept, _ = decoded(tasks(rooms=3, seed=5))
-    rooms = [source for source in kept.values() if source.role == "room"]
+    kept, _ = decoded(tasks(rooms=3, seed=5, sample_rate=2000))
+    rooms = [recording for recording in kept.values() if recording.role == "room"]
     assert [room.name for room in rooms] == [f"synthetic/{number}" for number in range(3)]
     assert len({room.digest for room in rooms}) == 3

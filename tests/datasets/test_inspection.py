@@ -9,9 +9,11 @@ import soundfile
 import tensorflow as tf
 
 from denoisecli.audio.level import snr_db
-from denoisecli.datasets.inspection import describe, export, kind_of, verify
+from denoisecli.datasets.building import build
+from denoisecli.datasets.inspection import export, kind_of_reason, summarize, verify
+from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.recipe import Recipe
-from denoisecli.datasets.stored import build, load_manifest, load_pairs, save
+from denoisecli.datasets.stored import load_pairs, save
 from denoisecli.errors import DatasetError, UsageError
 
 
@@ -43,7 +45,7 @@ def copy(data: Path, tmp_path: Path) -> Callable[..., Path]:
     """Make ``copy(change)``: a dataset whose manifest was changed by a function."""
 
     def make(change: Callable[[dict[str, Any]], None]) -> Path:
-        manifest = load_manifest(data)
+        manifest = json.loads((data / "dataset.json").read_text())
         change(manifest)
         for facts in manifest["sets"].values():
             if not (tmp_path / facts["folder"]).exists():
@@ -54,38 +56,38 @@ def copy(data: Path, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def test_describe(data: Path) -> None:
-    facts = describe(data)
-    json.dumps(facts, allow_nan=False)
+def test_summarize(data: Path) -> None:
+    summary = summarize(data)
+    json.dumps(summary.model_dump(mode="json"), allow_nan=False)
     manifest = load_manifest(data)
-    assert (facts["mixes"], facts["kind"], facts["sample_rate"]) == (12, "waveform", 8000)
-    assert list(facts["sets"]) == ["train", "valid", "test"]
-    snrs = [row["snr_db"] for row in manifest["mixes"] if row["set"] == "train"]
-    assert facts["sets"]["train"]["snr_db"] == pytest.approx(
+    assert (summary.mixtures, summary.kind, summary.sample_rate) == (12, "waveform", 8000)
+    assert list(summary.sets) == ["train", "valid", "test"]
+    snrs = [row.snr_db for row in manifest.rows("train")]
+    assert summary.sets["train"].snr_db.model_dump() == pytest.approx(
         {"min": min(snrs), "mean": np.mean(snrs), "max": max(snrs)}
     )
     for key in ("snr_db", "level_dbfs"):
-        histogram = facts[f"{key}_histogram"]
-        assert {name: sum(counts) for name, counts in histogram["counts"].items()} == {
-            name: part["mixes"] for name, part in facts["sets"].items()
+        histogram = getattr(summary, f"{key}_histogram")
+        assert {name: sum(counts) for name, counts in histogram.counts.items()} == {
+            name: part.mixtures for name, part in summary.sets.items()
         }
-        values = [row[key] for row in manifest["mixes"]]
-        assert histogram["edges"][0] <= min(values) <= max(values) <= histogram["edges"][-1]
-    assert facts["skipped"]["reasons"] == {
+        values = [getattr(row, key) for row in manifest.mixtures]
+        assert histogram.edges[0] <= min(values) <= max(values) <= histogram.edges[-1]
+    assert summary.skipped.reasons == {
         "is too short": 2,
         "is damaged or not an audio file of a known format": 1,
     }
 
 
-def test_describe_without_noise(copy: Callable[..., Path]) -> None:
+def test_summarize_without_noise(copy: Callable[..., Path]) -> None:
     def change(manifest: dict[str, Any]) -> None:
-        for row in manifest["mixes"]:
+        for row in manifest["mixtures"]:
             row["snr_db"] = None
             del row["level_dbfs"]
 
-    facts = describe(copy(change))
-    assert facts["snr_db_histogram"] is facts["level_dbfs_histogram"] is None
-    assert facts["sets"]["test"]["snr_db"] is None
+    summary = summarize(copy(change))
+    assert summary.snr_db_histogram is summary.level_dbfs_histogram is None
+    assert summary.sets["test"].snr_db is None
 
 
 @pytest.mark.parametrize(
@@ -102,12 +104,12 @@ def test_describe_without_noise(copy: Callable[..., Path]) -> None:
     ],
 )
 def test_kinds_of_reasons(reason: str, kind: str) -> None:
-    assert kind_of(reason) == kind
+    assert kind_of_reason(reason) == kind
 
 
 def test_verify_of_what_is_right(data: Path) -> None:
     steps: list[tuple[int, int]] = []
-    assert list(verify(data, progress=lambda *step: steps.append(step))) == []
+    assert list(verify(data, on_progress=lambda *step: steps.append(step))) == []
     assert steps == [(done, 12) for done in range(1, 13)]
 
 
@@ -117,14 +119,14 @@ def test_verify_of_what_is_right(data: Path) -> None:
         ("target_snr_db", 50.0, "dB, not 50.00 dB"),
         ("samples", 1, "samples, not 1"),
         ("level_dbfs", -3.0, "dBFS, not -3.00 dBFS"),
-        ("crc32", "0" * 8, "the samples are not those that were stored"),
+        ("crc32", "0" * 8, "the checksum of the samples differs"),
     ],
 )
 def test_verify_compares_rows(
     copy: Callable[..., Path], key: str, value: Any, problem: str
 ) -> None:
     def change(manifest: dict[str, Any]) -> None:
-        row = next(row for row in manifest["mixes"] if row["set"] == "valid")
+        row = next(row for row in manifest["mixtures"] if row["set"] == "valid")
         row[key] = value
 
     problems = list(verify(copy(change)))
@@ -136,20 +138,20 @@ def test_verify_compares_rows(
 def test_verify_compares_the_whole(copy: Callable[..., Path]) -> None:
     def change(manifest: dict[str, Any]) -> None:
         train, test = (
-            next(row for row in manifest["mixes"] if row["set"] == name)
+            next(row for row in manifest["mixtures"] if row["set"] == name)
             for name in ("train", "test")
         )
         test["clean"] = train["clean"]
         test["noise"] = train["noise"]
         manifest["sets"]["valid"]["hours"] = 5
-        manifest["sets"]["test"]["mixes"] = 99
+        manifest["sets"]["test"]["mixtures"] = 99
 
     problems = "\n".join(verify(copy(change)))
     assert "clean recording" in problems
     assert "noise recording" in problems
     assert "in the sets train and test" in problems
-    assert "valid: 5.0000 h are stated" in problems
-    assert "test: 99 mixes are stated" in problems
+    assert "valid: the manifest states 5.0000 h" in problems
+    assert "test: the manifest states 99 mixtures" in problems
 
 
 def test_verify_of_damaged_samples(data: Path, copy: Callable[..., Path], tmp_path: Path) -> None:
@@ -165,10 +167,10 @@ def test_verify_of_damaged_samples(data: Path, copy: Callable[..., Path], tmp_pa
     )
     problems = list(verify(folder))
     for number, problem in (
-        (1, "no numbers"),
-        (2, "not those that were stored"),
+        (1, "NaN or infinite"),
+        (2, "checksum"),
         (2, "SNR"),
-        (3, "passes full scale"),
+        (3, "exceeds full scale"),
     ):
         assert any(f"train, pair {number}: " in found and problem in found for found in problems)
     assert not any("train, pair 0" in found for found in problems)
@@ -202,9 +204,8 @@ def test_export(data: Path, tmp_path: Path) -> None:
             for part in ("noisy", "clean", "noise")
         )
         np.testing.assert_allclose(noisy - clean, noise, atol=1e-7)
-        stated = row.get("target_snr_db", row["snr_db"])
-        assert snr_db(noisy, clean) == pytest.approx(stated, abs=0.01)
-        assert row["set"] == "test"
+        assert snr_db(noisy, clean) == pytest.approx(row.pair_snr_db, abs=0.01)
+        assert row.set == "test"
     with pytest.raises(UsageError, match="exists already"):
         export(data, 1, tmp_path / "listen")
     export(data, 1, tmp_path / "listen", overwrite=True)
@@ -220,8 +221,8 @@ def test_spectrograms(data: Path, tmp_path: Path) -> None:
     recipe = Recipe(ratio=0.3, sample_rate=8000, kind="spectrogram")
     build(sources / "clean", sources / "noise", tmp_path / "spectra", recipe)
     assert list(verify(tmp_path / "spectra")) == []
-    assert describe(tmp_path / "spectra")["kind"] == "spectrogram"
-    with pytest.raises(DatasetError, match="spectrogram pairs"):
+    assert summarize(tmp_path / "spectra").kind == "spectrogram"
+    with pytest.raises(DatasetError, match="pairs of spectrograms"):
         export(tmp_path / "spectra", 1, tmp_path / "listen")
 
 

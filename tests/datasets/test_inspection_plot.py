@@ -1,14 +1,15 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 
+from denoisecli.datasets.building import build
 from denoisecli.datasets.inspection_plot import _spectra, plot_dataset
-from denoisecli.datasets.manifest import write_manifest
+from denoisecli.datasets.manifest import DatasetFacts, load_manifest, write_manifest
 from denoisecli.datasets.recipe import Recipe
-from denoisecli.datasets.stored import build, load_manifest
 from denoisecli.errors import DatasetError, UsageError
 
 RATE = 8000
@@ -48,17 +49,16 @@ def test_spectra(data: Path) -> None:
 
 def test_levels_of_an_older_version(data: Path, tmp_path: Path) -> None:
     manifest = load_manifest(data)
-    rows = manifest.pop("mixes")
-    for row in rows:
-        del row["level_dbfs"]
-    write_manifest(data / "dataset.json", manifest, rows)
+    rows = [replace(row, level_dbfs=None) for row in manifest.mixtures]
+    facts = DatasetFacts(**{name: getattr(manifest, name) for name in DatasetFacts.model_fields})
+    write_manifest(data / "dataset.json", facts, rows)
     plot_dataset(data, tmp_path / "data.png")
     assert (tmp_path / "data.png").exists()
 
 
 def test_refuses(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"\.png, \.svg or \.pdf"):
+    with pytest.raises(UsageError, match=r"\.png \.svg \.pdf"):
         plot_dataset(data, tmp_path / "data.txt")
-    with pytest.raises(DatasetError, match="is no dataset"):
+    with pytest.raises(DatasetError, match="is not a dataset"):
         plot_dataset(tmp_path, tmp_path / "data.png")
     assert not (tmp_path / "data.png").exists()

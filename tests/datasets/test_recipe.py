@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ from denoisecli.errors import UsageError
         {"pad": True},
         {"min_active": 1.1},
         {"max_clipped": -0.1},
-        {"mixes_per_clip": 0},
+        {"mixtures_per_clip": 0},
         {"noises": 0},
         {"noises": (2, 1)},
         {"noise_draw": "weight"},
@@ -47,12 +46,14 @@ from denoisecli.errors import UsageError
         {"window": "round"},
         {"hop_length": 0},
         {"seed": -1},
+        {"noise_weights": {"a": -1.0}},
+        {"clean_weights": {"a": 1.5}},
+        {"mixes": 1},
     ],
     ids=str,
 )
 def test_refuses(arguments: dict[str, Any]) -> None:
-    # Without the run-time check of types, which would be first for what is not a Literal.
-    with pytest.raises((UsageError, TypeError)):
+    with pytest.raises(UsageError):
         Recipe(**{"ratio": 0.2, **arguments})
 
 
@@ -73,10 +74,9 @@ def test_json_and_back() -> None:
     recipe = Recipe(
         snr_db=(-5.0, 20.0), split=(0.8, 0.1, 0.1), noises=(1, 2), level_dbfs=-20.0, segment=4.0
     )
-    data = json.loads(json.dumps(recipe.to_json()))
-    assert Recipe.from_json(data) == recipe
-    old = {"ratio": [0.1, 0.5], "split": 0.9, "of a newer version": 1}
-    assert Recipe.from_json(old) == Recipe(ratio=(0.1, 0.5), split=0.9)
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert Recipe.model_validate({"ratio": [0.1, 0.5]}) == Recipe(ratio=(0.1, 0.5))
+    assert hash(Recipe(ratio=0.5, clean_weights={"a": 2})) != hash(Recipe(ratio=0.5))
 
 
 def test_ranges_are_drawn_from(rng: np.random.Generator) -> None:

@@ -4,22 +4,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from denoisecli.datasets.decoding import decode, divide
-from denoisecli.datasets.recordings import Role, Source, find, load
+from denoisecli.datasets.decoding import decode, decode_tasks
+from denoisecli.datasets.recipe import Recipe
+from denoisecli.datasets.recordings import Recording, Role, find_recordings, load_recordings
 from denoisecli.errors import AudioError, DatasetError, UsageError
 
 
 @pytest.fixture
-def loaded(tmp_path: Path) -> Callable[..., tuple[dict[Role, list[Source]], dict[str, str]]]:
-    """Decode and load the folders below tmp_path; gives sources by role, reasons by name."""
+def loaded(tmp_path: Path) -> Callable[..., tuple[dict[Role, list[Recording]], dict[str, str]]]:
+    """Decode and load folders below tmp_path: the recordings by role, the reasons by name."""
 
-    def make(**folders: str) -> tuple[dict[Role, list[Source]], dict[str, str]]:
+    def make(**folders: str) -> tuple[dict[Role, list[Recording]], dict[str, str]]:
         roots = {role.replace("_", " "): tmp_path / name for role, name in folders.items()}
-        tasks = divide(find(roots), roots, tmp_path, sample_rate=16000)  # type: ignore[arg-type]
+        tasks = decode_tasks(find_recordings(roots), roots, tmp_path, Recipe(ratio=0.5))
         for task in tasks:
             decode(task)
-        sources, skipped = load([task.index for task in tasks])
-        return sources, {f"{skip.role} {skip.file}": skip.reason for skip in skipped}
+        recordings, skipped = load_recordings([task.index for task in tasks])
+        return recordings, {f"{skip.role} {skip.file}": skip.reason for skip in skipped}
 
     return make
 
@@ -30,21 +31,21 @@ def test_pieces(
     sounds = [rng.integers(-9000, 9000, 16000 + number, dtype=np.int16) for number in range(3)]
     for number, sound in enumerate(sounds):
         audio_file(f"clean/speaker/{number}.wav", sound)
-    sources, _ = loaded(clean="clean")
-    for source, sound in zip(sources["clean"], sounds, strict=True):
+    recordings, _ = loaded(clean="clean")
+    for recording, sound in zip(recordings["clean"], sounds, strict=True):
         whole = np.float32(sound / 32768)
-        assert (source.samples, source.folder) == (sound.size, "speaker")
-        np.testing.assert_array_equal(source.read(), whole)
-        np.testing.assert_array_equal(source.read(5000), whole[5000:])
-        np.testing.assert_array_equal(source.read(15000, 1000), whole[15000:16000])
-        assert source.rms == pytest.approx(np.sqrt(np.mean(whole.astype(float) ** 2)), rel=1e-6)
-    pack = sources["clean"][0].pack
+        assert (recording.samples, recording.folder) == (sound.size, "speaker")
+        np.testing.assert_array_equal(recording.read(), whole)
+        np.testing.assert_array_equal(recording.read(5000), whole[5000:])
+        np.testing.assert_array_equal(recording.read(15000, 1000), whole[15000:16000])
+        assert recording.rms == pytest.approx(np.sqrt(np.mean(whole.astype(float) ** 2)), rel=1e-6)
+    pack = recordings["clean"][0].pack
     pack.write_bytes(pack.read_bytes()[:70_000])
     with pytest.raises(AudioError, match="damaged"):
-        sources["clean"][2].read()
+        recordings["clean"][2].read()
     pack.unlink()
     with pytest.raises(AudioError, match="cannot read"):
-        sources["clean"][0].read()
+        recordings["clean"][0].read()
 
 
 def test_copies_are_left_out(
@@ -57,11 +58,11 @@ def test_copies_are_left_out(
     audio_file("clean/a copy of 2.flac", sounds[2])
     audio_file("noise/clean.wav", sounds[3])
     audio_file("test/of train.wav", sounds[0])
-    sources, reasons = loaded(clean="clean", noise="noise", test_clean="test")
+    recordings, reasons = loaded(clean="clean", noise="noise", test_clean="test")
     # The test set keeps what is in both, since it is what was given for it.
-    assert [source.name for source in sources["test clean"]] == ["of train.wav"]
-    assert [source.name for source in sources["clean"]] == ["1.wav", "2.wav", "3.wav"]
-    assert len(sources["noise"]) == 4
+    assert [recording.name for recording in recordings["test clean"]] == ["of train.wav"]
+    assert [recording.name for recording in recordings["clean"]] == ["1.wav", "2.wav", "3.wav"]
+    assert len(recordings["noise"]) == 4
     assert reasons == {
         "clean 0.wav": "is identical to test clean file of train.wav",
         "clean a copy of 2.flac": "is identical to clean file 2.wav",
@@ -83,9 +84,9 @@ def test_find(audio_file: Callable[..., Path], tmp_path: Path) -> None:
     path = audio_file("clean/b/a.wav", np.ones(16000))
     audio_file("clean/.hidden/a.wav", np.ones(16000))
     (tmp_path / "clean" / "notes.txt").write_text("no sound")
-    (file,) = find({"clean": tmp_path / "clean"})
+    (file,) = find_recordings({"clean": tmp_path / "clean"})
     assert (file.role, file.name, file.size) == ("clean", "b/a.wav", path.stat().st_size)
     with pytest.raises(UsageError, match="is a file"):
-        find({"clean": path})
+        find_recordings({"clean": path})
     with pytest.raises(UsageError, match="does not exist"):
-        find({"clean": tmp_path / "clean", "noise": tmp_path / "nothing"})
+        find_recordings({"clean": tmp_path / "clean", "noise": tmp_path / "nothing"})

@@ -3,6 +3,7 @@ import sys
 import numpy as np
 import pytest
 
+from denoisecli.datasets.choices import ReverbTarget
 from denoisecli.datasets.rooms import reverberate, synthetic_response
 from denoisecli.errors import UsageError
 
@@ -11,21 +12,21 @@ def test_echoes_are_where_they_should_be(rng: np.random.Generator) -> None:
     response = np.zeros(8000)
     response[[100, 500, 4000]] = -0.5, 0.1, 0.25  # the early one after 25 ms at 16 kHz
     dry = rng.standard_normal(16000).astype(np.float32)
-    heard, early = reverberate(dry, response, 16000, "early")
+    heard, early = reverberate(dry, response, 16000, ReverbTarget.EARLY)
     assert heard.dtype == early.dtype == np.float32
     expected = dry.copy()
     expected[400:] += -0.2 * dry[:-400]
     np.testing.assert_allclose(early, expected, atol=1e-5)
     expected[3900:] += -0.5 * dry[:-3900]
     np.testing.assert_allclose(heard, expected, atol=1e-5)
-    again, target = reverberate(dry, response, 16000, "dry")
+    again, target = reverberate(dry, response, 16000, ReverbTarget.DRY)
     np.testing.assert_array_equal(again, heard)
     np.testing.assert_array_equal(target, dry)
 
 
 def test_no_room_changes_nothing(rng: np.random.Generator) -> None:
     dry = rng.standard_normal(50).astype(np.float32)
-    for sound in reverberate(dry, np.array([0.3]), 16000, "early"):
+    for sound in reverberate(dry, np.array([0.3]), 16000, ReverbTarget.EARLY):
         np.testing.assert_allclose(sound, dry, atol=1e-6)
 
 

@@ -1,104 +1,119 @@
 import json
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from denoisecli.datasets.recipe import Recipe
-from denoisecli.datasets.recordings import File
-from denoisecli.datasets.workfolder import Plan, Rows, put_in_place, working
+from denoisecli.datasets.recordings import FoundFile
+from denoisecli.datasets.workfolder import BuildRequest, move_into_place, work_folder
 from denoisecli.errors import DatasetError, DenoiseError, UsageError
+
+RECIPE = Recipe(ratio=0.2, split=(0.8, 0.1, 0.1))
+FILES = tuple(FoundFile("clean", f"{number}.wav", 100, 5) for number in range(3))
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    files = [File("clean", f"{number}.wav", 100, 5) for number in range(3)]
-    recipe = Recipe(ratio=0.2, split=(0.8, 0.1, 0.1))
-    return Plan(tmp_path / "data" / ".build", {"clean": tmp_path}, files, recipe)
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "data"
 
 
-def test_what_is_done_stays_unless_it_cannot_be_finished(plan: Plan) -> None:
+def request(**changes: Any) -> BuildRequest:
+    return BuildRequest(**{"folders": {"clean": "/a"}, "recipe": RECIPE, "files": FILES, **changes})
+
+
+def test_what_is_done_stays_unless_it_cannot_be_finished(output: Path) -> None:
     for error in (KeyboardInterrupt, DenoiseError):
-        with pytest.raises(error), working(plan, resume=False):
-            (plan.folder / "done").touch()
+        with pytest.raises(error), work_folder(request(), output, resume=False) as work:
+            (work / "done").touch()
             raise error
-        with pytest.raises(error), working(plan, resume=True):
-            assert (plan.folder / "done").exists()
+        with pytest.raises(error), work_folder(request(), output, resume=True) as work:
+            assert (work / "done").exists()
             raise error
-    with pytest.raises(KeyboardInterrupt), working(plan, resume=False):
-        assert not (plan.folder / "done").exists()
+    with pytest.raises(KeyboardInterrupt), work_folder(request(), output, resume=False) as work:
+        assert not (work / "done").exists()
         raise KeyboardInterrupt
-    with pytest.raises(DatasetError), working(plan, resume=True):
+    with pytest.raises(DatasetError), work_folder(request(), output, resume=True):
         raise DatasetError
-    assert list(plan.folder.parent.iterdir()) == []
-    plan.folder.parent.rmdir()
-    with working(plan, resume=True):
-        assert Plan.recipe_in(plan.folder) == plan.recipe
-    assert not plan.folder.parent.exists()
+    assert list(output.iterdir()) == []
+    output.rmdir()
+    with work_folder(request(), output, resume=True) as work:
+        assert BuildRequest.model_validate_json((work / "request.json").read_text()) == request()
+    assert not output.exists()
 
 
-def test_one_at_a_time(plan: Plan) -> None:
-    with working(plan, resume=False):
-        (plan.folder / "done").touch()
+def test_one_at_a_time(output: Path) -> None:
+    with work_folder(request(), output, resume=False) as work:
+        (work / "done").touch()
         for resume in (True, False):
-            with pytest.raises(UsageError, match="another program"), working(plan, resume=resume):
+            with (
+                pytest.raises(UsageError, match="another process is building"),
+                work_folder(request(), output, resume=resume),
+            ):
                 pass
-        assert (plan.folder / "done").exists()
+        assert (work / "done").exists()
 
 
-def test_goes_on_with_the_same_only(plan: Plan) -> None:
-    plan.folder.mkdir(parents=True)
-    plan.begin()
-    plan.check_same()
-    changed = replace(plan.files[0], mtime_ns=6)
-    for other, message in (
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
         (
-            replace(plan, recipe=Recipe(ratio=0.3, split=(0.8, 0.1, 0.1))),
-            "ratio was 0.2 and is 0.3",
+            {"recipe": Recipe(ratio=0.3, split=(0.8, 0.1, 0.1))},
+            r"another recipe: ratio was 0\.2 and is 0\.3\. Repeat",
         ),
-        (replace(plan, recipe=Recipe(ratio=0.2, segment=4.0)), "segment was None and is 4.0"),
-        (replace(plan, roots={"noise": Path("/x")}), "noise was None and is /x"),
-        (replace(plan, files=[changed, *plan.files[1:]]), r"0\.wav was added, removed or changed"),
-        (replace(plan, files=plan.files[:2]), r"2\.wav was added, removed or changed"),
+        ({"recipe": Recipe(ratio=0.2, segment=4.0)}, r"segment was None and is 4\.0"),
+        ({"folders": {"noise": "/x"}}, "other folders of recordings: .*noise was None and is /x"),
+        (
+            {"files": (FoundFile("clean", "0.wav", 100, 6), *FILES[1:])},
+            r"clean file 0\.wav was added, removed or modified",
+        ),
+        ({"files": FILES[:2]}, r"2\.wav was added, removed or modified"),
+        ({"denoise_version": "0.0"}, "was started by denoise"),
+    ],
+    ids=["ratio", "segment", "folder", "modified file", "missing file", "version"],
+)
+def test_only_the_same_request_is_resumed(
+    output: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt), work_folder(request(), output, resume=False):
+        raise KeyboardInterrupt
+    with (
+        pytest.raises(UsageError, match=message),
+        work_folder(request(**changes), output, resume=True),
     ):
-        assert other.token != plan.token
-        with pytest.raises(UsageError, match=message):
-            other.check_same()
-        with pytest.raises(UsageError), working(other, resume=True):
-            pass
-    plan.check_same()  # what was refused has changed nothing
-    facts = json.loads((plan.folder / "plan.json").read_text())
-    (plan.folder / "plan.json").write_text(json.dumps({**facts, "denoise_version": "0.0"}))
-    with pytest.raises(UsageError, match=r"begun by denoise 0\.0"):
-        plan.check_same()
+        pass
+    with work_folder(request(), output, resume=True):  # what was refused has changed nothing
+        pass
 
 
-def test_rows(plan: Plan) -> None:
-    plan.folder.mkdir(parents=True)
-    plan.begin()
-    rows = Rows(plan.folder, "train")
-    assert list(rows) == []
-    for number in range(12):
-        rows.add(number, {"next": number})
-    assert [part["next"] for part in rows] == list(range(12))
-    assert list(Rows(plan.folder, "test")) == []
+def test_a_build_of_an_earlier_version_is_refused(output: Path) -> None:
+    (output / ".build").mkdir(parents=True)
+    (output / ".build" / "plan.json").write_text(json.dumps({"recipe": {}}))
+    with (
+        pytest.raises(UsageError, match="earlier version of denoise; to start over"),
+        work_folder(request(), output, resume=True),
+    ):
+        pass
+    assert (output / ".build" / "plan.json").exists()
+    with work_folder(request(), output, resume=False) as work:
+        assert not (work / "plan.json").exists()
 
 
-def test_put_in_place_goes_on_where_it_was_killed(plan: Plan) -> None:
-    folder, output = plan.folder, plan.folder.parent
+def test_moving_continues_where_it_was_killed(output: Path) -> None:
+    work = output / ".build"
     for name in ("train", "test"):
-        (folder / "sets" / name).mkdir(parents=True)
-        (folder / "sets" / name / "new").touch()
+        (work / "sets" / name).mkdir(parents=True)
+        (work / "sets" / name / "new").touch()
         (output / f"my {name}").mkdir(parents=True)
         (output / f"my {name}" / "old").touch()
     (output / "dataset.json").write_text("old")
-    (folder / "dataset.json").write_text("new")
+    (work / "dataset.json").write_text("new")
     # As after the first two of its moves.
-    (folder / "old").mkdir()
-    (output / "dataset.json").replace(folder / "old" / "dataset.json")
-    (output / "my train").replace(folder / "old" / "my train")
-    put_in_place(folder, output, {"train": "my train", "test": "my test"})
+    (work / "old").mkdir()
+    (output / "dataset.json").replace(work / "old" / "dataset.json")
+    (output / "my train").replace(work / "old" / "my train")
+    move_into_place(work, output, {"train": "my train", "test": "my test"})
     assert (output / "dataset.json").read_text() == "new"
     for name in ("train", "test"):
         assert [path.name for path in (output / f"my {name}").iterdir()] == ["new"]
-    put_in_place(folder, output, {"train": "my train", "test": "my test"})
+    move_into_place(work, output, {"train": "my train", "test": "my test"})

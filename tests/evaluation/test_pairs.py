@@ -101,7 +101,7 @@ def test_a_dataset_without_noise_has_no_snr(audio_file, speech, noise, tmp_path)
 
 
 def test_folders_that_are_not_usable_datasets(dataset, tmp_path):
-    with pytest.raises(DatasetError, match="is no dataset"), stored_pairs(tmp_path):
+    with pytest.raises(DatasetError, match="is not a dataset"), stored_pairs(tmp_path):
         pass
     shutil.rmtree(dataset / "test")
     with pytest.raises(DatasetError, match="holds no saved dataset"), stored_pairs(dataset):
@@ -109,7 +109,7 @@ def test_folders_that_are_not_usable_datasets(dataset, tmp_path):
     manifest = json.loads((dataset / "dataset.json").read_text())
     manifest["recipe"]["kind"] = "spectrogram"
     (dataset / "dataset.json").write_text(json.dumps(manifest))
-    with pytest.raises(DatasetError, match="holds spectrogram pairs"), stored_pairs(dataset):
+    with pytest.raises(DatasetError, match="holds pairs of spectrograms"), stored_pairs(dataset):
         pass
 
 

@@ -1,6 +1,5 @@
 import shutil
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,10 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from denoisecli.datasets.pairs import Recipe
-from denoisecli.datasets.stored import build, load_manifest
+from denoisecli.datasets.building import build
+from denoisecli.datasets.choices import Kind
+from denoisecli.datasets.manifest import load_manifest
+from denoisecli.datasets.recipe import Recipe
 from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.training import batches as pipeline
@@ -20,7 +21,7 @@ from denoisecli.training.batches import CHUNKS, Batches, open_batches
 RATE = 4000
 STEP = 0.02
 FILES = 15
-RECIPE = Recipe(ratio=0.5, sample_rate=RATE, mixes_per_clip=2, seed=1)
+RECIPE = Recipe(ratio=0.5, sample_rate=RATE, mixtures_per_clip=2, seed=1)
 
 
 def spec_of(**training: Any) -> Spec:
@@ -82,19 +83,12 @@ def owners(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> set[int]:
 
 
 def sources(data: Path, name: str) -> set[int]:
-    rows = load_manifest(data)["mixes"]
-    return {int(Path(row["clean"]).stem) for row in rows if row["set"] == name}
+    return {int(Path(row.clean).stem) for row in load_manifest(data).rows(name)}
 
 
 def samples(data: Path, name: str, files: set[int]) -> np.ndarray:
-    rows = load_manifest(data)["mixes"]
-    return np.array(
-        [
-            row["samples"]
-            for row in rows
-            if row["set"] == name and int(Path(row["clean"]).stem) in files
-        ]
-    )
+    rows = load_manifest(data).rows(name)
+    return np.array([row.samples for row in rows if int(Path(row.clean).stem) in files])
 
 
 def assert_same(first: list[Any], second: list[Any]) -> None:
@@ -106,15 +100,13 @@ def assert_same(first: list[Any], second: list[Any]) -> None:
 
 def test_of_long_clips_few_are_held(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_batches(data, spec_of()).clip_buffer == 256
-    mean = np.mean(
-        [row["samples"] for row in load_manifest(data)["mixes"] if row["set"] == "train"]
-    )
+    mean = np.mean([row.samples for row in load_manifest(data).rows("train")])
     monkeypatch.setattr(pipeline, "CLIP_BYTES", 10.5 * 8 * mean)
     assert open_batches(data, spec_of()).clip_buffer == 10
 
 
 def test_a_stored_validation_set_is_used(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, split=(0.5, 0.3, 0.2))
+    recipe = RECIPE.model_copy(update={"split": (0.5, 0.3, 0.2)})
     build(*write_sources(tmp_path, FILES, np.random.default_rng(0)), tmp_path / "data", recipe)
     batches = open_batches(tmp_path / "data", spec_of(steps_per_epoch=60))
     stored = sources(tmp_path / "data", "valid")
@@ -224,7 +216,7 @@ def test_what_does_not_fit(data: Path, tmp_path: Path) -> None:
     for share, what in ((0.01, "to validate with"), (0.7, "to test with")):
         spec = spec_of(segment_seconds=4.0, validation_share=share, steps_per_epoch=1)
         assert f"less than a segment of 4 s {what}" in problem(data, spec)
-    assert "is no dataset" in problem(tmp_path, spec_of())
+    assert "is not a dataset" in problem(tmp_path, spec_of())
 
 
 def test_damage_is_found_at_once(data: Path, tmp_path: Path) -> None:
@@ -237,7 +229,9 @@ def test_damage_is_found_at_once(data: Path, tmp_path: Path) -> None:
 
 def test_datasets_of_another_kind_or_size(tmp_path: Path, rng: np.random.Generator) -> None:
     folders = write_sources(tmp_path, 2, rng)
-    build(*folders, tmp_path / "few", replace(RECIPE, split=0.5))
+    recipe = RECIPE.model_copy(update={"split": 0.5})
+    build(*folders, tmp_path / "few", recipe)
     assert "one clean file is too few" in problem(tmp_path / "few", spec_of())
-    build(*folders, tmp_path / "spectra", replace(RECIPE, split=0.5, kind="spectrogram"))
-    assert "holds spectrogram pairs" in problem(tmp_path / "spectra", spec_of())
+    recipe = recipe.model_copy(update={"kind": Kind.SPECTROGRAM})
+    build(*folders, tmp_path / "spectra", recipe)
+    assert "holds pairs of spectrograms" in problem(tmp_path / "spectra", spec_of())

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from denoisecli.datasets.pairs import Recipe
-from denoisecli.datasets.stored import build
+from denoisecli.datasets.building import build
+from denoisecli.datasets.recipe import Recipe
 from denoisecli.training.run_folder import read_history
 
 COMMAND = [sys.executable, "-c", "from denoisecli.cli.app import main; main()"]

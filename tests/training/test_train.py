@@ -167,7 +167,7 @@ class TestFinishedRun:
         best = history(run)[metrics["best_epoch"] - 1]
         assert metrics["validation"] == {name: best[name] for name in best if name[:4] == "val_"}
         facts = json.loads((run / "run.json").read_text())
-        assert facts["dataset"] == metrics["dataset"] == load_manifest(tiny_dataset)["id"]
+        assert facts["dataset"] == metrics["dataset"] == load_manifest(tiny_dataset).id
         assert facts["starts"][0]["code"] == metrics["code"]
         network = ModelFolder(run / "model").load_network()
         assert metrics["parameters"] == network.count_params()
@@ -476,7 +476,7 @@ def test_wrong_paths(tiny_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="file is a file; a run needs a folder"):
         train(spec_of(), tiny_dataset, tmp_path / "file", Recorder())
-    with pytest.raises(DatasetError, match="is no dataset"):
+    with pytest.raises(DatasetError, match="is not a dataset"):
         train(spec_of(), tmp_path, tmp_path / "run", Recorder())
     assert not (tmp_path / "run").exists()
 

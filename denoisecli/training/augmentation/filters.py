@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from denoisecli.datasets.rooms import EARLY_SECONDS
 from denoisecli.training.augmentation.tools import (
     choose,
     filtered,
@@ -19,9 +20,6 @@ from denoisecli.training.augmentation.tools import (
     rms,
     uniform,
 )
-
-EARLY_SECONDS = 0.05
-"""Reflections up to here help to understand speech; they are part of the target."""
 
 FIRST_REFLECTION_SECONDS = 0.003
 

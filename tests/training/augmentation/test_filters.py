@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from denoisecli.datasets.rooms import EARLY_SECONDS
 from denoisecli.training.augmentation.filters import (
-    EARLY_SECONDS,
     FIRST_REFLECTION_SECONDS,
     BandLimit,
     Equalization,
