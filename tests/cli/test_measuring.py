@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from helpers import constant_mask, denoise, fails
 
 from denoisecli.datasets.building import build
 from denoisecli.datasets.recipe import Recipe
+from denoisecli.evaluation.metrics import METRICS
 
 
 @pytest.fixture
@@ -127,3 +129,41 @@ def test_wrong_use(folders: list[object], halving: Path, tmp_path: Path) -> None
     fails(denoise("evaluate", *folders, "--report", tmp_path / "r.pdf"), 2, ".html")
     (tmp_path / "there.csv").touch()
     fails(denoise("evaluate", *folders, "--csv", tmp_path / "there.csv"), 2, "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("package", "options", "extra"),
+    [
+        ("pesq", ["--metrics", "pesq_wb"], "metrics"),
+        ("pystoi", ["--metrics", "all"], "metrics"),
+        ("jinja2", ["--metrics", "snr", "--report", "report.html"], "metrics"),
+        ("noisereduce", ["--metrics", "snr", "--baseline", "noisereduce"], "baselines"),
+    ],
+)
+def test_missing_packages_are_named(
+    folders: list[object],
+    package: str,
+    options: list[str],
+    extra: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    fails(denoise("evaluate", *folders, *options), 2, f"pip install 'denoisecli[{extra}]'")
+
+
+def test_a_dataset_needs_tensorflow_and_files_do_not(
+    folders: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("tensorflow", "pesq", "pystoi"):
+        monkeypatch.setitem(sys.modules, package, None)
+    shown = denoise("evaluate", "speech", tmp_path, "--metrics", "snr")
+    fails(shown, 2, "pip install 'denoisecli[train]'")
+    shown = denoise(
+        "evaluate", *folders, "--estimate", tmp_path / "clean", "--metrics", "snr", "--jobs", "1"
+    )
+    assert shown.exit_code == 0, shown.output
+
+
+def test_help_names_all_metrics() -> None:
+    shown = denoise("evaluate", "--help")
+    assert set(METRICS) <= set(re.findall(r"\w+", shown.stdout))
