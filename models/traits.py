@@ -2,6 +2,7 @@
 
 The layers of this package have these traits as methods; Keras's own layers get theirs here.
 """
+# ruff: noqa: D102 - the methods of the subclasses are documented in `Traits`
 
 import math
 from typing import Any
@@ -73,7 +74,7 @@ class KerasTraits(Traits):
 class Convolution(KerasTraits):
     """Conv2D. Maps are padded to multiples of the strides before the first one."""
 
-    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
         layer, kernel = self.layer, self.layer.kernel.numpy()
         options: dict[str, Any] = {
@@ -99,26 +100,26 @@ class Convolution(KerasTraits):
             return 0
         return max(self._span(axis) + 1 - self.layer.strides[axis], 0)
 
-    def reach(self, inputs: Reach) -> Reach:  # noqa: D102
+    def reach(self, inputs: Reach) -> Reach:
         past = self._padding(1) // 2
         wider = inputs.widened(past, self._span(1) - past)
         return wider.downsampled(self.layer.strides[1])
 
-    def macs_per_output(self, context: float) -> float:  # noqa: D102
+    def macs_per_output(self, context: float) -> float:
         return math.prod(self.layer.kernel.shape[:3])
 
 
 class DepthwiseConvolution(Convolution):
     """DepthwiseConv2D."""
 
-    def macs_per_output(self, context: float) -> float:  # noqa: D102
+    def macs_per_output(self, context: float) -> float:
         return math.prod(self.layer.kernel.shape[:2])
 
 
 class TransposedConvolution(KerasTraits):
     """Conv2DTranspose with padding "same"."""
 
-    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
         layer, kernel = self.layer, self.layer.kernel.numpy()
         sizes = list(zip(kernel.shape[:2], layer.strides, strict=True))
@@ -135,12 +136,12 @@ class TransposedConvolution(KerasTraits):
         )
         return Map(graph, first=y)
 
-    def reach(self, inputs: Reach) -> Reach:  # noqa: D102
+    def reach(self, inputs: Reach) -> Reach:
         size, stride = self.layer.kernel_size[1], self.layer.strides[1]
         future = max(size - stride, 0) // 2
         return inputs.upsampled(stride).widened(size - 1 - future, future)
 
-    def macs_per_output(self, context: float) -> float:  # noqa: D102
+    def macs_per_output(self, context: float) -> float:
         height, width, _, channels = self.layer.kernel.shape
         return height * width * channels / math.prod(self.layer.strides)
 
@@ -148,19 +149,19 @@ class TransposedConvolution(KerasTraits):
 class Dense(KerasTraits):
     """Dense."""
 
-    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
         kernel = self.layer.kernel.numpy()
         return Map(graph, last=graph.linear("MatMul", x.last, kernel, self.bias, 1))
 
-    def macs_per_output(self, context: float) -> float:  # noqa: D102
+    def macs_per_output(self, context: float) -> float:
         return self.layer.kernel.shape[0]
 
 
 class BatchNormalization(KerasTraits):
     """BatchNormalization, folded into the linear layer before it if there is one."""
 
-    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
         layer = self.layer
         scale = layer.gamma.numpy() / np.sqrt(layer.moving_variance.numpy() + layer.epsilon)
@@ -175,7 +176,7 @@ class BatchNormalization(KerasTraits):
 class LayerNormalization(KerasTraits):
     """LayerNormalization over the channels."""
 
-    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
         layer = self.layer
         scale, shift = (graph.constant(weight.numpy()) for weight in (layer.gamma, layer.beta))
@@ -186,7 +187,7 @@ class LayerNormalization(KerasTraits):
 class Activation(KerasTraits):
     """Activation."""
 
-    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
         name = self.layer.activation.__name__
         if name == "silu":
@@ -205,14 +206,14 @@ class Activation(KerasTraits):
 class Pooling(KerasTraits):
     """MaxPooling2D and AveragePooling2D with strides equal to the size of the pool."""
 
-    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
         is_max = isinstance(self.layer, keras.layers.MaxPooling2D)
         size = list(self.layer.pool_size)
         operator = "MaxPool" if is_max else "AveragePool"
         return Map(graph, first=graph.add(operator, x.first, kernel_shape=size, strides=size))
 
-    def reach(self, inputs: Reach) -> Reach:  # noqa: D102
+    def reach(self, inputs: Reach) -> Reach:
         size = self.layer.pool_size[1]
         return inputs.widened(0, size - 1).downsampled(size)
 
@@ -220,7 +221,7 @@ class Pooling(KerasTraits):
 class UpSampling(KerasTraits):
     """UpSampling2D by repetition."""
 
-    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
         y = graph.add(
             "Resize",
@@ -233,7 +234,7 @@ class UpSampling(KerasTraits):
         )
         return Map(graph, first=y)
 
-    def reach(self, inputs: Reach) -> Reach:  # noqa: D102
+    def reach(self, inputs: Reach) -> Reach:
         size = self.layer.size[1]
         return inputs.upsampled(size).widened(size - 1, 0)
 
@@ -241,7 +242,7 @@ class UpSampling(KerasTraits):
 class Add(KerasTraits):
     """Add of two maps."""
 
-    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         x, y = inputs
         if x.channels_last and y.channels_last:
             return Map(graph, last=graph.add("Add", x.last, y.last))
@@ -251,14 +252,14 @@ class Add(KerasTraits):
 class Concatenate(KerasTraits):
     """Concatenate along the channels."""
 
-    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         return Map(graph, first=graph.add("Concat", *(x.first for x in inputs), axis=1))
 
 
 class Identity(KerasTraits):
     """A layer that acts during training only."""
 
-    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:  # noqa: D102
+    def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
         return x
 
