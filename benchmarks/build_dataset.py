@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import markdown
 from denoisecli.audio.reading import reader
 from denoisecli.audio.resampling import StreamResampler
 from denoisecli.datasets.recipe import Recipe
@@ -128,22 +127,26 @@ def generate(folder: Path, files: int = 60, seconds: float = 30.0) -> tuple[Path
     return folder / "clean", folder / "noise"
 
 
-def table(results: dict[str, Any]) -> Table:
+def table(results: dict[str, Any]) -> str:
     """Return the results as a table."""
-    title = (
-        f"Build of {results['files']} files to {results['hours']:.2f} h of pairs; "
-        f"peak memory with TensorFlow {results['memory_mb']:.0f} MB"
-    )
-    columns = ("jobs", "", "decode + resample", "build", f"ratio (<= {ENOUGH:g})")
-    shown = Table(*columns, title=title)
-    for jobs, row in results["jobs"].items():
+    columns = ("jobs", "measure", "decode and resample", "build", f"ratio (<= {ENOUGH:g})")
+    rows = [
+        (
+            jobs,
+            label,
+            *(f"{getattr(row[part], key):.1f}" for part in ("floor", "build")),
+            f"{ratio:.2f}",
+        )
+        for jobs, row in results["jobs"].items()
         for label, key, ratio in (
-            ("seconds", "seconds", "ratio"),
-            ("CPU seconds", "cpu_seconds", "cpu_ratio"),
-        ):
-            costs = (f"{getattr(row[part], key):.1f}" for part in ("floor", "build"))
-            shown.add_row(str(jobs), label, *costs, f"{row[ratio]:.2f}")
-    return shown
+            ("elapsed time, s", "seconds", row["ratio"]),
+            ("CPU time, s", "cpu_seconds", row["cpu_ratio"]),
+        )
+    ]
+    return (
+        f"{results['files']} files to {results['hours']:.2f} h of pairs; peak memory including "
+        f"TensorFlow {results['memory_mb']:.0f} MB.\n\n" + markdown.table(columns, rows, texts=2)
+    )
 
 
 def main() -> None:
@@ -153,7 +156,7 @@ def main() -> None:
     else:
         with tempfile.TemporaryDirectory() as folder:
             results = measure(*generate(Path(folder)))
-    Console().print(table(results))
+    print(table(results))
 
 
 def _cpu_seconds() -> float:
