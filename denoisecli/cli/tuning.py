@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import host_and_port, load_tensorflow
+from denoisecli.cli.options import Json, host_and_port, load_tensorflow
 from denoisecli.system.extras import require
 from denoisecli.training.devices import Device
 from denoisecli.tuning.method import Method
@@ -31,7 +31,7 @@ def tune(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete the search in the folder and start over.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the trials as JSON.")] = False,
+    as_json: Json = False,
     method: Annotated[
         Method, typer.Option(help="How to choose values.", rich_help_panel=_SEARCH)
     ] = Method.BAYESIAN,

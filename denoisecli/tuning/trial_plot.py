@@ -106,6 +106,7 @@ def _plot_field(
         axes.set_xlim(-0.5, len(choices) - 0.5)
     else:
         _plot_results(axes, results, search, values)
+        axes.update_datalim([(searched.min, 0), (searched.max, 0)], updatey=False)
     if isinstance(searched, IntRange):
         allowed = range(searched.min, searched.max + 1, searched.step)
         axes.set_xticks(allowed[:: math.ceil(len(allowed) / MAX_TICKS)])
@@ -114,6 +115,7 @@ def _plot_field(
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.autoscale_view(scaley=False)
     axes.set_xlabel(path, fontsize=9)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -137,9 +138,11 @@ def write_best(spec: Spec, results: Sequence[TrialResult], path: Path) -> None:
     assert spec.search is not None
     ranked = rank(results, spec.search)
     if not ranked:
-        reasons = [f"trial {r.name}: {r.message}" for r in results if r.message]
+        counts = Counter(result.status for result in results)
+        states = ", ".join(f"{count} {status}" for status, count in counts.items())
+        reasons = [f"; trial {r.name}: {r.message}" for r in results if r.message]
         raise DenoiseError(
-            f"no trial completed ({len(results)} started)" + (f"; {reasons[-1]}" if reasons else "")
+            f"no trial completed ({states or 'none started'})" + "".join(reasons[-1:])
         )
     best = ranked[0]
     description = (

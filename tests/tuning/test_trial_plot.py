@@ -105,6 +105,15 @@ def test_axes() -> None:
     ticks = [label.get_text() for label in shown["features.channels"].get_xticklabels()]
     assert ticks == ['["magnitude"]', '["real", "imaginary"]']
     assert [label.get_text() for label in shown["causal"].get_xticklabels()] == ["false", "true"]
+    for path, low, high in (
+        ("downsampling.*.filters", 4, 12),
+        ("training.learning_rate", 1e-4, 1e-2),
+        ("training.decay_share", 0, 1),
+    ):  # the whole range is shown, and little more
+        left, right = shown[path].get_xlim()
+        assert left < low < high < right
+        if path != "training.learning_rate":
+            assert right - left < 1.2 * (high - low)
     low, high = shown["causal"].get_ylim()
     assert low < 0 and high > 4
 

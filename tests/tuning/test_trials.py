@@ -103,7 +103,7 @@ def test_without_a_completed_trial_there_is_no_best(
 ) -> None:
     failed = [result for result in results if result.objective is None]
     with pytest.raises(
-        DenoiseError, match=r"no trial completed \(2 started\); trial 0006: out of mem"
+        DenoiseError, match=r"completed \(1 infeasible, 1 failed\); trial 0006: out of mem"
     ):
         write_best(spec_of(), failed, tmp_path / "best.json")
     assert not (tmp_path / "best.json").exists()

@@ -204,7 +204,7 @@ class TestTrials:
 
         fake(fail)
         with pytest.raises(
-            DenoiseError, match=r"no trial completed \(2 started\); trial 0001: it exploded"
+            DenoiseError, match=r"no trial completed \(2 failed\); trial 0001: it exploded"
         ):
             tune(WIDE_SPEC, tiny_dataset, tmp_path, Recorder(), method=Method.RANDOM, trials=2)
         assert (tmp_path / TABLE).read_text().count("it exploded") == 2
