@@ -58,6 +58,7 @@ class ModelFolder:
         self.spec_path = path / "spec.json"
         self.keras_path = path / "model.keras"
         self.onnx_path = path / "model.onnx"
+        self.stage_paths = [path / "stage1.onnx", path / "stage2.onnx"]
         self.metrics_path = path / "metrics.json"
         self.history_path = path / "history.csv"
         self.curves_path = path / "curves.png"
@@ -97,10 +98,13 @@ class ModelFolder:
             ModelError: The network cannot be written as ONNX, or its ONNX graph differs from it.
         """
         from denoisecli.models.export.onnx_network import export_onnx
+        from denoisecli.models.export.onnx_stages import write_stages
 
         save_spec(network.spec, self.spec_path)
         network.save(self.keras_path)
-        return export_onnx(network, self.onnx_path)
+        difference = export_onnx(network, self.onnx_path)
+        write_stages(self.onnx_path, self.stage_paths)
+        return difference
 
     def write_metrics(self, metrics: Metrics) -> None:
         """Write ``metrics.json``; infinity and NaN become null."""

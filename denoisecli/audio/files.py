@@ -139,14 +139,19 @@ def find_audio(folder: Path | str, suffixes: Collection[str] = tuple(FORMATS)) -
         raise UsageError(f"{folder} does not exist")
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file; a folder of recordings is needed")
-    found = [path for path in _walk(folder) if path.suffix.lower() in suffixes and path.is_file()]
+    found = [
+        path for path in walk_files(folder) if path.suffix.lower() in suffixes and path.is_file()
+    ]
     if not found:
         raise UsageError(f"{folder} has no audio files ({' '.join(suffixes)})")
     return sorted(found)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder; linked folders come last, to prefer a file's own path."""
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and its subfolders, except hidden ones.
+
+    Linked folders come last, so that a file is found under its own path.
+    """
     folders, links = [folder], list[Path]()
     searched = set[Path]()
     while folders or links:

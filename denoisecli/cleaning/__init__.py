@@ -1,1 +1,14 @@
-"""."""
+"""Noisy recordings in, clean recordings out.
+
+- ``denoiser``: the public API, which cleans arrays, streams and files
+- ``engines``: run the network with ONNX Runtime or Keras
+- ``masking``: applies the network to sound at the model's sample rate, block by block
+- ``stream``: cleans a stream at any sample rate, and restores what the model's rate cannot hold
+- ``file``: cleans one recording, from a file or a pipe to a file or a pipe
+- ``tracks``: resample the results and write them, scaled down if wanted
+- ``targets``: decides which recording is written where
+- ``batch``: cleans many recordings, in several processes or on a cluster
+- ``choices``: enumerations
+
+It may import ``models``, ``audio``, ``spec``, ``system``, ``errors`` and ``types``.
+"""

@@ -1,19 +1,20 @@
-"""Many files, cleaned one after the other, in several processes, or on a cluster."""
+"""Many recordings, cleaned one after the other, in several processes, or on a cluster."""
 
 import multiprocessing
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, Literal
+from multiprocessing.queues import Queue
 
-from denoisecli.cleaning.denoiser import Denoiser
+from denoisecli.cleaning.denoiser import DenoiserOptions
 from denoisecli.cleaning.engines import cpu_cores
-from denoisecli.cleaning.file import CleanResult, FileOptions
-from denoisecli.cleaning.targets import Job
+from denoisecli.cleaning.file import CleanResult, FileOptions, OnProgress
+from denoisecli.cleaning.targets import Job, Status
 from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.system.atomic_files import refuse_existing
 from denoisecli.system.pools import WorkerDied, process_pool, result_of
 
 _POLL_SECONDS = 0.1
@@ -21,24 +22,24 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: with a result, or with the error that stopped it, or it was skipped."""
+    """How a job ended: DONE with a result, FAILED with an error, or SKIPPED."""
 
     job: Job
-    status: Literal["done", "skipped", "failed"]
+    status: Status
     result: CleanResult | None = None
     error: Exception | None = None
 
 
 @dataclass(frozen=True)
 class Started:
-    """A job is in work."""
+    """A job was started."""
 
     job: Job
 
 
 @dataclass(frozen=True)
 class Advanced:
-    """So much of a recording is clean; ``total`` is 0 where its length is not known."""
+    """Seconds of a recording that are cleaned, and all of them, 0 if that is unknown."""
 
     job: Job
     seconds: float
@@ -48,140 +49,153 @@ class Advanced:
 Event = Started | Advanced | Outcome
 """What happens to a job, in this order; there may be many of the second kind, or none."""
 
+OnEvent = Callable[[Event], None]
+
 
 def run(
     jobs: Sequence[Job],
     *,
-    settings: Mapping[str, Any] | None = None,
-    options: FileOptions | None = None,
+    denoiser: DenoiserOptions | None = None,
+    files: FileOptions | None = None,
     workers: int = 1,
     executor: Executor | None = None,
     overwrite: bool = False,
     skip_existing: bool = False,
-    tell: Callable[[Event], None] | None = None,
+    on_event: OnEvent | None = None,
 ) -> list[Outcome]:
-    """Clean many files; one that fails does not stop the others.
+    """Clean many recordings; one that fails does not stop the others.
 
-    Every process loads the model once. When interrupted (KeyboardInterrupt), what is done stays,
-    what is in work is given up without a trace, and the exception is raised on: the outcomes so
-    far have been told.
+    Every process loads the model once. After Ctrl-C the cleaned files stay, nothing remains of
+    those that were being cleaned, and KeyboardInterrupt is raised.
 
     Args:
-        jobs: from :func:`denoisecli.cleaning.targets.plan`.
-        settings: arguments of :class:`denoisecli.Denoiser`.
-        options: how files are read and written.
-        workers: number of processes; 1 works in this one.
-        executor: runs the jobs instead, such as that of ``system.pools.cluster``. It
-            tells no :class:`Advanced`, and the paths must be good where it runs.
-        overwrite: replace existing targets.
-        skip_existing: leave out jobs whose targets all exist.
-        tell: called with every :data:`Event`, in this thread.
+        jobs: Jobs from :func:`denoisecli.cleaning.targets.plan`.
+        denoiser: Arguments of :class:`denoisecli.Denoiser`.
+        files: How files are read and written.
+        workers: Number of processes; 1 works in this one.
+        executor: Executor that runs the jobs instead, such as that of ``system.pools.cluster``. It
+            reports no progress, and the paths must be valid where it runs.
+        overwrite: Replace existing targets.
+        skip_existing: Skip jobs whose targets all exist.
+        on_event: Called with every event, in this thread.
 
     Returns:
-        An outcome per job, in their order.
+        An outcome for each job, in the order of the jobs.
 
     Raises:
         UsageError: ``workers`` is below 1.
     """
     if workers < 1:
-        raise UsageError(f"jobs must be at least 1, not {workers}")
-    tell = tell or (lambda event: None)
+        raise UsageError(f"the number of jobs must be at least 1, not {workers}")
+    on_event = on_event or (lambda event: None)
+    denoiser = denoiser or DenoiserOptions()
     outcomes: dict[Job, Outcome] = {}
     for job in jobs:
-        if skip_existing and all(
-            path.exists() for path in (job.target, job.noise_target) if path is not None
-        ):
-            outcomes[job] = Outcome(job, "skipped")
-            tell(outcomes[job])
-    left = [job for job in jobs if job not in outcomes]
-    settings = dict(settings or {})
-    task = partial(_clean, options=options or FileOptions(), overwrite=overwrite)
+        status = job.status(overwrite=overwrite, skip_existing=skip_existing)
+        if status != Status.PLANNED:
+            error = _existing_error(job) if status == Status.FAILED else None
+            outcomes[job] = Outcome(job, status, error=error)
+            on_event(outcomes[job])
+    planned = [job for job in jobs if job not in outcomes]
+    workers = min(workers, len(planned))
+    if workers > 1 and executor is None and denoiser.threads is None:
+        denoiser = replace(denoiser, threads=max(1, cpu_cores() // workers))
+    task = partial(_clean, denoiser, files or FileOptions(), overwrite)
     if executor is not None:
-        ended = _run_elsewhere(left, partial(task, settings=settings), executor, tell)
-    elif workers == 1 or len(left) < 2:
-        ended = _run_here(left, partial(task, settings=settings), tell)
+        results = _run_in_executor(planned, task, executor, on_event)
+    elif workers > 1:
+        results = _run_in_processes(planned, task, workers, on_event)
     else:
-        workers = min(workers, len(left))
-        if settings.get("threads") is None:
-            settings["threads"] = max(1, cpu_cores() // workers)
-        ended = _run_in_processes(left, partial(task, settings=settings), workers, tell)
-    for outcome in ended:
+        results = _run_here(planned, task, on_event)
+    for outcome in results:
         outcomes[outcome.job] = outcome
-        tell(outcome)
+        on_event(outcome)
     return [outcomes[job] for job in jobs]
 
 
-_load = lru_cache(maxsize=1)(Denoiser)  # one model per process
+def _existing_error(job: Job) -> UsageError | None:
+    try:
+        for path in job.existing:
+            refuse_existing(path, overwrite=False)
+    except UsageError as error:
+        return error
+    return None
+
+
+_load = lru_cache(maxsize=1)(DenoiserOptions.load)  # one model per process
 
 
 def _clean(
-    job: Job,
-    *,
-    settings: Mapping[str, Any],
-    options: FileOptions,
+    denoiser: DenoiserOptions,
+    files: FileOptions,
     overwrite: bool,
-    progress: Callable[[float, float], None] | None = None,
+    job: Job,
+    on_progress: OnProgress | None = None,
 ) -> CleanResult:
-    return _load(**settings).clean_file(
+    return _load(denoiser).clean_file(
         job.source,
         job.target,
-        options,
+        files,
         noise_target=job.noise_target,
         overwrite=overwrite,
-        progress=progress,
+        on_progress=on_progress,
     )
 
 
 _Task = Callable[..., CleanResult]
-_Tell = Callable[[Event], None]
+"""Cleans a job, with ``on_progress`` or without."""
 
 
-def _run_here(jobs: Sequence[Job], task: _Task, tell: _Tell) -> Iterator[Outcome]:
+def _run_here(jobs: Sequence[Job], task: _Task, on_event: OnEvent) -> Iterator[Outcome]:
     for job in jobs:
-        tell(Started(job))
+        on_event(Started(job))
+
+        def on_progress(seconds: float, total: float, job: Job = job) -> None:
+            on_event(Advanced(job, seconds, total))
+
         try:
-            result = task(job, progress=lambda *seconds, job=job: tell(Advanced(job, *seconds)))
+            result = task(job, on_progress=on_progress)
         except Exception as error:
-            yield Outcome(job, "failed", error=error)
+            yield Outcome(job, Status.FAILED, error=error)
         else:
-            yield Outcome(job, "done", result)
+            yield Outcome(job, Status.DONE, result)
 
 
-def _run_elsewhere(
-    jobs: Sequence[Job], task: _Task, executor: Executor, tell: _Tell
+def _run_in_executor(
+    jobs: Sequence[Job], task: _Task, executor: Executor, on_event: OnEvent
 ) -> Iterator[Outcome]:
     futures = {executor.submit(task, job): job for job in jobs}
     for job in jobs:
-        tell(Started(job))
+        on_event(Started(job))
     try:
-        yield from _outcomes(futures, lambda: None)
+        yield from _outcomes(futures)
     finally:
         for future in futures:
             future.cancel()
 
 
 def _run_in_processes(
-    jobs: Sequence[Job], task: _Task, workers: int, tell: _Tell
+    jobs: Sequence[Job], task: _Task, workers: int, on_event: OnEvent
 ) -> Iterator[Outcome]:
-    events = multiprocessing.get_context("spawn").Queue()
+    events: Queue[Started | Advanced] = multiprocessing.get_context("spawn").Queue()
     started: set[Job] = set()
     ended: set[Job] = set()
 
-    def pass_on() -> None:
+    def forward_events() -> None:
         with suppress(queue.Empty):
             while True:
                 event = events.get_nowait()
                 started.add(event.job)
-                if event.job not in ended:  # its outcome takes another way, and may overtake it
-                    tell(event)
+                if event.job not in ended:  # results take another way, and may overtake events
+                    on_event(event)
 
     while jobs:
         again = []
-        with process_pool(workers, _begin_worker, (events,)) as pool:
+        with process_pool(workers, _Worker.start, (events,)) as pool:
             futures = {pool.submit(_work, task, job): job for job in jobs}
-            for outcome in _outcomes(futures, pass_on):
+            for outcome in _outcomes(futures, forward_events):
                 if isinstance(outcome.error, WorkerDied) and outcome.job not in started:
-                    again.append(outcome)  # another one's process took the pool with it
+                    again.append(outcome)  # the process of another job broke the pool
                 else:
                     ended.add(outcome.job)
                     yield outcome
@@ -192,40 +206,39 @@ def _run_in_processes(
 
 
 def _outcomes(
-    futures: "dict[Future[CleanResult], Job]", between: Callable[[], None]
+    futures: "dict[Future[CleanResult], Job]", between: Callable[[], None] = lambda: None
 ) -> Iterator[Outcome]:
+    """Yield outcomes as the jobs end, and call a function from time to time."""
     waiting = set(futures)
     while waiting:
         ready, waiting = wait(waiting, timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED")
         between()
         for future in ready:
-            yield _outcome(futures[future], future)
-
-
-def _outcome(job: Job, future: "Future[CleanResult]") -> Outcome:
-    try:
-        return Outcome(job, "done", result_of(future))
-    except CancelledError:
-        error: Exception = DenoiseError("it was cancelled")
-    except Exception as raised:
-        error = raised
-    return Outcome(job, "failed", error=error)
+            job = futures[future]
+            try:
+                yield Outcome(job, Status.DONE, result_of(future))
+            except CancelledError:
+                error = DenoiseError("the job was cancelled")
+                yield Outcome(job, Status.FAILED, error=error)
+            except Exception as error:
+                yield Outcome(job, Status.FAILED, error=error)
 
 
 class _Worker:
-    """What a worker process shares with its parent."""
+    """State of a worker process: where its events are sent."""
 
-    events: Any
+    events: "Queue[Started | Advanced]"
 
-
-def _begin_worker(events: Any) -> None:
-    _Worker.events = events
-    events.cancel_join_thread()  # nobody may be left to read them
+    @classmethod
+    def start(cls, events: "Queue[Started | Advanced]") -> None:
+        """Initialize the process."""
+        cls.events = events
+        events.cancel_join_thread()  # the parent may be gone
 
 
 def _work(task: _Task, job: Job) -> CleanResult:
-    def progress(seconds: float, total: float) -> None:
+    def on_progress(seconds: float, total: float) -> None:
         _Worker.events.put(Advanced(job, seconds, total))
 
     _Worker.events.put(Started(job))
-    return task(job, progress=progress)
+    return task(job, on_progress=on_progress)

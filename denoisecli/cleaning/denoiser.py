@@ -1,5 +1,6 @@
-"""Noisy audio in, clean audio out: arrays, streams, files."""
+"""The public API: removes noise from arrays, streams and files."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -7,33 +8,42 @@ from jaxtyping import Float, Shaped
 
 from denoisecli.audio.pipe import ByteSink, ByteSource
 from denoisecli.audio.reading import require_finite
+from denoisecli.cleaning.choices import Device, Engine
 from denoisecli.cleaning.engines import open_engine
-from denoisecli.cleaning.file import CleanResult, FileOptions, Progress, clean_recording
+from denoisecli.cleaning.file import (
+    CleanResult,
+    FileOptions,
+    FileTarget,
+    OnProgress,
+    clean_recording,
+    source_of,
+    target_of,
+)
 from denoisecli.cleaning.masking import Blocks, Masking
 from denoisecli.cleaning.stream import DenoiseStream
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.models.catalogue import find_model
 
 MAX_CHANNELS = 64
-"""More channels than this, and more than timesteps, are timesteps in the wrong place."""
+"""An array with more channels than this and than samples has its axes the wrong way round."""
 
 
 class Denoiser:
-    """Takes the noise out of sound of any length, sample rate and number of channels.
+    """Remove noise from sound of any length, sample rate and number of channels.
 
     Args:
-        model: a model folder, or the name of a bundled model.
-        strength: 0..1, how much of the noise is taken out: 1 gives what the model makes of it,
-            0 the input.
-        attenuation_limit_db: take nothing down by more than this (dB, 0 or more), by mixing as
-            much of the input back in; None is no limit.
+        model: Model folder, or name of a bundled model.
+        strength: Share of the noise that is removed, 0..1: 1 returns the output of the model, 0 the
+            input.
+        attenuation_limit_db: Limit of the attenuation in dB, at least 0; the input is mixed back in
+            accordingly (default: no limit).
         engine: "onnx", "keras", or "auto".
         device: "cpu", "gpu", or "auto".
-        threads: CPU threads; by default one per core.
+        threads: Number of CPU threads (default: one per core).
 
     Raises:
-        UsageError: no such model, engine or device, or a number is out of range.
-        SpecError, ModelError: the model folder is damaged.
+        UsageError: The model, engine or device does not exist, or a number is out of range.
+        SpecError, ModelError: The model folder is damaged.
     """
 
     def __init__(
@@ -42,12 +52,12 @@ class Denoiser:
         *,
         strength: float = 1.0,
         attenuation_limit_db: float | None = None,
-        engine: str = "auto",
-        device: str = "auto",
+        engine: str = Engine.AUTO,
+        device: str = Device.AUTO,
         threads: int | None = None,
     ) -> None:
         if not 0 <= strength <= 1:
-            raise UsageError(f"strength must be between 0 and 1, not {strength:g}")
+            raise UsageError(f"the strength must be between 0 and 1, not {strength:g}")
         if attenuation_limit_db is not None and not attenuation_limit_db >= 0:
             raise UsageError(
                 f"the attenuation limit must be at least 0 dB, not {attenuation_limit_db:g}"
@@ -56,10 +66,10 @@ class Denoiser:
         self.spec = folder.spec
         self.amount = strength
         if attenuation_limit_db is not None:
-            # What the mask takes away wholly is left at the limit, as DeepFilterNet does it.
+            # What the mask removes completely stays at the limit, as in DeepFilterNet.
             self.amount *= 1 - 10 ** (-attenuation_limit_db / 20)
         self._masking = Masking(
-            self.spec, open_engine(folder.path, engine=engine, device=device, threads=threads)
+            self.spec, open_engine(folder, engine=engine, device=device, threads=threads)
         )
 
     def clean(
@@ -68,16 +78,17 @@ class Denoiser:
         """Clean a sound in memory.
 
         Args:
-            audio: floating-point samples (timesteps,) or (channels, timesteps), full scale -1..1.
-            sample_rate: Hz.
+            audio: Floating-point samples, shape (timesteps,) or (channels, timesteps), full scale
+                -1..1.
+            sample_rate: Sample rate in Hz.
 
         Returns:
-            float32 samples of the same shape. They may pass full scale a little where the input
-            comes near to it.
+            float32 samples of the same shape. They can exceed full scale slightly if the input
+            comes close to it.
 
         Raises:
-            AudioError: no samples, samples that are no floating-point numbers, NaN or infinite, or
-                axes the wrong way round.
+            AudioError: There are no samples, they are not floating-point numbers, they are NaN or
+                infinite, or the axes are the wrong way round.
         """
         if not np.issubdtype(audio.dtype, np.floating):
             raise AudioError(f"samples must be floating point in -1..1, not {audio.dtype}")
@@ -89,7 +100,7 @@ class Denoiser:
         if audio.ndim == 2 and audio.shape[0] > max(audio.shape[1], MAX_CHANNELS):
             raise AudioError(
                 f"audio of the shape {audio.shape} would be {audio.shape[0]} channels; soundfile "
-                "gives (timesteps, channels), so give audio.T"
+                "returns (timesteps, channels), so pass audio.T"
             )
         channels = np.atleast_2d(audio).astype(np.float32, copy=False)
         require_finite(channels, sample_rate)
@@ -101,19 +112,19 @@ class Denoiser:
     def stream(
         self, sample_rate: int, channels: int = 1, *, blocks: Blocks | None = None
     ) -> DenoiseStream:
-        """Begin to clean sound as it comes, such as that of a microphone.
+        """Start to clean sound as it arrives, such as that of a microphone.
 
         Args:
-            sample_rate: Hz.
-            channels: number of channels.
-            blocks: how the sound is cut for the network; by default for a short delay, which
-                is that of ``masking.HOPS`` for a causal model, else of ``masking.LIVE``.
+            sample_rate: Sample rate in Hz.
+            channels: Number of channels.
+            blocks: How the sound is divided into blocks (default: for a short delay,
+                ``masking.HOPS`` with a causal model and ``masking.LIVE`` with any other).
 
         Returns:
             A stream with ``process(block)``, ``finish()``, and its ``delay`` in seconds.
 
         Raises:
-            UsageError: the sample rate or the number of channels is below 1.
+            UsageError: The sample rate or the number of channels is below 1.
         """
         blocks = blocks or self._masking.blocks(live=True)
         return DenoiseStream(self._masking, sample_rate, channels, blocks, self.amount)
@@ -126,38 +137,57 @@ class Denoiser:
         *,
         noise_target: Path | str | None = None,
         overwrite: bool = False,
-        progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
     ) -> CleanResult:
-        """Clean an audio file of any length; memory does not grow with it.
+        """Clean an audio file of any length; the memory used does not depend on the length.
 
-        Sample rate, channels and length stay as they are, to the sample, and tags are carried
-        over, as far as ``options`` say nothing else. The format follows the target's suffix.
-        Between two pipes the sound is cleaned as it comes, with the delay of :meth:`stream`.
+        The target has the sample rate, channels, tags and exact length of the source, unless
+        ``options`` say otherwise. Its suffix chooses the format. Between two pipes, the sound is
+        cleaned as it arrives, with the delay of :meth:`stream`.
 
         Args:
-            source: the noisy file, or a pipe such as ``sys.stdin.buffer``.
-            target: the cleaned file, which appears only when it is whole, or a pipe, which gets
-                WAV.
-            options: how files are read and written.
-            noise_target: a file for what was removed: the source less the target.
-            overwrite: replace existing targets (``target`` may be ``source``).
-            progress: called with what is done of the recording, again and again.
+            source: Noisy file, or a pipe such as ``sys.stdin.buffer``.
+            target: Cleaned file, which appears only when it is complete, or a pipe such as
+                ``sys.stdout.buffer``, which gets WAV.
+            options: How files are read and written.
+            noise_target: File for what was removed, the source minus the target.
+            overwrite: Replace existing targets (``target`` may be ``source``).
+            on_progress: Function that is called repeatedly with the seconds that are cleaned and
+                the length of the source, 0 if that is unknown.
 
         Raises:
-            UsageError: ``source`` is missing, a target exists, or its format is unknown or
-                cannot hold the sample rate, subtype or number of channels.
-            AudioError: ``source`` is damaged, cut off, empty, changed meanwhile, or has samples
-                that are NaN or infinite.
-            DenoiseError: a target cannot be written.
+            UsageError: The source does not exist, a target exists, or its format is unknown or
+                does not support the sample rate, subtype or number of channels.
+            AudioError: The source is damaged, cut off or empty, was changed while it was read, or
+                has NaN or infinite samples.
+            DenoiseError: A target cannot be written.
         """
         return clean_recording(
-            lambda rate, channels, live: self.stream(
-                rate, channels, blocks=self._masking.blocks(live=live)
-            ),
-            source,
-            target,
+            self._open_stream,
+            source_of(source),
+            target_of(target),
+            None if noise_target is None else FileTarget(Path(noise_target)),
             options or FileOptions(),
-            noise_target=noise_target,
             overwrite=overwrite,
-            progress=progress,
+            on_progress=on_progress,
         )
+
+    def _open_stream(self, sample_rate: int, channels: int, live: bool) -> DenoiseStream:
+        blocks = self._masking.blocks(live=live)
+        return self.stream(sample_rate, channels, blocks=blocks)
+
+
+@dataclass(frozen=True)
+class DenoiserOptions:
+    """The arguments of :class:`Denoiser`, to be sent to another process."""
+
+    model: str | Path = "speech"
+    strength: float = 1.0
+    attenuation_limit_db: float | None = None
+    engine: str = Engine.AUTO
+    device: str = Device.AUTO
+    threads: int | None = None
+
+    def load(self) -> Denoiser:
+        """Load the model."""
+        return Denoiser(**vars(self))

@@ -1,264 +1,237 @@
-"""What runs the network: ONNX Runtime, or Keras."""
+"""Engines that run the network of a model: ONNX Runtime or Keras."""
 
+import hashlib
 import os
-from concurrent.futures import Future
-from functools import cached_property
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import onnxruntime
-from jaxtyping import Float
+from jaxtyping import Shaped
 
+from denoisecli.cleaning.choices import Device, Engine
 from denoisecli.errors import ModelError, UsageError
-from denoisecli.models.registry import load_network
+from denoisecli.models.folder import ModelFolder
+from denoisecli.system.extras import require
 
-ENGINES = ("auto", "onnx", "keras")
-DEVICES = ("auto", "cpu", "gpu")
+Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
+"""Inputs and outputs of a network by name, as `models.export.onnx_network` defines them.
 
-BLOCKS_IN_ONE = 3
-"""After so many blocks the network is cut in two; short sounds are done before that pays."""
+The input "spectrum" is float32 (batch, frequency, frames, 2), the real and imaginary parts; the
+output "mask" is float32 (batch, frequency, frames, parts).
+"""
 
-MAX_RUNS = 2
-"""How many runs of the network go on at once; each takes about 100 MB."""
+State = dict[str, Shaped[np.ndarray, "..."]]
+"""What a network remembers of the blocks of one channel so far; empty before the first one."""
 
-CUDA = "CUDAExecutionProvider"
-
-MAX_FRAMES = 10_000
-"""More than any network here reaches; a file that says so is damaged."""
-
-State = dict[str, Float[np.ndarray, "batch bands units"]]
-"""What a stage of a network remembers of the sound before a block."""
-
-States = tuple["Future[State]", ...]
-"""That of all stages, as far as they have come."""
-
-SpectrumBatch = Float[np.ndarray, "batch frequency frames 2"]
-MaskBatch = Float[np.ndarray, "batch frequency frames parts"]
+_CUDA = "CUDAExecutionProvider"
+_MAX_FRAMES = 10_000  # more than any network here reaches: the file is damaged
 
 
 @runtime_checkable
 class MaskEngine(Protocol):
-    """What runs the network; from several threads at once, if ``runs`` is more than one."""
+    """A network that computes the mask for a noisy spectrum."""
 
     @property
-    def runs(self) -> int:
-        """How many calls at once keep the device busy."""
+    def ahead(self) -> int:
+        """Number of blocks that should be submitted before the result of the first is needed."""
 
     @property
     def reach(self) -> tuple[int, int] | None:
-        """Frames at the start and the end of a block's mask that are wrong in midst of a sound.
+        """Number of frames at the start and at the end of a block whose mask is wrong.
 
-        None where more than that is: then `carry` does not help.
+        They are wrong if the recording continues there. None if the network carries no state.
         """
 
-    def __call__(self, spectrum: SpectrumBatch) -> MaskBatch:
-        """Give the mask for a noisy spectrum.
+    def submit(self, arrays: Arrays, state: State) -> "Future[Arrays]":
+        """Start to compute the mask of a block.
 
         Args:
-            spectrum: float32 (batch, frequency, frames, 2): real and imaginary part.
+            arrays: "spectrum", and, if ``reach`` is not None, "keep" and "begins".
+            state: State of the channel, which is replaced by that after the block.
 
         Returns:
-            float32 (batch, frequency, frames, 2) complex, or (..., 1) magnitude mask.
-        """
-
-    @property
-    def stages(self) -> int:
-        """How many blocks of one sound can be in the network at once, one behind the other."""
-
-    def carry(
-        self, spectrum: SpectrumBatch, before: States | None, after: States, keep: int
-    ) -> MaskBatch:
-        """Give the mask for a block of a longer sound, going on from the block before.
-
-        Args:
-            spectrum: as above.
-            before: what the call for the block before has in ``after``, waited for where it is
-                needed; None where the sound begins.
-            after: is given the states for the next block, one per stage, as soon as each is known.
-            keep: the frame of this block that the next one begins with.
-
-        Returns:
-            The mask, right but for `reach`.
+            The outputs, with the "mask". The future raises ModelError if the arrays do not fit the
+            network.
         """
 
 
 def open_engine(
-    folder: Path,
+    folder: ModelFolder,
     *,
-    engine: str = "auto",
-    device: str = "auto",
+    engine: str = Engine.AUTO,
+    device: str = Device.AUTO,
     threads: int | None = None,
 ) -> MaskEngine:
     """Load the network in a model folder.
 
     Args:
-        folder: the model folder.
-        engine: "onnx" runs ``model.onnx``, "keras" ``model.keras``, which takes seconds to load;
-            "auto" takes ONNX unless it lacks the device.
-        device: "gpu", "cpu", or "auto" for a GPU where the engine has one at hand.
-        threads: CPU threads; by default one per core.
+        folder: Model folder.
+        engine: "onnx" runs ``model.onnx``; "keras" runs ``model.keras``, which takes seconds to
+            load; "auto" uses ONNX Runtime unless only Keras can use the device.
+        device: "cpu", "gpu", or "auto" for a GPU if the engine finds one.
+        threads: Number of CPU threads (default: one per core).
 
     Raises:
-        ModelError: the file is missing or damaged.
-        UsageError: there is no such engine or device here, or ``threads`` is below 1.
+        ModelError: The network is missing or damaged.
+        UsageError: The engine or the device does not exist here, or ``threads`` is below 1.
     """
-    if engine not in ENGINES:
-        raise UsageError(f"there is no engine {engine!r}; use auto, onnx or keras")
-    if device not in DEVICES:
-        raise UsageError(f"there is no device {device!r}; use auto, cpu or gpu")
+    for kind, value in ((Engine, engine), (Device, device)):
+        if value not in list(kind):
+            raise UsageError(
+                f"there is no {kind.__name__.lower()} {value!r}; use {', '.join(kind)}"
+            )
     if threads is not None and threads < 1:
-        raise UsageError(f"threads must be at least 1, not {threads}")
-    if engine == "auto":
-        engine = "keras" if device == "gpu" and not OnnxEngine.has_gpu() else "onnx"
-    kind = OnnxEngine if engine == "onnx" else KerasEngine
-    return kind(folder / f"model.{engine}", device=device, threads=threads)
+        raise UsageError(f"the number of threads must be at least 1, not {threads}")
+    if engine == Engine.AUTO:
+        only_keras = device == Device.GPU and not OnnxEngine.has_gpu()
+        engine = Engine.KERAS if only_keras else Engine.ONNX
+    if engine == Engine.ONNX:
+        return OnnxEngine(folder, device=device, threads=threads)
+    return KerasEngine(folder, device=device, threads=threads)
 
 
 def cpu_cores() -> int:
-    """Give the number of cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class OnnxEngine:
-    """Run ``model.onnx`` with ONNX Runtime; the arguments are those of :func:`open_engine`.
+    """Run ``model.onnx`` with ONNX Runtime; see :func:`open_engine`.
 
-    A small network gains little from several threads in one run, so there are two runs at once,
-    each with its share of the threads.
+    A small network gains little from more threads. If the folder also holds the network in two
+    stages, each of them gets half of the threads, and they work on two blocks at once.
     """
 
-    def __init__(self, path: Path, *, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, folder: ModelFolder, *, device: str = Device.AUTO, threads: int | None = None
+    ) -> None:
+        path = folder.onnx_path
         if not path.is_file():
             raise ModelError(f"{path} does not exist; `denoise train` writes it")
-        if device == "gpu" and not self.has_gpu():
-            raise UsageError("engine onnx has no GPU: it needs CUDA and onnxruntime-gpu")
+        if device == Device.GPU and not self.has_gpu():
+            raise UsageError("ONNX Runtime finds no GPU: it needs CUDA and onnxruntime-gpu")
         threads = threads or cpu_cores()
-        self.path = path
-        self.on_gpu = device != "cpu" and self.has_gpu()
-        if self.on_gpu:
-            self._open(threads, [CUDA])
-            # Where the driver or a library is missing, ONNX Runtime may take the CPU in silence.
-            self.on_gpu = CUDA in self._session.get_providers()
-            if device == "gpu" and not self.on_gpu:
-                raise UsageError("engine onnx cannot use the GPU: CUDA or cuDNN is missing")
-        self.runs = 1 if self.on_gpu else min(MAX_RUNS, threads)
-        if not self.on_gpu:
-            self._open(threads // self.runs, [])
-        facts = self._session.get_modelmeta().custom_metadata_map
-        self.reach: tuple[int, int] | None = None
-        try:
-            if {"past_frames", "future_frames"} <= facts.keys():
-                self.reach = _frames(facts["past_frames"]), _frames(facts["future_frames"])
-            cut = _frames(facts.get("second_stage", "0"))
-        except ValueError as error:
-            raise ModelError(f"{path} is damaged: {error} in its metadata") from error
-        self._cut = cut if self.runs > 1 else 0
-        self.stages = 2 if self._cut else 1
-        self._blocks = 0
-
-    def _open(self, threads: int, providers: list[str]) -> None:
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # its warnings are not for users
-        try:
-            self._session = onnxruntime.InferenceSession(
-                self.path,
-                options,
-                providers=[*providers, "CPUExecutionProvider"],
-                enable_fallback=0,  # which it would announce on stdout
-            )
-        except Exception as error:  # ONNX Runtime has no common base class for its errors
-            raise ModelError(f"{self.path} cannot be loaded: {error}") from error
-        self._options = options
-
-    @cached_property
-    def _halves(self) -> list[onnxruntime.InferenceSession]:
-        import onnx
-
-        from denoisecli.models.export.onnx_graph import split
-
-        return [
-            onnxruntime.InferenceSession(
-                part.SerializeToString(), self._options, providers=["CPUExecutionProvider"]
-            )
-            for part in split(onnx.load(self.path), self._cut)
-        ]
+        gpu = device != Device.CPU and self.has_gpu()
+        self._sessions: list[onnxruntime.InferenceSession] = []
+        if threads > 1 and not gpu:
+            self._sessions = _open_stages(folder, threads)
+        if not self._sessions:
+            self._sessions = [_open_session(path, threads, gpu=gpu)]
+        # Where the driver or a library is missing, ONNX Runtime may use the CPU without a message.
+        self.on_gpu = _CUDA in self._sessions[0].get_providers()
+        if device == Device.GPU and not self.on_gpu:
+            raise UsageError("ONNX Runtime cannot use the GPU: CUDA or cuDNN is missing")
+        # Each stage has its own thread, so that the blocks of a channel pass it in their order.
+        self._threads = [ThreadPoolExecutor(1) for _ in self._sessions]
+        self.ahead = len(self._sessions)
+        self.reach = _reach(self._sessions[0], path)
 
     @staticmethod
     def has_gpu() -> bool:
-        """Tell whether ONNX Runtime was built for CUDA."""
-        return CUDA in onnxruntime.get_available_providers()
+        """Return whether ONNX Runtime was built for CUDA."""
+        return _CUDA in onnxruntime.get_available_providers()
 
-    def __call__(self, spectrum: SpectrumBatch) -> MaskBatch:
+    def submit(self, arrays: Arrays, state: State) -> "Future[Arrays]":
         """See :class:`MaskEngine`."""
-        return self._run(self._session, ["mask"], {"spectrum": spectrum})[0]
-
-    def carry(
-        self, spectrum: SpectrumBatch, before: States | None, after: States, keep: int
-    ) -> MaskBatch:
-        """See :class:`MaskEngine`."""
-        known: dict[str, np.ndarray] = {"spectrum": spectrum, "keep": np.array([keep])}
-        if before is not None:
-            known["begins"] = np.array([0])
-        self._blocks += 1
-        in_two = self._cut and self._blocks > BLOCKS_IN_ONE
-        for index, session in enumerate(self._halves if in_two else [self._session]):
-            waited = (before or ())[index : index + 1] if in_two else before or ()
-            state = {name: value for one in waited for name, value in one.result().items()}
-            inputs = {
-                value.name
-                for value in (*session.get_inputs(), *session.get_overridable_initializers())
-            }
-            outputs = [value.name for value in session.get_outputs()]
-            given = {name: value for name, value in (known | state).items() if name in inputs}
-            made = dict(zip(outputs, self._run(session, outputs, given), strict=True))
-            states = {
-                name.removeprefix("next_"): value
-                for name, value in made.items()
-                if name.startswith("next_state_")
-            }
-            for one in after[index : index + 1] if in_two else after:
-                one.set_result(states)
-            known |= made
-        return known["mask"]
-
-    def _run(
-        self,
-        session: onnxruntime.InferenceSession,
-        outputs: list[str],
-        inputs: dict[str, np.ndarray],
-    ) -> list[np.ndarray]:
-        try:
-            return session.run(outputs, inputs)
-        except Exception as error:
-            raise ModelError(f"the ONNX model does not fit its spec: {error}") from error
+        future = _done(arrays)
+        for session, thread in zip(self._sessions, self._threads, strict=True):
+            future = thread.submit(_run_stage, session, future, state)
+        return future
 
 
-def _frames(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= MAX_FRAMES:
-        raise ValueError(f"{number} frames")
-    return number
+def _run_stage(
+    session: onnxruntime.InferenceSession, before: "Future[Arrays]", state: State
+) -> Arrays:
+    """Run a stage on the arrays of the earlier stages, and update its part of the state."""
+    arrays = {**before.result(), **state}
+    optional = session.get_overridable_initializers()
+    inputs = {
+        value.name: arrays[value.name]
+        for value in (*session.get_inputs(), *optional)
+        if value.name in arrays
+    }
+    names = [value.name for value in session.get_outputs()]
+    try:
+        outputs = dict(zip(names, session.run(names, inputs), strict=True))
+    except Exception as error:  # ONNX Runtime has no common base class for its errors
+        raise ModelError(f"the ONNX model does not fit its spec: {error}") from error
+    for name in names:
+        if name.startswith("next_"):
+            state[name.removeprefix("next_")] = outputs.pop(name)
+    return {**arrays, **outputs}
+
+
+def _done(arrays: Arrays) -> "Future[Arrays]":
+    future: Future[Arrays] = Future()
+    future.set_result(arrays)
+    return future
+
+
+def _open_stages(folder: ModelFolder, threads: int) -> list[onnxruntime.InferenceSession]:
+    """Open the stages of a network; return none if they are missing or of another network."""
+    paths = folder.stage_paths
+    if not all(path.is_file() for path in paths):
+        return []
+    sessions = [_open_session(path, threads // len(paths)) for path in paths]
+    digest = hashlib.sha256(folder.onnx_path.read_bytes()).hexdigest()
+    fit = all(
+        session.get_modelmeta().custom_metadata_map.get("whole") == digest for session in sessions
+    )
+    return sessions if fit else []
+
+
+def _open_session(path: Path, threads: int, *, gpu: bool = False) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # its warnings are not for users
+    try:
+        return onnxruntime.InferenceSession(
+            path,
+            options,
+            providers=[*([_CUDA] if gpu else []), "CPUExecutionProvider"],
+            enable_fallback=0,  # which it would announce on stdout
+        )
+    except Exception as error:  # ONNX Runtime has no common base class for its errors
+        raise ModelError(f"{path} cannot be loaded: {error}") from error
+
+
+def _reach(session: onnxruntime.InferenceSession, path: Path) -> tuple[int, int] | None:
+    metadata = session.get_modelmeta().custom_metadata_map
+    if not {"past_frames", "future_frames"} <= metadata.keys():
+        return None
+    try:
+        past, future = int(metadata["past_frames"]), int(metadata["future_frames"])
+        if not (0 <= past <= _MAX_FRAMES and 0 <= future <= _MAX_FRAMES):
+            raise ValueError(f"{past} and {future} frames")
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged: {error} in its metadata") from error
+    return past, future
 
 
 class KerasEngine:
-    """Run ``model.keras`` with Keras; the arguments are those of :func:`open_engine`."""
+    """Run ``model.keras`` with Keras; see :func:`open_engine`."""
 
-    runs = 1
+    ahead = 0
     reach = None
-    stages = 1
 
-    def __init__(self, path: Path, *, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, folder: ModelFolder, *, device: str = Device.AUTO, threads: int | None = None
+    ) -> None:
+        path = folder.keras_path
         if not path.is_file():
             raise ModelError(f"{path} does not exist; `denoise train` writes it")
+        require("train", "keras", "tensorflow", purpose="the Keras engine")
         import keras  # takes seconds
         import tensorflow as tf
 
-        self.on_gpu = device != "cpu" and bool(tf.config.list_physical_devices("GPU"))
-        if device == "gpu" and not self.on_gpu:
-            raise UsageError("engine keras finds no GPU: it needs CUDA and tensorflow[and-cuda]")
+        self.on_gpu = device != Device.CPU and bool(tf.config.list_physical_devices("GPU"))
+        if device == Device.GPU and not self.on_gpu:
+            raise UsageError("Keras finds no GPU: it needs CUDA and tensorflow[and-cuda]")
         if (
             threads is not None
             and threads != tf.config.threading.get_intra_op_parallelism_threads()
@@ -266,24 +239,20 @@ class KerasEngine:
             try:
                 tf.config.threading.set_intra_op_parallelism_threads(threads)
             except RuntimeError as error:
-                raise UsageError("TensorFlow runs already; threads cannot be changed") from error
+                raise UsageError(
+                    "the number of threads cannot be changed after TensorFlow has started"
+                ) from error
         self._device = "gpu:0" if self.on_gpu else "cpu:0"
         with keras.device(self._device):
-            self._model = load_network(path)
+            self._network = folder.load_network()
 
-    def __call__(self, spectrum: SpectrumBatch) -> MaskBatch:
-        """See :class:`MaskEngine`."""
+    def submit(self, arrays: Arrays, state: State) -> "Future[Arrays]":
+        """See :class:`MaskEngine`; Keras carries no state."""
         import keras
 
         try:
             with keras.device(self._device):
-                mask = self._model(spectrum, training=False)
-        except Exception as error:
+                mask = self._network(arrays["spectrum"], training=False)
+        except Exception as error:  # the errors of Keras have no common base class
             raise ModelError(f"the Keras model does not fit its spec: {error}") from error
-        return np.asarray(keras.ops.convert_to_numpy(mask), np.float32)
-
-    def carry(
-        self, spectrum: SpectrumBatch, before: States | None, after: States, keep: int
-    ) -> MaskBatch:
-        """See :class:`MaskEngine`; Keras keeps no state."""
-        return self(spectrum)
+        return _done({"mask": np.asarray(keras.ops.convert_to_numpy(mask), np.float32)})

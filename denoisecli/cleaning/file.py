@@ -1,14 +1,15 @@
-"""A noisy recording to a clean one: a file or a pipe, block by block."""
+"""One recording, from a file or a pipe to a file or a pipe, block by block."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic_core import to_jsonable_python
 
 from denoisecli.audio.formats import FLOATING, nearest_subtype, require_subtype
 from denoisecli.audio.level import dbfs
@@ -16,13 +17,14 @@ from denoisecli.audio.pipe import STDOUT, ByteSink, ByteSource, PipeWriter, RawF
 from denoisecli.audio.reading import AudioInfo, AudioReader, reader
 from denoisecli.audio.resampling import resampled_length
 from denoisecli.audio.writing import writer
+from denoisecli.cleaning.choices import Clip
 from denoisecli.cleaning.stream import DenoiseStream, Piece
-from denoisecli.cleaning.tracks import CLIPS, Output, Sink
+from denoisecli.cleaning.tracks import Sink, Track, finish_tracks
 from denoisecli.errors import UsageError
 from denoisecli.types import AudioBlock
 
-Progress = Callable[[float, float], None]
-"""Called with the seconds of audio done and in all; 0 in all is not known."""
+OnProgress = Callable[[float, float], None]
+"""Called with the seconds of audio that are cleaned and with all; 0 if that is unknown."""
 
 
 @dataclass(frozen=True)
@@ -30,33 +32,33 @@ class FileOptions:
     """How files are read and written.
 
     Attributes:
-        sample_rate: Hz of what is written; by default that of the source.
-        subtype: libsndfile's name of the sample format, such as "PCM_24"; by default that of the
-            source, or the nearest that the target's format has.
-        mono: clean and write the mean of the channels.
-        clip: what happens beyond full scale. "clamp" sets samples to full scale where the target
-            stores integers (or is lossy), and counts them; "rescale" scales the whole recording
-            down to fit; "none" changes nothing, which only floating-point targets allow.
-        replace_nan: set NaN and infinite samples to zero and count them, instead of failing.
-        keep_readable: clean what can be read of a damaged or cut-off file, with a warning, instead
+        sample_rate: Sample rate of the target in Hz (default: that of the source).
+        subtype: Sample format of the target as libsndfile names it, such as "PCM_24" (default: that
+            of the source, or the nearest one that the target's format supports).
+        mono: Clean and write the mean of the channels.
+        clip: What happens to samples beyond full scale: "clamp" sets them to full scale and counts
+            them, if the target stores integers or is lossy; "rescale" scales the whole recording
+            down to fit; "none" keeps them, which only floating-point targets allow.
+        replace_nan: Set NaN and infinite samples to zero and count them, instead of failing.
+        keep_readable: Clean what can be read of a damaged or cut-off file, with a warning, instead
             of failing.
-        raw: what a source pipe holds when it has no header; a target pipe then has none either.
+        raw: Format of a source pipe without a header; a target pipe has no header either then.
 
     Raises:
-        UsageError: an option makes no sense.
+        UsageError: The sample rate is below 1, or ``clip`` has another value.
     """
 
     sample_rate: int | None = None
     subtype: str | None = None
     mono: bool = False
-    clip: str = "clamp"
+    clip: str = Clip.CLAMP
     replace_nan: bool = False
     keep_readable: bool = False
     raw: RawFormat | None = None
 
     def __post_init__(self) -> None:
-        if self.clip not in CLIPS:
-            raise UsageError(f"clip must be none, clamp or rescale, not {self.clip}")
+        if self.clip not in list(Clip):
+            raise UsageError(f"clip must be one of {', '.join(Clip)}, not {self.clip}")
         if self.sample_rate is not None and self.sample_rate < 1:
             raise UsageError(f"the sample rate must be at least 1 Hz, not {self.sample_rate}")
 
@@ -66,19 +68,19 @@ class CleanResult:
     """What ``Denoiser.clean_file`` did.
 
     Attributes:
-        source: the noisy file.
-        target: the cleaned file.
-        noise_target: the file with what was removed, if it was wanted.
-        sample_rate: Hz of the cleaned file.
-        channels: its number of channels.
-        seconds: length of the audio in s.
-        wall_seconds: time it took in s.
-        rms_in_dbfs: level of the input; -inf for digital silence.
-        rms_out_dbfs: level of the output.
-        clipped_samples: samples that passed full scale and were clamped to it.
-        replaced_samples: samples that were NaN or infinite and were set to zero.
-        gain: what the output was scaled with so that it does not pass full scale.
-        warnings: why this may not be all that was asked for.
+        source: The noisy file.
+        target: The cleaned file.
+        noise_target: The file with what was removed, if there is one.
+        sample_rate: Sample rate of the cleaned file in Hz.
+        channels: Number of channels of the cleaned file.
+        seconds: Length of the audio in s.
+        wall_seconds: Time that it took in s.
+        rms_in_dbfs: Level of the input in dBFS; -inf for digital silence.
+        rms_out_dbfs: Level of the output in dBFS.
+        clipped_samples: Number of samples beyond full scale that were clamped.
+        replaced_samples: Number of NaN and infinite samples that were set to zero.
+        gain: Factor that the output was scaled with to stay within full scale.
+        warnings: What the user should know about the result.
     """
 
     source: Path
@@ -101,92 +103,204 @@ class CleanResult:
         return self.wall_seconds / self.seconds
 
     def record(self) -> dict[str, Any]:
-        """Give all of it as plain JSON data; null is the level of digital silence."""
-        record = {field.name: getattr(self, field.name) for field in fields(self)}
-        record["real_time_factor"] = self.real_time_factor
-        for name, value in record.items():
-            if isinstance(value, Path):
-                record[name] = str(value)
-            elif isinstance(value, float) and not math.isfinite(value):
-                record[name] = None
+        """Return all of it as JSON data; the level of digital silence is null."""
+        values = {**asdict(self), "real_time_factor": self.real_time_factor}
+        record: dict[str, Any] = to_jsonable_python(values, inf_nan_mode="null")
         return record
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A recording in a file."""
+
+    path: Path
+    is_pipe = False
+
+    def open(self, options: FileOptions) -> AbstractContextManager[AudioReader]:
+        """Open the file."""
+        return reader(
+            self.path, replace_nan=options.replace_nan, keep_readable=options.keep_readable
+        )
+
+
+@dataclass(frozen=True)
+class PipeSource:
+    """A recording that comes through a pipe."""
+
+    stream: ByteSource
+    is_pipe = True
+
+    def open(self, options: FileOptions) -> AbstractContextManager[AudioReader]:
+        """Read the header of the pipe."""
+        return nullcontext(
+            pipe_reader(
+                self.stream,
+                options.raw,
+                replace_nan=options.replace_nan,
+                keep_readable=options.keep_readable,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class FileTarget:
+    """A file to be written."""
+
+    path: Path
+    is_pipe = False
+
+    @property
+    def spool_folder(self) -> Path:
+        """Folder for a temporary file."""
+        return self.path.parent
+
+    def open(
+        self, info: AudioInfo, options: FileOptions, *, overwrite: bool
+    ) -> AbstractContextManager[Sink]:
+        """Open the file, which appears when the context is left without an exception."""
+        sample_rate = options.sample_rate or info.sample_rate
+        return writer(
+            self.path,
+            sample_rate,
+            1 if options.mono else info.channels,
+            frames=resampled_length(info.frames, info.sample_rate, sample_rate),
+            subtype=_subtype(self.path, info, options),
+            tags=info.tags,
+            overwrite=overwrite,
+        )
+
+
+@dataclass(frozen=True)
+class PipeTarget:
+    """A pipe to be written to."""
+
+    stream: ByteSink
+    path = STDOUT
+    is_pipe = True
+
+    @property
+    def spool_folder(self) -> Path:
+        """Raise UsageError, since what waits for its end does not belong in a pipe."""
+        raise UsageError("a pipe cannot be rescaled, since its peak is known only at its end")
+
+    def open(
+        self, info: AudioInfo, options: FileOptions, *, overwrite: bool
+    ) -> AbstractContextManager[Sink]:
+        """Write the header."""
+        subtype = _subtype(Path("pipe.wav"), info, options)
+        bare = options.raw is not None
+        if options.subtype is None and not bare and subtype not in PipeWriter.SUBTYPES:
+            subtype = "FLOAT" if subtype in FLOATING else "PCM_16"
+        return nullcontext(
+            PipeWriter(
+                self.stream,
+                options.sample_rate or info.sample_rate,
+                1 if options.mono else info.channels,
+                subtype,
+                bare=bare,
+            )
+        )
+
+
+Source = FileSource | PipeSource
+Target = FileTarget | PipeTarget
+
+
+def source_of(source: Path | str | ByteSource) -> Source:
+    """Return the source that an argument of ``Denoiser.clean_file`` stands for."""
+    return FileSource(Path(source)) if isinstance(source, Path | str) else PipeSource(source)
+
+
+def target_of(target: Path | str | ByteSink) -> Target:
+    """Return the target that an argument of ``Denoiser.clean_file`` stands for."""
+    return FileTarget(Path(target)) if isinstance(target, Path | str) else PipeTarget(target)
 
 
 def clean_recording(
     open_stream: Callable[[int, int, bool], DenoiseStream],
-    source: Path | str | ByteSource,
-    target: Path | str | ByteSink,
+    source: Source,
+    target: Target,
+    noise_target: FileTarget | None,
     options: FileOptions,
     *,
-    noise_target: Path | str | None,
     overwrite: bool,
-    progress: Progress | None,
+    on_progress: OnProgress | None,
 ) -> CleanResult:
-    """Do the work of ``Denoiser.clean_file``, which explains the arguments and the errors.
+    """Do the work of ``Denoiser.clean_file``, which documents the arguments and the errors.
 
-    ``open_stream`` is given the sample rate, the number of channels, and whether the sound is to be
-    cleaned as it comes.
+    Args:
+        open_stream: Function that is called with the sample rate in Hz, the number of channels, and
+            whether the sound is to be cleaned as it arrives.
+        source: Noisy recording.
+        target: Where the clean sound goes.
+        noise_target: Where the source minus the target goes.
+        options: How files are read and written.
+        overwrite: Replace existing targets.
+        on_progress: Called after each block.
     """
     start = time.perf_counter()
     meter_in, meter_out = _Meter(), _Meter()
     with ExitStack() as stack:
-        recording = _source(stack, source, options)
+        recording = stack.enter_context(source.open(options))
         info = recording.info
         channels = 1 if options.mono else info.channels
-        targets: list[Path | ByteSink] = [Path(target) if isinstance(target, str) else target]
+        sample_rate = options.sample_rate or info.sample_rate
+        targets: list[Target] = [target]
         if noise_target is not None:
-            _require_different(info.path, targets[0], Path(noise_target))
-            targets.append(Path(noise_target))
-        sinks = [_sink(stack, one, info, options, overwrite) for one in targets]
-        output = Output(
-            sinks,
-            channels,
-            info.sample_rate,
-            options.sample_rate or info.sample_rate,
-            _spool(targets[0]) if options.clip == "rescale" else None,
-        )
-        live = not isinstance(source, str | Path) and not isinstance(targets[0], Path)
-        cleaner = open_stream(info.sample_rate, channels, live)
-        for piece in _pieces(cleaner, recording, options.mono):
+            targets.append(noise_target)
+            _require_different(info.path, target, noise_target)
+        spool_folder = target.spool_folder if options.clip == Clip.RESCALE else None
+        tracks = []
+        for place in targets:
+            sink = stack.enter_context(place.open(info, options, overwrite=overwrite))
+            track = Track(sink, channels, info.sample_rate, sample_rate, spool_folder)
+            tracks.append(stack.enter_context(closing(track)))
+        stream = open_stream(info.sample_rate, channels, source.is_pipe and target.is_pipe)
+        for piece in _pieces(stream, recording, options.mono):
             meter_in.add(piece.noisy)
             meter_out.add(piece.clean)
-            tracks = [piece.clean]
+            tracks[0].write(piece.clean)
             if noise_target is not None:
-                tracks.append(piece.noisy - piece.clean)
-            output.write(np.concatenate(tracks))
-            if progress is not None and piece.clean.size:
-                progress(meter_out.timesteps / info.sample_rate, info.duration)
-        output.finish()
+                tracks[1].write(piece.noisy - piece.clean)
+            if on_progress is not None and piece.clean.size:
+                on_progress(meter_out.timesteps / info.sample_rate, info.duration)
+        gain = finish_tracks(tracks)
+    clipped = tracks[0].sink.clipped
     return CleanResult(
         source=info.path,
-        target=targets[0] if isinstance(targets[0], Path) else STDOUT,
-        noise_target=None if noise_target is None else Path(noise_target),
-        sample_rate=options.sample_rate or info.sample_rate,
+        target=target.path,
+        noise_target=None if noise_target is None else noise_target.path,
+        sample_rate=sample_rate,
         channels=channels,
         seconds=meter_out.timesteps / info.sample_rate,
         wall_seconds=time.perf_counter() - start,
         rms_in_dbfs=meter_in.dbfs,
-        rms_out_dbfs=meter_out.dbfs + dbfs(output.gain),
-        clipped_samples=sinks[0].clipped,
+        rms_out_dbfs=meter_out.dbfs + dbfs(gain),
+        clipped_samples=clipped,
         replaced_samples=recording.replaced,
-        gain=output.gain,
-        warnings=_warnings(recording, sinks[0].clipped, output.gain),
+        gain=gain,
+        warnings=_warnings(recording, clipped, gain),
     )
 
 
 def _warnings(recording: AudioReader, clipped: int, gain: float) -> tuple[str, ...]:
-    found = []
+    warnings = []
     if recording.problem is not None:
-        found.append(recording.problem)
+        warnings.append(recording.problem)
     if recording.replaced:
-        found.append(f"{recording.replaced} samples were no numbers and are silence now")
+        warnings.append(f"{_samples(recording.replaced)} NaN or infinite and set to zero")
     if clipped:
-        found.append(
-            f"{clipped} samples passed full scale and were clamped; --clip rescale keeps them"
+        warnings.append(
+            f"{_samples(clipped)} beyond full scale and clamped; "
+            "--clip rescale scales the recording down instead"
         )
     if gain < 1:
-        found.append(f"{-dbfs(gain):.1f} dB softer, so that nothing passes full scale")
-    return tuple(found)
+        warnings.append(f"scaled down by {-dbfs(gain):.1f} dB to stay within full scale")
+    return tuple(warnings)
+
+
+def _samples(count: int) -> str:
+    return "1 sample was" if count == 1 else f"{count} samples were"
 
 
 def _pieces(stream: DenoiseStream, recording: AudioReader, mono: bool) -> Iterator[Piece]:
@@ -195,63 +309,32 @@ def _pieces(stream: DenoiseStream, recording: AudioReader, mono: bool) -> Iterat
     yield from stream.last_pieces()
 
 
-def _source(stack: ExitStack, source: Path | str | ByteSource, options: FileOptions) -> AudioReader:
-    faults = {"replace_nan": options.replace_nan, "keep_readable": options.keep_readable}
-    if isinstance(source, str | Path):
-        return stack.enter_context(reader(source, **faults))
-    return pipe_reader(source, options.raw, **faults)
-
-
-def _sink(
-    stack: ExitStack,
-    target: Path | ByteSink,
-    info: AudioInfo,
-    options: FileOptions,
-    overwrite: bool,
-) -> Sink:
-    name = target if isinstance(target, Path) else Path("pipe.wav")
-    subtype = nearest_subtype(name, info.subtype)
-    if options.subtype is not None:
+def _subtype(name: Path, info: AudioInfo, options: FileOptions) -> str:
+    """Return the subtype to write; raise UsageError if it does not fit the format or `clip`."""
+    if options.subtype is None:
+        subtype = nearest_subtype(name, info.subtype)
+    else:
         subtype = require_subtype(name, options.subtype)
-    if options.clip == "none" and subtype not in FLOATING:
+    if options.clip == Clip.NONE and subtype not in FLOATING:
         raise UsageError(
-            f"{name}: {subtype} holds nothing beyond full scale; choose clip clamp or rescale, or "
-            "the subtype FLOAT"
+            f"{name}: {subtype} has no values beyond full scale; use --clip clamp or rescale, or "
+            "--subtype FLOAT"
         )
-    sample_rate = options.sample_rate or info.sample_rate
-    channels = 1 if options.mono else info.channels
-    if isinstance(target, Path):
-        return stack.enter_context(
-            writer(
-                target,
-                sample_rate,
-                channels,
-                frames=resampled_length(info.frames, info.sample_rate, sample_rate),
-                subtype=subtype,
-                tags=info.tags,
-                overwrite=overwrite,
-            )
+    return subtype
+
+
+def _require_different(source: Path, target: Target, noise_target: FileTarget) -> None:
+    noise_path = noise_target.path.resolve()
+    if not target.is_pipe and target.path.resolve() == noise_path:
+        raise UsageError(f"{target.path} cannot hold both the clean sound and the noise")
+    if source.resolve() == noise_path:
+        raise UsageError(
+            f"{noise_target.path} is the recording itself; choose another file for the noise"
         )
-    if options.subtype is None and options.raw is None and subtype not in PipeWriter.SUBTYPES:
-        subtype = "FLOAT" if subtype in FLOATING else "PCM_16"
-    return PipeWriter(target, sample_rate, channels, subtype, bare=options.raw is not None)
-
-
-def _spool(target: Path | ByteSink) -> Path:
-    if not isinstance(target, Path):
-        raise UsageError("a pipe cannot be rescaled, since its peak is known only at its end")
-    return target.parent
-
-
-def _require_different(source: Path, target: Path | ByteSink, noise_target: Path) -> None:
-    if isinstance(target, Path) and target.resolve() == noise_target.resolve():
-        raise UsageError(f"{target} cannot take both the clean sound and the noise")
-    if source.resolve() == noise_target.resolve():
-        raise UsageError(f"{noise_target} is the recording itself; write the noise somewhere else")
 
 
 class _Meter:
-    """Measures the level of the blocks that pass."""
+    """Measures the level of a stream of blocks."""
 
     def __init__(self) -> None:
         self.timesteps = 0
@@ -259,11 +342,12 @@ class _Meter:
         self._samples = 0
 
     def add(self, block: AudioBlock) -> None:
-        """Count a block in."""
+        """Add a block."""
         self.timesteps += block.shape[1]
         self._samples += block.size
-        self._energy += sum(float(np.dot(one, one)) for one in block)
+        self._energy += sum(float(np.dot(channel, channel)) for channel in block)
 
     @property
     def dbfs(self) -> float:
+        """Level of all blocks in dBFS."""
         return dbfs(math.sqrt(self._energy / max(self._samples, 1)))

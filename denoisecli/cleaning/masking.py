@@ -1,14 +1,13 @@
-"""The network on a stream of sound at its own sample rate, block by block.
+"""The network on a stream of sound at the model's sample rate, block by block.
 
-An engine with a finite `reach` carries its state from block to block, so that the result is that
-for the whole sound; blocks overlap by a fraction of a second. Other networks (recurrent backwards
-along time, or attending along time) hear seconds of context around every block instead.
+An engine with a finite `reach` carries its state from block to block, so that the result equals
+that for the whole recording; its blocks overlap by a fraction of a second. Any other network, such
+as one that is recurrent backwards along time, gets seconds of context around every block instead.
 """
 
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,31 +16,31 @@ from jaxtyping import Complex, Float
 
 from denoisecli.audio.resampling import fit_length
 from denoisecli.audio.stft import istft, stft
-from denoisecli.cleaning.engines import MaskEngine, States
+from denoisecli.cleaning.engines import MaskEngine, State
 from denoisecli.errors import ModelError
 from denoisecli.spec.document import Spec
 from denoisecli.types import AudioBlock, AudioChannels, AudioVector, ComplexSpectrogram
 
 GAIN_BAND = (0.79, 0.915)
-"""Bands whose gain the sound above the model's reach gets, as shares of the top frequency.
+"""Band whose mean gain is applied above the model's band, as shares of the highest frequency.
 
-They end where the resampler's roll-off begins: 6.3 to 7.3 kHz for a model of 16 kHz.
+It ends where the roll-off of the resampler begins: 6.3 to 7.3 kHz for a model at 16 kHz.
 """
 
 Gains = Float[np.ndarray, "channels frames"]
 Factors = Complex[np.ndarray, "taps frequency frames"]
-"""One complex factor per tap and bin, the one of the frame itself first."""
+"""One complex factor per tap and bin; the first tap is the frame itself."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """How sound is cut for the network, in seconds.
+    """How sound is divided into blocks for the network; all lengths in seconds.
 
     Attributes:
-        length: new sound in a block; at least a hop of the STFT is taken.
-        before: sound in front of it that a network hears as well that does not carry its state.
-        after: sound behind it, likewise.
-        live: give each block as soon as it is clean, instead of working on several at a time.
+        length: New sound in a block; it is at least one hop of the STFT.
+        before: Context before it, for a network that does not carry its state.
+        after: Context after it, likewise.
+        live: Return each block as soon as it is clean, instead of working on several at a time.
     """
 
     length: float
@@ -54,23 +53,25 @@ CARRIED = Blocks(length=6.0)
 """For files, with a network that carries its state."""
 
 WHOLE = Blocks(length=48.0, before=16.0, after=16.0)
-"""For files, with any other. Networks that are recurrent along time in both directions remember
-for long: on the validation recordings, 6 minutes each of 0, 5 and 10 dB in one piece, blocks of
-such a one differed from the whole by -59, -64 and -67 dB with 12 s of context, by -64, -68 and
--72 dB with 16 s."""
+"""For files, with any other network.
+
+A network that is recurrent along time in both directions remembers for long: on validation
+recordings of 6 minutes at 0, 5 and 10 dB, the result in blocks differs from that in one piece by
+-59, -64 and -67 dB with 12 s of context, by -64, -68 and -72 dB with 16 s.
+"""
 
 LIVE = Blocks(length=0.5, before=2.0, after=1.0, live=True)
-"""For sound as it comes: what is heard twice costs time, but the delay is short."""
+"""For live sound, with any other network: the context costs time, but the delay is short."""
 
 HOPS = Blocks(length=0.0, live=True)
-"""For sound as it comes, with a causal network: the shortest delay there is."""
+"""For live sound, with a causal network that carries its state: the shortest delay."""
 
 
 @dataclass(frozen=True)
 class Masked:
-    """A piece of sound at the model's rate, before and after the network.
+    """A block of sound at the model's sample rate, before and after the network.
 
-    ``gains`` has a frame per hop, from the first sample up to and with the end of the piece.
+    ``gains`` has a frame per hop, from the first sample to the end of the block, inclusive.
     """
 
     noisy: AudioChannels
@@ -80,53 +81,64 @@ class Masked:
 
 @dataclass(frozen=True)
 class _Block:
-    """A block of one channel: ``sound`` with timesteps ``start`` to ``end`` of it wanted.
+    """A block of one channel with its context.
 
-    ``begins`` and ``ends`` say whether the whole sound does so with it; the next block's sound
-    begins with timestep ``keep``. All but the end of the whole sound is on the STFT's grid.
+    Attributes:
+        sound: Samples; their number is a multiple of the hop, except in the last block.
+        start: First sample that is wanted.
+        end: Sample after the last one that is wanted.
+        first: The recording begins with the block.
+        last: The recording ends with the block.
+        keep: Sample that the next block begins with.
     """
 
     sound: AudioVector
     start: int
     end: int
-    begins: bool
-    ends: bool
+    first: bool
+    last: bool
     keep: int
 
 
-class Masking:
-    """The network with the transforms around it, for one channel of one block at a time.
+_Cleaned = tuple[Float[np.ndarray, "wanted"], Float[np.ndarray, "hops"]]
+"""The clean samples of a block that are wanted, and its gains as in `Masked`."""
 
-    It keeps nothing from one block to the next, so several streams may share it.
+
+class Masking:
+    """A network with the transforms around it, which cleans one channel of one block at a time.
+
+    It keeps nothing from block to block, so that several streams can share it.
+
+    Args:
+        spec: Spec of the model.
+        engine: Network of the model.
     """
 
     def __init__(self, spec: Spec, engine: MaskEngine) -> None:
         self.spec = spec
-        self.runs = engine.runs
+        self.ahead = engine.ahead
         self.carries = engine.reach is not None
-        self.stages = engine.stages
         self._engine = engine
-        self._pool = ThreadPoolExecutor(engine.runs) if engine.runs > 1 else None
         self._stft_options: dict[str, Any] = {
             "n_fft": spec.stft.n_fft,
             "hop_length": spec.stft.hop_length,
             "window": spec.stft.window,
         }
-        # Frames at the ends of a block whose window reaches over them.
+        # Frames at each end of a block whose window reaches beyond it.
         self._edge = math.ceil(spec.stft.n_fft / 2 / spec.stft.hop_length)
 
     def blocks(self, *, live: bool) -> Blocks:
-        """Choose how to cut sound: for a file, or as it comes."""
+        """Return how to divide a file, or live sound, into blocks."""
         if live:
             return HOPS if self.carries and self.spec.causal else LIVE
         return CARRIED if self.carries else WHOLE
 
     @property
     def overlap(self) -> tuple[int, int] | None:
-        """Timesteps of context that a block needs on either side, with a state carried on."""
+        """Samples of context on both sides that a block needs if the state is carried."""
         if self._engine.reach is None:
             return None
-        # The frames that reach into the block, and what mask, filter and STFT see of theirs.
+        # The frames that reach into the block, and what mask, filter and STFT see around them.
         taps = self.spec.output.past_taps, self.spec.output.future_taps
         past, future = (
             (max(frames, tap) + 2 * self._edge - 1) * self.spec.stft.hop_length
@@ -134,91 +146,80 @@ class Masking:
         )
         return past, future
 
-    def submit(
-        self, block: _Block, top: float, before: States | None, after: States
-    ) -> "Future[tuple[AudioVector, Gains]]":
-        """Begin :meth:`clean` in another thread, or do it at once where there is none."""
-        if self._pool is not None:
-            return self._pool.submit(self.clean, block, top, before, after)
-        done: Future[tuple[AudioVector, Gains]] = Future()
-        done.set_result(self.clean(block, top, before, after))
-        return done
-
-    def clean(
-        self, block: _Block, top: float, before: States | None, after: States
-    ) -> tuple[Float[np.ndarray, "piece"], Float[np.ndarray, "frames"]]:
-        """Clean the timesteps of a block that are wanted.
+    def submit(self, block: _Block, top: float, state: State) -> Callable[[], _Cleaned]:
+        """Start to clean a block.
 
         Args:
-            block: the block.
-            top: highest frequency in the sound as a share of the model's.
-            before: the network's states before the block; None where the sound begins.
-            after: is given the states for the next block, as soon as they are known.
+            block: The block.
+            top: Highest frequency of the sound as a share of the model's.
+            state: State of the channel.
 
         Returns:
-            The clean sound, and the gains as in :class:`Masked`.
+            A function that waits for the result. It raises ModelError if the network does not fit
+            its spec, or returns values that are not finite.
         """
-        try:
-            hop_length = self.spec.stft.hop_length
-            whole = fit_length(block.sound, self.hops(block.sound.size))
-            spectrum = stft(whole, **self._stft_options)
-            masks = self._masks(spectrum, block, before, after)
-        except BaseException as error:
-            for state in after:
-                if not state.done():
-                    state.set_exception(error)
-            raise
-        masked = filtered(masks, spectrum, self.spec.output.offsets)
-        if not np.isfinite(masked).all():
-            raise ModelError(f"the model {self.spec.name} gave values that are not finite")
-        clean = istft(masked, length=whole.size, **self._stft_options)[block.start : block.end]
-
-        mask = masks[0]  # up there taps change the bundled model's level by 0.02 dB
-        bins = [round(share * top * (mask.shape[0] - 1)) for share in GAIN_BAND]
-        frames = slice(block.start // hop_length, self.hops(block.end) // hop_length + 1)
-        gains = np.abs(mask[bins[0] : bins[1] + 1, frames]).mean(axis=0).clip(max=1)
-        return clean, gains
-
-    def _masks(
-        self,
-        spectrum: ComplexSpectrogram,
-        block: _Block,
-        before: States | None,
-        after: States,
-    ) -> Factors:
+        whole = fit_length(block.sound, self.round_up(block.sound.size))
+        spectrum = stft(whole, **self._stft_options)
         parts = np.stack([spectrum.real, spectrum.imag], axis=-1)[None]
-        if self.carries:
-            low = 0 if block.begins else self._edge
-            high = parts.shape[2] - (0 if block.ends else self._edge)
+        low, high = 0, parts.shape[2]
+        arrays: dict[str, np.ndarray] = {}
+        if self.carries:  # the frames at the edges are not those of the whole recording
+            low += 0 if block.first else self._edge
+            high -= 0 if block.last else self._edge
             keep = block.keep // self.spec.stft.hop_length + self._edge - low
-            inner = self._engine.carry(parts[:, :, low:high], before, after, keep)
-            edges = (low, parts.shape[2] - high)
-            mask = np.pad(inner, [(0, 0), (0, 0), edges, (0, 0)])
-        else:
-            mask = self._engine(parts)
-        size = self.spec.output.parts
-        if mask.shape != (1, *spectrum.shape, size):
+            arrays = {"keep": np.array([keep]), "begins": np.array([int(block.first)])}
+        future = self._engine.submit({"spectrum": parts[:, :, low:high], **arrays}, state)
+        padding = [(0, 0), (0, 0), (low, parts.shape[2] - high), (0, 0)]
+
+        def wait() -> _Cleaned:
+            mask = np.pad(future.result()["mask"], padding)
+            return self._apply(self._factors(mask, spectrum), spectrum, block, top)
+
+        return wait
+
+    def _factors(
+        self, mask: Float[np.ndarray, "batch _ _ parts"], spectrum: ComplexSpectrogram
+    ) -> Factors:
+        """Convert the output of the network to complex factors."""
+        expected = (1, *spectrum.shape, self.spec.output.parts)
+        if mask.shape != expected:
             raise ModelError(
-                f"the model {self.spec.name} gave a mask of shape {mask.shape} where its spec "
-                f"says {(1, *spectrum.shape, size)}"
+                f"the model {self.spec.name} returned a mask of shape {mask.shape}, but its spec "
+                f"requires {expected}"
             )
         if self.spec.output.mask == "magnitude":
             return np.moveaxis(mask[0], -1, 0).astype(np.complex64)
-        numbers = np.ascontiguousarray(mask[0]).view(np.complex64)
-        return np.moveaxis(numbers, -1, 0)
+        return np.moveaxis(np.ascontiguousarray(mask[0]).view(np.complex64), -1, 0)
 
-    def hops(self, timesteps: int | float) -> int:
-        """Round up to the STFT's grid."""
+    def _apply(
+        self, factors: Factors, spectrum: ComplexSpectrogram, block: _Block, top: float
+    ) -> _Cleaned:
+        """Apply the factors; return the clean samples that are wanted, and the gains."""
+        hop_length = self.spec.stft.hop_length
+        masked = apply_taps(factors, spectrum, self.spec.output.offsets)
+        if not np.isfinite(masked).all():
+            raise ModelError(f"the model {self.spec.name} returned values that are not finite")
+        length = self.round_up(block.sound.size)
+        clean = istft(masked, length=length, **self._stft_options)[block.start : block.end]
+
+        mask = factors[0]  # up there the other taps change the level by 0.02 dB only
+        bins = [round(share * top * (mask.shape[0] - 1)) for share in GAIN_BAND]
+        frames = slice(block.start // hop_length, self.round_up(block.end) // hop_length + 1)
+        gains = np.abs(mask[bins[0] : bins[1] + 1, frames]).mean(axis=0).clip(max=1)
+        return clean, gains
+
+    def round_up(self, timesteps: int | float) -> int:
+        """Round up to a multiple of the hop."""
         hop_length = self.spec.stft.hop_length
         return math.ceil(timesteps / hop_length) * hop_length
 
 
-def filtered(
+def apply_taps(
     factors: Factors, spectrum: ComplexSpectrogram, offsets: Sequence[int]
 ) -> ComplexSpectrogram:
-    """Sum the frames at offsets from each frame, each times its factor.
+    """Sum the frames at the given offsets from each frame, each times its factor.
 
-    Beyond the ends there is silence.
+    Frames beyond the ends count as silence.
     """
     total = factors[0] * spectrum
     for factor, offset in zip(factors[1:], offsets[1:], strict=True):
@@ -230,48 +231,53 @@ def filtered(
 
 
 class MaskStream:
-    """Sound at the model's rate in, block by block, and out, as soon as it is clean.
+    """A stream of sound at the model's sample rate, cleaned block by block.
 
-    Blocks begin on the grid of the STFT, so that its frames are those of the whole signal.
+    Blocks begin on the grid of the STFT, so that its frames are those of the whole recording.
 
     Args:
-        masking: the network.
-        blocks: how the sound is cut.
-        top: highest frequency in the sound as a share of the model's.
+        masking: The network.
+        blocks: How the sound is divided into blocks.
+        top: Highest frequency of the sound as a share of the model's.
+
+    Attributes:
+        delay: Samples by which the output can be behind the input, with live blocks.
     """
 
     def __init__(self, masking: Masking, blocks: Blocks, top: float) -> None:
         sample_rate, n_fft = masking.spec.audio.sample_rate, masking.spec.stft.n_fft
         self._masking = masking
         self._top = top
-        self._length = max(masking.hops(blocks.length * sample_rate), masking.spec.stft.hop_length)
+        self._length = max(
+            masking.round_up(blocks.length * sample_rate), masking.spec.stft.hop_length
+        )
         if masking.overlap is not None:
             self._before, self._after = masking.overlap
         else:
-            self._before = masking.hops(blocks.before * sample_rate)
-            # The frames that reach back into the block themselves reach n_fft beyond it.
-            self._after = masking.hops(
+            self._before = masking.round_up(blocks.before * sample_rate)
+            # The frames that reach back into the block extend n_fft beyond it themselves.
+            self._after = masking.round_up(
                 n_fft if masking.spec.causal else max(n_fft, blocks.after * sample_rate)
             )
         self.delay = self._length + self._after
         self._pending: list[AudioBlock] = []
-        self._ready = 0  # timesteps in pending
+        self._ready = 0  # samples in pending
         self._done = 0  # those of them that are context only
-        self._position = 0  # timestep of the sound that pending begins with
-        self._states: list[States | None] | None = None
+        self._first = True  # pending begins where the recording does
+        self._states: list[State] = []
         self._running: deque[Callable[[], Masked]] = deque()
-        self._ahead = 0 if blocks.live else masking.runs - 1
+        self._ahead = 0 if blocks.live else masking.ahead
 
     def process(self, sound: AudioBlock) -> Iterator[Masked]:
-        """Take sound; give what is clean, which is up to ``delay`` timesteps behind."""
+        """Take sound, and yield the blocks that are clean by now."""
         self._pending.append(sound)
         self._ready += sound.shape[1]
         while self._ready >= self._done + self._length + self._after:
             sound = np.concatenate(self._pending, axis=1)
             end = self._done + self._length
             done = min(end, self._before)
-            self._begin(sound[:, : end + self._after], self._done, end, keep=end - done)
-            self._position += end - done
+            self._submit(sound[:, : end + self._after], self._done, end, keep=end - done)
+            self._first = self._first and done == end
             self._done = done
             self._pending = [sound[:, end - done :]]
             self._ready = self._pending[0].shape[1]
@@ -279,30 +285,28 @@ class MaskStream:
                 yield self._running.popleft()()
 
     def finish(self) -> Iterator[Masked]:
-        """End the stream: give all that is left."""
+        """End the stream, and yield the remaining blocks."""
         if self._ready > self._done:
             sound = np.concatenate(self._pending, axis=1)
-            self._begin(sound, self._done, self._ready, ends=True)
+            self._submit(sound, self._done, self._ready, last=True)
         while self._running:
             yield self._running.popleft()()
 
-    def _begin(
-        self, sound: AudioChannels, start: int, end: int, *, keep: int = 0, ends: bool = False
+    def _submit(
+        self, sound: AudioChannels, start: int, end: int, *, keep: int = 0, last: bool = False
     ) -> None:
-        begins = self._position == 0
-        if self._states is None or begins:
-            self._states = [None] * len(sound)
-        futures = []
-        for index, one in enumerate(sound):
-            before = self._states[index]
-            after: States = tuple(Future() for _ in range(self._masking.stages))
-            block = _Block(one, start, end, begins, ends, keep)
-            futures.append(self._masking.submit(block, self._top, before, after))
-            self._states[index] = after
+        if self._first:
+            self._states = [{} for _ in sound]
+        waits = [
+            self._masking.submit(
+                _Block(channel, start, end, self._first, last, keep), self._top, state
+            )
+            for channel, state in zip(sound, self._states, strict=True)
+        ]
         noisy = sound[:, start:end]
 
         def wait() -> Masked:
-            clean, gains = zip(*(future.result() for future in futures), strict=True)
+            clean, gains = zip(*(wait() for wait in waits), strict=True)
             return Masked(noisy, np.stack(clean), np.stack(gains))
 
         self._running.append(wait)

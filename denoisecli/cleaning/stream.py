@@ -1,4 +1,4 @@
-"""Noisy sound in, clean sound out, block by block, at any sample rate."""
+"""A stream of sound at any sample rate, cleaned block by block."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -6,38 +6,40 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
 
 from denoisecli.audio.resampling import StreamResampler
 from denoisecli.cleaning.masking import Blocks, Gains, Masked, Masking, MaskStream
 from denoisecli.errors import UsageError
 from denoisecli.types import AudioBlock
 
-_PIECE_SECONDS = 1.0  # what is resampled back at a time: the memory of this is at the higher rate
+_PIECE_SECONDS = 1.0  # resampled back at a time, which takes memory if the rate is much higher
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Sound before and after cleaning, the same timesteps of it."""
+    """The same samples of a stream before and after cleaning."""
 
     noisy: AudioBlock
     clean: AudioBlock
 
 
 class DenoiseStream:
-    """Cleans sound as it comes; made by ``Denoiser.stream``.
+    """Clean sound as it arrives; `Denoiser.stream` returns it.
 
-    What the model cannot hear, because the two rates differ, is the original less its own image
-    after resampling there and back: nothing when the rates are equal, the high band of a 48 kHz
-    recording for a 16 kHz model. It is kept, with the gain that the model gives to the bands next
-    to it (masking.GAIN_BAND).
+    What the sample rate of the model cannot represent is the difference between the original and
+    its image after resampling to that rate and back: nothing if the rates are equal, the high band
+    of a recording at 48 kHz for a model at 16 kHz. It is kept, with the gain that the model applies
+    to the band next to it (`masking.GAIN_BAND`).
 
     Args:
-        masking: the network.
-        sample_rate: Hz.
-        channels: number of channels.
-        blocks: how the sound is cut for the network.
-        amount: 0..1, how much of what the model takes out is taken out.
+        masking: Network of the model.
+        sample_rate: Sample rate of the sound in Hz.
+        channels: Number of channels.
+        blocks: How the sound is divided into blocks for the network.
+        amount: Share of what the model removes that is removed, 0..1.
+
+    Raises:
+        UsageError: The sample rate or the number of channels is below 1.
     """
 
     def __init__(
@@ -50,103 +52,117 @@ class DenoiseStream:
         model_rate = masking.spec.audio.sample_rate
         self._channels = channels
         self._amount = np.float32(amount)
-        self._there = StreamResampler(sample_rate, model_rate, channels)
-        self._back = StreamResampler(model_rate, sample_rate, 2 * channels)
+        self._to_model = StreamResampler(sample_rate, model_rate, channels)
+        self._clean_back = StreamResampler(model_rate, sample_rate, channels)
+        self._image_back = StreamResampler(model_rate, sample_rate, channels)
         self._masked = MaskStream(masking, blocks, min(sample_rate, model_rate) / model_rate)
         self._piece = round(_PIECE_SECONDS * model_rate)
         self._original = _Queue(channels)
         self._gains = _GainCurve(
             channels, model_rate / (sample_rate * masking.spec.stft.hop_length)
         )
-        # A few zeros at the end, so that rounding on the way there and back loses no sample.
+        # A few zeros at the end, so that rounding of the lengths loses no sample.
         self._padding = np.zeros((channels, sample_rate // model_rate + 1), np.float32)
         self._rates = sample_rate, model_rate
         self._resampled = sample_rate != model_rate
 
     @cached_property
     def delay(self) -> float:
-        """Seconds by which the output is at most behind the input."""
+        """Largest delay of the output in seconds."""
         sample_rate, model_rate = self._rates
         return self._masked.delay / model_rate + _resampling_delay(sample_rate, model_rate)
 
     def process(self, block: AudioBlock) -> AudioBlock:
-        """Take the next samples; give those that are clean by now, maybe none.
+        """Take the next samples, and return those that are clean by now.
 
         Args:
-            block: float32 samples (channels, any number of timesteps), all finite.
+            block: float32 samples (channels, timesteps), any number of them, all finite.
 
         Returns:
-            float32 samples (channels, timesteps), in line with the input but later.
+            The next float32 samples of the output (channels, timesteps), possibly none.
+
+        Raises:
+            UsageError: The block has another number of channels.
         """
-        return self._joined(self.pieces(block))
+        return self._join(self.pieces(block))
 
     def finish(self) -> AudioBlock:
-        """End the stream: give all samples still held back, so that none is missing."""
-        return self._joined(self.last_pieces())
+        """End the stream, and return the remaining samples: as many came out as went in."""
+        return self._join(self.last_pieces())
 
     def pieces(self, block: AudioBlock) -> Iterator[Piece]:
-        """Do as :meth:`process`, in pieces and with the noisy sound beside the clean."""
+        """Do what :meth:`process` does, and yield the noisy sound beside the clean."""
         if block.shape[0] != self._channels:
             raise UsageError(f"the stream has {self._channels} channels, not {block.shape[0]}")
         self._original.put(block)
-        yield from self._rejoined(self._masked.process(self._there(block)))
+        yield from self._resample_back(self._masked.process(self._to_model(block)))
 
     def last_pieces(self) -> Iterator[Piece]:
-        """Do as :meth:`finish`, in pieces and with the noisy sound beside the clean."""
-        yield from self._rejoined(self._masked.process(self._there(self._padding)))
-        yield from self._rejoined(self._masked.process(self._there.finish()))
-        yield from self._rejoined(self._masked.finish())
-        yield self._rejoin(self._back.finish())
+        """Do what :meth:`finish` does, and yield the noisy sound beside the clean."""
+        yield from self._resample_back(self._masked.process(self._to_model(self._padding)))
+        yield from self._resample_back(self._masked.process(self._to_model.finish()))
+        yield from self._resample_back(self._masked.finish())
+        yield self._restore(self._clean_back.finish(), self._image_back.finish())
 
-    def _rejoined(self, blocks: Iterator[Masked]) -> Iterator[Piece]:
+    def _resample_back(self, blocks: Iterator[Masked]) -> Iterator[Piece]:
         for masked in blocks:
             if self._resampled:
                 self._gains.append(masked.gains)
             for start in range(0, masked.noisy.shape[1], self._piece):
                 part = slice(start, start + self._piece)
-                pair = np.concatenate([masked.clean[:, part], masked.noisy[:, part]])
-                yield self._rejoin(self._back(pair))
+                clean = self._clean_back(masked.clean[:, part])
+                yield self._restore(clean, self._image_back(masked.noisy[:, part]))
 
-    def _rejoin(self, pair: Float[np.ndarray, "pair_channels _"]) -> Piece:
-        """Give the next timesteps of the output, from the clean sound over the noisy image."""
-        noisy = self._original.take(pair.shape[1])
-        channels, timesteps = noisy.shape
-        clean, image = pair[:channels, :timesteps], pair[channels:, :timesteps]
-        if self._resampled:  # or else the model heard everything
-            clean = clean + self._gains.take(timesteps) * (noisy - image)
+    def _restore(self, clean: AudioBlock, image: AudioBlock) -> Piece:
+        """Add what the model's rate cannot represent, and mix the original back in.
+
+        Args:
+            clean: The next samples of the clean sound at the rate of the stream.
+            image: The same samples of the noisy sound, resampled to the model's rate and back.
+        """
+        noisy = self._original.take(clean.shape[1])
+        timesteps = noisy.shape[1]
+        clean = clean[:, :timesteps]
+        if self._resampled:
+            clean = clean + self._gains.take(timesteps) * (noisy - image[:, :timesteps])
         return Piece(noisy, noisy + self._amount * (clean - noisy))
 
-    def _joined(self, pieces: Iterator[Piece]) -> AudioBlock:
+    def _join(self, pieces: Iterator[Piece]) -> AudioBlock:
         nothing = np.zeros((self._channels, 0), np.float32)
         return np.concatenate([nothing, *(piece.clean for piece in pieces)], axis=1)
 
 
 def _resampling_delay(orig_sr: int, target_sr: int) -> float:
-    """Find out how many seconds soxr keeps on the way there and back; it does not say."""
-    there, back = StreamResampler(orig_sr, target_sr, 1), StreamResampler(target_sr, orig_sr, 1)
+    """Measure the delay of soxr in s from one rate to the other and back; it does not report it."""
+    forth, back = StreamResampler(orig_sr, target_sr, 1), StreamResampler(target_sr, orig_sr, 1)
     behind = longest = 0
     step = np.zeros((1, max(1, orig_sr // 1000)), np.float32)
     for _ in range(1000):
-        behind += step.shape[1] - back(there(step)).shape[1]
+        behind += step.shape[1] - back(forth(step)).shape[1]
         longest = max(longest, behind)
     return longest / orig_sr
 
 
 class _GainCurve:
-    """Gains per hop, interpolated linearly to gains per timestep; ``hops`` is hops a timestep."""
+    """Gains per hop, interpolated linearly to gains per sample.
+
+    Args:
+        channels: Number of channels.
+        hops: Hops per sample.
+    """
 
     def __init__(self, channels: int, hops: float) -> None:
         self._hops = hops
         self._gains: Gains = np.ones((channels, 1), np.float32)
-        self._first = 0  # frame number of the first gain kept
-        self._position = 0  # timesteps taken
+        self._first = 0  # frame of the first gain that is kept
+        self._position = 0  # samples whose gains were taken
 
     def append(self, gains: Gains) -> None:
-        """Add frames; the first of them replaces the last one there was, at the same instant."""
+        """Append frames; the first one replaces the last one so far: it is of the same instant."""
         self._gains = np.concatenate([self._gains[:, :-1], gains], axis=1)
 
     def take(self, timesteps: int) -> AudioBlock:
-        """Give the gains of the next timesteps."""
+        """Return the gains of the next samples."""
         frame = (self._position + np.arange(timesteps)) * self._hops - self._first
         frames = np.arange(self._gains.shape[1])
         gains = np.stack([np.interp(frame, frames, channel) for channel in self._gains])
@@ -159,17 +175,18 @@ class _GainCurve:
 
 
 class _Queue:
-    """Blocks in, as many timesteps out as are wanted and there."""
+    """Blocks of samples, from which any number of samples is taken."""
 
     def __init__(self, channels: int) -> None:
         self._blocks: deque[AudioBlock] = deque()
         self._nothing = np.zeros((channels, 0), np.float32)
 
     def put(self, block: AudioBlock) -> None:
+        """Append a block."""
         self._blocks.append(block)
 
     def take(self, timesteps: int) -> AudioBlock:
-        """Give up to so many timesteps."""
+        """Remove and return up to this number of samples per channel."""
         taken = [self._nothing]
         while self._blocks and timesteps > 0:
             block = self._blocks.popleft()

@@ -1,146 +1,268 @@
-"""Which recording goes where: files, folders and patterns in, a file or a folder out."""
+"""Which recording is written where: the jobs of a call of `clean`."""
 
 import glob
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
-from denoisecli.audio.files import find_audio
+from denoisecli.audio.files import find_audio, walk_files
 from denoisecli.audio.formats import FORMATS, MEDIA, format_of
 from denoisecli.errors import UsageError
+
+_SUFFIXES = (*FORMATS, *MEDIA)
+_MAX_NAMES = 3  # more files are counted in a note, not named
+
+
+class Status(StrEnum):
+    """State of a job."""
+
+    PLANNED = "planned"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One recording to clean."""
+    """A recording to clean.
+
+    Attributes:
+        source: The noisy file.
+        target: The cleaned file.
+        noise_target: The file for what is removed, if it is wanted.
+    """
 
     source: Path
     target: Path
     noise_target: Path | None = None
 
+    @property
+    def existing(self) -> list[Path]:
+        """The targets that exist."""
+        return [path for path in self._targets if path.exists()]
+
+    def status(self, *, overwrite: bool, skip_existing: bool) -> Status:
+        """Return what becomes of the job because of the files that exist now.
+
+        Args:
+            overwrite: Existing targets are replaced.
+            skip_existing: The job is skipped if all its targets exist.
+
+        Returns:
+            PLANNED, SKIPPED, or FAILED if a target exists that may not be replaced.
+        """
+        if skip_existing and self.existing == self._targets:
+            return Status.SKIPPED
+        return Status.FAILED if self.existing and not overwrite else Status.PLANNED
+
+    @property
+    def _targets(self) -> list[Path]:
+        return [path for path in (self.target, self.noise_target) if path is not None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Jobs, and notes about files among the inputs for which there is no job."""
+
+    jobs: list[Job]
+    notes: list[str]
+
 
 def plan(
     inputs: Sequence[str | Path],
-    output: str | Path,
+    output: str | Path | None = None,
     *,
     suffix: str | None = None,
     noise_output: str | Path | None = None,
-) -> list[Job]:
-    """Decide which file goes where.
+) -> Plan:
+    """Decide which recording is written where.
 
-    One file goes to ``output`` if that has a suffix and is no folder. Otherwise ``output`` is a
-    folder: files go into it, and folders with all folders below them, which are mirrored there.
-    Names stay, but what is read through PyAV (formats.MEDIA) becomes WAV.
+    A single file is written to ``output`` if that has a suffix and is not a folder. Otherwise
+    ``output`` is a folder: files are written into it under their names, and folders with their
+    subfolders. Without ``output``, ``NAME.EXT`` is written to ``NAME.clean.EXT`` beside it, and a
+    folder ``FOLDER`` to ``FOLDER-clean``. Formats that can only be read (formats.MEDIA) become WAV.
 
     Args:
-        inputs: files, folders, and patterns such as ``"takes/*.wav"`` or ``"**/*.flac"``.
-        output: a file or a folder.
-        suffix: format of what is written to a folder, such as ".flac"; by default as it was.
-        noise_output: a file or a folder, as ``output`` is, for what is removed.
+        inputs: Files, folders, and patterns such as ``"takes/*.wav"`` or ``"**/*.flac"``.
+        output: A file or a folder.
+        suffix: Suffix of the files in a folder, such as ".flac" (default: that of the source).
+        noise_output: A file or a folder, in the same way, for what is removed.
 
     Raises:
-        UsageError: an input does not exist, matches nothing or holds no audio, ``output`` is a
-            file where a folder is needed, two inputs would become the same file, or an input would
-            be replaced by something else than its own clean sound.
+        UsageError: An input does not exist, matches nothing or has no recordings, ``output`` is a
+            file but a folder is needed, two inputs have the same target, or a target is another
+            input.
     """
     if not inputs:
         raise UsageError("no recordings were given")
     if suffix is not None:
         suffix = f".{suffix.removeprefix('.')}"
         format_of(f"x{suffix}")
-    one_file = len(inputs) == 1 and Path(inputs[0]).is_file()
-    if one_file and _is_file_name(output):
-        source, target, noise = Path(inputs[0]), Path(output), None
-        format_of(target)
-        if suffix is not None and suffix.lower() != target.suffix.lower():
-            raise UsageError(f"{target} has a suffix of its own; --suffix {suffix} is for folders")
-        if noise_output is not None:
-            into = "" if _is_file_name(noise_output) else target.name
-            noise = Path(noise_output) / into
-        jobs = [Job(source, target, noise)]
-        _keep_sources(jobs)
-        return jobs
-    sources = list(_sources(inputs))
-    for folder in (output, noise_output):
-        if folder is not None:
-            _require_folder(Path(folder))
-    made = [Path(folder).resolve() for folder in (output, noise_output) if folder is not None]
-    planned: dict[Path, Job] = {}
-    for source, root in sources:
-        if any(_is_inside(source, folder) and not _is_inside(root, folder) for folder in made):
-            continue  # the output of an earlier run, which lies among the inputs
-        relative = source.relative_to(root)
-        new_suffix = suffix or (".wav" if relative.suffix.lower() in MEDIA else relative.suffix)
-        name = relative.with_suffix(new_suffix)
-        job = Job(
-            source, Path(output) / name, None if noise_output is None else Path(noise_output) / name
-        )
-        known = planned.setdefault(job.target, job)
-        if known.source.resolve() != source.resolve():
+    one_input = len(inputs) == 1 and Path(inputs[0]).is_file()
+    target_file = Path(output) if one_input and output and _names_a_file(output) else None
+    noise_file = (
+        Path(noise_output) if one_input and noise_output and _names_a_file(noise_output) else None
+    )
+    if target_file is not None:
+        format_of(target_file)
+        if suffix is not None and suffix.lower() != target_file.suffix.lower():
             raise UsageError(
-                f"{known.source} and {source} would both become {job.target}; clean them apart"
+                f"{target_file} has a suffix already; --suffix {suffix} is for folders"
             )
-    if not planned:
-        raise UsageError(f"all recordings lie in {output} itself; choose another folder")
-    jobs = list(planned.values())
-    _keep_sources(jobs)
-    return jobs
+    recordings = list(_find(inputs))
+    for folder, file in ((output, target_file), (noise_output, noise_file)):
+        if folder is not None and file is None:
+            _require_folder(Path(folder))
+
+    notes = [note for folder in inputs if (note := _note_on_other_files(Path(folder)))]
+    if output is None:
+        results = {recording.beside(suffix).resolve() for recording in recordings}
+        earlier = [one.path for one in recordings if one.path.resolve() in results]
+        recordings = [one for one in recordings if one.path not in earlier]
+        if earlier:
+            notes.append(f"left out, since an earlier call wrote them: {_list_names(earlier)}")
+    made = {Path(folder).resolve() for folder in (output, noise_output) if folder is not None}
+    if output is None:
+        made |= {_beside(one.root).resolve() for one in recordings if one.in_folder}
+    jobs: dict[Path, Job] = {}
+    for recording in recordings:
+        if target_file is None and any(recording.was_written_to(folder) for folder in made):
+            continue  # by an earlier call
+        target = target_file or recording.target(output, suffix)
+        noise_target = noise_file
+        if noise_output is not None and noise_file is None:
+            name = Path(target.name) if target_file else recording.name(suffix)
+            noise_target = Path(noise_output) / name
+        job = Job(recording.path, target, noise_target)
+        known = jobs.setdefault(target, job)
+        if known.source.resolve() != recording.path.resolve():
+            raise UsageError(
+                f"{known.source} and {recording.path} would both be written to {target}; clean "
+                "them in separate calls"
+            )
+    if not jobs:
+        raise UsageError(f"all recordings are in {output} itself; choose another folder")
+
+    planned = list(jobs.values())
+    _refuse_inputs_as_targets(planned)
+    return Plan(planned, notes)
 
 
-def _keep_sources(jobs: Sequence[Job]) -> None:
-    """Refuse jobs that would write over a recording, but for its own clean sound."""
+@dataclass(frozen=True)
+class _Recording:
+    """A recording that was found.
+
+    Attributes:
+        path: The file.
+        root: Folder below which its path is kept in the output.
+        in_folder: The root is one of the inputs, which are files and patterns otherwise.
+    """
+
+    path: Path
+    root: Path
+    in_folder: bool
+
+    def name(self, suffix: str | None) -> Path:
+        """Return the path of its output below that of the root."""
+        relative = self.path.relative_to(self.root)
+        is_media = relative.suffix.lower() in MEDIA
+        return relative.with_suffix(suffix or (".wav" if is_media else relative.suffix))
+
+    def target(self, output: str | Path | None, suffix: str | None) -> Path:
+        """Return the path of its output in a folder, or beside the input."""
+        name = self.name(suffix)
+        if output is not None:
+            return Path(output) / name
+        if self.in_folder:
+            return _beside(self.root) / name
+        return self.beside(suffix)
+
+    def beside(self, suffix: str | None) -> Path:
+        """Return the path of its output beside it."""
+        name = self.name(suffix)
+        return self.path.with_name(f"{name.stem}.clean{name.suffix}")
+
+    def was_written_to(self, folder: Path) -> bool:
+        """Return whether it is in an output folder that is among the inputs."""
+        return self.path.resolve().is_relative_to(folder) and not (
+            self.root.resolve().is_relative_to(folder)
+        )
+
+
+def _beside(folder: Path) -> Path:
+    """Return the output folder of an input folder."""
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    return folder.with_name(f"{folder.name}-clean")
+
+
+def _refuse_inputs_as_targets(jobs: Sequence[Job]) -> None:
+    """Raise UsageError if a job would overwrite a recording, except with its own clean sound."""
     sources = {job.source.resolve() for job in jobs}
     for job in jobs:
         for path in (job.target, job.noise_target):
             own = path is job.target and path.resolve() == job.source.resolve()
             if path is not None and not own and path.resolve() in sources:
-                raise UsageError(f"{path} is one of the recordings; write somewhere else")
+                raise UsageError(f"{path} is one of the recordings; choose another output")
 
 
-def _is_file_name(output: str | Path) -> bool:
+def _names_a_file(output: str | Path) -> bool:
     path = Path(output)
     return bool(path.suffix) and not path.is_dir() and not str(output).endswith(("/", "\\"))
 
 
-def _is_inside(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder)
-
-
 def _require_folder(path: Path) -> None:
     if path.exists() and not path.is_dir():
-        raise UsageError(f"{path} is a file; several recordings need a folder to go to")
+        raise UsageError(f"{path} is a file, but the output for several recordings is a folder")
     if path.suffix.lower() in FORMATS and not path.is_dir():
-        raise UsageError(f"{path} names one file; several recordings need a folder to go to")
+        raise UsageError(f"{path} names a file, but the output for several recordings is a folder")
 
 
-def _sources(inputs: Sequence[str | Path]) -> Iterator[tuple[Path, Path]]:
-    """Give every recording, and the folder below which its place is kept."""
-    suffixes = (*FORMATS, *MEDIA)
-    for one in inputs:
-        path = Path(one)
+def _find(inputs: Sequence[str | Path]) -> Iterator[_Recording]:
+    for source in inputs:
+        path = Path(source)
         if path.is_dir():
-            for source in find_audio(path, suffixes):
-                yield source, path
+            for file in find_audio(path, _SUFFIXES):
+                yield _Recording(file, path, in_folder=True)
         elif path.exists():
-            yield path, path.parent
+            yield _Recording(path, path.parent, in_folder=False)
         else:
-            root, pattern = _divided(path)
+            root, pattern = _split_pattern(path)
             names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207 (follows links)
             found: dict[Path, Path] = {}
-            for source in sorted((root / name for name in names), key=lambda path: len(path.parts)):
-                if source.is_file() and source.suffix.lower() in suffixes:
-                    found.setdefault(source.resolve(), source)  # links may lead round in circles
+            for file in sorted((root / name for name in names), key=lambda path: len(path.parts)):
+                if file.is_file() and file.suffix.lower() in _SUFFIXES:
+                    found.setdefault(file.resolve(), file)  # links may form circles
             if not found:
-                wanted = "matches no recordings" if glob.has_magic(pattern) else "does not exist"
-                raise UsageError(f"{one} {wanted}")
-            for source in sorted(found.values()):
-                yield source, root
+                problem = "matches no recordings" if glob.has_magic(pattern) else "does not exist"
+                raise UsageError(f"{source} {problem}")
+            for file in sorted(found.values()):
+                yield _Recording(file, root, in_folder=False)
 
 
-def _divided(path: Path) -> tuple[Path, str]:
-    """Divide a path with wildcards into folders that are there, brackets or not, and a pattern."""
+def _split_pattern(path: Path) -> tuple[Path, str]:
+    """Split a path with wildcards into an existing folder, with brackets or not, and a pattern."""
     parts = path.parts
     fixed = 0
     while fixed < len(parts) - 1 and Path(*parts[: fixed + 1]).is_dir():
         fixed += 1
     return Path(*parts[:fixed]), str(Path(*parts[fixed:]))
+
+
+def _note_on_other_files(folder: Path) -> str | None:
+    """Return a note about the files in a folder that are not recordings, if there are any."""
+    if not folder.is_dir():
+        return None
+    others = [path for path in walk_files(folder) if path.suffix.lower() not in _SUFFIXES]
+    return f"left out, since they are not recordings: {_list_names(others)}" if others else None
+
+
+def _list_names(paths: Sequence[Path]) -> str:
+    if len(paths) <= _MAX_NAMES:
+        return ", ".join(str(path) for path in sorted(paths))
+    suffixes = Counter(path.suffix.lower() or "without suffix" for path in paths)
+    counts = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
+    summary = ", ".join(f"{count} {suffix}" for suffix, count in counts)
+    return f"{len(paths)} files ({summary})"

@@ -1,7 +1,8 @@
-"""Where clean sound goes: at the rate wanted, within full scale, to one target or two."""
+"""Tracks of sound on their way to a file or a pipe: resampled, and scaled down if wanted."""
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -11,14 +12,12 @@ from denoisecli.audio.resampling import StreamResampler, fit_length, resampled_l
 from denoisecli.errors import DenoiseError
 from denoisecli.types import AudioBlock
 
-CLIPS = ("none", "clamp", "rescale")
-
 _SPOOL_FRAMES = 2**16
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """A file or a pipe that takes one block after another."""
+    """A file or a pipe that is written block by block."""
 
     clipped: int
     frames: int
@@ -27,70 +26,86 @@ class Sink(Protocol):
         """Append samples (channels, timesteps)."""
 
 
-class Output:
-    """Writes tracks of sound, stacked along the channels, each to its own sink.
+class Track:
+    """A stream of sound that is resampled and written to a sink.
 
     Args:
-        sinks: one per track.
-        channels: number of channels of each track.
-        sample_rate: rate of the sound, Hz.
-        target_rate: rate to be written, Hz.
-        spool: a folder to keep all sound in until the end, as floating point, to scale the tracks
-            down together if one of them passes full scale; None to write at once.
+        sink: Where the sound goes.
+        channels: Number of channels.
+        sample_rate: Sample rate of the sound in Hz.
+        target_rate: Sample rate of the sink in Hz.
+        spool_folder: Folder of a temporary file that keeps the sound in floating point until
+            :func:`finish_tracks`, which may scale it; None writes the sound at once.
 
     Attributes:
-        gain: what the tracks were scaled with.
+        sink: The sink.
+        peak: Largest absolute sample so far; only with a spool.
     """
 
     def __init__(
         self,
-        sinks: Sequence[Sink],
+        sink: Sink,
         channels: int,
         sample_rate: int,
         target_rate: int,
-        spool: Path | None = None,
+        spool_folder: Path | None = None,
     ) -> None:
-        self.gain = 1.0
-        self._sinks = sinks
+        self.sink = sink
+        self.peak = 0.0
         self._rates = sample_rate, target_rate
-        self._channels = channels * len(sinks)
-        self._resample = StreamResampler(sample_rate, target_rate, self._channels)
-        self._taken = self._given = 0
-        self._peak = 0.0
-        # It has no name, so nothing of it is left behind, whatever happens.
-        self._spool = tempfile.TemporaryFile(dir=spool) if spool else None  # noqa: SIM115
+        self._channels = channels
+        self._resample = StreamResampler(sample_rate, target_rate, channels)
+        self._received = self._passed = 0  # samples per channel
+        # The file has no name, so that it is gone however the process ends.
+        self._spool = tempfile.TemporaryFile(dir=spool_folder) if spool_folder else None  # noqa: SIM115
 
-    def write(self, tracks: AudioBlock) -> None:
-        """Append samples (tracks * channels, timesteps)."""
-        self._taken += tracks.shape[1]
-        self._put(self._resample(tracks))
+    def write(self, block: AudioBlock) -> None:
+        """Append samples (channels, timesteps)."""
+        self._received += block.shape[1]
+        self._pass_on(self._resample(block))
 
-    def finish(self) -> None:
-        """Write what was held back: the resampler's rest, or all of it."""
-        rest = self._resample.finish()
-        length = resampled_length(self._taken, *self._rates)
-        self._put(fit_length(rest, max(length - self._given, 0)))
+    def flush(self) -> None:
+        """Pass on the samples that the resampler still holds."""
+        length = resampled_length(self._received, *self._rates)
+        self._pass_on(fit_length(self._resample.finish(), max(length - self._passed, 0)))
+
+    def empty_spool(self, gain: float) -> None:
+        """Write the sound in the spool, if there is one, times the gain."""
         if self._spool is None:
             return
-        if self._peak > 1:
-            self.gain = (1 - 1e-6) / self._peak  # rounding must not take it beyond 1 again
-        with self._spool as spool:
-            spool.seek(0)
-            while data := spool.read(_SPOOL_FRAMES * self._channels * 4):
-                tracks = np.frombuffer(data, np.float32).reshape(-1, self._channels).T
-                self._split(tracks * np.float32(self.gain))
+        self._spool.seek(0)
+        while data := self._spool.read(_SPOOL_FRAMES * self._channels * 4):
+            block = np.frombuffer(data, np.float32).reshape(-1, self._channels).T
+            self.sink.write(block * np.float32(gain))
 
-    def _put(self, tracks: AudioBlock) -> None:
-        self._given += tracks.shape[1]
+    def close(self) -> None:
+        """Delete the spool."""
+        if self._spool is not None:
+            with suppress(OSError):  # the disk is full
+                self._spool.close()
+
+    def _pass_on(self, block: AudioBlock) -> None:
+        self._passed += block.shape[1]
         if self._spool is None:
-            self._split(tracks)
-        elif tracks.size:
-            self._peak = max(self._peak, float(np.abs(tracks).max()))
+            self.sink.write(block)
+        elif block.size:
+            self.peak = max(self.peak, float(np.abs(block).max()))
             try:
-                self._spool.write(np.ascontiguousarray(tracks.T).tobytes())
+                self._spool.write(np.ascontiguousarray(block.T).tobytes())
             except OSError as error:
-                raise DenoiseError(f"cannot keep the sound to rescale it: {error}") from error
+                raise DenoiseError(f"cannot store the sound to rescale it: {error}") from error
 
-    def _split(self, tracks: AudioBlock) -> None:
-        for sink, track in zip(self._sinks, np.split(tracks, len(self._sinks)), strict=True):
-            sink.write(track)
+
+def finish_tracks(tracks: Sequence[Track]) -> float:
+    """Write what the tracks still hold, scaled down together if one exceeds full scale.
+
+    Returns:
+        The gain of the tracks, which is below 1 only if they have spools.
+    """
+    for track in tracks:
+        track.flush()
+    peak = max(track.peak for track in tracks)
+    gain = (1 - 1e-6) / peak if peak > 1 else 1.0  # rounding must not exceed full scale again
+    for track in tracks:
+        track.empty_spool(gain)
+    return gain

@@ -2,85 +2,246 @@
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from denoisecli.cleaning.choices import Clip, Device, Engine
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import (
-    Overwrite,
-)
+from denoisecli.cli.options import Overwrite
 from denoisecli.errors import DenoiseError, UsageError
+
+if TYPE_CHECKING:
+    from denoisecli.cleaning.batch import Event, Outcome
+    from denoisecli.cleaning.denoiser import DenoiserOptions
+    from denoisecli.cleaning.file import CleanResult, FileOptions
+    from denoisecli.cleaning.targets import Job
+
+_PIPE = "-"
+
+_MODEL, _OUTPUT, _BATCH = "Model", "Output", "Batch"
+_PIPES, _FAULTS = "Pipes", "Damaged recordings"
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        help="Audio files, folders, patterns such as 'takes/*.wav', or - for stdin.",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="File or folder to write, or - for stdout (default: NAME.clean.EXT beside each file, "
+        "FOLDER-clean beside a folder).",
+        show_default=False,
+    ),
+]
+
+Model = Annotated[
+    str,
+    typer.Option(help="Name of a bundled model, or a model folder.", rich_help_panel=_MODEL),
+]
+Strength = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Share of the noise to remove, from 0 to 1.", rich_help_panel=_MODEL
+    ),
+]
+AttenuationLimit = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Largest attenuation in dB, such as 12 (default: no limit).",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
+EngineOption = Annotated[
+    Engine,
+    typer.Option(
+        help="Library that runs the network; auto is onnx, or keras if only that has the GPU.",
+        rich_help_panel=_MODEL,
+    ),
+]
+DeviceOption = Annotated[
+    Device, typer.Option(help="Device that runs the network.", rich_help_panel=_MODEL)
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="CPU threads for each recording (default: one per core, shared by --jobs).",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
+
+KeepNoise = Annotated[
+    str | None,
+    typer.Option(
+        help="File or folder for what is removed.", show_default=False, rich_help_panel=_OUTPUT
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        help="Picture of the recording before and after, such as plot.png.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+ClipOption = Annotated[
+    Clip,
+    typer.Option(
+        help="Samples beyond full scale: clamp them, rescale the recording, or none to keep them "
+        "in a floating-point file.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Suffix = Annotated[
+    str | None,
+    typer.Option(
+        help="Format of the files in a folder, such as .flac (default: same as the input).",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Subtype = Annotated[
+    str | None,
+    typer.Option(
+        help="Sample format of the output, such as PCM_24 (default: same as the input).",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+SampleRate = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Output sample rate in Hz (default: same as the input).",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Mono = Annotated[
+    bool,
+    typer.Option(
+        "--mono", help="Clean and write the mean of the channels.", rich_help_panel=_OUTPUT
+    ),
+]
+
+Jobs = Annotated[
+    int, typer.Option(min=1, help="Recordings cleaned at a time.", rich_help_panel=_BATCH)
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a Dask scheduler that cleans the recordings, tcp://HOST:PORT.",
+        show_default=False,
+        rich_help_panel=_BATCH,
+    ),
+]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        help="Skip recordings whose output exists, to resume a batch.",
+        rich_help_panel=_BATCH,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Show what would be done, and do nothing.", rich_help_panel=_BATCH
+    ),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print a JSON record for each recording.", rich_help_panel=_BATCH),
+]
+
+RawRate = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Sample rate of headerless PCM on stdin, in Hz.",
+        show_default=False,
+        rich_help_panel=_PIPES,
+    ),
+]
+RawChannels = Annotated[
+    int,
+    typer.Option(min=1, help="Number of channels of headerless PCM.", rich_help_panel=_PIPES),
+]
+RawSubtype = Annotated[
+    str,
+    typer.Option(
+        help="Sample format of headerless PCM, such as PCM_16 or FLOAT.", rich_help_panel=_PIPES
+    ),
+]
+
+ReplaceNan = Annotated[
+    bool,
+    typer.Option(
+        "--replace-nan", help="Set NaN and infinite samples to zero.", rich_help_panel=_FAULTS
+    ),
+]
+KeepReadable = Annotated[
+    bool,
+    typer.Option(
+        "--keep-readable",
+        help="Clean the readable part of a damaged recording.",
+        rich_help_panel=_FAULTS,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class _BatchOptions:
+    """How the jobs of a batch are run and reported."""
+
+    jobs: int
+    cluster: str | None
+    skip_existing: bool
+    overwrite: bool
+    dry_run: bool
+    as_json: bool
 
 
 def clean(
-    sources: Annotated[
-        list[str],
-        typer.Argument(help="Files, folders, patterns, or - for a pipe.", show_default=False),
-    ],
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output", "-o", help="A file, a folder, or - for a pipe.", show_default=False
-        ),
-    ],
-    model: Annotated[
-        str, typer.Option(help="A model folder or the name of a bundled model.")
-    ] = "speech",
-    strength: Annotated[
-        float, typer.Option(min=0, max=1, help="How much of the noise is taken out.")
-    ] = 1.0,
-    attenuation_limit: Annotated[
-        float | None,
-        typer.Option(min=0, help="Take nothing down by more than this, dB.", show_default=False),
-    ] = None,
-    keep_noise: Annotated[
-        str | None, typer.Option(help="Write what was removed here.", show_default=False)
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw before and after here.", show_default=False)
-    ] = None,
-    clip: Annotated[str, typer.Option(help="Beyond full scale: clamp, rescale or none.")] = "clamp",
-    suffix: Annotated[
-        str | None, typer.Option(help="Format in a folder, as .flac.", show_default=False)
-    ] = None,
-    subtype: Annotated[
-        str | None, typer.Option(help="Sample format, as PCM_24.", show_default=False)
-    ] = None,
-    sample_rate: Annotated[
-        int | None, typer.Option(help="Of what is written, Hz.", show_default=False)
-    ] = None,
-    mono: Annotated[bool, typer.Option("--mono", help="Write the mean of the channels.")] = False,
-    replace_nan: Annotated[
-        bool, typer.Option("--replace-nan", help="Set samples that are no numbers to zero.")
-    ] = False,
-    keep_readable: Annotated[
-        bool, typer.Option("--keep-readable", help="Clean what is left of damaged files.")
-    ] = False,
-    raw_rate: Annotated[
-        int | None, typer.Option(help="A pipe without a header: Hz.", show_default=False)
-    ] = None,
-    raw_channels: Annotated[int, typer.Option(min=1, help="Its channels.")] = 1,
-    raw_subtype: Annotated[str, typer.Option(help="Its samples.")] = "PCM_16",
-    engine: Annotated[str, typer.Option(help="auto, onnx or keras.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of a file.", show_default=False)
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Files at a time.")] = 1,
-    cluster: Annotated[
-        str | None, typer.Option(help="Dask scheduler, tcp://HOST:PORT.", show_default=False)
-    ] = None,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave out what is there; resumes a batch.")
-    ] = False,
+    sources: Sources,
+    output: Output = None,
     overwrite: Overwrite = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON record for each file.")
-    ] = False,
+    model: Model = "speech",
+    strength: Strength = 1.0,
+    attenuation_limit: AttenuationLimit = None,
+    engine: EngineOption = Engine.AUTO,
+    device: DeviceOption = Device.AUTO,
+    threads: Threads = None,
+    suffix: Suffix = None,
+    subtype: Subtype = None,
+    sample_rate: SampleRate = None,
+    mono: Mono = False,
+    clip: ClipOption = Clip.CLAMP,
+    keep_noise: KeepNoise = None,
+    plot: Plot = None,
+    jobs: Jobs = 1,
+    cluster: Cluster = None,
+    skip_existing: SkipExisting = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    raw_rate: RawRate = None,
+    raw_channels: RawChannels = 1,
+    raw_subtype: RawSubtype = "PCM_16",
+    replace_nan: ReplaceNan = False,
+    keep_readable: KeepReadable = False,
 ) -> None:
     """Remove the noise from recordings.
 
@@ -89,12 +250,12 @@ def clean(
     a pipe: `ffmpeg -i talk.mp4 -f wav - | denoise clean - -o talk.wav`
     """
     from denoisecli.audio.pipe import RawFormat
+    from denoisecli.cleaning.denoiser import DenoiserOptions
     from denoisecli.cleaning.file import FileOptions
     from denoisecli.models.catalogue import find_model
 
-    find_model(model)  # once, not as a failure of every file
-
-    raw = None if raw_rate is None else RawFormat(raw_rate, raw_channels, raw_subtype)
+    find_model(model)  # once, instead of an error for every file
+    denoiser = DenoiserOptions(model, strength, attenuation_limit, engine, device, threads)
     files = FileOptions(
         sample_rate=sample_rate,
         subtype=subtype,
@@ -102,179 +263,203 @@ def clean(
         clip=clip,
         replace_nan=replace_nan,
         keep_readable=keep_readable,
-        raw=raw,
+        raw=None if raw_rate is None else RawFormat(raw_rate, raw_channels, raw_subtype),
     )
-    settings = {
-        "model": model,
-        "strength": strength,
-        "attenuation_limit_db": attenuation_limit,
-        "engine": engine,
-        "device": device,
-        "threads": threads,
-    }
+    batch = _BatchOptions(jobs, cluster, skip_existing, overwrite, dry_run, as_json)
     if skip_existing and overwrite:
-        raise UsageError("--skip-existing and --overwrite exclude one another")
-    if "-" in (*sources, output):
-        if len(sources) > 1 or plot or jobs > 1 or cluster or skip_existing or dry_run or suffix:
-            raise UsageError(
-                "a pipe is for a single recording, without --plot, --jobs, --cluster, "
-                "--skip-existing, --dry-run and --suffix"
-            )
-        _clean_pipe(sources[0], output, keep_noise, settings, files, overwrite, as_json)
+        raise UsageError("--skip-existing and --overwrite exclude each other")
+    if _PIPE not in (*sources, output):
+        if raw_rate is not None:
+            raise UsageError("--raw-rate is for stdin; give - as the recording")
+        _clean_files(sources, output, keep_noise, suffix, plot, denoiser, files, batch)
         return
-    if raw is not None:
-        raise UsageError("--raw-rate is for pipes; give - as the recording")
-
-    from denoisecli.cleaning.targets import plan
-
-    planned = plan(sources, output, suffix=suffix, noise_output=keep_noise)
-    if plot is not None:
-        from denoisecli.audio.plot import check_target, plot_files
-
-        if len(planned) > 1:
-            raise UsageError(f"--plot draws one recording, but there are {len(planned)}")
-        check_target(plot, overwrite=overwrite)  # before the work, not behind it
-    if dry_run:
-        for job in planned:
-            _report_planned(job, overwrite=overwrite, skip=skip_existing, as_json=as_json)
-        return
-
-    from denoisecli.cleaning import batch
-    from denoisecli.system import pools
-
-    with ExitStack() as stack:
-        executor = None if cluster is None else stack.enter_context(pools.cluster(cluster))
-        display = stack.enter_context(displays.CleaningDisplay(len(planned)))
-
-        ended = []
-
-        def tell(event: batch.Event) -> None:
-            if isinstance(event, batch.Started):
-                display.start(event.job, event.job.source.name)
-            elif isinstance(event, batch.Advanced):
-                display.advance(event.job, event.seconds, event.total)
-            else:
-                ended.append(event)
-                display.end(event.job, event.result.seconds if event.result else 0.0)
-                if as_json:
-                    console.print_json(_outcome_record(event))
-
-        try:
-            outcomes = batch.run(
-                planned,
-                settings=settings,
-                options=files,
-                workers=jobs,
-                executor=executor,
-                overwrite=overwrite,
-                skip_existing=skip_existing,
-                tell=tell,
-            )
-        except KeyboardInterrupt:
-            stack.close()
-            _report_batch(ended, of=len(planned))
-            raise
-    _report_cleaned(outcomes)
-    if plot is not None:
-        plot_files([planned[0].source, planned[0].target], plot, overwrite=overwrite)
+    if len(sources) > 1 or plot or jobs > 1 or cluster or skip_existing or dry_run or suffix:
+        raise UsageError(
+            "a pipe holds a single recording, without --plot, --jobs, --cluster, "
+            "--skip-existing, --dry-run and --suffix"
+        )
+    _clean_pipe(sources[0], output or _PIPE, keep_noise, denoiser, files, batch)
 
 
 def _clean_pipe(
     source: str,
     target: str,
     noise_target: str | None,
-    settings: dict[str, Any],
-    files: Any,
-    overwrite: bool,
-    as_json: bool,
+    denoiser: "DenoiserOptions",
+    files: "FileOptions",
+    batch: _BatchOptions,
 ) -> None:
-    from denoisecli.cleaning.denoiser import Denoiser
-
-    if target == "-" and as_json:
-        raise UsageError("stdout cannot hold both the sound and --json")
-    result = Denoiser(**settings).clean_file(
-        sys.stdin.buffer if source == "-" else source,
-        sys.stdout.buffer if target == "-" else target,
+    if target == _PIPE:
+        if batch.as_json:
+            raise UsageError("stdout cannot hold both the sound and --json")
+        if sys.stdout.isatty():
+            raise UsageError(
+                "stdout is a terminal, which cannot play sound; redirect it, or write a file "
+                "with --output"
+            )
+    result = denoiser.load().clean_file(
+        sys.stdin.buffer if source == _PIPE else source,
+        sys.stdout.buffer if target == _PIPE else target,
         files,
         noise_target=noise_target,
-        overwrite=overwrite,
+        overwrite=batch.overwrite,
     )
-    if as_json:
+    if batch.as_json:
         console.print_json(result.record())
     _report_result(result)
 
 
-def _report_planned(job: Any, *, overwrite: bool, skip: bool, as_json: bool) -> None:
-    """What a real run would do, as far as it depends on what is there already."""
-    there = [path.exists() for path in (job.target, job.noise_target) if path is not None]
-    status = "planned"
-    if skip and all(there):
-        status = "skipped"
-    elif any(there) and not overwrite:
-        status = "failed"
-    if as_json:
-        record = {"status": status, "source": str(job.source), "target": str(job.target)}
+def _clean_files(
+    sources: list[str],
+    output: str | None,
+    keep_noise: str | None,
+    suffix: str | None,
+    plot: Path | None,
+    denoiser: "DenoiserOptions",
+    files: "FileOptions",
+    batch: _BatchOptions,
+) -> None:
+    from denoisecli.cleaning.targets import plan
+
+    planned = plan(sources, output, suffix=suffix, noise_output=keep_noise)
+    for note in planned.notes:
+        console.info(note)
+    if plot is not None:
+        from denoisecli.audio.plot import check_target, plot_files
+
+        if len(planned.jobs) > 1:
+            raise UsageError(f"--plot draws one recording, but there are {len(planned.jobs)}")
+        check_target(plot, overwrite=batch.overwrite)  # before the work, not after it
+    if batch.dry_run:
+        for job in planned.jobs:
+            _report_planned(job, batch)
+        return
+    _report_cleaned(_run(planned.jobs, denoiser, files, batch))
+    if plot is not None:
+        (job,) = planned.jobs
+        plot_files([job.source, job.target], plot, overwrite=batch.overwrite)
+
+
+def _run(
+    jobs: "Sequence[Job]",
+    denoiser: "DenoiserOptions",
+    files: "FileOptions",
+    batch: _BatchOptions,
+) -> "list[Outcome]":
+    """Clean the files, and show the progress."""
+    from denoisecli.cleaning.batch import Advanced, Started, run
+    from denoisecli.system.pools import cluster
+
+    ended: list[Outcome] = []
+    with ExitStack() as stack:
+        executor = stack.enter_context(cluster(batch.cluster)) if batch.cluster else None
+        display = stack.enter_context(displays.CleaningDisplay(len(jobs)))
+
+        def on_event(event: "Event") -> None:
+            if isinstance(event, Started):
+                display.start(event.job, event.job.source.name)
+            elif isinstance(event, Advanced):
+                display.advance(event.job, event.seconds, event.total)
+            else:
+                ended.append(event)
+                display.end(event.job, event.result.seconds if event.result else 0.0)
+                if batch.as_json:
+                    console.print_json(_outcome_record(event))
+
+        try:
+            return run(
+                jobs,
+                denoiser=denoiser,
+                files=files,
+                workers=batch.jobs,
+                executor=executor,
+                overwrite=batch.overwrite,
+                skip_existing=batch.skip_existing,
+                on_event=on_event,
+            )
+        except KeyboardInterrupt:
+            stack.close()
+            _report_batch(ended, total=len(jobs))
+            raise
+
+
+def _report_planned(job: "Job", batch: _BatchOptions) -> None:
+    status = job.status(overwrite=batch.overwrite, skip_existing=batch.skip_existing)
+    if batch.as_json:
+        record = {"status": status, "source": job.source, "target": job.target}
         console.print_json(record)
         return
-    note = {"planned": "", "skipped": " (exists: skipped)", "failed": " (exists: would fail)"}
-    console.result(f"{job.source} -> {job.target}{note[status]}")
+    notes = {"skipped": " (exists: would be skipped)", "failed": " (exists: would fail)"}
+    console.result(f"{job.source} -> {job.target}{notes.get(status, '')}")
 
 
-def _report_result(result: Any) -> None:
-    for warning in result.warnings:
-        console.warn(f"{result.source}: {_without(result.source, warning)}")
-    console.info(
-        f"{result.target}: {result.seconds:.1f} s in {result.wall_seconds:.2f} s "
-        f"({result.seconds / result.wall_seconds:.0f}x real time), "
-        f"level {result.rms_in_dbfs:.1f} -> {result.rms_out_dbfs:.1f} dBFS"
-    )
-
-
-def _report_cleaned(outcomes: list[Any]) -> None:
-    """Say how it went; raise if anything failed."""
-    if len(outcomes) == 1 and outcomes[0].error is not None:
-        raise outcomes[0].error
+def _report_cleaned(outcomes: "Sequence[Outcome]") -> None:
+    """Report how the jobs ended; raise an exception if one failed."""
     if len(outcomes) > 1:
-        _report_batch(outcomes, of=len(outcomes))
+        _report_batch(outcomes, total=len(outcomes))
         failed = sum(outcome.error is not None for outcome in outcomes)
         if failed:
             raise DenoiseError(f"{failed} of {len(outcomes)} files failed")
-    elif outcomes[0].result is not None:
-        _report_result(outcomes[0].result)
+        return
+    (outcome,) = outcomes
+    if outcome.error is not None:
+        raise outcome.error
+    if outcome.result is not None:
+        _report_result(outcome.result)
     else:
-        console.info(f"{outcomes[0].job.target} is there already: skipped")
+        console.info(f"{outcome.job.target} exists: skipped")
 
 
-def _report_batch(outcomes: list[Any], *, of: int) -> None:
-    """A table of what was done, skipped and failed, and why; of so many files."""
+def _report_result(result: "CleanResult") -> None:
+    for warning in result.warnings:
+        console.warn(f"{result.source}: {_without_name(result.source, warning)}")
+    console.info(
+        f"{result.target}: {result.seconds:.1f} s in {result.wall_seconds:.2f} s "
+        f"({_speed(result)} real time), {_levels(result)}"
+    )
+
+
+def _report_batch(outcomes: "Sequence[Outcome]", *, total: int) -> None:
+    """Print a table of the outcomes so far, and a line of totals."""
     rows = []
     for outcome in outcomes:
         result, note, speed = outcome.result, "", ""
         if outcome.error is not None:
-            note = _without(outcome.job.source, str(outcome.error))
+            note = _without_name(outcome.job.source, str(outcome.error))
         if result is not None:
-            speed = f"{result.seconds / result.wall_seconds:.0f}x"
-            levels = f"level {result.rms_in_dbfs:.1f} -> {result.rms_out_dbfs:.1f} dBFS"
-            note = "; ".join((levels, *(_without(result.source, one) for one in result.warnings)))
+            warnings = (_without_name(result.source, warning) for warning in result.warnings)
+            note = "; ".join((_levels(result), *warnings))
+            speed = _speed(result)
         rows.append([str(outcome.job.source), outcome.status, note, speed])
     if rows:
-        console.info_table(["file", "", "", "speed"], rows, texts=3)
-    counts = Counter(outcome.status for outcome in outcomes)
+        console.info_table(["file", "status", "result", "speed"], rows, texts=3)
+    counts = Counter(str(outcome.status) for outcome in outcomes)
     parts = [f"{counts[status]} {status}" for status in ("done", "skipped", "failed")]
-    if len(outcomes) < of:
-        parts.append(f"{of - len(outcomes)} left")
+    if len(outcomes) < total:
+        parts.append(f"{total - len(outcomes)} left")
     seconds = sum(outcome.result.seconds for outcome in outcomes if outcome.result)
     console.info(f"{', '.join(parts)}; {seconds / 60:.1f} min of audio")
 
 
-def _without(source: Path, message: str) -> str:
-    """A message without the name that it begins with, to be put behind that."""
+def _speed(result: "CleanResult") -> str:
+    return f"{result.seconds / result.wall_seconds:.0f}x"
+
+
+def _levels(result: "CleanResult") -> str:
+    return f"level {result.rms_in_dbfs:.1f} -> {result.rms_out_dbfs:.1f} dBFS"
+
+
+def _without_name(source: Path, message: str) -> str:
+    """Return a message without the name of the file that it begins with."""
     return message.removeprefix(f"{source} ")
 
 
-def _outcome_record(outcome: Any) -> dict[str, Any]:
-    record = {"status": outcome.status, "source": str(outcome.job.source)}
-    record |= {"target": str(outcome.job.target)}
+def _outcome_record(outcome: "Outcome") -> dict[str, object]:
+    record: dict[str, object] = {
+        "status": outcome.status,
+        "source": outcome.job.source,
+        "target": outcome.job.target,
+    }
     if outcome.error is not None:
         record["error"] = str(outcome.error)
     return record | (outcome.result.record() if outcome.result else {})

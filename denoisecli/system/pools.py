@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,6 +26,9 @@ from denoisecli.system.interrupts import ctrl_c_delayed
 
 CLUSTER_AHEAD = 32
 """Number of tasks that a cluster is given at a time: their results have to fit into memory."""
+
+CONNECT_SECONDS = 10.0
+"""Time in s for which the scheduler of a cluster is waited for."""
 
 GRACE_SECONDS = 5.0
 """Time in s that a worker has for giving up its task before it is killed."""
@@ -56,7 +60,7 @@ class _Pool(ProcessPoolExecutor):
         try:
             # A process that is still starting would die of Ctrl-C with a traceback.
             with ctrl_c_delayed():
-                return super().submit(_run_task, function, *args, **kwargs)
+                return super().submit(partial(_run_task, function), *args, **kwargs)
         except BrokenProcessPool as error:
             raise WorkerDied from error
 
@@ -180,7 +184,7 @@ def cluster(address: str) -> Iterator[Executor]:
     from distributed import Client
 
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise DenoiseError(f"no Dask scheduler answers at {address}") from error
     with client:

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.shape_inference
-import onnx.utils
 from onnx import TensorProto, helper, numpy_helper
 
 from denoisecli.models.reach import Reach
@@ -26,7 +24,7 @@ class Graph:
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
         self.second_stage = 0
-        """Index of the node that `split` cuts in front of."""
+        """Index of the node that the second stage begins with; see `onnx_stages`."""
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **options: Any) -> str:
         """Append a node with one output and return the name of that output."""
@@ -157,30 +155,3 @@ class Map:
 def _value(name: str, shape: Sequence[Any]) -> onnx.ValueInfoProto:
     dims = ["batch", shape[1], "time", shape[3]]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
-
-
-def split(model: onnx.ModelProto, second_stage: int) -> list[onnx.ModelProto]:
-    """Cut a model in two; the second takes what the first gives, by name.
-
-    Args:
-        model: the model.
-        second_stage: number of the first node of the second one.
-    """
-    graph = model.graph
-    made = {name for node in graph.node[:second_stage] for name in node.output}
-    inputs = [value.name for value in graph.input]
-    outputs = [value.name for value in graph.output]
-    used = {name for node in graph.node[second_stage:] for name in node.input}
-    between = sorted(used & made)
-    parts = onnx.utils.Extractor(onnx.shape_inference.infer_shapes(model))
-    first = {name for node in graph.node[:second_stage] for name in node.input}
-    return [
-        parts.extract_model(
-            [name for name in inputs if name in first],
-            between + [name for name in outputs if name in made],
-        ),
-        parts.extract_model(
-            between + [name for name in inputs if name in used],
-            [name for name in outputs if name not in made],
-        ),
-    ]

@@ -15,6 +15,7 @@ from helpers import constant_mask
 
 from denoisecli.cleaning import batch
 from denoisecli.cleaning.batch import Advanced, Outcome, Started
+from denoisecli.cleaning.denoiser import DenoiserOptions
 from denoisecli.cleaning.file import FileOptions
 from denoisecli.cleaning.targets import Job, plan
 from denoisecli.errors import AudioError, UsageError
@@ -23,7 +24,7 @@ from denoisecli.system.pools import cluster
 
 @pytest.fixture
 def half(model_folder):
-    return {"model": str(model_folder(constant_mask(0.5))), "threads": 1}
+    return DenoiserOptions(model_folder(constant_mask(0.5)), threads=1)
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def recordings(audio_file, noise, tmp_path):
     for name in ("a", "b", "c", "e"):
         audio_file(f"in/{name}.wav", noise(1, 16000), 16000)
     (tmp_path / "in" / "d.wav").write_text("no sound")
-    return plan([tmp_path / "in"], tmp_path / "out")
+    return plan([tmp_path / "in"], tmp_path / "out").jobs
 
 
 def check(outcomes, jobs):
@@ -52,7 +53,7 @@ def check(outcomes, jobs):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_one_bad_file_does_not_stop_the_others(half, recordings, workers):
     events = []
-    outcomes = batch.run(recordings, settings=half, workers=workers, tell=events.append)
+    outcomes = batch.run(recordings, denoiser=half, workers=workers, on_event=events.append)
     check(outcomes, recordings)
     for job, outcome in zip(recordings, outcomes, strict=True):
         mine = [event for event in events if getattr(event, "job", None) == job]
@@ -66,30 +67,30 @@ def test_one_bad_file_does_not_stop_the_others(half, recordings, workers):
 
 def test_existing_targets_are_skipped_or_refused(half, recordings):
     first, second = recordings[:2]
-    batch.run([first], settings=half)
+    batch.run([first], denoiser=half)
     written = first.target.stat().st_mtime_ns
-    outcomes = batch.run([first, second], settings=half, skip_existing=True)
+    outcomes = batch.run([first, second], denoiser=half, skip_existing=True)
     assert [outcome.status for outcome in outcomes] == ["skipped", "done"]
-    (refused,) = batch.run([first], settings=half)
+    (refused,) = batch.run([first], denoiser=half)
     assert refused.status == "failed"
     assert "exists already" in str(refused.error)
     assert first.target.stat().st_mtime_ns == written
-    (replaced,) = batch.run([first], settings=half, overwrite=True)
+    (replaced,) = batch.run([first], denoiser=half, overwrite=True)
     assert replaced.status == "done"
 
 
 def test_a_job_is_skipped_only_if_all_its_targets_exist(half, recordings, tmp_path):
     job = Job(recordings[0].source, tmp_path / "x.wav", tmp_path / "n.wav")
-    batch.run([job], settings=half)
+    batch.run([job], denoiser=half)
     (tmp_path / "n.wav").unlink()
-    (outcome,) = batch.run([job], settings=half, skip_existing=True, overwrite=True)
+    (outcome,) = batch.run([job], denoiser=half, skip_existing=True, overwrite=True)
     assert outcome.status == "done"
     assert (tmp_path / "n.wav").exists()
 
 
 def test_options_reach_the_workers(half, recordings):
     options = FileOptions(subtype="PCM_24", sample_rate=8000)
-    batch.run(recordings[:2], settings=half, options=options, workers=2)
+    batch.run(recordings[:2], denoiser=half, files=options, workers=2)
     for job in recordings[:2]:
         info = soundfile.info(job.target)
         assert (info.subtype, info.samplerate) == ("PCM_24", 8000)
@@ -97,7 +98,7 @@ def test_options_reach_the_workers(half, recordings):
 
 def test_any_executor_will_do(half, recordings):
     with ThreadPoolExecutor(2) as executor:
-        check(batch.run(recordings, settings=half, executor=executor), recordings)
+        check(batch.run(recordings, denoiser=half, executor=executor), recordings)
 
 
 def test_dask(half, recordings):
@@ -107,19 +108,19 @@ def test_dask(half, recordings):
         ) as local,
         cluster(local.scheduler_address) as executor,
     ):
-        check(batch.run(recordings, settings=half, executor=executor), recordings)
+        check(batch.run(recordings, denoiser=half, executor=executor), recordings)
 
 
 def test_interrupted_in_this_process(half, recordings):
     events = []
 
-    def tell(event):
+    def on_event(event):
         events.append(event)
         if isinstance(event, Advanced) and event.job == recordings[1]:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        batch.run(recordings, settings=half, tell=tell)
+        batch.run(recordings, denoiser=half, on_event=on_event)
     folder = recordings[0].target.parent
     assert [path.name for path in folder.iterdir()] == ["a.wav"]
     assert [event.status for event in events if isinstance(event, Outcome)] == ["done"]
@@ -129,12 +130,13 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from denoisecli.cleaning import batch
+from denoisecli.cleaning.denoiser import DenoiserOptions
 from denoisecli.cleaning.targets import plan
 if __name__ == "__main__":
-    jobs = plan([sys.argv[1]], sys.argv[2])
-    settings = {"model": sys.argv[3]}
-    outcomes = batch.run(jobs, settings=settings, workers=2, skip_existing=True)
-    print(sorted(outcome.status for outcome in outcomes))
+    jobs = plan([sys.argv[1]], sys.argv[2]).jobs
+    denoiser = DenoiserOptions(sys.argv[3])
+    outcomes = batch.run(jobs, denoiser=denoiser, workers=2, skip_existing=True)
+    print(*sorted(outcome.status for outcome in outcomes))
 """
 
 
@@ -142,7 +144,7 @@ def test_killed_in_the_middle_and_resumed(half, audio_file, noise, tmp_path):
     for i in range(8):
         audio_file(f"in/{i}.wav", noise(40, 8000), 8000)
     (tmp_path / "program.py").write_text(PROGRAM)
-    command = [sys.executable, "program.py", "in", "out", half["model"]]
+    command = [sys.executable, "program.py", "in", "out", half.model]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
     out = tmp_path / "out"
     deadline = time.monotonic() + 120
@@ -158,13 +160,13 @@ def test_killed_in_the_middle_and_resumed(half, audio_file, noise, tmp_path):
 
     resumed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     skipped = ["skipped"] * len(finished)
-    assert resumed.stdout.strip() == str(["done"] * (8 - len(finished)) + skipped)
+    assert resumed.stdout.strip() == " ".join(["done"] * (8 - len(finished)) + skipped)
     assert len(list(out.iterdir())) == 8
 
 
 def test_worker_that_dies(half, recordings, monkeypatch):
     monkeypatch.setattr(batch, "_work", _die)
-    outcomes = batch.run(recordings[:2], settings=half, workers=2)
+    outcomes = batch.run(recordings[:2], denoiser=half, workers=2)
     assert [outcome.status for outcome in outcomes] == ["failed"] * 2
     assert "a worker process died" in str(outcomes[0].error)
 
@@ -172,7 +174,7 @@ def test_worker_that_dies(half, recordings, monkeypatch):
 def test_worker_that_dies_of_one_file(half, recordings, monkeypatch):
     monkeypatch.setattr(batch, "_work", _die_of_b)
     good = [job for job in recordings if job.source.stem != "d"]
-    outcomes = batch.run(good, settings=half, workers=2)
+    outcomes = batch.run(good, denoiser=half, workers=2)
     states = {outcome.job.source.stem: outcome.status for outcome in outcomes}
     assert states.pop("b") == "failed"
     # One other may have been in work in the same pool.
@@ -196,13 +198,13 @@ def _die(task, job):
 
 
 def test_workers_are_counted(recordings):
-    with pytest.raises(UsageError, match="jobs must be at least 1, not 0"):
+    with pytest.raises(UsageError, match="number of jobs must be at least 1, not 0"):
         batch.run(recordings, workers=0)
     assert batch.run([]) == []
 
 
 def test_missing_model_fails_every_job(recordings, tmp_path):
-    outcomes = batch.run(recordings[:1], settings={"model": str(tmp_path / "nothing")})
+    outcomes = batch.run(recordings[:1], denoiser=DenoiserOptions(tmp_path / "nothing"))
     assert outcomes[0].status == "failed"
     assert isinstance(outcomes[0].error, UsageError)
     assert Path(recordings[0].source).exists()

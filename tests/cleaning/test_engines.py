@@ -5,9 +5,9 @@ import onnxruntime
 import pytest
 from helpers import constant_mask
 
-from denoisecli.cleaning.engines import KerasEngine, OnnxEngine, cpu_cores, open_engine
+from denoisecli.cleaning.engines import KerasEngine, OnnxEngine, open_engine
 from denoisecli.errors import ModelError, UsageError
-from denoisecli.models.export.onnx_network import export_onnx
+from denoisecli.models.folder import ModelFolder
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import parse_spec
 
@@ -15,7 +15,7 @@ from denoisecli.spec.document import parse_spec
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A model folder as training writes it, with weights that do something."""
-    folder = tmp_path_factory.mktemp("trained")
+    folder = ModelFolder(tmp_path_factory.mktemp("trained"))
     model = build_model(
         parse_spec(
             {
@@ -28,23 +28,25 @@ def trained(tmp_path_factory):
     )
     for weight in model.trainable_variables:
         weight.assign(keras.random.normal(weight.shape, stddev=0.3, seed=1))
-    model.save(folder / "model.keras")
-    export_onnx(model, folder / "model.onnx")
+    folder.write_network(model)
     return folder
 
 
+def mask_of(engine, spectrum):
+    return engine.submit({"spectrum": spectrum}, {}).result()["mask"]
+
+
 def test_engine_takes_any_batch_and_length(model_folder, rng):
-    engine = open_engine(model_folder(constant_mask(0.5, -0.25)), threads=1)
-    assert engine.runs == 1
+    engine = open_engine(ModelFolder(model_folder(constant_mask(0.5, -0.25))), threads=1)
     for shape in ((1, 257, 1, 2), (3, 257, 50, 2)):
-        mask = engine(rng.standard_normal(shape).astype(np.float32))
+        mask = mask_of(engine, rng.standard_normal(shape).astype(np.float32))
         assert mask.shape == shape
         np.testing.assert_allclose(mask, np.broadcast_to([0.5, -0.25], shape))
 
 
 def test_engines_agree(trained, rng):
     spectrum = rng.standard_normal((1, 257, 20, 2)).astype(np.float32)
-    masks = [open_engine(trained, engine=name)(spectrum) for name in ("onnx", "keras")]
+    masks = [mask_of(open_engine(trained, engine=name), spectrum) for name in ("onnx", "keras")]
     assert masks[0].std() > 0.01
     np.testing.assert_allclose(masks[0], masks[1], atol=1e-4)
 
@@ -53,59 +55,52 @@ def test_auto_takes_onnx_unless_only_keras_could_have_a_gpu(trained, monkeypatch
     assert isinstance(open_engine(trained), OnnxEngine)
     assert isinstance(open_engine(trained, device="cpu"), OnnxEngine)
     chosen = []
-    monkeypatch.setattr(KerasEngine, "__init__", lambda self, path, **_: chosen.append(path.name))
+    monkeypatch.setattr(KerasEngine, "__init__", lambda self, folder, **_: chosen.append(folder))
     open_engine(trained, device="gpu")
-    assert chosen == ["model.keras"]
+    assert chosen == [trained]
 
 
 def test_missing_or_damaged_model(tmp_path):
     for engine in ("onnx", "keras"):
         with pytest.raises(ModelError, match=rf"model\.{engine} does not exist; `denoise"):
-            open_engine(tmp_path, engine=engine)
+            open_engine(ModelFolder(tmp_path), engine=engine)
         (tmp_path / f"model.{engine}").write_bytes(b"no network")
         with pytest.raises(ModelError, match=rf"model\.{engine} cannot be loaded"):
-            open_engine(tmp_path, engine=engine)
+            open_engine(ModelFolder(tmp_path), engine=engine)
 
 
 def test_options_are_checked(trained, monkeypatch):
-    with pytest.raises(UsageError, match="no engine 'torch'; use auto, onnx or keras"):
+    with pytest.raises(UsageError, match="no engine 'torch'; use auto, onnx, keras"):
         open_engine(trained, engine="torch")
-    with pytest.raises(UsageError, match="no device 'tpu'; use auto, cpu or gpu"):
+    with pytest.raises(UsageError, match="no device 'tpu'; use auto, cpu, gpu"):
         open_engine(trained, device="tpu")
-    with pytest.raises(UsageError, match="threads must be at least 1"):
+    with pytest.raises(UsageError, match="number of threads must be at least 1"):
         open_engine(trained, threads=0)
 
 
 def test_gpu_must_be_there(trained, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(UsageError, match="engine onnx has no GPU: it needs CUDA"):
+    with pytest.raises(UsageError, match="ONNX Runtime finds no GPU: it needs CUDA"):
         open_engine(trained, engine="onnx", device="gpu")
-    with pytest.raises(UsageError, match="engine keras finds no GPU: it needs CUDA"):
+    with pytest.raises(UsageError, match="Keras finds no GPU: it needs CUDA"):
         open_engine(trained, engine="keras", device="gpu")
 
 
 def test_gpu_that_cannot_be_used(trained, monkeypatch):
     """As with onnxruntime-gpu where the driver is missing: built for CUDA, it takes the CPU."""
     monkeypatch.setattr(OnnxEngine, "has_gpu", staticmethod(lambda: True))
-    engine = open_engine(trained, threads=2)
-    assert (engine.on_gpu, engine.runs) == (False, 2)
-    with pytest.raises(
-        UsageError, match="engine onnx cannot use the GPU: CUDA or cuDNN is missing"
-    ):
+    assert not open_engine(trained, threads=2).on_gpu
+    message = "ONNX Runtime cannot use the GPU: CUDA or cuDNN is missing"
+    with pytest.raises(UsageError, match=message):
         open_engine(trained, engine="onnx", device="gpu")
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "1000000000"])
 def test_metadata_that_makes_no_sense(trained, tmp_path, value):
-    model = onnx.load(trained / "model.onnx")
+    model = onnx.load(trained.onnx_path)
     del model.metadata_props[:]
     facts = {"past_frames": value, "future_frames": "1"}
     onnx.helper.set_model_props(model, facts)
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(ModelError, match=r"model\.onnx is damaged: .* in its metadata"):
-        open_engine(tmp_path)
-
-
-def test_threads_are_shared_by_the_runs(trained):
-    assert open_engine(trained).runs == min(2, cpu_cores())
-    assert open_engine(trained, threads=8).runs == 2
+        open_engine(ModelFolder(tmp_path))

@@ -1,5 +1,9 @@
+import shutil
+from concurrent.futures import Future
+
 import keras
 import numpy as np
+import onnx
 import pytest
 from helpers import constant_mask, smoothed_power_mask
 
@@ -9,6 +13,8 @@ from denoisecli.cleaning.engines import OnnxEngine
 from denoisecli.cleaning.masking import WHOLE, Blocks, Masking, MaskStream
 from denoisecli.errors import ModelError
 from denoisecli.models.export.onnx_network import export_onnx
+from denoisecli.models.export.onnx_stages import write_stages
+from denoisecli.models.folder import ModelFolder
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import parse_spec
 
@@ -31,19 +37,31 @@ def blocks_of(sound, size):
 
 
 class Network:
-    """A function as an engine."""
+    """A function as an engine that carries no state."""
 
-    def __init__(self, function, runs=1):
+    reach = None
+
+    def __init__(self, function, ahead=0):
         self.function = function
-        self.runs = runs
-        self.reach = None
-        self.stages = 1
+        self.ahead = ahead
 
-    def __call__(self, spectrum):
-        return self.function(spectrum)
+    def submit(self, arrays, state):
+        assert list(arrays) == ["spectrum"]
+        future = Future()
+        future.set_result({"mask": self.function(arrays["spectrum"])})
+        return future
 
-    def carry(self, spectrum, before, after, keep):
-        raise AssertionError("there is no state")
+
+class Wrapped:
+    """An engine whose calls a test changes."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.ahead = engine.ahead
+        self.reach = engine.reach
+
+    def submit(self, arrays, state):
+        return self.engine.submit(arrays, state)
 
 
 def run(spec, engine, sound, size=5000, blocks=WHOLE, top=1.0):
@@ -55,14 +73,14 @@ def run(spec, engine, sound, size=5000, blocks=WHOLE, top=1.0):
 
 @pytest.mark.parametrize("timesteps", [1, 255, 256, 257, 16000, 250_001])
 @pytest.mark.parametrize("n_fft", [512, 320])
-@pytest.mark.parametrize("runs", [1, 3])
-def test_blocks_are_the_whole(speech, noise, timesteps, n_fft, runs):
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_blocks_are_the_whole(speech, noise, timesteps, n_fft, ahead):
     """An independent reference: the transform of the whole signal, masked, inverted."""
     options = {"n_fft": n_fft, "hop_length": 160 if n_fft == 320 else 128, "window": "hann"}
     sound = np.stack([speech(16, 16000), noise(16, 16000)])[:, :timesteps]
     spec = make_spec(stft=options, output={"mask": "magnitude"}, causal=True,
                      downsampling=[{"filters": 1, "strides": [2, 1]}])  # fmt: skip
-    clean, pieces = run(spec, Network(power_gain, runs), sound, blocks=Blocks(5.0, 2.0, 2.0))
+    clean, pieces = run(spec, Network(power_gain, ahead), sound, blocks=Blocks(5.0, 2.0, 2.0))
 
     padded = np.pad(sound, [(0, 0), (0, -timesteps % options["hop_length"])])
     spectra = np.stack([stft(channel, **options) for channel in padded])
@@ -75,7 +93,7 @@ def test_blocks_are_the_whole(speech, noise, timesteps, n_fft, runs):
 
 def test_block_joins_with_context_on_both_sides(speech, noise, model_folder):
     spec = make_spec(output={"mask": "magnitude"})
-    engine = OnnxEngine(model_folder(smoothed_power_mask()) / "model.onnx")
+    engine = OnnxEngine(ModelFolder(model_folder(smoothed_power_mask())))
     sound = np.stack([speech(40, 16000) + noise(40, 16000), noise(40, 16000)])
 
     def clean(length, context):
@@ -109,15 +127,16 @@ def carrying(request, tmp_path_factory):
     for seed, weight in enumerate(network.trainable_variables):
         if len(weight.shape) > 1:
             weight.assign(keras.random.normal(weight.shape, stddev=0.5, seed=seed))
-    path = tmp_path_factory.mktemp("carrying") / "model.onnx"
-    export_onnx(network, path)
-    return spec, OnnxEngine(path, threads=2)
+    folder = ModelFolder(tmp_path_factory.mktemp("carrying"))
+    export_onnx(network, folder.onnx_path)
+    write_stages(folder.onnx_path, folder.stage_paths)
+    return spec, folder, OnnxEngine(folder, threads=2)
 
 
-@pytest.mark.parametrize("length", [0.0, 0.1, 2.0])
-def test_blocks_with_a_state_are_the_whole(carrying, speech, noise, length, rng):
-    spec, engine = carrying
-    sound = np.stack([speech(6, 16000) + noise(6, 16000), noise(6, 16000)])[:, :90_001]
+@pytest.mark.parametrize(("length", "timesteps"), [(0.0, 20_001), (0.1, 30_001), (2.0, 90_001)])
+def test_blocks_with_a_state_are_the_whole(carrying, speech, noise, length, timesteps):
+    spec, _, engine = carrying
+    sound = np.stack([speech(6, 16000) + noise(6, 16000), noise(6, 16000)])[:, :timesteps]
     whole, _ = run(spec, engine, sound, blocks=Blocks(100.0))
     assert np.abs(whole - sound).max() > 0.05  # the network does something
     clean, pieces = run(spec, engine, sound, 777, blocks=Blocks(length))
@@ -126,23 +145,32 @@ def test_blocks_with_a_state_are_the_whole(carrying, speech, noise, length, rng)
 
 
 def test_stages_change_nothing(carrying, noise):
-    spec, engine = carrying
-    assert engine.stages == (1 if len(spec.valley) == 1 else 2)
-    alone = OnnxEngine(engine.path, threads=1)
-    assert alone.stages == 1
+    spec, folder, engine = carrying
+    assert engine.ahead == (1 if len(spec.valley) == 1 else 2)
+    alone = OnnxEngine(folder, threads=1)
+    assert alone.ahead == 1
     sound = noise(4, 16000)[None]
     staged, _ = run(spec, engine, sound, blocks=Blocks(0.5))
     np.testing.assert_allclose(staged, run(spec, alone, sound, blocks=Blocks(0.5))[0], atol=1e-6)
 
 
+def test_stages_of_another_network_are_not_used(carrying, tmp_path):
+    _, folder, engine = carrying
+    if engine.ahead == 1:
+        return
+    other = ModelFolder(shutil.copytree(folder.path, tmp_path / "other"))
+    assert OnnxEngine(other, threads=2).ahead == 2
+    model = onnx.load(other.onnx_path)
+    model.doc_string = "changed"
+    onnx.save(model, other.onnx_path)
+    assert OnnxEngine(other, threads=2).ahead == 1
+
+
 def test_a_state_is_needed(carrying, noise):
     """Or else the test above would prove nothing."""
-    spec, engine = carrying
-    forgetful = Network(engine)
-    forgetful.reach, forgetful.stages = engine.reach, engine.stages
-    forgetful.carry = lambda spectrum, before, after, keep: engine.carry(
-        spectrum, None, after, keep
-    )
+    spec, _, engine = carrying
+    forgetful = Wrapped(engine)
+    forgetful.submit = lambda arrays, state: engine.submit({**arrays, "begins": np.array([1])}, {})
     sound = noise(4, 16000)[None]
     whole, _ = run(spec, engine, sound, blocks=Blocks(100.0))
     clean, _ = run(spec, forgetful, sound, blocks=Blocks(0.5))
@@ -153,7 +181,7 @@ def test_a_state_is_needed(carrying, noise):
 
 
 def test_delay_of_a_causal_network_is_a_window(noise, carrying):
-    spec, engine = carrying
+    spec, _, engine = carrying
     if spec.output.future_taps:
         assert engine.reach == (0, 0)  # or else taps would not be why blocks overlap
     if not spec.causal:
@@ -165,15 +193,10 @@ def test_delay_of_a_causal_network_is_a_window(noise, carrying):
 
 
 def test_an_error_reaches_every_block_behind_it(carrying, noise):
-    spec, engine = carrying
-    broken = Network(engine, runs=2)
-    broken.reach = engine.reach
-
-    def fail(*arguments):
-        raise ModelError("broken")
-
-    broken.carry = fail
-    with pytest.raises(ModelError, match="broken"):
+    spec, _, engine = carrying
+    broken = Wrapped(engine)
+    broken.submit = lambda arrays, state: engine.submit({"keep": arrays["keep"]}, state)
+    with pytest.raises(ModelError, match="does not fit its spec"):
         run(spec, broken, noise(4, 16000)[None], blocks=Blocks(0.5))
 
 
@@ -183,7 +206,7 @@ def test_live_blocks_come_at_once(noise):
     sound = noise(5, 16000)[None]
     live = Blocks(1.0, 2.0, 1.0, live=True)
     for blocks, behind in ((live, 0), (Blocks(1.0, 2.0, 1.0), 1)):
-        stream = MaskStream(Masking(spec, Network(power_gain, runs=2)), blocks, 1.0)
+        stream = MaskStream(Masking(spec, Network(power_gain, ahead=1)), blocks, 1.0)
         assert stream.delay == (63 + 63) * 256  # 1 s and 1 s, rounded up to the hops
         taken = given = lag = 0
         for block in blocks_of(sound, 100):
@@ -208,7 +231,7 @@ def test_gains_are_those_of_the_bands_below_the_top(speech):
 
 
 def test_gains_are_not_above_one(speech, model_folder):
-    engine = OnnxEngine(model_folder(constant_mask(1.5, -1)) / "model.onnx")
+    engine = OnnxEngine(ModelFolder(model_folder(constant_mask(1.5, -1))))
     _, (piece,) = run(make_spec(), engine, speech(1, 16000)[None])
     assert (piece.gains == 1).all()
 
@@ -229,7 +252,7 @@ def test_channels_go_through_the_network_one_by_one(rng):
 
 def test_mask_that_does_not_fit_the_spec(rng):
     network = Network(lambda spectrum: np.ones((*spectrum.shape[:3], 1), np.float32))
-    with pytest.raises(ModelError, match=r"gave a mask of shape \(1, 257, 2, 1\)"):
+    with pytest.raises(ModelError, match=r"returned a mask of shape \(1, 257, 2, 1\)"):
         run(make_spec(), network, rng.uniform(-1, 1, (1, 200)).astype(np.float32))
 
 
@@ -245,6 +268,6 @@ def test_network_that_does_not_fit_its_spec(model_folder, speech):
         graph.input[0].type.tensor_type.shape.dim[1].dim_value = 129
         return graph
 
-    engine = OnnxEngine(model_folder(broken()) / "model.onnx")
+    engine = OnnxEngine(ModelFolder(model_folder(broken())))
     with pytest.raises(ModelError, match="does not fit its spec"):
         run(make_spec(), engine, speech(1, 16000)[None])

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from denoisecli.cleaning.targets import Job, plan
+from denoisecli.cleaning.targets import Job, Status, plan
 from denoisecli.errors import UsageError
 
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """Files of no content: a plan looks at names only."""
+    """Create files without content: a plan depends on names only."""
     monkeypatch.chdir(tmp_path)
     for name in ("a.wav", "in/b.flac", "in/deep/c.MP3", "in/deep/d.mp4", "in/notes.txt", "e f.wav"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -17,11 +17,11 @@ def tree(tmp_path, monkeypatch):
 
 
 def pairs(*arguments, **options):
-    return [(str(job.source), str(job.target)) for job in plan(*arguments, **options)]
+    return [(str(job.source), str(job.target)) for job in plan(*arguments, **options).jobs]
 
 
 def test_one_file(tree):
-    assert plan(["a.wav"], "b.flac") == [Job(Path("a.wav"), Path("b.flac"))]
+    assert plan(["a.wav"], "b.flac").jobs == [Job(Path("a.wav"), Path("b.flac"))]
     assert pairs(["a.wav"], "out") == [("a.wav", "out/a.wav")]
     assert pairs(["a.wav"], "out.d/") == [("a.wav", "out.d/a.wav")]
     assert pairs(["a.wav"], "in") == [("a.wav", "in/a.wav")]
@@ -82,7 +82,7 @@ def test_suffix(tree):
     for suffix in ("flac", ".flac"):
         assert pairs(["a.wav"], "out", suffix=suffix) == [("a.wav", "out/a.flac")]
     assert pairs(["a.wav"], "b.flac", suffix=".flac") == [("a.wav", "b.flac")]
-    with pytest.raises(UsageError, match=r"b\.wav has a suffix of its own; --suffix \.flac is for"):
+    with pytest.raises(UsageError, match=r"b\.wav has a suffix already; --suffix \.flac is for"):
         plan(["a.wav"], "b.wav", suffix=".flac")
 
 
@@ -92,7 +92,7 @@ def test_a_recording_is_only_ever_replaced_by_its_own_clean_sound(tree):
         ((["a.wav"], "out.wav"), {"noise_output": "a.wav"}),
         ((["in"], "out"), {"noise_output": "in"}),
     ):
-        with pytest.raises(UsageError, match="is one of the recordings; write somewhere else"):
+        with pytest.raises(UsageError, match="is one of the recordings; choose another output"):
             plan(*arguments, **options)
 
 
@@ -108,13 +108,13 @@ def test_output_among_the_inputs_is_left_out(tree):
 
 
 def test_noise_goes_beside(tree):
-    (job,) = plan(["a.wav"], "out/x.wav", noise_output="n.wav")
+    (job,) = plan(["a.wav"], "out/x.wav", noise_output="n.wav").jobs
     assert job.noise_target == Path("n.wav")
-    (job,) = plan(["a.wav"], "out/x.wav", noise_output="noise")
+    (job,) = plan(["a.wav"], "out/x.wav", noise_output="noise").jobs
     assert job.noise_target == Path("noise/x.wav")
-    jobs = plan(["in"], "out", noise_output="noise")
+    jobs = plan(["in"], "out", noise_output="noise").jobs
     assert [str(job.noise_target) for job in jobs][1:] == ["noise/deep/c.MP3", "noise/deep/d.wav"]
-    with pytest.raises(UsageError, match=r"n\.wav names one file"):
+    with pytest.raises(UsageError, match=r"n\.wav names a file"):
         plan(["in"], "out", noise_output="n.wav")
 
 
@@ -123,13 +123,78 @@ def test_refusals(tree):
         plan([], "out")
     with pytest.raises(UsageError, match=r"no\.wav does not exist"):
         plan(["no.wav"], "out")
-    with pytest.raises(UsageError, match=r"a\.wav is a file; several recordings need a folder"):
+    with pytest.raises(UsageError, match=r"a\.wav is a file, but the output for several"):
         plan(["in"], "a.wav")
-    with pytest.raises(UsageError, match=r"out\.wav names one file"):
+    with pytest.raises(UsageError, match=r"out\.wav names a file"):
         plan(["a.wav", "e f.wav"], "out.wav")
     Path("in/a.wav").touch()
-    with pytest.raises(UsageError, match=r"a\.wav and in/a\.wav would both become out/a\.wav"):
+    with pytest.raises(
+        UsageError, match=r"a\.wav and in/a\.wav would both be written to out/a\.wav"
+    ):
         plan(["a.wav", "in"], "out")
     Path("empty").mkdir()
     with pytest.raises(UsageError, match="empty has no audio files"):
         plan(["empty"], "out")
+
+
+class TestWithoutAnOutput:
+    def test_a_file_goes_beside_its_input(self, tree):
+        assert pairs(["a.wav"]) == [("a.wav", "a.clean.wav")]
+        assert pairs(["in/deep/c.MP3", "in/deep/d.mp4"]) == [
+            ("in/deep/c.MP3", "in/deep/c.clean.MP3"),
+            ("in/deep/d.mp4", "in/deep/d.clean.wav"),
+        ]
+        assert pairs(["*.wav"], suffix="flac") == [
+            ("a.wav", "a.clean.flac"),
+            ("e f.wav", "e f.clean.flac"),
+        ]
+
+    def test_a_folder_goes_beside_its_input(self, tree):
+        assert pairs(["in", "a.wav"]) == [
+            ("in/b.flac", "in-clean/b.flac"),
+            ("in/deep/c.MP3", "in-clean/deep/c.MP3"),
+            ("in/deep/d.mp4", "in-clean/deep/d.wav"),
+            ("a.wav", "a.clean.wav"),
+        ]
+        inside = tree.with_name(f"{tree.name}-clean")
+        assert pairs(["."])[0] == ("a.wav", str(inside / "a.wav"))
+
+    def test_the_output_of_an_earlier_call_is_left_out(self, tree):
+        Path("a.clean.wav").touch()
+        planned = plan(["a.clean.wav", "a.wav"])
+        assert [str(job.source) for job in planned.jobs] == ["a.wav"]
+        assert planned.notes == ["left out, since an earlier call wrote them: a.clean.wav"]
+        assert pairs(["a.clean.wav"]) == [("a.clean.wav", "a.clean.clean.wav")]
+
+    def test_noise_goes_to_a_file_or_a_folder(self, tree):
+        (job,) = plan(["a.wav"], noise_output="n.wav").jobs
+        assert job == Job(Path("a.wav"), Path("a.clean.wav"), Path("n.wav"))
+        (job,) = plan(["a.wav"], noise_output="noise").jobs
+        assert job.noise_target == Path("noise/a.wav")
+
+
+def test_other_files_in_a_folder_are_named(tree):
+    assert plan(["in"], "out").notes == ["left out, since they are not recordings: in/notes.txt"]
+    assert plan(["in/deep", "a.wav"], "out").notes == []
+    for name in ("1.jpg", "2.JPG", "LICENSE"):
+        (Path("in") / name).touch()
+    assert plan(["in"], "out").notes == [
+        "left out, since they are not recordings: 4 files (2 .jpg, 1 .txt, 1 without suffix)"
+    ]
+
+
+def test_status_of_a_job(tree):
+    job = Job(Path("a.wav"), Path("out.wav"), Path("noise.wav"))
+    planned, skipped, failed = Status.PLANNED, Status.SKIPPED, Status.FAILED
+
+    def statuses():
+        return [
+            job.status(overwrite=overwrite, skip_existing=skip)
+            for overwrite, skip in ((False, False), (True, False), (False, True), (True, True))
+        ]
+
+    assert statuses() == [planned, planned, planned, planned]
+    Path("out.wav").touch()
+    assert statuses() == [failed, planned, failed, planned]
+    Path("noise.wav").touch()
+    assert statuses() == [failed, planned, skipped, skipped]

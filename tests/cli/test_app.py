@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +13,9 @@ import soundfile
 from helpers import constant_mask, denoise, fails
 from typer.main import get_command
 
-from denoisecli import Denoiser
 from denoisecli.cli import console
 from denoisecli.cli.app import app
-from denoisecli.models.catalogue import model_names, spec_names
+from denoisecli.models.catalogue import spec_names
 
 
 @pytest.fixture
@@ -178,184 +176,6 @@ def test_a_reader_that_stops_reading_is_no_error(arguments: str, tmp_path: Path)
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode in (1, 141)  # Rich ends with 1 by itself
-
-
-class TestClean:
-    def test_writes_what_the_model_makes(
-        self, audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], halving: Path
-    ) -> None:
-        audio = speech(1.0, 16000)
-        source = audio_file("in.wav", audio)
-        target = source.with_name("out.wav")
-        result = denoise("clean", source, "-o", target, "--model", halving, "--json")
-        assert result.exit_code == 0, result.output
-        cleaned, rate = soundfile.read(target)
-        assert rate == 16000
-        np.testing.assert_allclose(cleaned, audio / 2, atol=1e-3)
-        record = json.loads(result.stdout)
-        assert record["source"] == str(source)
-        assert record["seconds"] == pytest.approx(1.0)
-        assert "real time" in result.stderr
-
-    def test_quiet_says_nothing(
-        self, audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], halving: Path
-    ) -> None:
-        source = audio_file("in.wav", speech(0.3, 16000))
-        target = source.with_name("out.wav")
-        result = denoise("clean", source, "-o", target, "--model", halving, "--quiet")
-        assert result.exit_code == 0
-        assert result.output == ""
-
-    def test_dry_run_says_what_would_be(
-        self, audio_file: Callable[..., Path], halving: Path, tmp_path: Path
-    ) -> None:
-        for name in ("in/a.wav", "in/b.wav", "out/b.wav"):
-            audio_file(name, np.zeros(100))
-
-        def status(*options: str) -> list[str]:
-            arguments = ("clean", tmp_path / "in", "-o", tmp_path / "out", "--model", halving)
-            result = denoise(*arguments, "--dry-run", "--json", *options)
-            assert result.exit_code == 0, result.output
-            return [json.loads(line)["status"] for line in result.stdout.splitlines()]
-
-        assert status() == ["planned", "failed"]
-        assert status("--skip-existing") == ["planned", "skipped"]
-        assert status("--overwrite") == ["planned", "planned"]
-        shown = denoise("clean", tmp_path / "in", "-o", tmp_path / "out", "--dry-run").stdout
-        assert shown.splitlines()[1].endswith("b.wav (exists: would fail)")
-        assert not (tmp_path / "out" / "a.wav").exists()
-
-    def test_options_are_checked_before_the_work(
-        self, audio_file: Callable[..., Path], halving: Path
-    ) -> None:
-        source = audio_file("in.wav", np.zeros(100))
-        target = source.with_name("out.wav")
-        for options, message in (
-            (("--plot", "x.jpg"), "x.jpg: a picture is written to a .png, .svg or .pdf file"),
-            (("--skip-existing", "--overwrite"), "exclude one another"),
-        ):
-            result = denoise("clean", source, "-o", target, "--model", halving, *options)
-            fails(result, 2, message)
-            assert not target.exists()
-
-    def test_batch_ends_with_a_table(
-        self,
-        audio_file: Callable[..., Path],
-        speech: Callable[..., np.ndarray],
-        halving: Path,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        for name in ("in/a.wav", "in/b.wav", "out/b.wav"):
-            audio_file(name, speech(0.3, 16000))
-        (tmp_path / "in" / "broken.wav").write_text("no sound")
-        monkeypatch.chdir(tmp_path)
-        result = denoise("clean", "in", "-o", "out", "--model", halving, "--skip-existing")
-        fails(result, 1, "1 of 3 files failed")
-        lines = [" ".join(line.split()) for line in result.stderr.splitlines()]
-        assert any(line.startswith("in/a.wav done level -") for line in lines)
-        assert "in/b.wav skipped" in lines
-        assert any(line.startswith("in/broken.wav failed is damaged") for line in lines)
-        assert "1 done, 1 skipped, 1 failed; 0.0 min of audio" in lines
-
-    def test_ctrl_c_tells_what_was_done(
-        self,
-        audio_file: Callable[..., Path],
-        speech: Callable[..., np.ndarray],
-        halving: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        folder = audio_file("in/a.wav", speech(0.3, 16000)).parent
-        audio_file("in/b.wav", speech(0.3, 16000))
-        clean_file = Denoiser.clean_file
-
-        def interrupted(self: Denoiser, source: Path, *arguments: Any, **options: Any) -> Any:
-            if source.name == "b.wav":
-                raise KeyboardInterrupt
-            return clean_file(self, source, *arguments, **options)
-
-        monkeypatch.setattr(Denoiser, "clean_file", interrupted)
-        result = denoise("clean", folder, "-o", folder.with_name("out"), "--model", halving)
-        fails(result, 130, "1 done, 0 skipped, 0 failed, 1 left", "stopped")
-        assert [path.name for path in folder.with_name("out").iterdir()] == ["a.wav"]
-
-    def test_names_are_told_as_they_are(self, audio_file: Callable[..., Path]) -> None:
-        source = audio_file("side:a:take:100:.wav", np.zeros(100))
-        shown = denoise("clean", source, "-o", source.parent / "out", "--dry-run", "--json")
-        assert json.loads(shown.stdout)["source"] == str(source)
-
-    def test_missing_file(self, tmp_path: Path, halving: Path) -> None:
-        result = denoise("clean", tmp_path / "no.wav", "-o", tmp_path / "o.wav", "--model", halving)
-        fails(result, 2, "no.wav")
-        assert not (tmp_path / "o.wav").exists()
-
-    def test_empty_file(self, tmp_path: Path, halving: Path) -> None:
-        (tmp_path / "x.wav").touch()
-        result = denoise("clean", tmp_path / "x.wav", "-o", tmp_path / "y.wav", "--model", halving)
-        fails(result, 1, "x.wav is empty")
-
-    def test_text_named_wav(self, tmp_path: Path, halving: Path) -> None:
-        source = tmp_path / "text.wav"
-        source.write_text("this is no sound")
-        fails(denoise("clean", source, "-o", tmp_path / "o.wav", "--model", halving), 1, "text.wav")
-
-    def test_existing_output_is_kept_unless_overwrite(
-        self, audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], halving: Path
-    ) -> None:
-        source = audio_file("in.wav", speech(0.3, 16000))
-        target = source.with_name("out.wav")
-        target.write_text("precious")
-        arguments = ("clean", source, "-o", target, "--model", halving)
-        fails(denoise(*arguments), 2, "out.wav", "--overwrite")
-        assert target.read_text() == "precious"
-        assert denoise(*arguments, "--overwrite").exit_code == 0
-        assert soundfile.info(target).frames == 4800
-
-    def test_not_a_number(self, audio_file: Callable[..., Path], halving: Path) -> None:
-        audio = np.zeros(16000, np.float32)
-        audio[8000] = np.nan
-        source = audio_file("nan.wav", audio, 16000, "FLOAT")
-        result = denoise("clean", source, "-o", source.with_name("o.wav"), "--model", halving)
-        fails(result, 1, "nan.wav", "0.5")
-        assert not source.with_name("o.wav").exists()
-
-    def test_no_samples(self, audio_file: Callable[..., Path], halving: Path) -> None:
-        source = audio_file("empty.wav", np.zeros(0, np.float32))
-        result = denoise("clean", source, "-o", source.with_name("o.wav"), "--model", halving)
-        fails(result, 1, "empty.wav")
-
-    def test_unknown_model_lists_the_bundled_ones(self, audio_file: Callable[..., Path]) -> None:
-        source = audio_file("in.wav", np.zeros(100, np.float32))
-        result = denoise("clean", source, "-o", source.with_name("o.wav"), "--model", "speach")
-        fails(result, 2, "speach", *model_names())
-        several = denoise("clean", source, source.parent, "-o", "cleaned", "--model", "speach")
-        fails(several, 2, "speach")
-
-    def test_debug_shows_the_traceback(self, tmp_path: Path, halving: Path) -> None:
-        result = denoise(
-            "clean", tmp_path / "no.wav", "-o", tmp_path / "o.wav", "--model", halving, "--debug"
-        )
-        assert result.exit_code == 2
-        assert "Traceback" in result.stderr
-
-
-@pytest.mark.parametrize("name", model_names())
-def test_bundled_models_take_noise_out(
-    name: str,
-    audio_file: Callable[..., Path],
-    rng: np.random.Generator,
-) -> None:
-    """Hiss alone falls by 20 dB at least; silence stays silence."""
-    sound = (0.05 * rng.standard_normal(48000)).astype(np.float32)
-    source = audio_file("noise.wav", sound)
-    target = source.with_name("out.wav")
-    assert denoise("clean", source, "-o", target, "--model", name).exit_code == 0
-    cleaned, _ = soundfile.read(target)
-    assert np.std(cleaned) < 0.1 * np.std(sound)
-
-    silent = audio_file("silent.wav", np.zeros(32000, np.float32))
-    assert denoise("clean", silent, "-o", target, "--model", name, "--overwrite").exit_code == 0
-    assert not soundfile.read(target)[0].any()
 
 
 class TestBuildDataset:

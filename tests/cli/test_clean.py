@@ -1,0 +1,263 @@
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import constant_mask, denoise, fails
+
+from denoisecli import Denoiser
+from denoisecli.models.catalogue import model_names
+
+
+@pytest.fixture
+def halving(model_folder: Callable[..., Path]) -> Path:
+    """Return a model that halves its input."""
+    return model_folder(constant_mask(0.5))
+
+
+def test_writes_the_output_of_the_model(
+    audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], halving: Path
+) -> None:
+    audio = speech(1.0, 16000)
+    source = audio_file("in.wav", audio)
+    target = source.with_name("out.wav")
+    result = denoise("clean", source, "-o", target, "--model", halving, "--json")
+    assert result.exit_code == 0, result.output
+    cleaned, rate = soundfile.read(target)
+    assert rate == 16000
+    np.testing.assert_allclose(cleaned, audio / 2, atol=1e-3)
+    record = json.loads(result.stdout)
+    assert record["source"] == str(source)
+    assert record["seconds"] == pytest.approx(1.0)
+    assert "real time" in result.stderr
+
+
+def test_quiet_prints_nothing(
+    audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], halving: Path
+) -> None:
+    source = audio_file("in.wav", speech(0.3, 16000))
+    target = source.with_name("out.wav")
+    result = denoise("clean", source, "-o", target, "--model", halving, "--quiet")
+    assert result.exit_code == 0
+    assert result.output == ""
+
+
+def test_dry_run_reports_what_would_be_done(
+    audio_file: Callable[..., Path], halving: Path, tmp_path: Path
+) -> None:
+    for name in ("in/a.wav", "in/b.wav", "out/b.wav"):
+        audio_file(name, np.zeros(100))
+
+    def status(*options: str) -> list[str]:
+        arguments = ("clean", tmp_path / "in", "-o", tmp_path / "out", "--model", halving)
+        result = denoise(*arguments, "--dry-run", "--json", *options)
+        assert result.exit_code == 0, result.output
+        return [json.loads(line)["status"] for line in result.stdout.splitlines()]
+
+    assert status() == ["planned", "failed"]
+    assert status("--skip-existing") == ["planned", "skipped"]
+    assert status("--overwrite") == ["planned", "planned"]
+    shown = denoise("clean", tmp_path / "in", "-o", tmp_path / "out", "--dry-run").stdout
+    assert shown.splitlines()[1].endswith("b.wav (exists: would fail)")
+    assert not (tmp_path / "out" / "a.wav").exists()
+
+
+def test_options_are_checked_before_the_work(
+    audio_file: Callable[..., Path], halving: Path
+) -> None:
+    source = audio_file("in.wav", np.zeros(100))
+    target = source.with_name("out.wav")
+    for options, message in (
+        (("--plot", "x.jpg"), "x.jpg: a picture is written to a .png, .svg or .pdf file"),
+        (("--skip-existing", "--overwrite"), "exclude each other"),
+    ):
+        result = denoise("clean", source, "-o", target, "--model", halving, *options)
+        fails(result, 2, message)
+        assert not target.exists()
+
+
+def test_batch_ends_with_a_table(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    halving: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("in/a.wav", "in/b.wav", "out/b.wav"):
+        audio_file(name, speech(0.3, 16000))
+    (tmp_path / "in" / "broken.wav").write_text("no sound")
+    monkeypatch.chdir(tmp_path)
+    result = denoise("clean", "in", "-o", "out", "--model", halving, "--skip-existing")
+    fails(result, 1, "1 of 3 files failed")
+    lines = [" ".join(line.split()) for line in result.stderr.splitlines()]
+    assert any(line.startswith("in/a.wav done level -") for line in lines)
+    assert "in/b.wav skipped" in lines
+    assert any(line.startswith("in/broken.wav failed is damaged") for line in lines)
+    assert "1 done, 1 skipped, 1 failed; 0.0 min of audio" in lines
+
+
+def test_ctrl_c_reports_what_was_done(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    halving: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = audio_file("in/a.wav", speech(0.3, 16000)).parent
+    audio_file("in/b.wav", speech(0.3, 16000))
+    clean_file = Denoiser.clean_file
+
+    def interrupted(self: Denoiser, source: Path, *arguments: Any, **options: Any) -> Any:
+        if source.name == "b.wav":
+            raise KeyboardInterrupt
+        return clean_file(self, source, *arguments, **options)
+
+    monkeypatch.setattr(Denoiser, "clean_file", interrupted)
+    result = denoise("clean", folder, "-o", folder.with_name("out"), "--model", halving)
+    fails(result, 130, "1 done, 0 skipped, 0 failed, 1 left", "stopped")
+    assert [path.name for path in folder.with_name("out").iterdir()] == ["a.wav"]
+
+
+def test_names_are_printed_unchanged(audio_file: Callable[..., Path]) -> None:
+    source = audio_file("side:a:take:100:.wav", np.zeros(100))
+    shown = denoise("clean", source, "-o", source.parent / "out", "--dry-run", "--json")
+    assert json.loads(shown.stdout)["source"] == str(source)
+
+
+def test_missing_file(tmp_path: Path, halving: Path) -> None:
+    result = denoise("clean", tmp_path / "no.wav", "-o", tmp_path / "o.wav", "--model", halving)
+    fails(result, 2, "no.wav")
+    assert not (tmp_path / "o.wav").exists()
+
+
+def test_empty_file(tmp_path: Path, halving: Path) -> None:
+    (tmp_path / "x.wav").touch()
+    result = denoise("clean", tmp_path / "x.wav", "-o", tmp_path / "y.wav", "--model", halving)
+    fails(result, 1, "x.wav is empty")
+
+
+def test_text_named_wav(tmp_path: Path, halving: Path) -> None:
+    source = tmp_path / "text.wav"
+    source.write_text("this is no sound")
+    fails(denoise("clean", source, "-o", tmp_path / "o.wav", "--model", halving), 1, "text.wav")
+
+
+def test_existing_output_is_kept_unless_overwrite(
+    audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], halving: Path
+) -> None:
+    source = audio_file("in.wav", speech(0.3, 16000))
+    target = source.with_name("out.wav")
+    target.write_text("precious")
+    arguments = ("clean", source, "-o", target, "--model", halving)
+    fails(denoise(*arguments), 2, "out.wav", "--overwrite")
+    assert target.read_text() == "precious"
+    assert denoise(*arguments, "--overwrite").exit_code == 0
+    assert soundfile.info(target).frames == 4800
+
+
+def test_nan_is_reported_with_its_time(audio_file: Callable[..., Path], halving: Path) -> None:
+    audio = np.zeros(16000, np.float32)
+    audio[8000] = np.nan
+    source = audio_file("nan.wav", audio, 16000, "FLOAT")
+    result = denoise("clean", source, "-o", source.with_name("o.wav"), "--model", halving)
+    fails(result, 1, "nan.wav", "0.5")
+    assert not source.with_name("o.wav").exists()
+
+
+def test_no_samples(audio_file: Callable[..., Path], halving: Path) -> None:
+    source = audio_file("empty.wav", np.zeros(0, np.float32))
+    result = denoise("clean", source, "-o", source.with_name("o.wav"), "--model", halving)
+    fails(result, 1, "empty.wav")
+
+
+def test_unknown_model_lists_the_bundled_ones(audio_file: Callable[..., Path]) -> None:
+    source = audio_file("in.wav", np.zeros(100, np.float32))
+    result = denoise("clean", source, "-o", source.with_name("o.wav"), "--model", "speach")
+    fails(result, 2, "speach", *model_names())
+    several = denoise("clean", source, source.parent, "-o", "cleaned", "--model", "speach")
+    fails(several, 2, "speach")
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, halving: Path) -> None:
+    result = denoise(
+        "clean", tmp_path / "no.wav", "-o", tmp_path / "o.wav", "--model", halving, "--debug"
+    )
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_bundled_models_remove_noise(
+    name: str,
+    audio_file: Callable[..., Path],
+    rng: np.random.Generator,
+) -> None:
+    """Noise alone falls by at least 20 dB, and silence stays silence."""
+    sound = (0.05 * rng.standard_normal(48000)).astype(np.float32)
+    source = audio_file("noise.wav", sound)
+    target = source.with_name("out.wav")
+    assert denoise("clean", source, "-o", target, "--model", name).exit_code == 0
+    cleaned, _ = soundfile.read(target)
+    assert np.std(cleaned) < 0.1 * np.std(sound)
+
+    silent = audio_file("silent.wav", np.zeros(32000, np.float32))
+    assert denoise("clean", silent, "-o", target, "--model", name, "--overwrite").exit_code == 0
+    assert not soundfile.read(target)[0].any()
+
+
+def test_without_an_output_files_and_folders_go_beside_the_input(
+    audio_file: Callable[..., Path], halving: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = audio_file("in/a.wav", np.ones(800) / 2).parent
+    monkeypatch.chdir(folder.parent)
+    for source, target in (("in/a.wav", "in/a.clean.wav"), ("in", "in-clean/a.wav")):
+        result = denoise("clean", source, "--model", halving)
+        assert result.exit_code == 0
+        assert f"{target}: 0.1 s" in result.stderr
+        assert soundfile.info(target).frames == 800
+        fails(denoise("clean", source, "--model", halving), 2, f"{target} exists already")
+
+
+def test_files_that_are_left_out_are_named(audio_file: Callable[..., Path], tmp_path: Path) -> None:
+    audio_file("in/a.wav", np.zeros(100))
+    (tmp_path / "in" / "cover.jpg").touch()
+    arguments = ("clean", tmp_path / "in", "-o", tmp_path / "out", "--dry-run")
+    shown = denoise(*arguments)
+    assert "since they are not recordings: " in shown.stderr
+    assert "cover.jpg" in shown.stderr
+    assert denoise(*arguments, "--quiet").stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["x.wav", "-o", "-"], ["-"]])
+def test_sound_is_not_written_to_a_terminal(arguments: list[str], halving: Path) -> None:
+    code = "from denoisecli.cli.app import main; main()"
+    controller, terminal = pty.openpty()
+    result = subprocess.run(
+        [sys.executable, "-c", code, "clean", *arguments, "--model", halving],
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(terminal)
+    os.close(controller)
+    assert result.returncode == 2
+    assert "stdout is a terminal" in result.stderr
+    assert "--output" in result.stderr
+
+
+def test_six_channels_do_not_fit_into_an_mp3(
+    audio_file: Callable[..., Path], halving: Path
+) -> None:
+    source = audio_file("in.wav", np.zeros((6, 800)))
+    target = source.with_name("out.mp3")
+    arguments = ("clean", source, "-o", target, "--model", halving)
+    fails(denoise(*arguments), 2, "MP3 holds at most 2 channels", "--mono")
+    assert denoise(*arguments, "--mono").exit_code == 0
+    assert soundfile.info(target).channels == 1
