@@ -1,14 +1,21 @@
 """The commands about datasets: build-dataset, dataset."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import Overwrite, Seed, load_tensorflow, number_or_range
+from denoisecli.cli.options import (
+    Json,
+    NoMatchLevel,
+    Overwrite,
+    Seed,
+    load_tensorflow,
+    number_or_range,
+)
 from denoisecli.datasets.choices import Kind, NoiseDraw, ReverbTarget
 from denoisecli.errors import DatasetError, UsageError
 
@@ -57,6 +64,7 @@ MaxClipped = Annotated[
 CleanWeight = Annotated[
     list[str] | None,
     typer.Option(
+        metavar="FOLDER=NUMBER",
         help="FOLDER=3 makes three times as many mixtures of the recordings in a folder.",
         show_default=False,
         rich_help_panel=_RECORDINGS,
@@ -65,6 +73,7 @@ CleanWeight = Annotated[
 NoiseWeight = Annotated[
     list[str] | None,
     typer.Option(
+        metavar="FOLDER=NUMBER",
         help="FOLDER=0.5 draws the noises in a folder half as often.",
         show_default=False,
         rich_help_panel=_RECORDINGS,
@@ -170,15 +179,6 @@ Level = Annotated[
         rich_help_panel=_MIXING,
     ),
 ]
-NoMatchLevel = Annotated[
-    bool,
-    typer.Option(
-        "--no-match-level",
-        help="Do not scale the noise to the level of the clean sound.",
-        rich_help_panel=_MIXING,
-    ),
-]
-
 Reverb = Annotated[
     Path | None,
     typer.Option(
@@ -294,6 +294,7 @@ def build_dataset(
     from denoisecli.datasets.building import build
     from denoisecli.datasets.recipe import Recipe
     from denoisecli.datasets.workfolder import WORK
+    from denoisecli.system import pools
 
     default_split = "0.8" if test_clean is None else "1"
     recipe = Recipe(
@@ -320,13 +321,10 @@ def build_dataset(
         kind=kind,
         seed=seed,
     )
-    with ExitStack() as stack:
-        executor = None
-        if cluster is not None:
-            from denoisecli.system import pools
-
-            executor = stack.enter_context(pools.cluster(cluster))
-        display = stack.enter_context(displays.BuildDisplay())
+    with (
+        pools.cluster(cluster) if cluster is not None else nullcontext() as executor,
+        displays.BuildDisplay() as display,
+    ):
         try:
             build(
                 clean,
@@ -394,7 +392,7 @@ def dataset(
     ] = None,
     name: Annotated[str, typer.Option("--set", help="Set to export pairs from.")] = "train",
     overwrite: Overwrite = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show, verify, draw or export a dataset.
 

@@ -257,14 +257,16 @@ class MixTask:
         return MixedPart.model_validate_json(self.index.read_bytes())
 
 
-def mix(task: MixTask) -> Totals:
-    """Compute and write the pairs of a task, unless that is done, in whatever process this is.
+def mix_part(task: MixTask) -> Totals:
+    """Compute and write the pairs of a task, unless that is done; runs in any process.
 
     Raises:
+        UsageError: This machine lacks a package.
         DatasetError: No noise can be found that is not silent.
         DenoiseError: The pairs cannot be written.
     """
     if not task.index.exists():
+        require("train", "google_crc32c", purpose="building datasets")
         mixtures = load_sets(task.work, task.build_id, task.recipe)[0][task.set_name]
         results = (mixtures.mix(number) for number in range(task.start, task.end))
         rows, skipped = [], []
@@ -387,7 +389,7 @@ def _mix_all(
     all_tasks = [task for set_tasks in tasks.values() for task in set_tasks]
     totals = {name: Totals() for name in tasks}
     mixed, samples, total = 0, 0, sum(task.end - task.start for task in all_tasks)
-    for task, part in zip(all_tasks, workers.map(mix, all_tasks), strict=True):
+    for task, part in zip(all_tasks, workers.map(mix_part, all_tasks), strict=True):
         name = task.set_name
         if task.records.exists():  # otherwise an interrupted build appended them
             append_records(task.records, records_file(work / SETS / name), totals[name].bytes)
@@ -409,7 +411,7 @@ def _complete_set(work: Path, recipe: Recipe, tasks: Sequence[MixTask], totals: 
 
     name = tasks[0].set_name
     if not totals.pairs:
-        skip = tasks[0].part().skipped[0]
+        skip = next(skip for task in tasks for skip in task.part().skipped)
         raise DatasetError(
             f"no clean clip of the {name} set can be used: {skip.file} {skip.reason}"
         )

@@ -158,8 +158,8 @@ def verify(folder: Path, *, on_progress: Callable[[int, int], None] | None = Non
         number = 0
         try:
             pairs = load_pairs(folder, name, kind=kind).as_numpy_iterator()
-            for number, (row, pair) in enumerate(zip(rows, pairs, strict=False), start=1):
-                for problem in _problems(*pair, row, kind):
+            for number, (row, (noisy, clean)) in enumerate(zip(rows, pairs, strict=False), start=1):
+                for problem in _problems(noisy, clean, row, kind):
                     yield f"{name}, pair {number - 1}: {problem}"
                 verified += 1
                 if on_progress is not None:

@@ -19,6 +19,7 @@ from denoisecli.types import AudioVector
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PAIRS = 200
 """Number of pairs whose spectra are averaged: the first ones, whose order is random."""
@@ -41,10 +42,21 @@ def plot_dataset(folder: Path, output: Path, *, overwrite: bool = False) -> None
         UsageError: ``output`` has another suffix, or exists.
         DatasetError: There is no dataset, or it holds spectrograms.
     """
-    from matplotlib.figure import Figure
-
     output = Path(output)
     check_target(output, overwrite=overwrite)
+    figure = dataset_figure(folder)
+    with replacing(output, overwrite=overwrite) as part:
+        figure.savefig(part)
+
+
+def dataset_figure(folder: Path) -> "Figure":
+    """Return the figure that `plot_dataset` writes: three panels side by side.
+
+    Raises:
+        DatasetError: There is no dataset, or it holds spectrograms.
+    """
+    from matplotlib.figure import Figure
+
     manifest = load_manifest(folder)
     sample_rate = manifest.recipe.sample_rate
     clean, noise, measured = _spectra(folder, sample_rate)
@@ -67,8 +79,7 @@ def plot_dataset(folder: Path, output: Path, *, overwrite: bool = False) -> None
     hours = sum(facts.hours for facts in manifest.sets.values())
     title = f"{folder}: {len(manifest.mixtures)} mixtures, {hours:.2f} h"
     figure.suptitle(title, parse_math=False)
-    with replacing(output, overwrite=overwrite) as part:
-        figure.savefig(part)
+    return figure
 
 
 def _spectra(folder: Path, sample_rate: int) -> tuple[Powers, Powers, list[float]]:

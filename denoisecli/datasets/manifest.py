@@ -13,7 +13,7 @@ from denoisecli.datasets.recordings import Role, Skipped
 from denoisecli.errors import DatasetError, UsageError
 
 MANIFEST = "dataset.json"
-FORMAT = "denoise dataset"
+FORMAT: Literal["denoise dataset"] = "denoise dataset"
 FORMAT_VERSION = 2
 
 
@@ -82,7 +82,7 @@ class Row:
     @property
     def pair_snr_db(self) -> float | None:
         """SNR of the stored pair in dB; None if infinite."""
-        return self.snr_db if self.room is None else self.target_snr_db
+        return self.snr_db if self.target_snr_db is None else self.target_snr_db
 
 
 class SetFacts(BaseModel):
@@ -157,7 +157,8 @@ def load_manifest(folder: Path) -> Manifest:
         raise DatasetError(f"cannot read {path}: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise DatasetError(f"{path} is not the manifest of a dataset")
-    if document.get("format_version", 0) > FORMAT_VERSION:
+    version = document.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
         raise DatasetError(
             f"{folder} was built by denoise {document.get('denoise_version')} in a newer format; "
             "update denoise, or build the dataset again"

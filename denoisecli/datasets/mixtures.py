@@ -138,10 +138,9 @@ class Mixtures:
             UsedNoise(noise.noise, noise.noise_offset, noise.noise_gain * mixture.noise_gain)
             for noise in used
         ]
+        halves = noisy, clean
         if recipe.kind == Kind.SPECTROGRAM:
-            stored = [self._magnitudes(sound) for sound in (noisy, clean)]
-        else:
-            stored = [noisy, clean]
+            halves = self._magnitudes(noisy), self._magnitudes(clean)
         row = Row(
             set=self.name,
             clean=clip.pieces[0].recording.name,
@@ -158,9 +157,9 @@ class Mixtures:
             level_dbfs=_finite(dbfs(rms(noisy))),
             room=room,
             target_snr_db=None if room is None else _finite(snr_db(noisy, clean)),
-            crc32=checksum(*stored),
+            crc32=checksum(*halves),
         )
-        return Pair(*stored, row)
+        return Pair(*halves, row)
 
     def _magnitudes(self, sound: AudioVector) -> Element:
         recipe = self._recipe

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.errors import DatasetError, UsageError
-from denoisecli.system.extras import require
 
 RUN_ID = "1"
 """Name of a folder, for which TensorFlow draws a random number."""
@@ -24,13 +23,8 @@ def records_file(folder: Path) -> Path:
 
 
 def write_tensor(file: BinaryIO, tensor: Float[np.ndarray, "..."]) -> None:
-    """Write one record that holds a serialized float32 tensor.
-
-    Raises:
-        UsageError: The package google-crc32c is not installed.
-    """
-    require("train", "google_crc32c", purpose="storing datasets")
-    from google_crc32c import value as crc32c  # type: ignore[import-untyped]
+    """Write one record that holds a serialized float32 tensor; needs the extra ``train``."""
+    from google_crc32c import value as crc32c
 
     def checksum(data: bytes) -> bytes:
         crc = crc32c(data)

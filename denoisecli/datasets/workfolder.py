@@ -56,8 +56,8 @@ class BuildRequest(BaseModel):
                 f"{build} was started by denoise {started.denoise_version}; {start_over}"
             )
         for what, before, now in (
-            ("another recipe", dict(started.recipe), dict(self.recipe)),
-            ("other folders of recordings", dict(started.folders), dict(self.folders)),
+            ("another recipe", started.recipe.model_dump(), self.recipe.model_dump()),
+            ("other folders of recordings", _names(started.folders), _names(self.folders)),
         ):
             changes = [
                 f"{key} was {before.get(key)} and is {now.get(key)}"
@@ -76,6 +76,10 @@ class BuildRequest(BaseModel):
                 f"the recordings have changed since {build} was started: {file.role} file "
                 f"{file.name} was added, removed or modified; {start_over}"
             )
+
+
+def _names(folders: Mapping[Role, Path]) -> dict[str, str]:
+    return {str(role): str(folder) for role, folder in folders.items()}
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 from denoisecli.datasets import mixtures
-from denoisecli.datasets.building import BuildProgress, MixTask, build, load_sets, mix
+from denoisecli.datasets.building import BuildProgress, MixTask, build, load_sets, mix_part
 from denoisecli.datasets.manifest import Row, load_manifest
 from denoisecli.datasets.mixtures import Mixtures, Pair
 from denoisecli.datasets.recipe import Recipe
@@ -566,7 +566,7 @@ def test_a_task_writes_the_same_as_its_mixtures_one_by_one(work: Path) -> None:
     recipe = Recipe(ratio=0.5, split=(0.5, 0.5), kind="spectrogram", n_fft=64)
     test_set = load_sets(work, "1", recipe)[0]["test"]
     task = MixTask(work, "1", recipe, "test", 3, 7)
-    totals = mix(task)
+    totals = mix_part(task)
     records = [
         tf.io.parse_tensor(record, tf.float32).numpy()
         for record in tf.data.TFRecordDataset(str(task.records))
@@ -581,5 +581,5 @@ def test_a_task_writes_the_same_as_its_mixtures_one_by_one(work: Path) -> None:
     assert task.part().rows == rows
     assert totals == (4, 4 * 4000, task.records.stat().st_size)
     task.records.unlink()
-    assert mix(task) == totals  # it is done, and its records were appended
+    assert mix_part(task) == totals  # it is done, and its records were appended
     assert not task.records.exists()
