@@ -1,9 +1,9 @@
-"""How fast training batches come, against the training step that uses them.
+"""Compare the rate of training batches with that of the training step that consumes them.
 
     python -m benchmarks.input_pipeline [DATA]
 
-DATA is a folder made by `denoise build-dataset` (default: data). The pipeline alone is measured
-with no augmentation, with that of the spec and with all there is, side by side with the step.
+DATA is a folder that `denoise build-dataset` wrote (default: data). The pipeline alone is measured
+without augmentation, with the augmentation of the spec, and with all kinds of augmentation.
 """
 
 import sys
@@ -19,7 +19,7 @@ from denoisecli.spec.training import Augmentation
 
 SPECS = ("tiny", "speech")
 ENOUGH = 5.0
-"""So many times faster than the step the pipeline should be."""
+"""Smallest acceptable ratio of the two rates."""
 
 ALL: dict[str, Any] = {
     "third_noise": 0.3,
@@ -34,17 +34,17 @@ ALL: dict[str, Any] = {
     "clipping": 0.2,
     "masking": 0.2,
 }
-"""Everything on, as often as one would use it."""
+"""All kinds of augmentation, as often as they are useful."""
 
 
 def with_augmentation(spec: Spec, augmentation: Augmentation | None, steps: int) -> Spec:
-    """The spec with another augmentation and number of steps."""
+    """Return a spec with another augmentation and number of steps."""
     changes = {"augmentation": augmentation, "steps_per_epoch": steps}
     return spec.model_copy(update={"training": spec.training.model_copy(update=changes)})
 
 
 def batches_per_second(data: Path, spec: Spec, batches: int) -> float:
-    """Rate of the pipeline alone, opening it and filling its buffers not counted."""
+    """Measure the pipeline alone, after it is opened and its buffers are full."""
     from denoisecli.training.batches import open_batches
 
     warm_up = 20  # more than is prefetched
@@ -56,7 +56,7 @@ def batches_per_second(data: Path, spec: Spec, batches: int) -> float:
 
 
 def steps_per_second(data: Path, spec: Spec, steps: int) -> float:
-    """Rate of the training step alone, always on the same batch, compiling it not counted."""
+    """Measure the training step alone, on the same batch and after it is compiled."""
     from denoisecli.models.registry import build_model
     from denoisecli.training.batches import open_batches
     from denoisecli.training.optimizer import make_optimizer
@@ -73,7 +73,7 @@ def steps_per_second(data: Path, spec: Spec, steps: int) -> float:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Return the elapsed time of a function in s."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -86,10 +86,10 @@ def measure(
     steps: int = 10,
     rounds: int = 3,
 ) -> list[dict[str, Any]]:
-    """Measure all; of several rounds the fastest counts, for others only take time away.
+    """Measure all specs; the fastest of several rounds counts, because other load only adds time.
 
     Returns:
-        One record per spec and augmentation: the rates of pipeline and step, and their ratio.
+        A record for each spec and augmentation: the rates of pipeline and step, and their ratio.
     """
     results = []
     for name in specs:
@@ -136,7 +136,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the table."""
     data = Path(sys.argv[1] if len(sys.argv) > 1 else "data")
     print(table(measure(data)))
 

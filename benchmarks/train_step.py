@@ -1,11 +1,10 @@
-"""Where a training step's time goes, and how near it comes to what the processor can do.
+"""Measure the time of a training step, its arithmetic per second, and the shares of its operations.
 
     python -m benchmarks.train_step [SPEC ...]
 
-For each spec, all bundled ones by default: its size, the speed of a step on made-up batches (no
-data is read or augmented), the arithmetic per second of the step against that of a large matrix
-product, both measured in this run on the CPU, and the shares of kernels in the time of all
-operations. All that happens inside a recurrent layer's loop counts as recurrent.
+The specs are by default all bundled ones. Batches are generated, so that no data is read or
+augmented. The arithmetic per second is compared with that of a large matrix product, measured on
+the CPU in the same run. All operations in the loop of a recurrent layer count as recurrent.
 """
 
 import os
@@ -30,17 +29,17 @@ from denoisecli.training.optimizer import make_optimizer
 from denoisecli.training.waveform_model import WaveformModel, build_network
 
 STEPS = 4
-"""Steps timed, of which the fastest counts, and steps profiled."""
+"""Number of timed steps, of which the fastest counts, and of profiled steps."""
 
 MATRIX = 2048
-"""Rows and columns of the matrices whose product is the ceiling."""
+"""Rows and columns of the matrices whose product is the limit."""
 
 KERNELS = ("convolution", "matrix", "recurrent")
-"""Kinds of operations whose arithmetic is what training is about."""
+"""Kinds of operations that do the arithmetic of the network."""
 
 
 def kind_of(operation: str) -> str:
-    """Kind of an operation by its name in a profile, "where/it/is:What"."""
+    """Return the kind of an operation from its name in a profile, "path/of/it:Type"."""
     place, _, what = operation.rpartition(":")
     if "/while" in place:
         return "recurrent"
@@ -54,7 +53,7 @@ def kind_of(operation: str) -> str:
 
 
 def times_by_kind(folder: Path) -> Counter[str]:
-    """Seconds of the CPU's operations in a profile that TensorFlow wrote, by kind."""
+    """Read the time of CPU operations in s by kind, from a profile that TensorFlow wrote."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     space = xplane_pb2.XSpace()
@@ -72,7 +71,7 @@ def times_by_kind(folder: Path) -> Counter[str]:
 
 
 def profile(step: Callable[[], None]) -> Counter[str]:
-    """Seconds of the CPU's operations in a few steps, by kind."""
+    """Profile a few steps, and return the time of CPU operations in s by kind."""
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
             for _ in range(STEPS):
@@ -81,7 +80,7 @@ def profile(step: Callable[[], None]) -> Counter[str]:
 
 
 def matrix_product_speed() -> float:
-    """Floating-point operations per second of a large matrix product, the best of ten."""
+    """Measure floating-point operations per second of a large matrix product, the best of ten."""
     matrix = tf.random.normal((MATRIX, MATRIX))
     multiply = tf.function(lambda: tf.reduce_sum(tf.linalg.matmul(matrix, matrix)))
     multiply()
@@ -90,7 +89,7 @@ def matrix_product_speed() -> float:
 
 
 def measure(spec: Spec) -> dict[str, Any]:
-    """Train on noise for a few steps; the figures that `main` shows, and times by kind."""
+    """Train on noise for a few steps, and return the figures that `main` prints."""
     task = WaveformModel(spec, build_network(spec, spec.training.precision))
     summary = summarize_network(task.network)
     variables = task.network.trainable_variables
@@ -110,7 +109,7 @@ def measure(spec: Spec) -> dict[str, Any]:
     step()
     seconds = min(_seconds(step) for _ in range(STEPS))
     ceiling = matrix_product_speed()
-    profile(step)  # the first one grows the memory that it is written to
+    profile(step)  # the first profile includes the allocation of its memory
     times = profile(step)
     audio = training.batch_size * timesteps / rate
     # A step is one pass forward and about two backward; a multiply-accumulate is two operations.
@@ -136,7 +135,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the tables."""
     tf.config.set_visible_devices([], "GPU")
     rows = [measure(load_spec(name)) for name in sys.argv[1:] or spec_names()]
     columns = (
