@@ -1,8 +1,6 @@
-"""What is done to a batch of (noisy, clean) pairs while training, as TensorFlow graph code.
+"""The chain of all augmentations of a batch.
 
-Each augmentation is a small class that draws its parameters apart from applying them, so that a
-batch can be replayed. All randomness comes from the stateless seed that `augment_batch` is given.
-What only some examples get is computed for those only.
+What changes only some examples is computed for those only.
 """
 
 from typing import Any
@@ -10,39 +8,42 @@ from typing import Any
 import tensorflow as tf
 
 from denoisecli.spec.training import Augmentation
-from denoisecli.training.augmentation.filters import (
-    BandLimit,
-    Equalization,
-    Reverberation,
-    remove_rumble,
-)
-from denoisecli.training.augmentation.inputs import Clipping, Masking
+from denoisecli.training.augmentation.distortion import Clipping, Masking
+from denoisecli.training.augmentation.filters import BandLimit, Equalization, remove_rumble
 from denoisecli.training.augmentation.mixing import Level, Remix
-from denoisecli.training.augmentation.noises import Clicks, ColouredNoise, Hum
+from denoisecli.training.augmentation.reverberation import Reverberation
+from denoisecli.training.augmentation.synthetic_noise import Clicks, ColouredNoise, Hum
 from denoisecli.training.augmentation.time import Speed, TimeShift
 
 
 def augment_batch(
     noisy: Any, clean: Any, settings: Augmentation, sample_rate: int, seed: Any
 ) -> tuple[Any, Any]:
-    """Apply what the spec's `training.augmentation` asks for.
+    """Apply the augmentations of a spec to a batch.
 
-    First speech and noise are changed, each for itself; then they are mixed; then the mix is
-    changed together with the target; last the input alone (clipping, masking). Until then what
-    noisy and clean differ by is what is to be removed: noise, late reverberation, rumble.
+    Speech and noise are changed first, each on its own; then they are mixed; then the mixture is
+    changed together with its target; last the input alone is. Until then, noisy and clean differ by
+    what the network has to remove: noise, late reverberation and rumble.
 
     Args:
-        noisy: (batch, timesteps).
-        clean: (batch, timesteps).
-        settings: the section of the spec.
-        sample_rate: in Hz.
-        seed: (2,) integers; the same seed gives the same result.
+        noisy: Mixtures of speech and noise.
+        clean: Speech of these mixtures.
+        settings: Section `training.augmentation` of the spec.
+        sample_rate: Sample rate in Hz.
+        seed: Stateless seed; the same seed gives the same result.
+
+    Returns:
+        The new input and its target.
+
+    Shape:
+        - noisy, clean and outputs: (batch, timesteps)
+        - seed: (2,) integers
     """
     seeds = tf.unstack(tf.random.split(seed, 6))
     batch = tf.shape(noisy)[0]
-    speech = _source(clean, settings, sample_rate, seeds[0])
-    noise = _source(noisy - clean, settings, sample_rate, seeds[1])
-    noise = _more_noise(noise, settings, sample_rate, seeds[2])
+    speech = _augment_source(clean, settings, sample_rate, seeds[0])
+    noise = _augment_source(noisy - clean, settings, sample_rate, seeds[1])
+    noise = _augment_noise(noise, settings, sample_rate, seeds[2])
     clean = speech
     if settings.reverberation > 0:
         rooms = Reverberation(
@@ -65,11 +66,11 @@ def augment_batch(
         parameters = remix.draw(batch, seeds[4])
         speech, noise = remix.apply(speech, noise, parameters)
         clean *= parameters["speech_gain"][:, None]
-    return _mix(speech + noise, clean, settings, sample_rate, seeds[5])
+    return _augment_mixture(speech + noise, clean, settings, sample_rate, seeds[5])
 
 
-def _source(signal: Any, settings: Augmentation, sample_rate: int, seed: Any) -> Any:
-    """Speech or noise: speed, equalization."""
+def _augment_source(signal: Any, settings: Augmentation, sample_rate: int, seed: Any) -> Any:
+    """Change the speed and the equalization of speech or noise."""
     seeds = tf.unstack(tf.random.split(seed, 2))
     batch = tf.shape(signal)[0]
     if settings.speed > 0:
@@ -81,8 +82,8 @@ def _source(signal: Any, settings: Augmentation, sample_rate: int, seed: Any) ->
     return signal
 
 
-def _more_noise(noise: Any, settings: Augmentation, sample_rate: int, seed: Any) -> Any:
-    """Noises that need no recording; shift against the speech."""
+def _augment_noise(noise: Any, settings: Augmentation, sample_rate: int, seed: Any) -> Any:
+    """Add synthetic noise, and shift all of it against the speech."""
     seeds = tf.unstack(tf.random.split(seed, 4))
     batch, timesteps = tf.unstack(tf.shape(noise))
     kinds: tuple[ColouredNoise | Hum | Clicks, ...] = (
@@ -91,7 +92,7 @@ def _more_noise(noise: Any, settings: Augmentation, sample_rate: int, seed: Any)
         Clicks(settings.clicks, settings.synthetic_noise_db, sample_rate),
     )
     for kind, kind_seed in zip(kinds, seeds[:3], strict=True):
-        if kind.share > 0:
+        if kind.probability > 0:
             noise = kind.apply(noise, kind.draw(batch, kind_seed))
     if settings.time_shift:
         shift = TimeShift()
@@ -99,10 +100,10 @@ def _more_noise(noise: Any, settings: Augmentation, sample_rate: int, seed: Any)
     return noise
 
 
-def _mix(
+def _augment_mixture(
     noisy: Any, clean: Any, settings: Augmentation, sample_rate: int, seed: Any
 ) -> tuple[Any, Any]:
-    """Both: band limits, level; then the input alone: clipping, masking."""
+    """Change the band and the level of both signals, then distort the input alone."""
     seeds = tf.unstack(tf.random.split(seed, 4))
     batch = tf.shape(noisy)[0]
     if settings.band_limit > 0:

@@ -1,6 +1,6 @@
-"""Augmentations of the mix: which noises, how loud, and the level of all.
+"""Augmentations of the mixture: which noises it has, at which SNR, and its level.
 
-Shapes: all signals are (batch, timesteps).
+Shape of all signals: (batch, timesteps).
 """
 
 from dataclasses import dataclass
@@ -8,18 +8,25 @@ from typing import Any
 
 import tensorflow as tf
 
-from denoisecli.training.augmentation.tools import SILENT_RMS, gain, rms, uniform, unit
+from denoisecli.training.augmentation.ops import SILENT_RMS, db_to_gain, normalize, rms, uniform
 
 FURTHER_NOISE_DB = (-10.0, 0.0)
-"""Level of a second and a third noise relative to the first."""
+"""Limits of the level of a second or third noise relative to the first one in dB."""
 
 
 @dataclass(frozen=True)
 class Remix:
-    """Shuffle the noises in the batch, mix at new SNRs (Défossez et al. 2020).
+    """Shuffle the noises in the batch and mix them with the speech at new SNRs.
 
-    Since noise = noisy - clean, no mixture is ever seen twice. Sometimes two or three noises are
-    summed, sometimes there is no noise, sometimes no speech.
+    Source: Défossez et al. 2020, "Real time speech enhancement in the waveform domain". Since the
+    noise is the difference of noisy and clean, a mixture is hardly ever seen twice.
+
+    Attributes:
+        snr_db: Limits of the SNR in dB.
+        second_noise: Probability that an example has a second noise.
+        third_noise: Probability that an example with a second noise has a third one.
+        clean_only: Probability that an example has no noise.
+        noise_only: Probability that an example has no speech.
     """
 
     snr_db: tuple[float, float]
@@ -29,7 +36,12 @@ class Remix:
     noise_only: float = 0.0
 
     def draw(self, batch: Any, seed: Any) -> dict[str, Any]:
-        """Parameters for a batch of this size; `weights` says which noises each example gets."""
+        """Draw the weights of all noises in every example, SNRs in dB, and gains of 0 or 1.
+
+        Shape:
+            - weights: (batch, batch), examples by noises
+            - snr_db, speech_gain, noise_gain: (batch,)
+        """
         seeds = tf.unstack(tf.random.split(seed, 7))
         kind = tf.random.stateless_uniform([batch], seeds[0])
         second = tf.random.stateless_uniform([batch], seeds[1]) < self.second_noise
@@ -37,7 +49,8 @@ class Remix:
         order = tf.argsort(tf.random.stateless_uniform([batch], seeds[3]))
         weights = tf.one_hot(order, batch)
         for shift, (present, level_seed) in enumerate([(second, seeds[4]), (third, seeds[5])], 1):
-            level = tf.where(present, gain(uniform([batch], FURTHER_NOISE_DB, level_seed)), 0.0)
+            gain = db_to_gain(uniform([batch], FURTHER_NOISE_DB, level_seed))
+            level = tf.where(present, gain, 0.0)
             weights += level[:, None] * tf.one_hot(tf.roll(order, shift, axis=0), batch)
         return {
             "weights": weights,
@@ -47,26 +60,34 @@ class Remix:
         }
 
     def apply(self, speech: Any, noise: Any, parameters: dict[str, Any]) -> tuple[Any, Any]:
-        """(speech, noise) -> (speech, noise) whose levels differ by the SNR drawn."""
-        noise = unit(parameters["weights"] @ unit(noise))
-        level = tf.maximum(rms(speech), SILENT_RMS)  # silent speech: a faint noise, not an error
-        level *= parameters["noise_gain"] * gain(-parameters["snr_db"])
+        """Return the speech and the new noise, whose levels differ by the SNR."""
+        noise = normalize(parameters["weights"] @ normalize(noise))
+        level = tf.maximum(rms(speech), SILENT_RMS)  # silent speech gets a faint noise
+        level *= parameters["noise_gain"] * db_to_gain(-parameters["snr_db"])
         return parameters["speech_gain"][:, None] * speech, level[:, None] * noise
 
 
 @dataclass(frozen=True)
 class Level:
-    """A random RMS level of the mix, lowered where the peak would pass full scale."""
+    """Scale mixtures to random RMS levels, or lower where the peak would pass full scale.
+
+    Attributes:
+        level_dbfs: Limits of the level in dBFS.
+    """
 
     level_dbfs: tuple[float, float]
 
     def draw(self, batch: Any, seed: Any) -> Any:
-        """RMS levels in dBFS: (batch,)."""
+        """Draw the levels in dBFS.
+
+        Shape:
+            - output: (batch,)
+        """
         return uniform([batch], self.level_dbfs, seed)
 
     def apply(self, noisy: Any, clean: Any, level_dbfs: Any) -> tuple[Any, Any]:
-        """Scale both alike."""
-        factor = gain(level_dbfs) / tf.maximum(rms(noisy), SILENT_RMS)
+        """Scale both signals alike."""
+        factor = db_to_gain(level_dbfs) / tf.maximum(rms(noisy), SILENT_RMS)
         peak = tf.reduce_max(tf.abs(noisy), axis=1)
         factor = tf.minimum(factor, 0.99 / tf.maximum(peak, 1e-6))[:, None]
         return noisy * factor, clean * factor

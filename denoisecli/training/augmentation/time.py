@@ -1,6 +1,6 @@
-"""Augmentations along time: speed with pitch, shift of the noise against the speech.
+"""Augmentations along time: speed (and with it pitch), shifts of the noise against the speech.
 
-Shapes: all signals are (batch, timesteps).
+Shape of all signals: (batch, timesteps).
 """
 
 from dataclasses import dataclass
@@ -8,36 +8,45 @@ from typing import Any
 
 import tensorflow as tf
 
-from denoisecli.training.augmentation.tools import choose, put, uniform
+from denoisecli.training.augmentation.ops import draw_rows, replace_rows, uniform
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Some examples are played faster or slower, which changes the pitch too.
+    """Play some examples faster or slower, which changes their pitch as well.
 
-    Resampled by FFT: nothing is mirrored around the Nyquist frequency. The segment is taken as a
-    loop: what becomes too short begins anew, what becomes too long is cut.
+    They are resampled by FFT, so that nothing is mirrored around the Nyquist frequency. What
+    becomes too short starts again from the beginning; what becomes too long is cut.
+
+    Attributes:
+        probability: Probability that an example is changed.
+        factor: Limits of the speed relative to the original.
+        sample_rate: Sample rate in Hz.
     """
 
-    share: float
+    probability: float
     factor: tuple[float, float]
     sample_rate: int
     STEP = 48
-    """New lengths are multiples of this, for which an FFT is fast."""
+    """New lengths are multiples of this number of samples, for which an FFT is fast."""
 
     FADE_SECONDS = 0.005
-    """At both ends, so that the loop has no click."""
+    """Duration of the fades at both ends, which keep the repetition free of clicks."""
 
     def draw(self, batch: Any, seed: Any) -> dict[str, Any]:
-        """Which examples, and how much faster: (rows,) each."""
+        """Draw the examples and their speed factors.
+
+        Shape:
+            - rows, factor: (rows,)
+        """
         seeds = tf.unstack(tf.random.split(seed, 2))
-        rows = choose(batch, self.share, seeds[0])
+        rows = draw_rows(batch, self.probability, seeds[0])
         return {"rows": rows, "factor": uniform([tf.size(rows)], self.factor, seeds[1])}
 
     def apply(self, signal: Any, parameters: dict[str, Any]) -> Any:
-        """The same number of samples."""
+        """Change the speed; the number of timesteps, which must be static, stays the same."""
         rows = parameters["rows"]
-        timesteps = signal.shape[1]  # has to be known: the output may have no rows to tell it
+        timesteps = signal.shape[1]  # static, since there may be no row to infer it from
         length = float(timesteps)
         wanted = tf.cast(tf.round(length / parameters["factor"] / self.STEP), tf.int32) * self.STEP
         index = tf.range(length)
@@ -45,23 +54,24 @@ class Speed:
         fade = tf.minimum(from_ends / (self.FADE_SECONDS * self.sample_rate), 1)
         spectra = tf.signal.rfft(tf.gather(signal, rows) * fade)
 
-        def play(spectrum_and_length: Any) -> Any:
+        def resample(spectrum_and_length: Any) -> Any:
             spectrum, new = spectrum_and_length
             once = tf.signal.irfft(spectrum, [new]) * (tf.cast(new, tf.float32) / length)
             return tf.ensure_shape(tf.tile(once, [2])[:timesteps], [timesteps])
 
         output = tf.TensorSpec([timesteps], tf.float32)
-        return put(signal, rows, tf.map_fn(play, (spectra, wanted), fn_output_signature=output))
+        changed = tf.map_fn(resample, (spectra, wanted), fn_output_signature=output)
+        return replace_rows(signal, rows, changed)
 
 
 @dataclass(frozen=True)
 class TimeShift:
-    """Roll all noises of a batch by one random time against their speech."""
+    """Shift all noises of a batch by one random time against their speech, circularly."""
 
     def draw(self, timesteps: Any, seed: Any) -> Any:
-        """Shift in samples."""
+        """Draw the shift in samples, a scalar."""
         return tf.random.stateless_uniform([], seed, 0, timesteps, tf.int32)
 
     def apply(self, noise: Any, shift: Any) -> Any:
-        """What leaves at the end comes back at the beginning."""
+        """Shift the noise."""
         return tf.roll(noise, shift, axis=1)

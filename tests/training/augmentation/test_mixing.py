@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from denoisecli.training.augmentation.mixing import FURTHER_NOISE_DB, Level, Remix
-from denoisecli.training.augmentation.tools import rms
+from denoisecli.training.augmentation.ops import rms
 
 BATCH, LENGTH = 8, 2400
 SEED = tf.constant([3, 4])

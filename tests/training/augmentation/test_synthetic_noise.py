@@ -5,8 +5,8 @@ import pytest
 import scipy.signal
 import tensorflow as tf
 
-from denoisecli.training.augmentation.noises import Clicks, ColouredNoise, Hum
-from denoisecli.training.augmentation.tools import rms
+from denoisecli.training.augmentation.ops import rms
+from denoisecli.training.augmentation.synthetic_noise import Clicks, ColouredNoise, Hum
 
 BATCH, LENGTH, RATE = 12, 16000, 8000
 SEED = tf.constant([3, 4])

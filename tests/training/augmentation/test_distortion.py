@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from denoisecli.training.augmentation.inputs import Clipping, Masking
+from denoisecli.training.augmentation.distortion import Clipping, Masking
 
 BATCH, LENGTH, RATE = 8, 8000, 8000
 SEED = tf.constant([3, 4])
