@@ -8,6 +8,7 @@ Times and memory are those of a whole process, from its start to its end.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import soundfile
 
 from benchmarks import markdown
 from denoisecli.models.catalogue import find_model
+from denoisecli.models.folder import ModelFolder
 
 NOISY = Path(__file__).parents[1] / "examples" / "noisy.wav"
 MINUTES = (1, 10, 60)
@@ -131,12 +133,28 @@ def time_by_function(model: Path, source: Path, target: Path) -> dict[str, float
     return {name: parts[name] / total for name in sorted(parts, key=lambda name: -parts[name])}
 
 
+def seconds_by_stages(model: Path, source: Path, target: Path) -> dict[str, float]:
+    """Return the times in s of cleaning a file with the network in two stages and in one."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = ModelFolder(shutil.copytree(model, Path(folder) / "whole"))
+        for path in whole.stage_paths:
+            path.unlink(missing_ok=True)
+        arguments = ("clean", source, "-o", target, "--overwrite", "--model")
+        return {
+            "two stages at the same time, half of the threads each": fastest(
+                *arguments, model
+            ).seconds,
+            "one network, all threads": fastest(*arguments, whole.path).seconds,
+        }
+
+
 def measure(model: str = "speech", minutes: tuple[float, ...] = MINUTES) -> dict[str, Any]:
     """Run all measurements.
 
     Returns:
         ``start_up``: Times in s of `denoise --help` and of cleaning short files.
         ``lengths``: A record for each kind and length of file.
+        ``stages``: Times in s of cleaning 10 minutes with two stages of the network and with one.
         ``functions`` and ``operators``: Shares of the time.
     """
     folder = find_model(model).path
@@ -168,6 +186,8 @@ def measure(model: str = "speech", minutes: tuple[float, ...] = MINUTES) -> dict
                         "memory_mb": process.memory_mb,
                     }
                 )
+        long = write_noise(Path(scratch) / "long.wav", 600, 16000, 1)
+        results["stages"] = seconds_by_stages(folder, long, target)
         long = write_noise(Path(scratch) / "long.wav", 300, 16000, 1)
         results["functions"] = time_by_function(folder, long, target)
         results["operators"] = time_by_operator(folder)
@@ -195,6 +215,10 @@ def tables(results: dict[str, Any]) -> list[str]:
         ),
         markdown.table(
             ["file", "cores", "length, min", "time, s", "speed", "peak memory, MB"], lengths
+        ),
+        markdown.table(
+            ["network, 10 min at 16 kHz, mono", "time, s"],
+            [[name, f"{seconds:.2f}"] for name, seconds in results["stages"].items()],
         ),
         markdown.table(
             ["part of the work, one thread", "share"],
