@@ -7,7 +7,6 @@ alternately, with one process and with one per core, and the fastest of several 
 machine that does other work, compare the CPU seconds.
 """
 
-import os
 import resource
 import sys
 import tempfile
@@ -16,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -24,6 +22,9 @@ import soundfile
 from benchmarks import markdown
 from denoisecli.audio.reading import reader
 from denoisecli.audio.resampling import StreamResampler
+from denoisecli.cleaning.engines import cpu_cores
+from denoisecli.datasets.building import build
+from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.recordings import Role, find_recordings
 from denoisecli.errors import AudioError
@@ -42,6 +43,25 @@ class Cost:
 
     seconds: float
     cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The cost of decoding alone and of the build, with a number of processes."""
+
+    jobs: int
+    floor: Cost
+    build: Cost
+
+
+@dataclass(frozen=True)
+class Results:
+    """Number of files, hours of pairs, peak memory of this process in MB, and the costs."""
+
+    files: int
+    hours: float
+    memory_mb: float
+    comparisons: list[Comparison]
 
 
 def cost(work: Callable[[], object]) -> Cost:
@@ -73,39 +93,24 @@ def floor(paths: list[Path], jobs: int) -> int:
         return sum(workers.map(decode_only, chunks))
 
 
-def measure(clean: Path, noise: Path, rounds: int = 2) -> dict[str, Any]:
-    """Measure decoding alone and the build, with one process and with one per core.
-
-    Returns:
-        Number of files, hours of pairs, peak memory of this process in MB, and the costs for each
-        number of processes.
-    """
+def measure(clean: Path, noise: Path, rounds: int = 2) -> Results:
+    """Measure decoding alone and the build, with one process and with one per core."""
     import tensorflow  # noqa: F401  # the time of its import is not measured
-
-    from denoisecli.datasets.building import build
-    from denoisecli.datasets.manifest import load_manifest
 
     roots: dict[Role, Path] = {"clean": clean, "noise": noise}
     paths = [roots[file.role] / file.name for file in find_recordings(roots)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    results: dict[str, Any] = {"files": len(paths), "jobs": {}}
+    comparisons = []
     with tempfile.TemporaryDirectory() as folder:
-        for jobs in sorted({1, cores or 1}):
+        for jobs in sorted({1, cpu_cores()}):
             floors, builds = [], []
             for number in range(rounds):
                 floors.append(cost(partial(floor, paths, jobs)))
                 target = Path(folder) / f"{jobs} {number}"
                 builds.append(cost(partial(build, clean, noise, target, RECIPE, jobs=jobs)))
-                sets = load_manifest(target).sets.values()
-                results["hours"] = sum(part.hours for part in sets)
-            results["jobs"][jobs] = {
-                "floor": _least(floors),
-                "build": _least(builds),
-                "ratio": _least(builds).seconds / _least(floors).seconds,
-                "cpu_ratio": _least(builds).cpu_seconds / _least(floors).cpu_seconds,
-            }
-    results["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    return results
+            comparisons.append(Comparison(jobs, _least(floors), _least(builds)))
+        hours = sum(facts.hours for facts in load_manifest(target).sets.values())
+    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    return Results(len(paths), hours, memory_mb, comparisons)
 
 
 def generate(folder: Path, files: int = 60, seconds: float = 30.0) -> tuple[Path, Path]:
@@ -127,25 +132,20 @@ def generate(folder: Path, files: int = 60, seconds: float = 30.0) -> tuple[Path
     return folder / "clean", folder / "noise"
 
 
-def table(results: dict[str, Any]) -> str:
+def table(results: Results) -> str:
     """Return the results as a table."""
     columns = ("jobs", "measure", "decode and resample", "build", f"ratio (<= {ENOUGH:g})")
     rows = [
-        (
-            jobs,
-            label,
-            *(f"{getattr(row[part], key):.1f}" for part in ("floor", "build")),
-            f"{ratio:.2f}",
-        )
-        for jobs, row in results["jobs"].items()
-        for label, key, ratio in (
-            ("elapsed time, s", "seconds", row["ratio"]),
-            ("CPU time, s", "cpu_seconds", row["cpu_ratio"]),
+        (str(each.jobs), label, f"{floor:.1f}", f"{build:.1f}", f"{build / floor:.2f}")
+        for each in results.comparisons
+        for label, floor, build in (
+            ("elapsed time, s", each.floor.seconds, each.build.seconds),
+            ("CPU time, s", each.floor.cpu_seconds, each.build.cpu_seconds),
         )
     ]
     return (
-        f"{results['files']} files to {results['hours']:.2f} h of pairs; peak memory including "
-        f"TensorFlow {results['memory_mb']:.0f} MB.\n\n" + markdown.table(columns, rows, texts=2)
+        f"{results.files} files to {results.hours:.2f} h of pairs; peak memory including "
+        f"TensorFlow {results.memory_mb:.0f} MB.\n\n" + markdown.table(columns, rows, texts=2)
     )
 
 

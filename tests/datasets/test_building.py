@@ -191,9 +191,17 @@ def test_test_folders(
     tests = {"test_clean": tmp_path / "test clean", "test_noise": tmp_path / "test noise"}
     for name in ("test clean/a.wav", "test clean/b.wav", "test noise/a.wav"):
         audio_file(name, 0.1 * rng.standard_normal(5000))
+    for number in range(4):
+        audio_file(f"rooms/{number}.wav", 0.1 * rng.standard_normal(2000))
     copy = tmp_path / "clean" / "copy.wav"
     copy.write_bytes((tmp_path / "test clean" / "a.wav").read_bytes())
-    build(*folders, tmp_path / "data", Recipe(ratio=0.2, split=(0.9, 0.1), rooms=4), **tests)
+    build(
+        *folders,
+        tmp_path / "data",
+        Recipe(ratio=0.2, split=(0.9, 0.1)),
+        **tests,
+        reverb=tmp_path / "rooms",
+    )
     manifest = load_manifest(tmp_path / "data")
     assert {name: facts.clean_files for name, facts in manifest.sets.items()} == {
         "train": 9,

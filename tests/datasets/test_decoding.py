@@ -158,9 +158,18 @@ def test_what_is_done_is_not_done_again(
     assert len(list(task.folder.iterdir())) == 2
 
 
-def test_rooms(tasks: Callable[..., list[DecodeTask]], audio_file: Callable[..., Path]) -> None:
+def test_rooms(
+    tasks: Callable[..., list[DecodeTask]],
+    audio_file: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def response(number: int, seed: int, sample_rate: int) -> np.ndarray:
+        return np.full(sample_rate, number + seed, np.float32)
+
+    monkeypatch.setattr("denoisecli.datasets.decoding.synthetic_response", response)
     audio_file("clean/a.wav", 0.1 * np.ones(16000))
-    kept, _ = decoded(tasks(rooms=3, seed=5, sample_rate=2000))
+    kept, _ = decoded(tasks(rooms=3, seed=5))
     rooms = [recording for recording in kept.values() if recording.role == "room"]
     assert [room.name for room in rooms] == [f"synthetic/{number}" for number in range(3)]
-    assert len({room.digest for room in rooms}) == 3
+    assert [room.samples for room in rooms] == [16000] * 3
+    assert [set(room.read()) for room in rooms] == [{5}, {6}, {7}]

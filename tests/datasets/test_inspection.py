@@ -32,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         snr_db=(-5.0, 20.0),
         noises=(1, 2),
         level_dbfs=(-40.0, -20.0),
-        rooms=4,
+        rooms=3,
         sample_rate=8000,
         split=(0.5, 0.2, 0.3),
     )
