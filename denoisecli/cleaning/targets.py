@@ -100,11 +100,9 @@ def plan(
     if suffix is not None:
         suffix = f".{suffix.removeprefix('.')}"
         format_of(f"x{suffix}")
-    one_input = len(inputs) == 1 and Path(inputs[0]).is_file()
-    target_file = Path(output) if one_input and output and _names_a_file(output) else None
-    noise_file = (
-        Path(noise_output) if one_input and noise_output and _names_a_file(noise_output) else None
-    )
+    is_one_file = len(inputs) == 1 and Path(inputs[0]).is_file()
+    target_file = _as_file(output) if is_one_file else None
+    noise_file = _as_file(noise_output) if is_one_file else None
     if target_file is not None:
         format_of(target_file)
         if suffix is not None and suffix.lower() != target_file.suffix.lower():
@@ -112,29 +110,31 @@ def plan(
                 f"{target_file} has a suffix already; --suffix {suffix} is for folders"
             )
     recordings = list(_find(inputs))
-    for folder, file in ((output, target_file), (noise_output, noise_file)):
-        if folder is not None and file is None:
-            _require_folder(Path(folder))
+    target_folder = _as_folder(output) if target_file is None else None
+    noise_folder = _as_folder(noise_output) if noise_file is None else None
 
     notes = [note for folder in inputs if (note := _note_on_other_files(Path(folder)))]
+    folders = {folder.resolve() for folder in (target_folder, noise_folder) if folder is not None}
+    files = set[Path]()
     if output is None:
-        results = {recording.beside(suffix).resolve() for recording in recordings}
-        earlier = [one.path for one in recordings if one.path.resolve() in results]
-        recordings = [one for one in recordings if one.path not in earlier]
-        if earlier:
-            notes.append(f"left out, since an earlier call wrote them: {_list_names(earlier)}")
-    made = {Path(folder).resolve() for folder in (output, noise_output) if folder is not None}
-    if output is None:
-        made |= {_beside(one.root).resolve() for one in recordings if one.in_folder}
+        folders |= {_beside(one.root).resolve() for one in recordings if one.in_folder}
+        files = {recording.beside(suffix).resolve() for recording in recordings}
+    earlier = [
+        recording.path
+        for recording in recordings
+        if recording.path.resolve() in files or any(map(recording.was_written_to, folders))
+    ]
+    if earlier:
+        notes.append(f"left out, since an earlier call wrote them: {_list_names(earlier)}")
+
     jobs: dict[Path, Job] = {}
     for recording in recordings:
-        if target_file is None and any(recording.was_written_to(folder) for folder in made):
-            continue  # by an earlier call
-        target = target_file or recording.target(output, suffix)
+        if recording.path in earlier:
+            continue
+        target = target_file or recording.target(target_folder, suffix)
         noise_target = noise_file
-        if noise_output is not None and noise_file is None:
-            name = Path(target.name) if target_file else recording.name(suffix)
-            noise_target = Path(noise_output) / name
+        if noise_folder is not None:
+            noise_target = noise_folder / (target.name if target_file else recording.name(suffix))
         job = Job(recording.path, target, noise_target)
         known = jobs.setdefault(target, job)
         if known.source.resolve() != recording.path.resolve():
@@ -143,11 +143,9 @@ def plan(
                 "them in separate calls"
             )
     if not jobs:
-        raise UsageError(f"all recordings are in {output} itself; choose another folder")
-
-    planned = list(jobs.values())
-    _refuse_inputs_as_targets(planned)
-    return Plan(planned, notes)
+        raise UsageError("all recordings are in the output folder itself; choose another folder")
+    _refuse_inputs_as_targets(list(jobs.values()))
+    return Plan(list(jobs.values()), notes)
 
 
 @dataclass(frozen=True)
@@ -170,14 +168,11 @@ class _Recording:
         is_media = relative.suffix.lower() in MEDIA
         return relative.with_suffix(suffix or (".wav" if is_media else relative.suffix))
 
-    def target(self, output: str | Path | None, suffix: str | None) -> Path:
+    def target(self, folder: Path | None, suffix: str | None) -> Path:
         """Return the path of its output in a folder, or beside the input."""
-        name = self.name(suffix)
-        if output is not None:
-            return Path(output) / name
-        if self.in_folder:
-            return _beside(self.root) / name
-        return self.beside(suffix)
+        if folder is None and not self.in_folder:
+            return self.beside(suffix)
+        return (folder or _beside(self.root)) / self.name(suffix)
 
     def beside(self, suffix: str | None) -> Path:
         """Return the path of its output beside it."""
@@ -185,10 +180,9 @@ class _Recording:
         return self.path.with_name(f"{name.stem}.clean{name.suffix}")
 
     def was_written_to(self, folder: Path) -> bool:
-        """Return whether it is in an output folder that is among the inputs."""
-        return self.path.resolve().is_relative_to(folder) and not (
-            self.root.resolve().is_relative_to(folder)
-        )
+        """Return whether it is in an output folder, given as a resolved path, among the inputs."""
+        path, root = self.path.resolve(), self.root.resolve()
+        return path.is_relative_to(folder) and not root.is_relative_to(folder)
 
 
 def _beside(folder: Path) -> Path:
@@ -208,16 +202,25 @@ def _refuse_inputs_as_targets(jobs: Sequence[Job]) -> None:
                 raise UsageError(f"{path} is one of the recordings; choose another output")
 
 
-def _names_a_file(output: str | Path) -> bool:
+def _as_file(output: str | Path | None) -> Path | None:
+    """Return the path of an output if it names a file."""
+    if output is None or str(output).endswith(("/", "\\")):
+        return None
     path = Path(output)
-    return bool(path.suffix) and not path.is_dir() and not str(output).endswith(("/", "\\"))
+    return path if path.suffix and not path.is_dir() else None
 
 
-def _require_folder(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"{path} is a file, but the output for several recordings is a folder")
-    if path.suffix.lower() in FORMATS and not path.is_dir():
-        raise UsageError(f"{path} names a file, but the output for several recordings is a folder")
+def _as_folder(output: str | Path | None) -> Path | None:
+    """Return the path of an output folder; raise UsageError if it is a file."""
+    if output is None:
+        return None
+    path = Path(output)
+    if not path.is_dir() and (path.exists() or path.suffix.lower() in FORMATS):
+        is_or_names = "is" if path.exists() else "names"
+        raise UsageError(
+            f"{path} {is_or_names} a file, but the output for several recordings is a folder"
+        )
+    return path
 
 
 def _find(inputs: Sequence[str | Path]) -> Iterator[_Recording]:

@@ -16,9 +16,8 @@ import onnx.utils
 def write_stages(path: Path, stage_paths: Sequence[Path]) -> None:
     """Write the stages of a network beside it, if it has stages.
 
-    The outputs of the first stage are inputs of the second one, by name. The metadata are those of
-    the network, and ``whole``, the SHA-256 of its file: stages of another network can be told from
-    its own.
+    The outputs of the first stage are inputs of the second one, by name. Their metadata are those
+    of the network, and ``whole``, the SHA-256 of its file, which shows that they belong to it.
 
     Args:
         path: ONNX network as `export_onnx` writes it. Its metadata ``second_stage`` is the index of

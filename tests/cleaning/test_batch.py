@@ -188,7 +188,7 @@ _work = batch._work
 def _die_of_b(task, job):
     if job.source.stem == "b":
         batch._Worker.events.put(Started(job))
-        time.sleep(0.5)  # until it is told
+        time.sleep(0.5)  # until the event is sent
         _die(task, job)
     return _work(task, job)
 
