@@ -400,9 +400,9 @@ def dataset(
     """
     from denoisecli.datasets import inspection
 
-    summary = inspection.summarize(folder)
     if plot is not None or export is not None or verify:
         load_tensorflow("reading the pairs of a dataset")
+    summary = inspection.summarize(folder)
     if export is not None:
         count, target = export
         rows = inspection.export(folder, count, target, name=name, overwrite=overwrite)
