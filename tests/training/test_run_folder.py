@@ -99,7 +99,7 @@ def test_clear_keeps_the_model(run: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["spec/errors.py", "training/losses/spectral.py", "models/unet.py", "models/export/convert.py"],
+    ["spec/errors.py", "training/losses/waveform.py", "models/unet.py", "models/export/convert.py"],
 )
 def test_code_hash_depends_on_the_files_of_all_folders(
     name: str, monkeypatch: pytest.MonkeyPatch

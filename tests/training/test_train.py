@@ -24,7 +24,7 @@ from denoisecli.training.batches import open_batches
 from denoisecli.training.checkpoint import State, load_checkpoint, save_checkpoint
 from denoisecli.training.devices import Devices
 from denoisecli.training.history import Row, read_history
-from denoisecli.training.losses.spectral import total_loss
+from denoisecli.training.losses.waveform import total_loss
 from denoisecli.training.run_folder import CHECKPOINT, list_runs, locked
 from denoisecli.training.train import train
 from denoisecli.training.trainer import Trainer

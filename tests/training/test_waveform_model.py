@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from denoisecli.spec.document import Spec, parse_spec
-from denoisecli.training.losses.spectral import LOSSES
+from denoisecli.training.losses.waveform import LOSSES
 from denoisecli.training.waveform_model import WaveformModel, build_network
 
 

@@ -1,1 +1,11 @@
-"""."""
+"""Training losses between the estimated and the clean waveform, in pure ``keras.ops``.
+
+Files:
+
+- ``waveform``: all losses that a spec can name, and their weighted sum
+- ``pesq``: a differentiable model of the perceptual speech quality
+- ``estoi``: a differentiable model of the speech intelligibility
+- ``tensor_stft``: the STFT and its inverse for batches of tensors
+
+May import ``models``, ``audio``, ``spec`` and what lies below them.
+"""

@@ -1,7 +1,7 @@
-"""The STFT of stft.py in `keras.ops`: in batches and differentiable, for training.
+"""The STFT of ``audio.stft`` for batches of tensors, differentiable, in ``keras.ops``.
 
-A spectrum is a pair here, real and imaginary part, with its axes as the FFT leaves them: neither is
-copied until the network wants them as one map.
+A spectrum is a pair of its real and its imaginary part. Their axes stand as the FFT leaves them;
+nothing is copied until a network needs the spectrum as one map.
 
 Shape of either part:
     - (batch, frames, frequency), where frequency = n_fft // 2 + 1 and
@@ -18,11 +18,11 @@ from denoisecli.spec.network import Stft
 
 
 def stft(audio: Any, settings: Stft) -> tuple[Any, Any]:
-    """Short-time Fourier transform, frames centred and padded with zeros.
+    """Compute the short-time Fourier transform; frames are centred and padded with zeros.
 
     Shape:
         - audio: (batch, timesteps)
-        - output: real and imaginary part
+        - output: real and imaginary part, (batch, frames, frequency) each
     """
     n_fft, hop_length = settings.n_fft, settings.hop_length
     count = 1 + ops.shape(audio)[1] // hop_length
@@ -31,16 +31,16 @@ def stft(audio: Any, settings: Stft) -> tuple[Any, Any]:
 
 
 def framed(audio: Any, length: int, hop_length: int, count: Any) -> Any:
-    """Cut into overlapping frames, with zeros behind the end.
+    """Cut audio into overlapping frames, with zeros after its end.
 
-    `keras.ops.stft` frames too, but sample by sample where hop and length have no common divisor,
-    and takes a third longer, its gradient included, where they have one.
+    `keras.ops.stft` does so sample by sample where hop and length have no common divisor, and takes
+    a third longer, including its gradient, where they have one.
 
     Args:
-        audio: the sound.
-        length: of a frame, in samples.
-        hop_length: from frame to frame, in samples.
-        count: how many frames; may reach up to a frame beyond the end.
+        audio: Audio to cut.
+        length: Length of a frame in samples.
+        hop_length: Samples from one frame to the next.
+        count: Number of frames; the last one may end up to a frame after the audio.
 
     Shape:
         - audio: (batch, timesteps)
@@ -55,17 +55,28 @@ def framed(audio: Any, length: int, hop_length: int, count: Any) -> Any:
 
 
 def as_map(spectrum: tuple[Any, Any]) -> Any:
-    """Give the spectrum as networks take it: (batch, frequency, frames, 2)."""
+    """Return a spectrum as networks take it.
+
+    Shape:
+        - spectrum: real and imaginary part, (batch, frames, frequency) each
+        - output: (batch, frequency, frames, 2)
+    """
     return ops.transpose(ops.stack(spectrum, axis=-1), (0, 2, 1, 3))
 
 
 def istft(spectrum: tuple[Any, Any], settings: Stft, length: Any) -> Any:
-    """Inverse of `stft`: least squares (Griffin and Lim 1984, equation 6).
+    """Compute the inverse of `stft`, in the sense of least squares.
 
-    `length` in samples is a number, or a scalar tensor in graphs for any length.
+    Source: Griffin and Lim, "Signal estimation from modified short-time Fourier transform", 1984,
+    equation 6.
+
+    Args:
+        spectrum: Real and imaginary part.
+        settings: STFT that the spectrum comes from.
+        length: Length of the result in samples; a scalar tensor in graphs for any length.
 
     Shape:
-        - spectrum: real and imaginary part
+        - spectrum: (batch, frames, frequency) each
         - output: (batch, length)
     """
     window = window_vector(settings.window, settings.n_fft)
@@ -77,7 +88,12 @@ def istft(spectrum: tuple[Any, Any], settings: Stft, length: Any) -> Any:
 
 
 def _overlap_add(frames: Any, settings: Stft) -> Any:
-    """Sum (batch, frames, n_fft) where they overlap -> (batch, at least all samples)."""
+    """Add up overlapping frames.
+
+    Shape:
+        - frames: (batch, frames, n_fft)
+        - output: (batch, timesteps), at least as long as the audio
+    """
     hop = settings.hop_length
     parts = -(-settings.n_fft // hop)
     frames = ops.pad(frames, ((0, 0), (0, 0), (0, parts * hop - settings.n_fft)))

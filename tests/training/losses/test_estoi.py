@@ -9,7 +9,7 @@ from scipy.signal import butter, resample_poly, sosfilt
 
 from denoisecli.spec.document import parse_spec
 from denoisecli.training.losses.estoi import estoi
-from denoisecli.training.losses.spectral import LOSSES, SILENCE
+from denoisecli.training.losses.waveform import LOSSES, SILENCE
 
 RATE = 16000
 SECONDS = 4.0

@@ -11,8 +11,8 @@ from scipy.signal import butter, sosfilt
 from denoisecli.audio.stft import istft, stft
 from denoisecli.errors import SpecError
 from denoisecli.spec.document import parse_spec
-from denoisecli.training.losses.pesq import SAMPLE_RATE, degradation, disturbance, mos_lqo
-from denoisecli.training.losses.spectral import LOSSES, SILENCE
+from denoisecli.training.losses.pesq import SAMPLE_RATE, degradation, disturbance
+from denoisecli.training.losses.waveform import LOSSES, SILENCE
 
 SECONDS = 3.0
 LENGTH = round(SECONDS * SAMPLE_RATE)
@@ -89,21 +89,27 @@ def gradient(estimate: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.asarray(values), np.asarray(tape.gradient(total, variable))
 
 
-def test_like_pesq(rng: np.random.Generator) -> None:
+def mos_lqo(estimate: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """The score of wide-band PESQ (P.862.2), about 1 (bad) to 4.64 (no difference)."""
+    raw = 4.5 - np.asarray(degradation(estimate, clean))
+    return 0.999 + 4 / (1 + np.exp(3.8224 - 1.3669 * raw))
+
+
+def test_agrees_with_pesq(rng: np.random.Generator) -> None:
     pairs = []
-    for index, snr_db in enumerate((-5, 0, 5, 10, 15, 20, 30)):
+    for index, snr_db in enumerate((-5, 5, 15, 30)):
         for name, noise in NOISES.items():
-            clean = utterance(90 + 20 * index, rng)
+            clean = utterance(90 + 40 * index, rng)
             added = at_snr(clean, noise(rng), snr_db).astype(np.float32)
             pairs.append((name, clean, clean + added))
-            if name != "rumble" and snr_db in (0, 10, 20):
+            if name != "rumble" and snr_db in (5, 15):
                 pairs.append((f"{name} subtracted", clean, subtracted(clean + added, added)))
             if name == "pink" and snr_db in (5, 15, 30):
                 cutoff = 1000.0 + 100 * snr_db
                 pairs.append((f"{name} muffled", clean, muffled(clean + added, cutoff)))
     expected = np.array([pesq(SAMPLE_RATE, clean, estimate, "wb") for _, clean, estimate in pairs])
     clean, estimates = (np.stack(sounds) for sounds in list(zip(*pairs, strict=True))[1:])
-    found = np.asarray(mos_lqo(estimates, clean))
+    found = mos_lqo(estimates, clean)
     assert len(pairs) >= 24
     assert np.ptp(expected) > 3
     assert np.corrcoef(found, expected)[0, 1] > 0.98

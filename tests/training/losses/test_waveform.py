@@ -7,7 +7,7 @@ import tensorflow as tf
 from denoisecli.audio.stft import stft
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.spec.training import Loss
-from denoisecli.training.losses.spectral import LOSSES, SILENCE, si_sdr_db, total_loss
+from denoisecli.training.losses.waveform import LOSSES, SILENCE, si_sdr_db, total_loss
 
 LENGTH = 2000
 

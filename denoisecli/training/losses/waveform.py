@@ -1,11 +1,12 @@
-"""Differentiable losses between the estimated and the clean waveform, in pure `keras.ops`.
+"""Losses between the estimated and the clean waveform.
 
-Every loss is a function of two batches of waveforms, so each is independent of how the network
-made its estimate, and the spectral ones see the spectrum that a listener would: behind the inverse
-STFT (the "consistency" of Le Roux et al. 2013). All are finite, with finite gradients, on silence.
+Every loss compares waveforms, so that it does not depend on how the network makes its estimate. The
+spectral losses see the spectrum of what is heard, after the inverse STFT (Le Roux and Vincent,
+"Consistent Wiener filtering for audio source separation", 2013). All losses and their gradients are
+finite on silence.
 
 Shape of every loss:
-    - estimate, clean, noisy: (batch, timesteps)
+    - estimate, clean, noisy: (batch, timesteps), full scale is -1..1
     - output: (batch,)
 """
 
@@ -21,24 +22,26 @@ from denoisecli.training.losses.pesq import degradation
 from denoisecli.training.losses.tensor_stft import stft
 
 SILENCE = 1e-6
-"""Mean power below which an example counts as silent (-60 dBFS); no ratio is taken there."""
+"""Mean power (-60 dBFS) below which an example is silent, and ratios to it are not computed."""
 
 POWER_FLOOR = 1e-5
-"""Added to |X|^2 before compression; in a 512-sample window, white noise at -74 dBFS."""
+"""Power added to |X|² before compression: that of white noise at -74 dBFS in 512 samples."""
 
 RESOLUTIONS = (
     Stft(n_fft=256, hop_length=64, window="hann"),
     Stft(n_fft=512, hop_length=128, window="hann"),
     Stft(n_fft=1024, hop_length=256, window="hann"),
 )
-"""What `multi_resolution_stft` compares at, in samples."""
+"""STFTs that `multi_resolution_stft` compares; lengths in samples."""
 
 
 def compressed_magnitude(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
-    """Mean squared difference of magnitudes raised to the spec's compression.
+    """Compute the mean squared difference of the compressed magnitudes, 0 or more.
 
-    Source: Ephrat et al. 2018 (power-law compression); Braun and Tashev 2021 for the combination
-    with `compressed_complex`.
+    Magnitudes are raised to the power `features.compression` of the spec. Source: Ephrat et al.,
+    "Looking to listen at the cocktail party", 2018; Braun and Tashev, "A consolidated view of loss
+    functions for supervised deep learning-based speech enhancement", 2021, for the sum with
+    `compressed_complex`.
     """
     power = spec.features.compression
     x = raised(_power(stft(estimate, spec.stft)), power / 2)
@@ -47,74 +50,71 @@ def compressed_magnitude(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> A
 
 
 def compressed_complex(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
-    """Mean squared difference of complex spectra, magnitudes compressed, phases kept.
+    """Compute the mean squared difference of complex spectra with compressed magnitudes, 0 or more.
 
     Source: Braun and Tashev 2021, equation 3.
     """
     power = spec.features.compression
-    difference = _difference(stft(estimate, spec.stft), stft(clean, spec.stft), power)
+    difference = _squared_difference(stft(estimate, spec.stft), stft(clean, spec.stft), power)
     return ops.mean(difference, axis=(1, 2))
 
 
 def multi_resolution_stft(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
-    """Mean over three window lengths of the compressed magnitude and complex differences.
+    """Compute the mean of both compressed differences over three window lengths, 0 or more.
 
-    Source: Yamamoto et al. 2020 for the resolutions; here on compressed spectra, half magnitude
-    and half complex, instead of on logarithms, which silence would dominate.
+    Source: Yamamoto et al., "Parallel WaveGAN", 2020, for the resolutions. Compressed spectra take
+    the place of logarithmic ones, which silence would dominate.
     """
     power = spec.features.compression
     total = 0.0
     for settings in RESOLUTIONS:
         x, y = stft(estimate, settings), stft(clean, settings)
         magnitude = ops.square(raised(_power(x), power / 2) - raised(_power(y), power / 2))
-        total += ops.mean(magnitude + _difference(x, y, power), axis=(1, 2)) / 2
+        total += ops.mean(magnitude + _squared_difference(x, y, power), axis=(1, 2)) / 2
     return total / len(RESOLUTIONS)
 
 
 def si_sdr(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
-    """Negative scale-invariant signal-to-distortion ratio in dB, at least -50.
-
-    Source: Le Roux et al. 2019, "SDR - half-baked or well done?". Examples whose clean part is
-    silent count as 0.
-    """
+    """Compute the negative SI-SDR in dB, -50 or more; 0 where the clean part is silent."""
     return -si_sdr_db(estimate, clean)
 
 
 def waveform_l1(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
-    """Mean absolute difference of the samples, relative to the clean RMS or 0.01, if greater."""
+    """Compute the mean absolute difference, relative to the RMS of the clean part, 0 or more.
+
+    The RMS is taken to be 0.01 (-40 dBFS) at least.
+    """
     scale = ops.sqrt(ops.maximum(ops.mean(ops.square(clean), axis=1), 1e-4))
     return ops.mean(ops.abs(estimate - clean), axis=1) / scale
 
 
 def weighted_sdr(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
-    """Negative cosine similarity of speech and of noise, weighted by their energies, -1..1.
+    """Compute the negative cosine similarity of speech and of noise, weighted by energy, -1..1.
 
-    Source: Choi et al. 2019, "Phase-aware speech enhancement with deep complex U-Net", section 3.3.
+    Source: Choi et al., "Phase-aware speech enhancement with deep complex U-Net", 2019, section
+    3.3.
     """
     noise, noise_estimate = noisy - clean, noisy - estimate
     clean_energy = ops.sum(ops.square(clean), axis=1)
     noise_energy = ops.sum(ops.square(noise), axis=1)
-    share = clean_energy / (clean_energy + noise_energy + 1e-8)
-    similarity = share * _cosine(estimate, clean) + (1 - share) * _cosine(noise_estimate, noise)
-    return -similarity
+    weight = clean_energy / (clean_energy + noise_energy + 1e-8)
+    speech = weight * _cosine_similarity(estimate, clean)
+    return -(speech + (1 - weight) * _cosine_similarity(noise_estimate, noise))
 
 
 def perceptual(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
-    """What wide-band PESQ takes off its best score, 0 to about 6 (see perceptual.py).
+    """Compute the degradation of wide-band PESQ (see `pesq`), 0 to about 6.
 
-    Examples whose clean part is silent count as 0.
+    It is 0 where the clean part is silent. The sample rate must be 16 kHz.
     """
-    heard = ops.mean(ops.square(clean), axis=1) > SILENCE
-    return ops.where(heard, degradation(estimate, clean), 0.0)
+    audible = ops.mean(ops.square(clean), axis=1) > SILENCE
+    return ops.where(audible, degradation(estimate, clean), 0.0)
 
 
 def intelligibility(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
-    """What ESTOI takes off 1, about 0 to 1 (see intelligibility.py).
-
-    Examples whose clean part is silent count as 0.
-    """
-    heard = ops.mean(ops.square(clean), axis=1) > SILENCE
-    return ops.where(heard, 1 - estoi(estimate, clean, spec.audio.sample_rate), 0.0)
+    """Compute 1 - ESTOI (see `estoi`), about 0 to 1; 0 where the clean part is silent."""
+    audible = ops.mean(ops.square(clean), axis=1) > SILENCE
+    return ops.where(audible, 1 - estoi(estimate, clean, spec.audio.sample_rate), 0.0)
 
 
 LOSSES = {
@@ -130,13 +130,17 @@ LOSSES = {
         intelligibility,
     )
 }
+"""Loss by its name in a spec."""
 
 
 def total_loss(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
-    """Weighted sum of the losses in the spec, mean over the batch: a scalar.
+    """Compute the weighted sum of the losses of a spec, averaged over the batch.
 
-    Every example is first scaled to a mix of -20 dBFS, so that quiet recordings count as much as
+    Every example is first scaled to a mixture of -20 dBFS, so that soft recordings count as much as
     loud ones.
+
+    Shape:
+        - output: a scalar
     """
     power = ops.mean(ops.square(noisy), axis=1, keepdims=True)
     gain = 0.1 / ops.sqrt(ops.maximum(power, SILENCE))
@@ -149,29 +153,33 @@ def total_loss(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
 
 
 def si_sdr_db(estimate: Any, clean: Any) -> Any:
-    """Scale-invariant SDR in dB, at most 50; 0 where the clean part is silent."""
+    """Compute the scale-invariant SDR in dB, 50 at most; 0 where the clean part is silent.
+
+    Source: Le Roux et al., "SDR - half-baked or well done?", 2019, equation 2.
+    """
     clean_power = ops.sum(ops.square(clean), axis=1)
     scale = ops.sum(estimate * clean, axis=1) / ops.maximum(clean_power, 1e-8)
     target = scale[:, None] * clean
     signal = ops.sum(ops.square(target), axis=1)
     error = ops.sum(ops.square(estimate - target), axis=1)
     ratio = 10 * ops.log10((signal + 1e-8) / (error + 1e-5 * signal + 1e-8))
-    heard = ops.mean(ops.square(clean), axis=1) > SILENCE
-    return ops.where(heard, ratio, 0.0)
+    audible = ops.mean(ops.square(clean), axis=1) > SILENCE
+    return ops.where(audible, ratio, 0.0)
 
 
-def _cosine(x: Any, y: Any) -> Any:
+def _cosine_similarity(x: Any, y: Any) -> Any:
     norms = ops.sum(ops.square(x), axis=1) * ops.sum(ops.square(y), axis=1)
     return ops.sum(x * y, axis=1) / ops.sqrt(norms + 1e-8)
 
 
 def _power(spectrum: tuple[Any, Any]) -> Any:
+    """Compute |X|² with a floor."""
     real, imaginary = spectrum
     return ops.square(real) + ops.square(imaginary) + POWER_FLOOR
 
 
-def _difference(x: tuple[Any, Any], y: tuple[Any, Any], power: float) -> Any:
-    """|X - Y|², the magnitudes of both compressed."""
+def _squared_difference(x: tuple[Any, Any], y: tuple[Any, Any], power: float) -> Any:
+    """Compute |X - Y|² of spectra whose magnitudes are compressed."""
     x_gain, y_gain = (raised(_power(spectrum), (power - 1) / 2) for spectrum in (x, y))
     real, imaginary = (a * x_gain - b * y_gain for a, b in zip(x, y, strict=True))
     return ops.square(real) + ops.square(imaginary)
