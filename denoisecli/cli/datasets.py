@@ -358,8 +358,8 @@ def _report_build(output: Path) -> None:
     summary = summarize(output)
     for name, part in summary.sets.items():
         console.info(
-            f"{name}: {part.mixtures} mixtures, {part.hours:.2f} h, from {part.clean_files} clean "
-            f"and {part.noise_files} noise files -> {output / part.folder}"
+            f"{name}: {_count(part.mixtures, 'mixture')}, {part.hours:.2f} h, from "
+            f"{part.clean_files} clean and {part.noise_files} noise files -> {output / part.folder}"
         )
     if summary.skipped.files:
         first = summary.skipped.files[0]
@@ -422,12 +422,13 @@ def dataset(
     else:
         _show(summary)
         if verify and not problems:
-            console.result(f"all {summary.mixtures} pairs agree with the manifest")
+            console.result(f"all {_count(summary.mixtures, 'pair')} agree with the manifest")
         for problem in problems[:_SHOWN]:
             console.warn(problem)
     if problems:
-        count_of_problems = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise DatasetError(f"{folder} does not agree with its manifest: {count_of_problems}")
+        raise DatasetError(
+            f"{folder} does not agree with its manifest: {_count(len(problems), 'problem')}"
+        )
 
 
 def _show(summary: "DatasetSummary") -> None:
@@ -436,7 +437,15 @@ def _show(summary: "DatasetSummary") -> None:
         f"{summary.sample_rate} Hz, seed {summary.recipe.seed}, id {summary.id}"
     )
     console.print_table(
-        ["set", "mixtures", "hours", "clean files", "noise files", "SNR dB", "level dBFS"],
+        [
+            "set",
+            "mixtures",
+            "hours",
+            "clean files",
+            "noise files",
+            "SNR in dB: min .. mean .. max",
+            "level in dBFS: min .. mean .. max",
+        ],
         [
             [
                 name,
@@ -465,6 +474,10 @@ def _show(summary: "DatasetSummary") -> None:
         console.result(f"\nrecordings and clips: {summary.skipped}")
         for skip in summary.skipped.files:
             console.result(f"  {skip.role} {skip.file} {skip.reason}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _range(spread: "Spread | None") -> str:

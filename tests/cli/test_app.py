@@ -196,7 +196,7 @@ class TestBuildDataset:
         )
         assert result.exit_code == 0, result.output
         assert "train: 3 mixtures" in result.stderr
-        assert "test: 1 mixtures" in result.stderr
+        assert "test: 1 mixture," in result.stderr
         assert "broken.wav" in result.stderr
         assert {path.name for path in data.iterdir()} == {"train", "test", "dataset.json"}
 
