@@ -30,7 +30,7 @@ MORE_IN_THE_INPUT = ("reverberation", "target_highpass_hz", "coloured_noise", "h
 
 @pytest.fixture
 def speech_and_noise(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A batch of each, every row at a level of its own."""
+    """Return a batch of each; every row has a level of its own."""
     sounds = rng.normal(size=(2, BATCH, LENGTH)) * rng.uniform(0.02, 0.2, (2, BATCH, 1))
     return tuple(sounds.astype(np.float32))
 
@@ -66,7 +66,7 @@ def only(**fields: Any) -> Augmentation:
         ALL,
     ],
 )
-def test_seed_decides(
+def test_the_result_depends_on_the_seed_alone(
     settings: Augmentation, speech_and_noise: tuple[np.ndarray, np.ndarray]
 ) -> None:
     speech, noise = speech_and_noise
@@ -86,7 +86,7 @@ def test_seed_decides(
     np.testing.assert_allclose(eager[1], once[1], atol=1e-4)
 
 
-def test_nothing_asked_for(speech_and_noise: tuple[np.ndarray, np.ndarray]) -> None:
+def test_no_augmentation_changes_nothing(speech_and_noise: tuple[np.ndarray, np.ndarray]) -> None:
     speech, noise = speech_and_noise
     noisy, clean = augmented(speech + noise, speech, OFF)
     np.testing.assert_array_equal(clean, speech)
@@ -94,7 +94,9 @@ def test_nothing_asked_for(speech_and_noise: tuple[np.ndarray, np.ndarray]) -> N
 
 
 @pytest.mark.parametrize("name", [*INPUT_ONLY, *MORE_IN_THE_INPUT, "speed", "band_limit"])
-def test_what_the_target_shares(name: str, speech_and_noise: tuple[np.ndarray, np.ndarray]) -> None:
+def test_which_augmentations_change_the_target(
+    name: str, speech_and_noise: tuple[np.ndarray, np.ndarray]
+) -> None:
     speech, _ = speech_and_noise
     settings = only(**{name: NEW[name] if name == "target_highpass_hz" else 1.0})
     noisy, clean = augmented(speech, speech, settings)  # without noise
@@ -103,7 +105,7 @@ def test_what_the_target_shares(name: str, speech_and_noise: tuple[np.ndarray, n
         assert (difference < 1e-6).all()
         assert (np.abs(clean - speech).max(axis=1) > 1e-3).all()
     else:
-        assert np.median(difference) > 1e-6  # by chance there is no click somewhere
+        assert np.median(difference) > 1e-6  # an example may have no click
     if name not in ("speed", "band_limit", "reverberation", "target_highpass_hz"):
         np.testing.assert_array_equal(clean, speech)
     if name == "target_highpass_hz":
@@ -123,7 +125,9 @@ def test_remix_within_a_batch(speech_and_noise: tuple[np.ndarray, np.ndarray]) -
 
 
 @pytest.mark.parametrize("which", ["clean_only", "noise_only"])
-def test_only_one_of_both(which: str, speech_and_noise: tuple[np.ndarray, np.ndarray]) -> None:
+def test_examples_of_speech_or_noise_alone(
+    which: str, speech_and_noise: tuple[np.ndarray, np.ndarray]
+) -> None:
     speech, noise = speech_and_noise
     settings = Augmentation(**{"clean_only": 0.0, "noise_only": 0.0, which: 1.0})
     noisy, clean = augmented(speech + noise, speech, settings)
@@ -135,7 +139,9 @@ def test_only_one_of_both(which: str, speech_and_noise: tuple[np.ndarray, np.nda
     assert ((levels > -45.1) & (levels < -11.9)).all()
 
 
-def test_no_speech_no_target(speech_and_noise: tuple[np.ndarray, np.ndarray]) -> None:
+def test_without_speech_the_target_is_silent(
+    speech_and_noise: tuple[np.ndarray, np.ndarray],
+) -> None:
     speech, noise = speech_and_noise
     settings = ALL.model_copy(update={"noise_only": 1.0, "clean_only": 0.0})
     noisy, clean = augmented(speech + noise, speech, settings)

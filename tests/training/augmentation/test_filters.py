@@ -81,7 +81,7 @@ def test_band_limit(impulses: np.ndarray) -> None:
         )
 
 
-def test_half_of_the_band_limited_lose_their_lows() -> None:
+def test_half_of_the_band_limited_examples_lose_their_lows() -> None:
     parameters = BandLimit(1.0, (100.0, 400.0), (1000.0, 3000.0), RATE).draw(2000, SEED)
     assert np.mean(parameters["low_cut"] > 1) == pytest.approx(0.5, abs=0.05)
 

@@ -11,7 +11,7 @@ SEED = tf.constant([3, 4])
 
 @pytest.fixture
 def speech_and_noise(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A batch of each, every row at a level of its own."""
+    """Return a batch of each; every row has a level of its own."""
     sounds = rng.normal(size=(2, BATCH, LENGTH)) * rng.uniform(0.02, 0.2, (2, BATCH, 1))
     return tuple(sounds.astype(np.float32))
 
@@ -60,7 +60,7 @@ def test_several_noises(count: int, speech_and_noise: tuple[np.ndarray, np.ndarr
     np.testing.assert_allclose(decibels(speech), decibels(remixed), atol=1e-3)
 
 
-def test_how_often() -> None:
+def test_probabilities() -> None:
     remix = Remix((0.0, 0.0), second_noise=0.4, third_noise=0.5, clean_only=0.2, noise_only=0.1)
     parameters = remix.draw(4000, SEED)
     clean_only = np.asarray(parameters["noise_gain"]) == 0

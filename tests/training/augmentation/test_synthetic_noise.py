@@ -14,7 +14,7 @@ SILENCE = np.zeros((BATCH, LENGTH), np.float32)
 
 
 @pytest.mark.parametrize("kind", [ColouredNoise, Hum, Clicks])
-def test_levels_and_shares(kind: Any, rng: np.random.Generator) -> None:
+def test_levels_and_probabilities(kind: Any, rng: np.random.Generator) -> None:
     recorded = rng.normal(size=(BATCH, LENGTH)) * rng.uniform(0.02, 0.2, (BATCH, 1))
     recorded = recorded.astype(np.float32)
     noise = kind(0.6, (-10.0, 10.0), RATE)

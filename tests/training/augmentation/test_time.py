@@ -29,14 +29,14 @@ def test_speed_is_resampling_without_aliases(hertz: float) -> None:
         assert 20 * np.log10(np.std(error) / np.std(row[inside])) < -60
 
 
-def test_what_cannot_be_is_not_mirrored() -> None:
+def test_frequencies_above_nyquist_are_removed() -> None:
     signal = tones(3900.0, 1)  # which would become 4290 Hz, above half the sample rate
     parameters = {"rows": tf.range(1), "factor": tf.constant([1.1])}
     changed = np.asarray(Speed(1.0, (0.9, 1.1), RATE).apply(signal, parameters))
     assert np.std(changed[0, 400:8000]) < 1e-3
 
 
-def test_speed_draws(rng: np.random.Generator) -> None:
+def test_speed_changes_the_drawn_rows_only(rng: np.random.Generator) -> None:
     signal = rng.normal(size=(20, LENGTH)).astype(np.float32)
     speed = Speed(0.4, (0.9, 1.1), RATE)
     parameters = speed.draw(20, SEED)
@@ -50,7 +50,7 @@ def test_speed_draws(rng: np.random.Generator) -> None:
     assert np.isfinite(changed).all()
 
 
-def test_faster_sound_begins_anew() -> None:
+def test_faster_sound_is_repeated_with_a_fade() -> None:
     signal = tones(500.0, 1)
     parameters = {"rows": tf.range(1), "factor": tf.constant([1.25])}
     changed = np.asarray(Speed(1.0, (0.9, 1.25), RATE).apply(signal, parameters))[0]

@@ -19,7 +19,7 @@ LEVELS = {"downsampling": [{"filters": 1}], "upsampling": [{"filters": 1}]}
 
 @pytest.fixture
 def clean(rng: np.random.Generator) -> np.ndarray:
-    """Syllables of changing pitch and colour, with a pause in the middle."""
+    """Return syllables of changing pitch and timbre, with a pause in the middle."""
     parts = []
     for f0 in (110.0, 180.0, 140.0, 220.0):
         voice = speech_like(SECONDS / 4, RATE, f0)
@@ -56,10 +56,8 @@ def test_equal_and_unrelated(clean: np.ndarray, rng: np.random.Generator) -> Non
     assert score(0 * clean, clean) == pytest.approx(0, abs=1e-3)
 
 
-def test_what_is_heard_in_pauses_does_not_count(
-    clean: np.ndarray, rng: np.random.Generator
-) -> None:
-    """As where those frames are cut out."""
+def test_noise_in_pauses_does_not_count(clean: np.ndarray, rng: np.random.Generator) -> None:
+    """As if these frames were cut out."""
     noisy = clean.copy()
     pause = slice(LENGTH // 2 + 800, LENGTH // 2 + 7200)
     noisy[pause] += 0.1 * rng.standard_normal(6400).astype(np.float32)
@@ -75,7 +73,7 @@ def test_other_sample_rates(clean: np.ndarray, rng: np.random.Generator) -> None
 
 
 def test_loss_and_its_gradient(clean: np.ndarray, rng: np.random.Generator) -> None:
-    """Finite where there is nothing to be heard; downhill it gets better."""
+    """The gradient is finite on silence, and a step down it improves the estimate."""
     faint = clean * np.sqrt(0.9 * SILENCE / np.mean(clean**2), dtype=np.float32)
     noise = 0.05 * rng.standard_normal((5, LENGTH)).astype(np.float32)
     target = np.stack([clean, 0 * clean, faint, clean, clean])

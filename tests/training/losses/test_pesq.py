@@ -20,12 +20,12 @@ LEVELS = {"downsampling": [{"filters": 1}], "upsampling": [{"filters": 1}]}
 
 
 def at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """The noise as loud as it has to be."""
+    """Return the noise scaled to an SNR."""
     return noise * (np.linalg.norm(clean) / np.linalg.norm(noise) * 10 ** (-snr_db / 20))
 
 
 def utterance(f0: float, rng: np.random.Generator) -> np.ndarray:
-    """Voiced syllables through two formants, hisses between them, and a faint background."""
+    """Return voiced syllables with two formants, fricatives between them, and faint noise."""
     voice = speech_like(SECONDS, SAMPLE_RATE, f0)
     for centre in rng.uniform((300, 900), (800, 2500)):
         band = butter(1, [0.8 * centre, 1.25 * centre], "bandpass", fs=SAMPLE_RATE, output="sos")
@@ -66,7 +66,7 @@ def muffled(sound: np.ndarray, cutoff: float) -> np.ndarray:
 
 
 def subtracted(noisy: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Spectral subtraction that knows the mean spectrum of the noise: musical tones are left."""
+    """Return the result of spectral subtraction, which leaves musical noise."""
     settings: Any = {"n_fft": 512, "hop_length": 128, "window": "hann"}
     spectrum = stft(noisy.astype(np.float32), **settings)
     power = np.square(np.abs(spectrum))
@@ -81,7 +81,7 @@ def clean(rng: np.random.Generator) -> np.ndarray:
 
 
 def gradient(estimate: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The degradation of a batch, and its gradient by the estimate."""
+    """Return the degradation of a batch and its gradient with respect to the estimate."""
     variable = tf.Variable(estimate)
     with tf.GradientTape() as tape:
         values = degradation(variable, clean)
@@ -90,7 +90,7 @@ def gradient(estimate: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def mos_lqo(estimate: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """The score of wide-band PESQ (P.862.2), about 1 (bad) to 4.64 (no difference)."""
+    """Return the score of wide-band PESQ (P.862.2), about 1 (bad) to 4.64 (equal)."""
     raw = 4.5 - np.asarray(degradation(estimate, clean))
     return 0.999 + 4 / (1 + np.exp(3.8224 - 1.3669 * raw))
 
@@ -149,8 +149,8 @@ def test_does_not_depend_on_levels(clean: np.ndarray, rng: np.random.Generator) 
         np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
-def test_forgives_colouring(clean: np.ndarray, rng: np.random.Generator) -> None:
-    """A gentle tilt costs less than noise that changes the samples as much."""
+def test_compensates_linear_filtering(clean: np.ndarray, rng: np.random.Generator) -> None:
+    """A gentle spectral tilt costs less than noise of the same energy."""
     tilted = (clean - 0.3 * np.roll(clean, 1)).astype(np.float32)
     noise = at_snr(clean, pink_noise(SECONDS, SAMPLE_RATE, rng), 0)
     noise *= np.linalg.norm(tilted - clean) / np.linalg.norm(noise)
@@ -158,7 +158,7 @@ def test_forgives_colouring(clean: np.ndarray, rng: np.random.Generator) -> None
     assert coloured < 0.2 < 1 < noisy
 
 
-def test_rumble_is_hardly_heard(clean: np.ndarray, rng: np.random.Generator) -> None:
+def test_rumble_costs_little(clean: np.ndarray, rng: np.random.Generator) -> None:
     as_noise = degradation((clean + at_snr(clean, babble(rng), 0))[None], clean[None])
     t = np.arange(LENGTH) / SAMPLE_RATE
     for hertz in (0, 4, 10):
@@ -197,7 +197,7 @@ def test_finite(length: int, rng: np.random.Generator) -> None:
     assert np.isfinite(slopes).all()
 
 
-def test_silent_clean_counts_nothing(clean: np.ndarray, rng: np.random.Generator) -> None:
+def test_silent_clean_counts_as_zero(clean: np.ndarray, rng: np.random.Generator) -> None:
     faint = clean * np.sqrt(0.9 * SILENCE / np.mean(clean**2), dtype=np.float32)
     estimate = rng.normal(0, 0.1, LENGTH).astype(np.float32)
     spec = parse_spec({"name": "x", **LEVELS})
@@ -219,7 +219,7 @@ def test_graph_of_any_shape(clean: np.ndarray) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_only_at_its_sample_rate() -> None:
+def test_other_sample_rates_are_refused() -> None:
     losses = [{"kind": "si_sdr", "weight": 1.0}, {"kind": "perceptual", "weight": 0.1}]
     document = {"name": "x", **LEVELS, "training": {"losses": losses}}
     assert parse_spec({**document, "audio": {"sample_rate": SAMPLE_RATE}}).training.losses

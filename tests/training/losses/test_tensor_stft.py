@@ -35,7 +35,7 @@ def test_equals_numpy(settings: Stft, length: int) -> None:
     changed = (real * gain, imaginary * gain)
     complex_rows = np.swapaxes(np.asarray(changed[0]) + 1j * np.asarray(changed[1]), 1, 2)
     expected = [reference.istft(row, length=length, **options) for row in complex_rows]
-    # Behind the middle of the last frame, its window's tail magnifies all rounding.
+    # After the centre of the last frame, the tail of its window magnifies rounding errors.
     whole = max(1, length // settings.hop_length * settings.hop_length)
     found = np.asarray(istft(changed, settings, length))
     assert found.shape == audio.shape

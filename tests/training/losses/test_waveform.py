@@ -26,25 +26,25 @@ SPEC = spec_of()
 
 @pytest.fixture
 def pair(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Clean sounds and noises without anything in common: (3, LENGTH) each."""
+    """Return clean signals and noises that are orthogonal, (3, LENGTH) each."""
     clean, noise = rng.normal(0, 0.1, (2, 3, LENGTH))
     noise -= clean * np.sum(clean * noise, 1, keepdims=True) / np.sum(clean**2, 1, keepdims=True)
     return clean.astype(np.float32), noise.astype(np.float32)
 
 
 def numpy_si_sdr(estimate: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """Le Roux et al. 2019, equation 2, row by row."""
+    """Compute equation 2 of Le Roux et al. 2019 for every row."""
     estimate, clean = estimate.astype(float), clean.astype(float)
     target = np.sum(estimate * clean, 1, keepdims=True) / np.sum(clean**2, 1, keepdims=True) * clean
     return 10 * np.log10(np.sum(target**2, 1) / np.sum((estimate - target) ** 2, 1))
 
 
-def test_the_spec_allows_what_there_is() -> None:
+def test_the_spec_allows_exactly_these_losses() -> None:
     assert set(LOSSES) == set(get_args(Loss.model_fields["kind"].annotation))
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_least_at_equality(kind: str, pair: tuple[np.ndarray, np.ndarray]) -> None:
+def test_minimum_at_equality(kind: str, pair: tuple[np.ndarray, np.ndarray]) -> None:
     clean, noise = pair
     noisy = clean + noise
     best = np.asarray(LOSSES[kind](clean, clean, noisy, SPEC))
@@ -117,7 +117,7 @@ def test_weighted_sdr(pair: tuple[np.ndarray, np.ndarray]) -> None:
     share = np.sum(clean**2, 1) / (np.sum(clean**2, 1) + np.sum(noise**2, 1))
     np.testing.assert_allclose(loss(clean, clean, noisy, SPEC), -1, atol=1e-5)
     np.testing.assert_allclose(loss(noisy, clean, noisy, SPEC), -(share**1.5), atol=1e-3)
-    # A negative estimate of the speech: its own part is the worst there is.
+    # An inverted estimate: its term of the speech is the worst possible.
     found = loss(-clean, clean, noisy, SPEC)
     residual = 2 * clean + noise
     cosine = np.sum(residual * noise, 1) / np.linalg.norm(residual, axis=1)
@@ -136,7 +136,7 @@ def test_compressed_losses_of_a_gain(pair: tuple[np.ndarray, np.ndarray]) -> Non
         for kind in ("compressed_magnitude", "compressed_complex"):
             found = LOSSES[kind](estimate, clean, clean, SPEC)
             np.testing.assert_allclose(found, energy * (1 - gain**power) ** 2, rtol=0.01)
-    # A wrong sign is heard by the complex one only.
+    # Only the complex loss depends on the sign.
     flipped = LOSSES["compressed_magnitude"](-clean, clean, clean, SPEC)
     np.testing.assert_allclose(flipped, 0, atol=1e-6)
     flipped = LOSSES["compressed_complex"](-clean, clean, clean, SPEC)
@@ -166,7 +166,7 @@ def test_finite_on_digital_silence(
 
 
 def descend(kind: str, clean: np.ndarray, noisy: np.ndarray) -> tuple[float, float]:
-    """The loss before and after a small step down its gradient."""
+    """Return the loss before and after a small step down its gradient."""
     variable = tf.Variable(noisy)
 
     def loss() -> Any:
@@ -180,7 +180,9 @@ def descend(kind: str, clean: np.ndarray, noisy: np.ndarray) -> tuple[float, flo
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_gradients_lead_down(kind: str, pair: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_step_down_the_gradient_lowers_the_loss(
+    kind: str, pair: tuple[np.ndarray, np.ndarray]
+) -> None:
     before, after = descend(kind, pair[0], pair[0] + pair[1])
     assert after < before
 
