@@ -18,6 +18,7 @@ from denoisecli.cli.options import (
 )
 from denoisecli.datasets.choices import Kind, NoiseDraw, ReverbTarget
 from denoisecli.errors import DatasetError, UsageError
+from denoisecli.system.extras import require
 
 if TYPE_CHECKING:
     from denoisecli.datasets.inspection import DatasetSummary, Spread
@@ -289,7 +290,7 @@ def build_dataset(
     clips of 4 s: `... --segment 4 --join 4 --min-active 0.3`,
     after an interruption: the same command with `--resume`
     """
-    load_tensorflow("building datasets")
+    require("train", "tensorflow", "google_crc32c", purpose="building datasets")
     from denoisecli.cleaning.engines import cpu_cores
     from denoisecli.datasets.building import build
     from denoisecli.datasets.recipe import Recipe
@@ -321,6 +322,7 @@ def build_dataset(
         kind=kind,
         seed=seed,
     )
+    load_tensorflow("building datasets")  # now, because a wrong option is reported sooner
     with (
         pools.cluster(cluster) if cluster is not None else nullcontext() as executor,
         displays.BuildDisplay() as display,
