@@ -41,11 +41,13 @@ def spec_with(**section: Any) -> Spec:
 class Recorder:
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.on_step: Callable[[], None] = lambda: None
 
     def on_message(self, text: str) -> None: ...
 
     def on_progress(self, trial: str, text: str) -> None:
         self.texts.append(f"{trial}: {text}")
+        self.on_step()
 
     def on_results(self, results: Any) -> None: ...
 
@@ -74,7 +76,10 @@ def read_history(path: Path) -> list[dict[str, str]]:
 def test_a_trial_in_parts_trains_as_train_does(
     make: Callable[..., TrialTrainer], tiny_run: Path, tmp_path: Path
 ) -> None:
-    """As Hyperband asks: one epoch, then another trial that continues from its checkpoint."""
+    """As Hyperband asks: one epoch, then another trial that continues from its checkpoint.
+
+    The other trial runs out of time after one of its two steps.
+    """
     trainer = make()
     assert isinstance(trainer.observer, Recorder)
     first = trainer.train(Proposal("0000", VALUES, until=1), NEVER)
@@ -87,7 +92,13 @@ def test_a_trial_in_parts_trains_as_train_does(
     assert len(trainer.observer.texts) == 2
     assert replace(again, seconds=None) == replace(first, seconds=None)
 
-    rest = trainer.train(Proposal("0001", VALUES, until=2, continues="0000"), NEVER)
+    stop = threading.Event()
+    trainer.observer.on_step = stop.set
+    second = Proposal("0001", VALUES, until=2, continues="0000")
+    with pytest.raises(Interrupted, match="stopped in epoch 2"):
+        trainer.train(second, stop)
+    assert len(trainer.observer.texts) == 3
+    rest = trainer.train(second, NEVER)
     assert len(trainer.observer.texts) == 4
     assert (rest.status, rest.epochs) == (Status.COMPLETED, 2)
     rows, expected = (
