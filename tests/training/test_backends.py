@@ -32,21 +32,22 @@ SPEC = {
 
 
 def train() -> list[float]:
-    """Loss before and after three steps, and the mean square of what the network then puts out."""
+    """Return the losses of three steps and the mean square of the output after them."""
     spec = parse_spec(SPEC)
-    task = WaveformModel(spec, build_network(spec))
+    model = WaveformModel(spec, build_network(spec))
     rng = np.random.default_rng(0)
-    for weight in task.network.trainable_weights:
+    for weight in model.network.trainable_weights:
         mean = 1.0 if weight.name == "gamma" else 0.0
         weight.assign(rng.normal(mean, 0.2, weight.shape).astype("float32"))
     clean = 0.1 * rng.standard_normal((2, 8000)).astype("float32")
     clean[:, ::3] *= 0.2
     noisy = clean + 0.05 * rng.standard_normal(clean.shape).astype("float32")
-    task.compile(optimizer=keras.optimizers.SGD(0.001))
-    losses = [task.train_on_batch(noisy, clean, return_dict=True)["loss"] for _ in range(3)]
-    return [*map(float, losses), float(np.mean(np.square(task.predict(noisy, verbose=0))))]
+    model.compile(optimizer=keras.optimizers.SGD(0.001))
+    losses = [model.train_on_batch(noisy, clean, return_dict=True)["loss"] for _ in range(3)]
+    return [*map(float, losses), float(np.mean(np.square(model.predict(noisy, verbose=0))))]
 
 
+@pytest.mark.slow
 def test_jax_learns_as_tensorflow_does() -> None:
     done = subprocess.run(
         [sys.executable, __file__],

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,16 +13,20 @@ import soundfile
 
 from denoisecli.datasets.building import build
 from denoisecli.datasets.recipe import Recipe
-from denoisecli.training.run_folder import read_history
+from denoisecli.training.history import read_history
+
+pytestmark = pytest.mark.slow
 
 COMMAND = [sys.executable, "-c", "from denoisecli.cli.app import main; main()"]
 
 TWO_DEVICES = """
+import os
+import signal
 import sys
 from pathlib import Path
 
 from denoisecli.errors import Interrupted
-from denoisecli.models.catalogue import load_spec
+from denoisecli.spec.document import read_spec
 from denoisecli.training.train import train
 
 
@@ -39,15 +42,13 @@ class Observer:
 
     def on_batch_end(self, epoch, step, logs):
         if (epoch, step) == self.moment:
-            import os, signal
-
             os.kill(os.getpid(), signal.SIGINT)
 
     def on_epoch_end(self, row, *, best):
         pass
 
 
-spec, data, run = load_spec(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+spec, data, run = read_spec(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
 try:
     train(spec, data, run, Observer((1, 2)), cpu_parts=2)
 except Interrupted:
@@ -97,7 +98,7 @@ def spec_file(folder: Path, normalization: str, dropout: float) -> Path:
     return path
 
 
-def start(*arguments: Any, **environment: str) -> "subprocess.Popen[str]":
+def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [*map(str, arguments)],
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **environment},
@@ -108,9 +109,10 @@ def start(*arguments: Any, **environment: str) -> "subprocess.Popen[str]":
 
 
 def finish(process: "subprocess.Popen[str]") -> str:
-    said, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, said
-    return said
+    """Wait for a process and return what it printed."""
+    text, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, text
+    return text
 
 
 def assert_same_curves(found: Path, expected: Path) -> None:
@@ -119,36 +121,39 @@ def assert_same_curves(found: Path, expected: Path) -> None:
     for row, other in zip(*rows, strict=True):
         del row["minutes"], other["minutes"]
         assert row == pytest.approx(other, rel=1e-4)
-    assert json.loads((found / "model" / "metrics.json").read_text())["test"] == pytest.approx(
-        json.loads((expected / "model" / "metrics.json").read_text())["test"], rel=1e-4
-    )
+    tests = [
+        json.loads((run / "model" / "metrics.json").read_text())["test"]
+        for run in (found, expected)
+    ]
+    assert tests[0] == pytest.approx(tests[1], rel=1e-4)
 
 
 def test_two_devices_are_as_one(data: Path, tmp_path: Path) -> None:
-    """By TensorFlow's strategy, each with half of a batch; interrupted, too."""
-    spec = spec_file(tmp_path, "layer", 0.0)  # else each device has moments and dice of its own
-    one = [*COMMAND, "train", spec, "--data", data, "--run", tmp_path / "one"]
-    two = [sys.executable, "-c", TWO_DEVICES, spec, data, tmp_path / "two"]
-    processes = [start(*one), start(*two)]
-    assert "training on the CPU" in finish(processes[0])
-    assert "training on 2 parts of the CPU" in finish(processes[1])
+    """They share batches by TensorFlow's strategy; the run with two is interrupted, too."""
+    # With batch normalization or dropout, each device would have its own moments or random numbers.
+    spec = spec_file(tmp_path, "layer", 0.0)
+    # Not in this process, where beartype draws from the random numbers of the initial weights.
+    one = start(*COMMAND, "train", spec, "--data", data, "--run", tmp_path / "one")
+    two = start(sys.executable, "-c", TWO_DEVICES, spec, data, tmp_path / "two")
+    assert "training on the CPU" in finish(one)
+    assert "training on 2 parts of the CPU" in finish(two)
     facts = json.loads((tmp_path / "two" / "run.json").read_text())
     assert len(facts["starts"]) == 2
     assert_same_curves(tmp_path / "two", tmp_path / "one")
 
 
 def test_two_processes_are_as_one(data: Path, tmp_path: Path) -> None:
-    """By JAX over loopback, with all that has a state or is left to chance."""
+    """They use JAX over loopback, with all that has a state or is random."""
     spec = spec_file(tmp_path, "batch", 0.2)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    train = [*COMMAND, "train", spec, "--data", data, "--device", "cpu"]
+    command = [*COMMAND, "train", spec, "--data", data, "--device", "cpu"]
     cluster = ["--coordinator", f"127.0.0.1:{port}", "--processes", 2]
     processes = [
-        start(*train, "--run", tmp_path / "one", KERAS_BACKEND="jax"),
+        start(*command, "--run", tmp_path / "one", KERAS_BACKEND="jax"),
         *(
-            start(*train, "--run", tmp_path / "two", *cluster, "--process", number)
+            start(*command, "--run", tmp_path / "two", *cluster, "--process", number)
             for number in range(2)
         ),
     ]
