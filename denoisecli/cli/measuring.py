@@ -206,7 +206,7 @@ def _make_estimators(
 
     estimators: list[tuple[str, Estimator]] = []
     for model in models or ([] if folders or baselines else ["speech"]):
-        path = Path(model).resolve()  # the model of a run lies in its folder, as "model"
+        path = Path(model).absolute()  # the model of a run lies in its folder, as "model"
         estimators.append(((path.parent if path.name == "model" else path).name, Model(model)))
     estimators += [(folder.resolve().name, Folder(folder)) for folder in folders or []]
     estimators += [_make_baseline(text) for text in baselines or []]

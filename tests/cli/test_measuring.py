@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers import constant_mask, denoise, fails
 
+from denoisecli.cli.measuring import _make_estimators
 from denoisecli.datasets.building import build
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.evaluation.metrics import METRICS
@@ -71,6 +72,15 @@ def test_json_and_another_baseline(folders: list[object], tmp_path: Path) -> Non
     assert document["baseline"] == "wiener"
     assert list(document["estimators"]) == ["input", "clean", "wiener"]
     assert "gain" in document["estimators"]["clean"]
+
+
+def test_a_bundled_model_keeps_its_name_beside_a_link_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "speech").symlink_to("recordings")
+    monkeypatch.chdir(tmp_path)
+    assert list(_make_estimators(["speech"], None, None)) == ["speech"]
 
 
 def test_the_test_set_of_a_dataset(
