@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -27,8 +28,14 @@ Number = TypeVar("Number", int, float)
 
 _SHOWN = 10  # number of problems that are printed
 
-_RECORDINGS, _SPLIT, _CLIPS, _MIXING = "Recordings", "Split", "Clips", "Mixing"
-_ROOMS, _OUTPUT, _PROCESSES = "Rooms", "Output", "Processes"
+# The options of build-dataset, by the panel of the help that lists them.
+_recordings = partial(typer.Option, rich_help_panel="Recordings")
+_split = partial(typer.Option, rich_help_panel="Split")
+_clips = partial(typer.Option, rich_help_panel="Clips")
+_mixing = partial(typer.Option, rich_help_panel="Mixing")
+_rooms = partial(typer.Option, rich_help_panel="Rooms")
+_output = partial(typer.Option, rich_help_panel="Output")
+_processes = partial(typer.Option, rich_help_panel="Processes")
 
 CleanFolder = Annotated[
     Path, typer.Argument(help="Folder of clean recordings.", show_default=False)
@@ -37,214 +44,101 @@ NoiseFolder = Annotated[
     Path, typer.Argument(help="Folder of noise recordings.", show_default=False)
 ]
 
-TestClean = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of clean recordings for the test set.",
-        show_default=False,
-        rich_help_panel=_RECORDINGS,
-    ),
-]
-TestNoise = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of noise recordings for the test set.",
-        show_default=False,
-        rich_help_panel=_RECORDINGS,
-    ),
-]
+TestClean = Annotated[Path | None, _recordings(help="Folder of clean recordings for the test set.")]
+TestNoise = Annotated[Path | None, _recordings(help="Folder of noise recordings for the test set.")]
 MaxClipped = Annotated[
     float,
-    typer.Option(
-        min=0,
-        max=1,
-        help="Leave out recordings with a larger share of samples at full scale.",
-        rich_help_panel=_RECORDINGS,
+    _recordings(
+        min=0, max=1, help="Leave out recordings with a larger share of samples at full scale."
     ),
 ]
 CleanWeight = Annotated[
     list[str] | None,
-    typer.Option(
+    _recordings(
         metavar="FOLDER=NUMBER",
         help="FOLDER=3 makes three times as many mixtures of the recordings in a folder.",
-        show_default=False,
-        rich_help_panel=_RECORDINGS,
     ),
 ]
 NoiseWeight = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="FOLDER=NUMBER",
-        help="FOLDER=0.5 draws the noises in a folder half as often.",
-        show_default=False,
-        rich_help_panel=_RECORDINGS,
+    _recordings(
+        metavar="FOLDER=NUMBER", help="FOLDER=0.5 draws the noises in a folder half as often."
     ),
 ]
-SampleRate = Annotated[
-    int,
-    typer.Option(min=1000, help="Sample rate of the dataset in Hz.", rich_help_panel=_RECORDINGS),
-]
+SampleRate = Annotated[int, _recordings(min=1000, help="Sample rate of the dataset in Hz.")]
 
 Split = Annotated[
     str | None,
-    typer.Option(
+    _split(
         help="Share of the recordings for training (default: 0.8), or the shares "
-        "TRAIN,VALID,TEST, such as 0.8,0.1,0.1.",
-        show_default=False,
-        rich_help_panel=_SPLIT,
+        "TRAIN,VALID,TEST, such as 0.8,0.1,0.1."
     ),
 ]
 GroupBy = Annotated[
     str,
-    typer.Option(
+    _split(
         help="Recordings that stay in one set: file, folder (of a speaker), or a regular "
-        "expression whose first group matches the speaker.",
-        rich_help_panel=_SPLIT,
+        "expression whose first group matches the speaker."
     ),
 ]
 
-Segment = Annotated[
-    float | None,
-    typer.Option(
-        help="Cut recordings into clips of this length in s.",
-        show_default=False,
-        rich_help_panel=_CLIPS,
-    ),
-]
+Segment = Annotated[float | None, _clips(help="Cut recordings into clips of this length in s.")]
 Join = Annotated[
     float | None,
-    typer.Option(
-        help="Join short recordings of a folder to clips of up to this length in s.",
-        show_default=False,
-        rich_help_panel=_CLIPS,
-    ),
+    _clips(help="Join short recordings of a folder to clips of up to this length in s."),
 ]
-Pad = Annotated[
-    bool,
-    typer.Option(
-        "--pad", help="Pad clips with silence to the length of --segment.", rich_help_panel=_CLIPS
-    ),
-]
+Pad = Annotated[bool, _clips("--pad", help="Pad clips with silence to the length of --segment.")]
 MinActive = Annotated[
     float,
-    typer.Option(
-        min=0,
-        max=1,
-        help="Leave out clips in which a smaller share of the time is active.",
-        rich_help_panel=_CLIPS,
-    ),
+    _clips(min=0, max=1, help="Leave out clips in which a smaller share of the time is active."),
 ]
 
 Ratio = Annotated[
-    str | None,
-    typer.Option(
-        help="Share of the noise, from 0 to 1, or a range such as 0.05:0.5.",
-        show_default=False,
-        rich_help_panel=_MIXING,
-    ),
+    str | None, _mixing(help="Share of the noise, from 0 to 1, or a range such as 0.05:0.5.")
 ]
 Snr = Annotated[
     str | None,
-    typer.Option(
-        help="Signal-to-noise ratio in dB, or a range such as -5:20; in place of --ratio.",
-        show_default=False,
-        rich_help_panel=_MIXING,
-    ),
+    _mixing(help="Signal-to-noise ratio in dB, or a range such as -5:20; in place of --ratio."),
 ]
 MixturesPerClip = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        help="Number of mixtures of each clip, each with another noise.",
-        rich_help_panel=_MIXING,
-    ),
+    int, _mixing(min=1, help="Number of mixtures of each clip, each with another noise.")
 ]
-Noises = Annotated[
-    str,
-    typer.Option(
-        help="Number of noises in a mixture, or a range such as 1:2.", rich_help_panel=_MIXING
-    ),
-]
+Noises = Annotated[str, _mixing(help="Number of noises in a mixture, or a range such as 1:2.")]
 DrawNoise = Annotated[
     NoiseDraw,
-    typer.Option(
-        help="Draw noises evenly over folders, over files, or in proportion to their length.",
-        rich_help_panel=_MIXING,
-    ),
+    _mixing(help="Draw noises evenly over folders, over files, or in proportion to their length."),
 ]
 Level = Annotated[
-    str | None,
-    typer.Option(
-        help="RMS level of the noisy sound in dBFS, or a range such as -45:-12.",
-        show_default=False,
-        rich_help_panel=_MIXING,
-    ),
+    str | None, _mixing(help="RMS level of the noisy sound in dBFS, or a range such as -45:-12.")
 ]
-Reverb = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of impulse responses of rooms.", show_default=False, rich_help_panel=_ROOMS
-    ),
-]
-Rooms = Annotated[
-    int, typer.Option(min=0, help="Number of synthetic rooms.", rich_help_panel=_ROOMS)
-]
+Reverb = Annotated[Path | None, _rooms(help="Folder of impulse responses of rooms.")]
+Rooms = Annotated[int, _rooms(min=0, help="Number of synthetic rooms.")]
 ReverbShare = Annotated[
-    float,
-    typer.Option(
-        min=0, max=1, help="Share of the mixtures that are in a room.", rich_help_panel=_ROOMS
-    ),
+    float, _rooms(min=0, max=1, help="Share of the mixtures that are in a room.")
 ]
 Target = Annotated[
     ReverbTarget,
-    typer.Option(
-        help="Clean part of a mixture in a room: dry, or with the early reflections.",
-        rich_help_panel=_ROOMS,
-    ),
+    _rooms(help="Clean part of a mixture in a room: dry, or with the early reflections."),
 ]
 
 OutputFolder = Annotated[
-    Path,
-    typer.Option(
-        "--output", "-o", help="Folder for dataset.json and the sets.", rich_help_panel=_OUTPUT
-    ),
+    Path, _output("--output", "-o", help="Folder for dataset.json and the sets.")
 ]
-TrainName = Annotated[
-    str, typer.Option(help="Name of the training set's folder.", rich_help_panel=_OUTPUT)
-]
-ValidName = Annotated[
-    str, typer.Option(help="Name of the validation set's folder.", rich_help_panel=_OUTPUT)
-]
-TestName = Annotated[
-    str, typer.Option(help="Name of the test set's folder.", rich_help_panel=_OUTPUT)
-]
-StoredKind = Annotated[
-    Kind,
-    typer.Option(help="Pairs to store; training needs waveforms.", rich_help_panel=_OUTPUT),
-]
+TrainName = Annotated[str, _output(help="Name of the training set's folder.")]
+ValidName = Annotated[str, _output(help="Name of the validation set's folder.")]
+TestName = Annotated[str, _output(help="Name of the test set's folder.")]
+StoredKind = Annotated[Kind, _output(help="Pairs to store; training needs waveforms.")]
 
 Jobs = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Number of processes (default: one per CPU core).",
-        show_default=False,
-        rich_help_panel=_PROCESSES,
-    ),
+    int | None, _processes(min=1, help="Number of processes (default: one per CPU core).")
 ]
 Cluster = Annotated[
     str | None,
-    typer.Option(
-        metavar="ADDRESS",
-        help="Dask scheduler that computes instead, such as tcp://HOST:PORT.",
-        show_default=False,
-        rich_help_panel=_PROCESSES,
+    _processes(
+        metavar="ADDRESS", help="Dask scheduler that computes instead, such as tcp://HOST:PORT."
     ),
 ]
-Resume = Annotated[
-    bool,
-    typer.Option("--resume", help="Continue an interrupted build.", rich_help_panel=_PROCESSES),
-]
+Resume = Annotated[bool, _processes("--resume", help="Continue an interrupted build.")]
 
 
 def build_dataset(

@@ -18,21 +18,6 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existin
 
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 
-Ratio = Annotated[
-    str | None,
-    typer.Option(
-        help="Share of the noise, from 0 to 1, or a range such as 0.05:0.5.", show_default=False
-    ),
-]
-
-Snr = Annotated[
-    str | None,
-    typer.Option(
-        help="Signal-to-noise ratio in dB, or a range such as -5:20; in place of --ratio.",
-        show_default=False,
-    ),
-]
-
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 NoMatchLevel = Annotated[
