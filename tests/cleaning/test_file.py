@@ -10,9 +10,10 @@ from helpers import constant_mask, pink_noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denoisecli.audio import reading
+from denoisecli.cleaning import masking
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.cleaning.file import FileOptions
+from denoisecli.cleaning.masking import Blocks
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 
 
@@ -168,8 +169,8 @@ def test_cut_off_file(half, audio_file, noise, tmp_path):
 
 
 def test_file_that_changes_while_it_is_read(half, audio_file, noise, tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "BLOCK_FRAMES", 1000)
-    path = audio_file("x.wav", noise(200, 16000))  # several blocks
+    monkeypatch.setattr(masking, "WHOLE", Blocks(1.0, 1.0, 1.0))
+    path = audio_file("x.wav", noise(20, 16000))
 
     def append(done, total):
         with path.open("ab") as file:

@@ -94,7 +94,7 @@ def test_blocks_are_the_whole(speech, noise, timesteps, n_fft, ahead):
 def test_block_joins_with_context_on_both_sides(speech, noise, model_folder):
     spec = make_spec(output={"mask": "magnitude"})
     engine = OnnxEngine(ModelFolder(model_folder(smoothed_power_mask())))
-    sound = np.stack([speech(40, 16000) + noise(40, 16000), noise(40, 16000)])
+    sound = np.stack([speech(24, 16000) + noise(24, 16000), noise(24, 16000)])
 
     def clean(length, context):
         return run(spec, engine, sound, 7777, Blocks(length, context, context))[0]
