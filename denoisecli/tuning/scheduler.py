@@ -90,22 +90,22 @@ class Scheduler:
 
     @property
     def results(self) -> list[TrialResult]:
-        """All trials, in the order in which they started."""
+        """Return all trials, in the order in which they started."""
         return list(self.table.values())
 
     @property
     def seconds(self) -> float:
-        """Duration of the search in s, summed over the processes that ran it."""
+        """Return the duration of the search in s, summed over the processes that ran it."""
         return self._earlier + time.monotonic() - self._started
 
     @property
     def out_of_time(self) -> bool:
-        """Whether running trials are to stop, and no more will start."""
+        """Return whether running trials are to stop, and no more will start."""
         return self.seconds > self.limit
 
     @property
     def is_over(self) -> bool:
-        """Whether all workers have been sent away."""
+        """Return whether all workers have been sent away."""
         return (self._closing or self.out_of_time) and not self._last_seen
 
     def next_trial(self, worker: str) -> Proposal | NoTrial:

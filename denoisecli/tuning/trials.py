@@ -88,7 +88,7 @@ class TrialResult:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the trial will not be trained any more."""
+        """Return whether the trial will not be trained any more."""
         return self.status not in (Status.RUNNING, Status.WAITING)
 
 

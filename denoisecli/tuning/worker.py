@@ -135,7 +135,7 @@ class TrialTrainer:
 
     @property
     def search(self) -> Search:
-        """The `search` section."""
+        """Return the `search` section of the spec."""
         assert self.spec.search is not None
         return self.spec.search
 
