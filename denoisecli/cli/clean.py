@@ -12,7 +12,7 @@ import typer
 
 from denoisecli.cleaning.choices import Clip, Device, Engine
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import Overwrite
+from denoisecli.cli.options import Overwrite, load_tensorflow
 from denoisecli.errors import DenoiseError, UsageError
 
 if TYPE_CHECKING:
@@ -254,7 +254,10 @@ def clean(
     from denoisecli.cleaning.file import FileOptions
     from denoisecli.models.catalogue import find_model
 
-    find_model(model)  # once, instead of an error for every file
+    folder = find_model(model).path  # once, instead of an error for every file
+    console.detail(f"model {folder}, engine {engine}, device {device}")
+    if engine is Engine.KERAS:
+        load_tensorflow("the Keras engine")
     denoiser = DenoiserOptions(model, strength, attenuation_limit, engine, device, threads)
     files = FileOptions(
         sample_rate=sample_rate,
