@@ -1,10 +1,11 @@
 """Pairs as TFRecords, in the format that ``tf.data.Dataset.load`` reads.
 
-They are written without TensorFlow, which takes seconds to import: processes that only mix do
-without it. TFRecord files can be concatenated.
+They are written and read at random without TensorFlow, which takes seconds to import. TFRecord
+files can be concatenated.
 """
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.errors import DatasetError, UsageError
+from denoisecli.types import AudioVector
 
 RUN_ID = "1"
 """Name of a folder, for which TensorFlow draws a random number."""
@@ -41,6 +43,45 @@ def write_tensor(file: BinaryIO, tensor: Float[np.ndarray, "..."]) -> None:
     file.write(length + checksum(length))
     file.write(data)
     file.write(checksum(data))
+
+
+class PairRecords:
+    """The pairs of a stored set of waveforms, read from a memory map in any order.
+
+    Args:
+        folder: Folder of the set.
+        samples: Length of each pair in samples, in the order of the manifest's rows.
+
+    Raises:
+        DatasetError: The records are missing, or differ from these lengths.
+    """
+
+    def __init__(self, folder: Path, samples: Sequence[int]) -> None:
+        path = records_file(folder)
+        self._samples = np.asarray(samples, np.int64)
+        try:
+            self._bytes = np.memmap(path, np.uint8, "r")
+            # A record holds its length (8 bytes), a checksum (4), the data, and a checksum (4).
+            ends = []
+            end = 0
+            while end < len(self._bytes):
+                (length,) = struct.unpack("<Q", self._bytes[end : end + 8].tobytes())
+                end += 16 + length
+                ends.append(end - 4)
+        except (OSError, ValueError, struct.error) as error:
+            raise DatasetError(f"{path} cannot be read: {error}") from error
+        if end != len(self._bytes) or len(ends) != 2 * len(self._samples):
+            raise DatasetError(f"{path} is damaged: its records are not those of the manifest")
+        self._ends = np.asarray(ends, np.int64).reshape(-1, 2)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> tuple[AudioVector, AudioVector]:
+        """Return a pair (noisy, clean); both are views of the file."""
+        size = 4 * int(self._samples[index])  # the samples are the last field of a record
+        noisy, clean = (self._bytes[end - size : end].view("<f4") for end in self._ends[index])
+        return noisy, clean
 
 
 def append_records(source: Path, target: Path, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Training batches from stored (noisy, clean) pairs: packed, shuffled, augmented and seeded."""
+"""Training batches from stored (noisy, clean) pairs: packed, permuted, augmented and seeded."""
 
 import zlib
 from collections.abc import Callable
@@ -8,27 +8,36 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float
 
 from denoisecli.datasets.manifest import Row, load_manifest
+from denoisecli.datasets.records import PairRecords
 from denoisecli.datasets.stored import SETS, load_pairs
 from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec
 from denoisecli.training.augmentation.chain import augment_batch
+from denoisecli.training.segments import CHUNKS, Places, SegmentOrder, read_segment, stored_order
 
 VALID = "valid"
 
-CHUNKS = 12
-"""Number of chunks of a segment. Clips are cut into chunks, of which only the last is padded."""
 
-CLIP_BUFFER = 256
-"""Number of clips that are held in memory for shuffling."""
+@dataclass(frozen=True)
+class Clips:
+    """The clips of a set that are used for one purpose.
 
-SEGMENT_BUFFER = 128
-"""Number of segments that are held in memory for shuffling."""
+    Attributes:
+        records: Pairs of the set.
+        indices: Index of each clip in the set.
+        samples: Length of each clip in samples.
+    """
 
-CLIP_BYTES = 2**30
-"""Approximate memory of the clips in bytes; of long clips, fewer are held."""
+    records: PairRecords
+    indices: tuple[int, ...]
+    samples: tuple[int, ...]
+
+    def chunks(self, chunk: int) -> tuple[int, ...]:
+        """Return the number of chunks of each clip, given the length of a chunk in samples."""
+        return tuple(-(-samples // chunk) for samples in self.samples)
 
 
 @dataclass(frozen=True)
@@ -39,21 +48,21 @@ class Batches:
         folder: Folder of the dataset.
         spec: Spec of the model.
         dataset_id: Identifier of the dataset.
-        held_out: For each pair of the training set, whether it is used for validation instead.
-            None is if the dataset has a validation set of its own.
+        clips: Clips to train, validate ("valid") and test with.
         train_steps: Number of batches of an epoch.
-        clip_buffer: Number of clips that are held in memory for shuffling.
     """
 
     folder: Path
     spec: Spec
     dataset_id: str
-    held_out: Bool[np.ndarray, "pairs"]
+    clips: dict[str, Clips]
     train_steps: int
-    clip_buffer: int = CLIP_BUFFER
 
     def training(self, epoch: int, skip: int = 0) -> tf.data.Dataset:
-        """Return the batches of an epoch, in an order that depends on the epoch.
+        """Return the batches of an epoch.
+
+        Successive epochs continue through the data, so that every clip is heard equally often
+        whatever the number of steps is (see `segments.SegmentOrder`).
 
         Args:
             epoch: Index of the epoch, from 0.
@@ -62,25 +71,25 @@ class Batches:
         Shape:
             - elements: (noisy, clean), each (batch_size, segment)
         """
-        training = self.spec.training
-        seed = (training.seed * 100_003 + epoch) % 2**31  # fits into 32 bits
-        pairs = self._train_pairs(validation=False).shuffle(
-            self.clip_buffer, seed=seed, reshuffle_each_iteration=True
-        )
-        batches = (
-            _pack(pairs.repeat(), self.chunk)
-            .shuffle(SEGMENT_BUFFER, seed=seed)
-            .batch(training.batch_size, drop_remainder=True)
-            .take(self.train_steps)
-            .enumerate()
-            .skip(skip)
-        )
+        clips = self.clips["train"]
+        size, seed = self.spec.training.batch_size, self.spec.training.seed
+        order = SegmentOrder(clips.chunks(self.chunk), seed)
 
-        def augment(step: tf.Tensor, pair: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            step_seed = tf.stack([seed, tf.cast(step, tf.int32)])
-            return self._augment(pair[..., 0], pair[..., 1], step_seed)
+        def read(index: np.int64) -> Float[np.ndarray, "2 batch segment"]:
+            return self._read(clips, [order[int(index) * size + row] for row in range(size)])
 
-        return batches.map(augment, num_parallel_calls=2, deterministic=True).prefetch(4)
+        @tf.autograph.experimental.do_not_convert
+        def batch(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            pair = tf.numpy_function(read, [index], tf.float32)
+            pair.set_shape((2, size, self.segment))
+            # Seeds are 32-bit integers.
+            return self._augment(
+                pair[0], pair[1], tf.stack([seed % 2**31, tf.cast(index, tf.int32)])
+            )
+
+        first = epoch * self.train_steps
+        indices = tf.data.Dataset.range(first + skip, first + self.train_steps)
+        return indices.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
 
     @cached_property
     def _augment(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
@@ -100,13 +109,11 @@ class Batches:
 
     def validation(self) -> tf.data.Dataset:
         """Return the validation clips as they are stored, in batches; always the same ones."""
-        if VALID in load_manifest(self.folder).sets:
-            return self._as_stored(load_pairs(self.folder, VALID))
-        return self._as_stored(self._train_pairs(validation=True))
+        return self._as_stored(self.clips[VALID])
 
     def test(self) -> tf.data.Dataset:
         """Return the test set as it is stored, in batches."""
-        return self._as_stored(load_pairs(self.folder, "test"))
+        return self._as_stored(self.clips["test"])
 
     @property
     def chunk(self) -> int:
@@ -118,19 +125,27 @@ class Batches:
         """Length of a segment in samples."""
         return CHUNKS * self.chunk
 
-    def _train_pairs(self, *, validation: bool) -> tf.data.Dataset:
-        """Return the pairs of the training set that are, or are not, used for validation."""
-        held_out = tf.constant(self.held_out)
-        return (
-            load_pairs(self.folder, "train")
-            .enumerate()
-            .filter(lambda index, pair: held_out[index] == validation)
-            .map(lambda index, pair: pair)
-        )
+    def _as_stored(self, clips: Clips) -> tf.data.Dataset:
+        size = self.spec.training.batch_size
+        segments = stored_order(clips.chunks(self.chunk))
 
-    def _as_stored(self, pairs: tf.data.Dataset) -> tf.data.Dataset:
-        batches = _pack(pairs, self.chunk).batch(self.spec.training.batch_size)
-        return batches.map(lambda pair: (pair[..., 0], pair[..., 1])).prefetch(2)
+        @tf.autograph.experimental.do_not_convert
+        def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            def read(start: np.int64) -> Float[np.ndarray, "2 batch segment"]:
+                return self._read(clips, segments[start : start + size])
+
+            pair = tf.numpy_function(read, [start], tf.float32)
+            pair.set_shape((2, None, self.segment))
+            return pair[0], pair[1]
+
+        starts = tf.data.Dataset.range(0, len(segments), size)
+        return starts.map(batch).prefetch(2)
+
+    def _read(self, clips: Clips, segments: list[Places]) -> Float[np.ndarray, "2 batch segment"]:
+        return np.stack(
+            [read_segment(clips.records, clips.indices, places, self.chunk) for places in segments],
+            axis=1,
+        )
 
 
 def open_batches(folder: Path, spec: Spec) -> Batches:
@@ -154,35 +169,37 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
     for name in SETS:
         load_pairs(folder, name)  # so that damage is found now and not after hours of training
     training = spec.training
-    rows = {name: manifest.rows(name) for name in ("train", VALID, "test")}
-    if rows[VALID]:
-        held_out = np.zeros(len(rows["train"]), bool)
-    else:
-        held_out = _split_off(rows["train"], training.validation_share, folder)
-    samples = {name: np.array([row.samples for row in rows[name]]) for name in rows}
-    valid_samples = samples[VALID] if rows[VALID] else samples["train"][held_out]
+    clips = {}
+    for name, facts in manifest.sets.items():
+        samples = tuple(row.samples for row in manifest.rows(name))
+        records = PairRecords(folder / facts.folder, samples)
+        clips[name] = Clips(records, tuple(range(len(samples))), samples)
+    if VALID not in clips:
+        held_out = _split_off(manifest.rows("train"), training.validation_share, folder)
+        clips[VALID] = _select(clips["train"], held_out)
+        clips["train"] = _select(clips["train"], ~held_out)
+    segments = {
+        name: sum(part.chunks(_chunk_samples(spec))) // CHUNKS for name, part in clips.items()
+    }
     seconds = f"{training.segment_seconds:g} s"
-    if _count_segments(valid_samples, spec) == 0:
+    if segments[VALID] == 0:
         raise DatasetError(
             f"{folder} has less than a segment of {seconds} to validate with; record more, reduce "
             "training.segment_seconds or increase training.validation_share"
         )
-    if _count_segments(samples["test"], spec) == 0:
+    if segments["test"] == 0:
         raise DatasetError(
             f"{folder} has less than a segment of {seconds} to test with; build it with a smaller "
             "--split, or reduce training.segment_seconds"
         )
-    segments = _count_segments(samples["train"][~held_out], spec)
-    if segments < training.batch_size and training.steps_per_epoch is None:
+    if segments["train"] < training.batch_size and training.steps_per_epoch is None:
         raise DatasetError(
-            f"{folder} has {segments} segments of {seconds} to train with, fewer than one batch of "
-            f"{training.batch_size}; record more, reduce training.batch_size or "
+            f"{folder} has {segments['train']} segments of {seconds} to train with, fewer than one "
+            f"batch of {training.batch_size}; record more, reduce training.batch_size or "
             "training.segment_seconds, or set training.steps_per_epoch"
         )
-    steps = training.steps_per_epoch or segments // training.batch_size
-    pair_bytes = 8 * samples["train"].mean()
-    clips = int(np.clip(CLIP_BYTES // pair_bytes, 2, CLIP_BUFFER))
-    return Batches(folder, spec, manifest.id, held_out, steps, clips)
+    steps = training.steps_per_epoch or segments["train"] // training.batch_size
+    return Batches(folder, spec, manifest.id, clips, steps)
 
 
 def _split_off(rows: list[Row], share: float, folder: Path) -> Bool[np.ndarray, "pairs"]:
@@ -204,30 +221,11 @@ def _split_off(rows: list[Row], share: float, folder: Path) -> Bool[np.ndarray, 
     return np.array([row.clean in chosen for row in rows])
 
 
+def _select(clips: Clips, chosen: Bool[np.ndarray, "pairs"]) -> Clips:
+    """Return the chosen ones of clips."""
+    indices = [index for index, one in zip(clips.indices, chosen, strict=True) if one]
+    return Clips(clips.records, tuple(indices), tuple(clips.samples[index] for index in indices))
+
+
 def _chunk_samples(spec: Spec) -> int:
     return max(1, round(spec.training.segment_seconds * spec.audio.sample_rate / CHUNKS))
-
-
-def _count_segments(samples: Int[np.ndarray, "clips"], spec: Spec) -> int:
-    """Return the number of segments that clips of these lengths (in samples) make."""
-    return int(np.ceil(samples / _chunk_samples(spec)).sum()) // CHUNKS
-
-
-def _pack(pairs: tf.data.Dataset, chunk: int) -> tf.data.Dataset:
-    """Join clips end to end and cut them into segments, so that short clips waste no computation.
-
-    Shape:
-        - elements of the input: two vectors of equal length
-        - elements of the output: (CHUNKS * chunk, 2)
-    """
-
-    def cut(noisy: tf.Tensor, clean: tf.Tensor) -> tf.data.Dataset:
-        pair = tf.stack([noisy, clean], axis=-1)
-        pair = tf.pad(pair, [[0, -tf.shape(pair)[0] % chunk], [0, 0]])
-        return tf.data.Dataset.from_tensor_slices(tf.reshape(pair, [-1, chunk, 2]))
-
-    return (
-        pairs.flat_map(cut)
-        .batch(CHUNKS, drop_remainder=True)
-        .map(lambda segment: tf.reshape(segment, [CHUNKS * chunk, 2]))
-    )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from denoisecli.datasets.records import append_records, records_file, write_tensor
+from denoisecli.datasets.records import PairRecords, append_records, records_file, write_tensor
 from denoisecli.datasets.stored import load, save, write_metadata
 from denoisecli.errors import DatasetError
 
@@ -78,3 +78,27 @@ def test_appending_can_be_repeated(pairs: Pairs, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="damaged"):
         append_records(part, target, 10**9)
     assert part.exists()
+
+
+def test_pairs_are_read_in_any_order(pairs: Pairs, tmp_path: Path) -> None:
+    write(records_file(tmp_path), pairs)
+    records = PairRecords(tmp_path, [noisy.size for noisy, _ in pairs])
+    assert len(records) == len(pairs)
+    for index in (4, 0, 3, 2, 1, 4):
+        for found, expected in zip(records[index], pairs[index], strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_damaged_records_are_refused(pairs: Pairs, tmp_path: Path) -> None:
+    samples = [noisy.size for noisy, _ in pairs]
+    path = records_file(tmp_path)
+    with pytest.raises(DatasetError, match="cannot be read"):
+        PairRecords(tmp_path, samples)
+    size = write(path, pairs)
+    for content in (path.read_bytes()[: size - 1], path.read_bytes() + b"\0", b"\0"):
+        path.write_bytes(content)
+        with pytest.raises(DatasetError, match=str(path)):
+            PairRecords(tmp_path, samples)
+    write(path, pairs)
+    with pytest.raises(DatasetError, match="not those of the manifest"):
+        PairRecords(tmp_path, samples[:-1])

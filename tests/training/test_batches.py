@@ -1,4 +1,5 @@
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec, parse_spec
-from denoisecli.training import batches as pipeline
 from denoisecli.training.augmentation.filters import remove_rumble
-from denoisecli.training.batches import CHUNKS, Batches, open_batches
+from denoisecli.training.batches import Batches, open_batches
+from denoisecli.training.segments import CHUNKS
 
 RATE = 4000
 STEP = 0.02
@@ -98,11 +99,26 @@ def assert_same(first: list[Any], second: list[Any]) -> None:
             np.testing.assert_array_equal(a, b)
 
 
-def test_of_long_clips_few_are_held(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert open_batches(data, spec_of()).clip_buffer == 256
-    mean = np.mean([row.samples for row in load_manifest(data).rows("train")])
-    monkeypatch.setattr(pipeline, "CLIP_BYTES", 10.5 * 8 * mean)
-    assert open_batches(data, spec_of()).clip_buffer == 10
+@pytest.mark.parametrize("steps", [1, 3, 20])
+def test_successive_epochs_continue_through_the_data(data: Path, steps: int) -> None:
+    batches = open_batches(data, spec_of(steps_per_epoch=steps))
+    chunks = sum(batches.clips["train"].chunks(batches.chunk))
+    passes = 2 * CHUNKS * (chunks // CHUNKS)  # segments in a whole number of windows and passes
+    epochs = -(-passes // (2 * steps))
+    heard: Counter[int] = Counter()
+    for epoch in range(epochs):
+        for _, clean in arrays(batches.training(epoch)):
+            for chunk in clean.reshape(-1, batches.chunk):
+                heard[round(float(chunk[0]) / (0.5 * STEP)) - 1] += 1
+    held_out = owners(arrays(batches.validation()))
+    rows = load_manifest(data).rows("train")
+    expected: Counter[int] = Counter()
+    for row in rows:
+        if (number := int(Path(row.clean).stem)) not in held_out:
+            expected[number] += -(-row.samples // batches.chunk)
+    assert set(heard) == set(expected)
+    shares = [heard[number] / count for number, count in expected.items()]
+    assert max(shares) - min(shares) < 0.1 * min(shares)
 
 
 def test_a_stored_validation_set_is_used(tmp_path: Path) -> None:
@@ -209,7 +225,7 @@ def problem(data: Path, spec: Spec) -> str:
 def test_what_does_not_fit(data: Path, tmp_path: Path) -> None:
     rate = parse_spec({**spec_of().model_dump(mode="json"), "audio": {"sample_rate": 8000}})
     message = problem(data, rate)
-    assert "a sample rate of 4000 Hz, the spec 'test' wants 8000" in message
+    assert "a sample rate of 4000 Hz, but the spec 'test' needs 8000" in message
     message = problem(data, spec_of(batch_size=64))
     assert "segments of 0.3 s to train with, fewer than one batch of 64" in message
     assert isinstance(open_batches(data, spec_of(batch_size=64, steps_per_epoch=1)), Batches)

@@ -1,0 +1,96 @@
+"""Segments of equal length, cut from the clips of a dataset that are laid end to end."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from denoisecli.datasets.records import PairRecords
+
+CHUNKS = 12
+"""Number of chunks of a segment. Clips are cut into chunks, of which only the last is padded."""
+
+Places = Int[np.ndarray, "chunks 2"]
+"""For each chunk of a segment, the index of its clip and its index in the clip."""
+
+
+@dataclass(frozen=True)
+class SegmentOrder:
+    """An endless sequence of segments in which all chunks of all clips occur equally often.
+
+    The clips are permuted anew for each pass through the dataset and laid end to end, pass after
+    pass, so that no remainder is left out. The segments are then permuted within windows of about
+    a pass, which separates those of a long clip. The sequence depends on the seed only, and any
+    position of it can be computed directly.
+
+    Args:
+        chunks: Number of chunks of each clip; their sum is at least 1.
+        seed: Seed of the permutations.
+    """
+
+    chunks: tuple[int, ...]
+    seed: int
+
+    @property
+    def window(self) -> int:
+        """Number of segments that are permuted among themselves: those of a pass, at least 1."""
+        return max(1, sum(self.chunks) // CHUNKS)
+
+    def __getitem__(self, index: int) -> Places:
+        """Return the chunks of the segment at a position, which is at least 0."""
+        if index < 0:
+            raise ValueError(f"the position of a segment cannot be negative, found {index}")
+        window, place = divmod(index, self.window)
+        segment = window * self.window + _permutation(self.seed, 1, window, self.window)[place]
+        positions = segment * CHUNKS + np.arange(CHUNKS)
+        passes, positions = np.divmod(positions, sum(self.chunks))
+        rows = []
+        for number, position in zip(passes.tolist(), positions, strict=True):
+            order, ends = _pass(self.chunks, self.seed, number)
+            place = np.searchsorted(ends, position, side="right")
+            clip = order[place]
+            rows.append((clip, position - (ends[place] - self.chunks[clip])))
+        return np.array(rows)
+
+
+def stored_order(chunks: tuple[int, ...]) -> list[Places]:
+    """Return the segments of one pass in the stored order; a remainder is left out."""
+    places = np.array(
+        [(clip, chunk) for clip, count in enumerate(chunks) for chunk in range(count)], np.int64
+    ).reshape(-1, 2)
+    count = len(places) // CHUNKS
+    return list(places[: count * CHUNKS].reshape(count, CHUNKS, 2))
+
+
+def read_segment(
+    records: PairRecords, clips: tuple[int, ...], places: Places, chunk: int
+) -> Float[np.ndarray, "2 segment"]:
+    """Read the noisy and the clean samples of a segment.
+
+    Args:
+        records: Pairs of the set.
+        clips: Index of each clip in the set.
+        places: Chunks of the segment.
+        chunk: Length of a chunk in samples.
+    """
+    segment = np.zeros((2, len(places), chunk), np.float32)
+    for row, (clip, index) in enumerate(places):
+        for part, sound in enumerate(records[clips[clip]]):
+            piece = sound[index * chunk : (index + 1) * chunk]
+            segment[part, row, : piece.size] = piece
+    return segment.reshape(2, -1)
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, kind: int, number: int, size: int) -> Int[np.ndarray, "size"]:
+    return np.random.default_rng([seed, kind, number]).permutation(size)
+
+
+@lru_cache(maxsize=4)
+def _pass(
+    chunks: tuple[int, ...], seed: int, number: int
+) -> tuple[Int[np.ndarray, "clips"], Int[np.ndarray, "clips"]]:
+    """Return the order of the clips in a pass, and the number of chunks up to the end of each."""
+    order = _permutation(seed, 0, number, len(chunks))
+    return order, np.cumsum(np.array(chunks)[order])

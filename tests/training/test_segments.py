@@ -1,0 +1,67 @@
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from denoisecli.training.segments import CHUNKS, SegmentOrder, stored_order
+
+clip_lengths = st.lists(st.integers(0, 40), min_size=1, max_size=30).filter(any)
+
+
+def heard(order: SegmentOrder, segments: range) -> Counter[tuple[int, int]]:
+    return Counter(tuple(row) for index in segments for row in order[index].tolist())
+
+
+@settings(deadline=None)
+@given(clip_lengths, st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_every_chunk_is_heard_equally_often(chunks: list[int], seed: int, passes: int) -> None:
+    order = SegmentOrder(tuple(chunks), seed)
+    # Whole windows, so that the segments are those of a whole number of chunks.
+    counts = heard(order, range(passes * CHUNKS * order.window))
+    every = {(clip, chunk) for clip, count in enumerate(chunks) for chunk in range(count)}
+    assert set(counts) == every
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@given(clip_lengths, st.integers(0, 2**32 - 1))
+def test_chunks_of_a_clip_stay_together(chunks: list[int], seed: int) -> None:
+    segment = SegmentOrder(tuple(chunks), seed)[7]
+    for (clip, chunk), (next_clip, next_chunk) in pairwise(segment.tolist()):
+        last = chunk == chunks[clip] - 1
+        assert (next_chunk == 0) if last else (next_clip, next_chunk) == (clip, chunk + 1)
+
+
+def test_the_order_is_new_in_every_pass_and_depends_on_the_seed() -> None:
+    chunks = (12,) * 50
+    order = SegmentOrder(chunks, 1)
+    passes = [[order[50 * n + i].tolist() for i in range(50)] for n in range(3)]
+    assert passes[0] != passes[1] != passes[2]
+    assert passes[0] == [SegmentOrder(chunks, 1)[index].tolist() for index in range(50)]
+    assert passes[0] != [SegmentOrder(chunks, 2)[index].tolist() for index in range(50)]
+
+
+def test_segments_of_a_long_clip_come_apart() -> None:
+    order = SegmentOrder((480,) + (12,) * 40, 0)
+    of_the_long_one = [int((order[index][:, 0] == 0).all()) for index in range(80)]
+    assert sum(of_the_long_one) >= 38
+    runs = "".join(map(str, of_the_long_one)).split("0")
+    assert max(map(len, runs)) < 12
+
+
+def test_stored_order_leaves_out_the_remainder_only() -> None:
+    segments = stored_order((5, 0, 30))
+    places = np.concatenate(segments)
+    assert len(segments) == 35 // CHUNKS
+    assert places[:6].tolist() == [[0, 0], [0, 1], [0, 2], [0, 3], [0, 4], [2, 0]]
+    assert len({tuple(row) for row in places.tolist()}) == 24
+    assert stored_order((3,)) == []
+
+
+def test_any_position_is_computed_directly() -> None:
+    order = SegmentOrder(tuple(range(1, 2000)), 3)
+    assert order[10**9].shape == (CHUNKS, 2)
+    with pytest.raises(ValueError, match="negative"):
+        order[-1]
