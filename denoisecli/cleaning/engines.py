@@ -186,7 +186,6 @@ def _open_stages(folder: ModelFolder, threads: int) -> list[onnxruntime.Inferenc
 
 def _open_session(path: Path, threads: int, *, gpu: bool = False) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # its warnings are not for users
     try:

@@ -20,7 +20,6 @@ class Sink(Protocol):
     """A file or a pipe that is written block by block."""
 
     clipped: int
-    frames: int
 
     def write(self, block: AudioBlock) -> None:
         """Append samples (channels, timesteps)."""
