@@ -65,7 +65,8 @@ class BarDisplay(LiveDisplay):
 
     def __init__(self, *columns: ProgressColumn | str) -> None:
         super().__init__()
-        description = Column(no_wrap=True, overflow="ellipsis", max_width=console.err.width // 3)
+        longest = max(8, console.err.width // 3 - 4)
+        description = Column(no_wrap=True, overflow="ellipsis", max_width=longest)
         self.bars = Progress(
             TextColumn("{task.description}", table_column=description),
             BarColumn(bar_width=None),
