@@ -65,7 +65,7 @@ class BarDisplay(LiveDisplay):
 
     def __init__(self, *columns: ProgressColumn | str) -> None:
         super().__init__()
-        longest = max(8, console.err.width // 3 - 4)
+        longest = max(8, console.err.width // 3 - 6)
         description = Column(no_wrap=True, overflow="ellipsis", max_width=longest)
         self.bars = Progress(
             TextColumn("{task.description}", table_column=description),
