@@ -137,7 +137,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     groups: dict[str, Arrays] = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because NumPy does not close a file that is damaged.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             text = file["progress"].tobytes()
             for key in file.files:  # in the order of saving
                 if "/" in key:

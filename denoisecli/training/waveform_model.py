@@ -8,8 +8,8 @@ from keras import ops
 from denoisecli.models.ops import apply_mask
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import Spec
-from denoisecli.training.losses.waveform import SILENCE, si_sdr_db, total_loss
 from denoisecli.training.losses.tensor_stft import as_map, istft, stft
+from denoisecli.training.losses.waveform import SILENCE, si_sdr_db, total_loss
 
 FULL_PRECISION = ("features", "mask")
 """Layers that always compute in float32, because 16 bits hold neither small powers nor the mask."""

@@ -34,7 +34,7 @@ def test_scores_are_those_of_the_metrics(
 
 def test_too_little_speech() -> None:
     clips = np.zeros((2, 800), np.float32)
-    message = "no clip has enough speech in it for PESQ; set"
+    message = "no clip has enough speech for PESQ; set"
     with pytest.raises(DatasetError, match=message), scoring(clips, clips, RATE) as scores:
         scores.means()
 

@@ -292,23 +292,20 @@ def test_scores_select_the_best_epoch(
         trainer, "scoring", lambda *arguments: contextlib.nullcontext(FakeScores(*arguments))
     )
     spec = spec_of(monitor="val_estoi", perceptual_every=2, epochs=3, steps_per_epoch=1)
-    whole = Recorder()
-    train(spec, tiny_dataset, tmp_path / "whole", whole)
-    rows = history(tmp_path / "whole")
+    first, second = Recorder((2, 0), interrupt), Recorder()
+    with pytest.raises(Interrupted):
+        train(spec, tiny_dataset, tmp_path, first)
+    train(spec, tiny_dataset, tmp_path, second)
+    rows = history(tmp_path)
     assert "val_estoi" not in rows[0]
     scores = [row["val_estoi"] for row in rows[1:]]
     assert [row["val_pesq"] for row in rows[1:]] == [1 - score for score in scores]
-    assert whole.best == [False, True, scores[1] > scores[0]]
-    metrics = metrics_of(tmp_path / "whole")
+    assert first.best == [False, True]
+    assert second.best == [scores[1] > scores[0]]
+    metrics = metrics_of(tmp_path)
     assert metrics["best_epoch"] == 2 + (scores[1] > scores[0])
     assert metrics["validation"]["val_estoi"] == max(scores)
     assert set(metrics["test"]) == FIGURES | {"pesq", "estoi"}
-
-    with pytest.raises(Interrupted):
-        train(spec, tiny_dataset, tmp_path / "parts", Recorder((2, 0), interrupt))
-    train(spec, tiny_dataset, tmp_path / "parts", Recorder())
-    for row, expected in zip(history(tmp_path / "parts"), rows, strict=True):
-        assert without_time(row) == pytest.approx(without_time(expected), rel=1e-4)
 
 
 def test_starting_over_keeps_the_old_model_until_the_end(
@@ -457,11 +454,11 @@ class TestStartFromAnotherModel:
         self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path, no_logs: None
     ) -> None:
         before = finished[0] / "model"
-        settings = {"steps_per_epoch": 1, "learning_rate": 0.02}
+        settings = {"epochs": 1, "steps_per_epoch": 2, "learning_rate": 0.02}
         train(spec_of(**settings), tiny_dataset, tmp_path / "all", Recorder(), init_from=before)
         shared = spec_of(**settings, start_share=0.25)
         with pytest.raises(Interrupted):
-            stop = Recorder((1, 0), interrupt)
+            stop = Recorder((0, 1), interrupt)
             train(shared, tiny_dataset, tmp_path / "part", stop, init_from=before)
         train(shared, tiny_dataset, tmp_path / "part", Recorder())
 
