@@ -8,6 +8,7 @@ from denoisecli.spec.network import PositiveInt, Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
+FromDataset = Literal["dataset"]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Attenuation = Annotated[float, Field(ge=-100, le=0)]
 SpeedFactor = Annotated[float, Field(ge=0.5, le=1.5)]
@@ -61,17 +62,27 @@ class Augmentation(Section):
     remix: bool = Field(
         True, description="Whether to shuffle the noises of a batch and mix them at new SNRs."
     )
-    snr_db: Range = Field((-5.0, 20.0), description="SNR in dB of the new mixtures.")
-    second_noise: Fraction = Field(
-        0.3, description="Share of the new mixtures with the sum of two noises."
+    snr_db: Range | FromDataset = Field(
+        "dataset",
+        description='SNR in dB of the new mixtures; "dataset" takes the range that the dataset was '
+        "built with.",
     )
-    third_noise: Fraction = Field(
-        0.0, description="Share of the mixtures of two noises that get a third one."
+    second_noise: Fraction | FromDataset = Field(
+        "dataset",
+        description='Share of the new mixtures with the sum of two noises; "dataset" takes the '
+        "share in the dataset.",
+    )
+    third_noise: Fraction | FromDataset = Field(
+        "dataset",
+        description='Share of the mixtures of two noises that get a third one; "dataset" takes the '
+        "share in the dataset.",
     )
     clean_only: Fraction = Field(0.03, description="Share of the new mixtures without noise.")
     noise_only: Fraction = Field(0.02, description="Share of the new mixtures without speech.")
-    level_dbfs: Range | None = Field(
-        (-45.0, -12.0), description="RMS level of the mixture in dBFS; null keeps the level."
+    level_dbfs: Range | FromDataset | None = Field(
+        "dataset",
+        description='RMS level of the mixture in dBFS; null keeps the level, "dataset" takes the '
+        "range that the dataset was built with, or -45 to -12 dBFS if it was built without one.",
     )
     equalization_db: float = Field(
         6.0,

@@ -16,6 +16,7 @@ from denoisecli.datasets.stored import SETS, load_pairs
 from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec
 from denoisecli.training.augmentation.chain import augment_batch
+from denoisecli.training.dataset_ranges import resolve_ranges
 from denoisecli.training.segments import CHUNKS, Places, SegmentOrder, read_segment, stored_order
 
 VALID = "valid"
@@ -46,10 +47,11 @@ class Batches:
 
     Attributes:
         folder: Folder of the dataset.
-        spec: Spec of the model.
+        spec: Spec of the model, with the ranges of the dataset where it leaves them to it.
         dataset_id: Identifier of the dataset.
         clips: Clips to train, validate ("valid") and test with.
         train_steps: Number of batches of an epoch.
+        messages: What the user should know about the ranges of the augmentation.
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class Batches:
     dataset_id: str
     clips: dict[str, Clips]
     train_steps: int
+    messages: list[str]
 
     def training(self, epoch: int, skip: int = 0) -> tf.data.Dataset:
         """Return the batches of an epoch.
@@ -199,7 +202,8 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
             "training.segment_seconds, or set training.steps_per_epoch"
         )
     steps = training.steps_per_epoch or segments["train"] // training.batch_size
-    return Batches(folder, spec, manifest.id, clips, steps)
+    spec, messages = resolve_ranges(spec, manifest.recipe)
+    return Batches(folder, spec, manifest.id, clips, steps, messages)
 
 
 def _split_off(rows: list[Row], share: float, folder: Path) -> Bool[np.ndarray, "pairs"]:

@@ -65,6 +65,9 @@ def train(
     devices = find_devices(device, cluster, cpu_parts)
     observer.on_message(f"training on {devices.name}")
     batches = open_batches(data, spec)
+    spec = batches.spec
+    for message in batches.messages:
+        observer.on_message(message)
     if not fresh and (run / MODEL).exists() and not (run / CHECKPOINT).exists():
         raise UsageError(
             f"{run} is finished, its model is {run / MODEL}; --fresh starts over, "

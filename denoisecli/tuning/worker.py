@@ -232,7 +232,8 @@ class TrialTrainer:
         with warnings.catch_warnings():
             # Keras does not know how long the datasets are and takes their ends for a mistake.
             warnings.filterwarnings("ignore", "Your input ran out of data")
-            trainer = Trainer(spec, open_batches(self.data, spec), folder, observer, self.devices)
+            batches = open_batches(self.data, spec)
+            trainer = Trainer(batches.spec, batches, folder, observer, self.devices)
             if checkpoint.exists():
                 trainer.resume()
             trainer.fit(until=proposal.until, stop=stop)

@@ -3,17 +3,19 @@
 What changes only some examples is computed for those only.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from denoisecli.spec.training import Augmentation
+from denoisecli.spec.training import Augmentation, FromDataset
 from denoisecli.training.augmentation.distortion import Clipping, Masking
 from denoisecli.training.augmentation.filters import BandLimit, Equalization, remove_rumble
 from denoisecli.training.augmentation.mixing import Level, Remix
 from denoisecli.training.augmentation.reverberation import Reverberation
 from denoisecli.training.augmentation.synthetic_noise import Clicks, ColouredNoise, Hum
 from denoisecli.training.augmentation.time import Speed, TimeShift
+
+Value = TypeVar("Value", float, tuple[float, float])
 
 
 def augment_batch(
@@ -57,9 +59,9 @@ def augment_batch(
         clean = remove_rumble(clean, settings.target_highpass_hz, sample_rate)
     if settings.remix:
         remix = Remix(
-            settings.snr_db,
-            settings.second_noise,
-            settings.third_noise,
+            _resolved(settings.snr_db),
+            _resolved(settings.second_noise),
+            _resolved(settings.third_noise),
             settings.clean_only,
             settings.noise_only,
         )
@@ -112,7 +114,7 @@ def _augment_mixture(
         )
         noisy, clean = band.apply(noisy, clean, band.draw(batch, seeds[0]))
     if settings.level_dbfs is not None:
-        level = Level(settings.level_dbfs)
+        level = Level(_resolved(settings.level_dbfs))
         noisy, clean = level.apply(noisy, clean, level.draw(batch, seeds[1]))
     if settings.clipping > 0:
         clipping = Clipping(settings.clipping, settings.clipping_db)
@@ -121,3 +123,10 @@ def _augment_mixture(
         masking = Masking(settings.masking, settings.masking_db, sample_rate)
         noisy = masking.apply(noisy, masking.draw(batch, seeds[3]))
     return noisy, clean
+
+
+def _resolved(value: Value | FromDataset) -> Value:
+    """Return a value of the spec, which must not be "dataset" any more."""
+    if isinstance(value, str):
+        raise ValueError("the augmentation leaves a range to the dataset: see resolve_ranges")
+    return value

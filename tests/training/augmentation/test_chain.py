@@ -9,7 +9,15 @@ from denoisecli.training.augmentation.chain import augment_batch
 
 BATCH, LENGTH, RATE = 8, 4800, 8000
 SEED = tf.constant([3, 4])
-OFF = Augmentation(remix=False, level_dbfs=None, equalization_db=0.0)
+
+OFF = Augmentation(
+    remix=False,
+    snr_db=(-5.0, 20.0),
+    second_noise=0.3,
+    third_noise=0.0,
+    level_dbfs=None,
+    equalization_db=0.0,
+)
 NEW: dict[str, Any] = {
     "speed": 0.7,
     "time_shift": True,
@@ -23,7 +31,13 @@ NEW: dict[str, Any] = {
     "clipping": 0.7,
     "masking": 0.7,
 }
-ALL = Augmentation(third_noise=0.5, **NEW)
+RANGES: dict[str, Any] = {
+    "snr_db": (-5.0, 20.0),
+    "second_noise": 0.3,
+    "third_noise": 0.0,
+    "level_dbfs": (-45.0, -12.0),
+}
+ALL = Augmentation(**{**RANGES, "third_noise": 0.5}, **NEW)
 INPUT_ONLY = ("clipping", "masking")
 MORE_IN_THE_INPUT = ("reverberation", "target_highpass_hz", "coloured_noise", "hum", "clicks")
 
@@ -57,8 +71,12 @@ def only(**fields: Any) -> Augmentation:
 @pytest.mark.parametrize(
     "settings",
     [
-        Augmentation(),
-        Augmentation(second_noise=1.0, third_noise=0.5, clean_only=0.3, noise_only=0.3),
+        Augmentation(**RANGES),
+        Augmentation(
+            **{**RANGES, "second_noise": 1.0, "third_noise": 0.5},
+            clean_only=0.3,
+            noise_only=0.3,
+        ),
         only(remix=True),
         only(equalization_db=12.0),
         only(level_dbfs=(-30.0, -20.0)),
@@ -129,7 +147,7 @@ def test_examples_of_speech_or_noise_alone(
     which: str, speech_and_noise: tuple[np.ndarray, np.ndarray]
 ) -> None:
     speech, noise = speech_and_noise
-    settings = Augmentation(**{"clean_only": 0.0, "noise_only": 0.0, which: 1.0})
+    settings = Augmentation(**{**RANGES, "clean_only": 0.0, "noise_only": 0.0, which: 1.0})
     noisy, clean = augmented(speech + noise, speech, settings)
     if which == "clean_only":
         np.testing.assert_array_equal(noisy, clean)
@@ -149,7 +167,7 @@ def test_without_speech_the_target_is_silent(
     assert (decibels(noisy) > -60).all()
 
 
-@pytest.mark.parametrize("settings", [Augmentation(), ALL])
+@pytest.mark.parametrize("settings", [Augmentation(**RANGES), ALL])
 @pytest.mark.parametrize("silent", ["speech", "noise", "both"])
 def test_silence(
     settings: Augmentation, silent: str, speech_and_noise: tuple[np.ndarray, np.ndarray]
@@ -172,3 +190,10 @@ def test_one_example() -> None:
     for number in range(5):  # most of which change no row with some augmentation
         noisy, clean = augmented(silence, silence, ALL, tf.constant([number, 0]))
         assert noisy.shape == clean.shape == (1, LENGTH)
+
+
+def test_ranges_left_to_the_dataset_are_refused(
+    speech_and_noise: tuple[np.ndarray, np.ndarray],
+) -> None:
+    with pytest.raises(ValueError, match="leaves a range to the dataset"):
+        augmented(*speech_and_noise, Augmentation())

@@ -1,0 +1,78 @@
+"""Ranges of the augmentation that a spec leaves to the dataset."""
+
+import math
+from typing import Any
+
+from denoisecli.datasets.mix import snr_from_ratio
+from denoisecli.datasets.recipe import Recipe, limits
+from denoisecli.spec.document import Spec
+from denoisecli.spec.training import Augmentation
+
+LEVEL_DBFS = (-45.0, -12.0)
+"""Range of levels in dBFS for a dataset that was built without one."""
+
+SNR_LIMIT_DB = 40.0
+"""Largest SNR in dB, either way, for a dataset with ratios of 0 or 1."""
+
+
+def resolve_ranges(spec: Spec, recipe: Recipe) -> tuple[Spec, list[str]]:
+    """Replace "dataset" in ``training.augmentation`` by the ranges that the dataset was built with.
+
+    Args:
+        spec: Spec of the model.
+        recipe: Recipe of the dataset.
+
+    Returns:
+        The spec with numbers in place of "dataset", and messages for the user: the ranges in use,
+        and a warning for each range of the spec that has nothing in common with the dataset's.
+    """
+    augmentation = spec.training.augmentation
+    if augmentation is None:
+        return spec, []
+    known = _ranges_of(recipe)
+    changes = {
+        name: value for name, value in known.items() if getattr(augmentation, name) == "dataset"
+    }
+    messages = []
+    for name, unit, built in (("snr_db", "dB", True), ("level_dbfs", "dBFS", recipe.level_dbfs)):
+        chosen, dataset = getattr(augmentation, name), known[name]
+        if name in changes or chosen is None or built is None:
+            continue
+        if chosen[0] > dataset[1] or chosen[1] < dataset[0]:
+            messages.append(
+                f"warning: training.augmentation.{name} is {_text(chosen, unit)}, but the dataset "
+                f"was built with {_text(dataset, unit)}"
+            )
+    resolved = Augmentation.model_validate({**dict(augmentation), **changes})
+    training = spec.training.model_copy(update={"augmentation": resolved})
+    if augmentation.remix:
+        snr = _text(resolved.snr_db, "dB")
+        share = float(resolved.second_noise)
+        messages.insert(0, f"training mixtures: SNR {snr}, {share:.0%} of them with several noises")
+    return spec.model_copy(update={"training": training}), messages
+
+
+def _ranges_of(recipe: Recipe) -> dict[str, Any]:
+    """Return the values of the augmentation that correspond to a recipe."""
+    if recipe.snr_db is not None:
+        low, high = limits(recipe.snr_db)
+    else:
+        assert recipe.ratio is not None
+        low, high = (snr_from_ratio(ratio) for ratio in reversed(limits(recipe.ratio)))
+    low, high = (min(max(value, -SNR_LIMIT_DB), SNR_LIMIT_DB) for value in (low, high))
+    fewest, most = limits(recipe.noises)
+    counts = range(int(fewest), int(most) + 1)  # all equally likely
+    two = sum(count >= 2 for count in counts) / len(counts)
+    three = sum(count >= 3 for count in counts) / len(counts)
+    return {
+        "snr_db": (low, high),
+        "second_noise": two,
+        "third_noise": three / two if two else 0.0,
+        "level_dbfs": LEVEL_DBFS if recipe.level_dbfs is None else limits(recipe.level_dbfs),
+    }
+
+
+def _text(limits: object, unit: str) -> str:
+    assert isinstance(limits, tuple)
+    low, high = limits
+    return f"{low:g} {unit}" if math.isclose(low, high) else f"{low:g} to {high:g} {unit}"
