@@ -1,4 +1,4 @@
-"""Levels of sound: RMS, dBFS and signal-to-noise ratio."""
+"""Levels of sound without its mean: RMS, dBFS and signal-to-noise ratio."""
 
 import math
 
@@ -8,8 +8,11 @@ from denoisecli.types import AudioChannels, AudioVector
 
 
 def rms(audio: AudioVector | AudioChannels) -> float:
-    """Return the root mean square over all samples and channels; 0 if there are none."""
-    return float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if audio.size else 0.0
+    """Return the root mean square of the deviations from the mean of each channel.
+
+    A DC offset is no sound: a constant has an RMS of 0, and so has an array without samples.
+    """
+    return float(np.sqrt(np.mean(np.var(audio, axis=-1, dtype=np.float64)))) if audio.size else 0.0
 
 
 def dbfs(amplitude: float) -> float:
@@ -19,6 +22,8 @@ def dbfs(amplitude: float) -> float:
 
 def snr_db(noisy: AudioVector, clean: AudioVector) -> float:
     """Return the signal-to-noise ratio of a pair, whose noise is ``noisy - clean``.
+
+    The mean of either is left out, as in :func:`rms`.
 
     Args:
         noisy: The noisy sound, shape (timesteps,).

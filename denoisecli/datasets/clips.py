@@ -131,10 +131,12 @@ def active_share(sound: AudioVector, sample_rate: int, rms: float) -> float:
     """Return the share of frames of 20 ms whose level is at most 25 dB below a reference.
 
     Args:
-        sound: The sound, shape (timesteps,); its last frame is padded with zeros.
+        sound: The sound, shape (timesteps,), whose mean is left out; the last frame is padded with
+            zeros.
         sample_rate: Sample rate in Hz.
         rms: The reference: the RMS of the whole recording.
     """
+    sound = sound - sound.mean()
     size = round(FRAME * sample_rate)
     frames = fit_length(sound, -(-sound.size // size) * size).reshape(-1, size)
     power = np.square(frames, dtype=np.float64).mean(axis=1)

@@ -123,14 +123,14 @@ def _append(file: tuple[Role, Path | int, str], pack: BinaryIO, task: DecodeTask
     start = pack.tell()
     digest = hashlib.blake2b(digest_size=16)
     try:
-        length, energy = 0, 0.0
+        level = _Level()
         for block in _resampled(role, path, task):
             samples = np.ascontiguousarray(block).data
             pack.write(samples)
             digest.update(samples)
-            length += block.size
-            energy += float(np.square(block, dtype=np.float64).sum())
-        rms = math.sqrt(energy / max(length, 1))
+            level.add(block)
+        # The mean of an impulse response is part of it.
+        rms = level.rms(with_mean=role == "room")
         if not math.isfinite(rms):
             raise AudioError("has samples whose power overflows")
         if not rms > SILENCE_RMS:
@@ -144,9 +144,33 @@ def _append(file: tuple[Role, Path | int, str], pack: BinaryIO, task: DecodeTask
         "name": name,
         "rms": rms,
         "digest": digest.hexdigest(),
-        "samples": length,
+        "samples": level.samples,
         "start": start // 4,
     }
+
+
+@dataclass
+class _Level:
+    """The RMS of a sound that is read in blocks."""
+
+    samples: int = 0
+    mean: float = 0.0
+    deviations: float = 0.0  # sum of the squared deviations from the mean
+
+    def add(self, block: AudioVector) -> None:
+        """Add a block (Chan, Golub and LeVeque, "Updating formulae", 1979)."""
+        if block.size == 0:
+            return
+        mean = float(block.mean(dtype=np.float64))
+        change, total = mean - self.mean, self.samples + block.size
+        self.deviations += float(np.square(block - mean, dtype=np.float64).sum())
+        self.deviations += change**2 * self.samples * block.size / total
+        self.mean += change * block.size / total
+        self.samples = total
+
+    def rms(self, *, with_mean: bool = False) -> float:
+        """Return the RMS without, or with, the mean; 0 if there are no samples."""
+        return math.sqrt(self.deviations / max(self.samples, 1) + with_mean * self.mean**2)
 
 
 def _resampled(role: Role, path: Path | int, task: DecodeTask) -> Iterator[AudioVector]:
@@ -159,6 +183,7 @@ def _resampled(role: Role, path: Path | int, task: DecodeTask) -> Iterator[Audio
         yield synthetic_response(path, task.seed, task.sample_rate)
         return
     frames = resampled = clipped = size = rate = 0
+    level = _Level()
     try:
         with reader(path) as file:
             rate = file.info.sample_rate
@@ -172,6 +197,7 @@ def _resampled(role: Role, path: Path | int, task: DecodeTask) -> Iterator[Audio
                 size += block.size
                 if max(block.max(), -block.min()) >= FULL_SCALE:
                     clipped += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
+                level.add(mono[0])
                 output = resample(mono)[0]
                 resampled += output.size
                 yield output
@@ -188,6 +214,9 @@ def _resampled(role: Role, path: Path | int, task: DecodeTask) -> Iterator[Audio
             f"is clipped: {clipped / size:.2%} of its samples are at full scale, more than "
             f"{task.max_clipped:.2%}"
         )
+    # Resampled, a constant is no longer one at its ends.
+    if role != "room" and level.rms() <= SILENCE_RMS:
+        raise AudioError("is silent")
     # The same length as resampling the whole recording at once.
     length = resampled_length(frames, rate, task.sample_rate)
     yield fit_length(rest, max(length - resampled, 0))

@@ -19,7 +19,8 @@ NoiseVector = Float[np.ndarray, "noise_timesteps"]
 """One channel of noise, of any length."""
 
 SILENCE_RMS = 1e-6
-"""Sound with an RMS up to this (-120 dBFS) is silent: it has no level that could be matched."""
+"""Sound with an RMS up to this (-120 dBFS) is silent: it has no level that could be matched. As the
+RMS leaves out the mean, a constant is silent."""
 
 
 @dataclass(frozen=True, eq=False)

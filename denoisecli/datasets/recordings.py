@@ -46,7 +46,7 @@ class Recording:
     Attributes:
         role: What it is used for.
         name: Path relative to the folder that was searched, with forward slashes.
-        rms: RMS of all its samples; full scale is 1.
+        rms: RMS of all its samples without their mean; full scale is 1.
         digest: Hash of its samples: a WAV file and its FLAC copy have the same.
         samples: Number of samples.
         pack: File of the samples of this and other recordings.

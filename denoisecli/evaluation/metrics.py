@@ -5,6 +5,10 @@ in Hz, and returns a float. It returns NaN if the reference is digital silence, 
 undefined for another reason that its docstring states. It raises AudioError if the lengths differ,
 if there are no samples, or if samples are NaN or infinite. ``METRICS`` lists all metrics, and
 :func:`measure` computes several at once.
+
+Metrics of waveforms and spectra are computed at the sample rate that they are given. Models of
+hearing are defined at one rate and resample to it (``Metric.sample_rate``): they do not hear what
+lies above half of it, and those of wide-band speech are undefined for a lower rate.
 """
 
 import math
@@ -42,6 +46,12 @@ STOI_SECONDS = 0.4
 
 EstimateVector = Float[np.ndarray, "estimate_timesteps"]
 """The estimate; its length is checked against the reference at run time."""
+
+HIGH_PASS_HZ = 60.0
+"""Cutoff frequency in Hz of the high-pass of ``si_sdr_60hz``."""
+
+WIDE_BAND_RATE = 16000
+"""Sample rate in Hz of wide-band PESQ and of the composite ratings; lower ones have none."""
 
 MetricFunction = Callable[[AudioVector, EstimateVector, int], float]
 
@@ -82,11 +92,35 @@ def si_sdr(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> f
     """Compute the scale-invariant signal-to-distortion ratio in dB, -100..100.
 
     ``10 log10(|a s|² / |a s - e|²)`` with ``a = <e, s> / |s|²`` (Le Roux et al., "SDR - half-baked
-    or well done?", ICASSP 2019). It depends on the delay of the estimate, but not on its level. It
-    is NaN for a silent estimate.
+    or well done?", ICASSP 2019). As there, the mean of both signals is removed first. It depends on
+    the delay of the estimate, but not on its level. It is NaN if either signal is constant.
     """
+    reference, estimate = _without_mean(reference), _without_mean(estimate)
+    if not reference.any():
+        return math.nan
     target = np.dot(estimate, reference) / _energy(reference) * reference
     return _decibels(_energy(target), _energy(target - estimate))
+
+
+@_metric
+def si_sdr_60hz(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
+    """Compute :func:`si_sdr` of what lies above HIGH_PASS_HZ in both signals.
+
+    The filter is a Butterworth high-pass of fourth order that runs forwards and backwards
+    (``scipy.signal.sosfiltfilt``), so that it has no phase and 6 dB of attenuation at the cutoff.
+    Clean recordings often hold hum and rumble, which a denoiser is right to remove. It is NaN if
+    the sample rate is 120 Hz or less.
+    """
+    from scipy.signal import butter, sosfiltfilt
+
+    if sample_rate <= 2 * HIGH_PASS_HZ:
+        return math.nan
+    sections = butter(4, HIGH_PASS_HZ, "highpass", fs=sample_rate, output="sos")
+    padding = min(sample_rate // 10, reference.size - 1)
+    return si_sdr(
+        *(sosfiltfilt(sections, _without_mean(s), padlen=padding) for s in (reference, estimate)),
+        sample_rate,
+    )
 
 
 @_metric
@@ -125,19 +159,21 @@ def pesq_wb(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> 
 
     The package ``pesq`` computes it. A recording longer than PESQ_SECONDS is scored in equal
     pieces and the mean is returned. It is NaN for less than 0.25 s, if PESQ finds no speech in the
-    reference, and if the estimate is digital silence.
+    reference, if the estimate is digital silence, and below 16 kHz, where :func:`pesq_nb` is meant.
 
     Raises:
         UsageError: The package is not installed.
     """
-    return _pesq(reference, estimate, sample_rate, 16000, "wb")
+    if sample_rate < WIDE_BAND_RATE:
+        return math.nan
+    return _pesq(reference, estimate, sample_rate, WIDE_BAND_RATE, "wb")
 
 
 @_metric
 def pesq_nb(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
     """Compute narrow-band PESQ (ITU-T P.862 and P.862.1) at 8 kHz, MOS-LQO 1.02..4.55.
 
-    Otherwise it is like :func:`pesq_wb`.
+    Otherwise it is like :func:`pesq_wb`, but it is defined for every sample rate.
     """
     return _pesq(reference, estimate, sample_rate, 8000, "nb")
 
@@ -146,8 +182,8 @@ def pesq_nb(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> 
 def stoi(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
     """Compute the short-time objective intelligibility (Taal et al. 2011), about 0..1.
 
-    The package ``pystoi`` computes it. It is NaN if the reference has less than 0.4 s of speech
-    (frames within 40 dB of the loudest one), and 0 for a silent estimate.
+    The package ``pystoi`` computes it at 10 kHz. It is NaN if the reference has less than 0.4 s of
+    speech (frames within 40 dB of the loudest one), and 0 for a silent estimate.
 
     Raises:
         UsageError: The package is not installed.
@@ -180,20 +216,23 @@ def composite(reference: AudioVector, estimate: EstimateVector, sample_rate: int
     """Predict the ratings of speech, background and overall quality, each 1..5.
 
     The regressions of Hu and Loizou (2008) on PESQ, LLR, WSS and segmental SNR. They are computed
-    at 16 kHz with wide-band PESQ, as is usual in publications on 16 kHz speech. For LLR and WSS
+    at 16 kHz with wide-band PESQ, as is usual in publications on 16 kHz speech; all are NaN for a
+    lower sample rate. For LLR and WSS
     both signals are rounded to 16 bits; otherwise these measures would depend on inaudible values
     in the spectral holes of a cleaned recording, and on its sample format.
 
     Raises:
         UsageError: The package ``pesq`` is not installed.
     """
-    if sample_rate != 16000:
-        reference, estimate = (resample(s, sample_rate, 16000) for s in (reference, estimate))
-    pesq = pesq_wb(reference, estimate, 16000)
-    snr_db = segmental_snr(reference, estimate, 16000)
+    if sample_rate < WIDE_BAND_RATE:
+        return Composite(*(math.nan for _ in Composite._fields))
+    rate = WIDE_BAND_RATE
+    reference, estimate = (resample(sound, sample_rate, rate) for sound in (reference, estimate))
+    pesq = pesq_wb(reference, estimate, rate)
+    snr_db = segmental_snr(reference, estimate, rate)
     clean, other = (np.round(sound * 2**15) / 2**15 for sound in (reference, estimate))
-    llr = segmental.llr(clean, other, 16000)
-    wss = segmental.wss(clean, other, 16000)
+    llr = segmental.llr(clean, other, rate)
+    wss = segmental.wss(clean, other, rate)
 
     def rating(value: float) -> float:
         return value if math.isnan(value) else min(max(value, 1.0), 5.0)
@@ -225,26 +264,27 @@ def covl(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> 
 
 
 @dataclass(frozen=True)
-class Metric:
-    """Description of a metric, an entry of METRICS.
+class Description:
+    """Description of a figure of quality, an entry of DESCRIPTIONS.
 
     Attributes:
-        function: Computes the metric from reference, estimate and sample rate in Hz.
         label: The usual abbreviation.
         description: One sentence for readers of the report.
-        unit: ``"dB"``, or ``""`` for a dimensionless metric.
+        unit: ``"dB"``, ``"%"``, or ``""`` for a dimensionless figure.
         higher_is_better: False for a distance.
         decimals: Number of decimals to display.
-        package: Optional package that computes the metric, or None.
+        sample_rate: Sample rate in Hz that both signals are resampled to, or None if the figure is
+            computed at that of the clean recording.
+        lowest_rate: Lowest sample rate in Hz of a clean recording that the figure is defined for.
     """
 
-    function: MetricFunction
     label: str
     description: str
     unit: str = ""
     higher_is_better: bool = True
     decimals: int = 2
-    package: str | None = None
+    sample_rate: int | None = None
+    lowest_rate: int = 0
 
     @property
     def heading(self) -> str:
@@ -252,80 +292,131 @@ class Metric:
         return f"{self.label}, {self.unit}" if self.unit else self.label
 
 
+@dataclass(frozen=True, kw_only=True)
+class Metric(Description):
+    """A figure that compares two signals, an entry of METRICS.
+
+    Attributes:
+        function: Computes the metric from reference, estimate and sample rate in Hz.
+        package: Optional package that computes the metric, or None.
+    """
+
+    function: MetricFunction
+    package: str | None = None
+
+
 METRICS: dict[str, Metric] = {
     "pesq_wb": Metric(
-        pesq_wb,
-        "PESQ-WB",
-        "Predicted quality of wide-band speech, 1 to 4.6 (ITU-T P.862.2).",
+        function=pesq_wb,
+        label="PESQ-WB",
+        description="Predicted quality of wide-band speech, 1 to 4.6 (ITU-T P.862.2).",
         decimals=3,
         package="pesq",
+        sample_rate=WIDE_BAND_RATE,
+        lowest_rate=WIDE_BAND_RATE,
     ),
     "pesq_nb": Metric(
-        pesq_nb,
-        "PESQ-NB",
-        "Predicted quality of telephone-band speech, 1 to 4.5 (ITU-T P.862).",
+        function=pesq_nb,
+        label="PESQ-NB",
+        description="Predicted quality of telephone-band speech, 1 to 4.5 (ITU-T P.862).",
         decimals=3,
         package="pesq",
+        sample_rate=8000,
     ),
     "stoi": Metric(
-        stoi,
-        "STOI",
-        "Predicted intelligibility, 0 to 1 (Taal et al. 2011).",
+        function=stoi,
+        label="STOI",
+        description="Predicted intelligibility, 0 to 1 (Taal et al. 2011).",
         decimals=3,
         package="pystoi",
+        sample_rate=10000,
     ),
     "estoi": Metric(
-        estoi,
-        "ESTOI",
-        "Predicted intelligibility, also in fluctuating noise, 0 to 1 (Jensen and Taal 2016).",
+        function=estoi,
+        label="ESTOI",
+        description="Predicted intelligibility, also in fluctuating noise (Jensen and Taal 2016).",
         decimals=3,
         package="pystoi",
+        sample_rate=10000,
     ),
     "si_sdr": Metric(
-        si_sdr,
-        "SI-SDR",
-        "Energy of the clean sound relative to all distortion, independent of level, in dB.",
-        "dB",
+        function=si_sdr,
+        label="SI-SDR",
+        description="Energy of the clean sound relative to all distortion, at any level, in dB.",
+        unit="dB",
+    ),
+    "si_sdr_60hz": Metric(
+        function=si_sdr_60hz,
+        label="SI-SDR > 60 Hz",
+        description="SI-SDR above 60 Hz, without the hum and rumble of the clean sound.",
+        unit="dB",
     ),
     "snr": Metric(
-        snr,
-        "SNR",
-        "Energy of the clean sound relative to the difference of estimate and clean sound, in dB.",
-        "dB",
+        function=snr,
+        label="SNR",
+        description="Energy of the clean sound relative to that of the error, in dB.",
+        unit="dB",
     ),
     "segmental_snr": Metric(
-        segmental_snr,
-        "segSNR",
-        "Mean SNR of frames of 30 ms, each limited to -10 to 35 dB.",
-        "dB",
+        function=segmental_snr,
+        label="segSNR",
+        description="Mean SNR of frames of 30 ms, each limited to -10 to 35 dB.",
+        unit="dB",
     ),
     "lsd": Metric(
-        lsd,
-        "LSD",
-        "Log-spectral distance: mean difference of the two spectra in dB; 0 is best.",
-        "dB",
+        function=lsd,
+        label="LSD",
+        description="Log-spectral distance: mean difference of the two spectra in dB; 0 is best.",
+        unit="dB",
         higher_is_better=False,
     ),
     "csig": Metric(
-        csig,
-        "CSIG",
-        "Predicted rating of the speech signal, 1 to 5 (Hu and Loizou 2008).",
+        function=csig,
+        label="CSIG",
+        description="Predicted rating of the speech signal, 1 to 5 (Hu and Loizou 2008).",
         package="pesq",
+        sample_rate=WIDE_BAND_RATE,
+        lowest_rate=WIDE_BAND_RATE,
     ),
     "cbak": Metric(
-        cbak,
-        "CBAK",
-        "Predicted rating of the background, 1 to 5 (Hu and Loizou 2008).",
+        function=cbak,
+        label="CBAK",
+        description="Predicted rating of the background, 1 to 5 (Hu and Loizou 2008).",
         package="pesq",
+        sample_rate=WIDE_BAND_RATE,
+        lowest_rate=WIDE_BAND_RATE,
     ),
     "covl": Metric(
-        covl,
-        "COVL",
-        "Predicted rating of the overall quality, 1 to 5 (Hu and Loizou 2008).",
+        function=covl,
+        label="COVL",
+        description="Predicted rating of the overall quality, 1 to 5 (Hu and Loizou 2008).",
         package="pesq",
+        sample_rate=WIDE_BAND_RATE,
+        lowest_rate=WIDE_BAND_RATE,
     ),
 }
 """All metrics by name."""
+
+WER = "wer"
+"""Name of the word error rate, which ``evaluate`` computes from transcripts."""
+
+DESCRIPTIONS: dict[str, Description] = {
+    **METRICS,
+    WER: Description(
+        label="WER",
+        description="Word error rate of a speech recognizer: errors per word of the transcript.",
+        unit="%",
+        higher_is_better=False,
+        decimals=1,
+        sample_rate=16000,
+    ),
+}
+"""All figures of an evaluation by name: the metrics, and the word error rate."""
+
+
+def pesq_for(sample_rate: int) -> str:
+    """Return the name of the PESQ for a sample rate in Hz: wide band from 16 kHz on."""
+    return "pesq_wb" if sample_rate >= WIDE_BAND_RATE else "pesq_nb"
 
 
 def check_metrics(names: Iterable[str]) -> None:
@@ -366,14 +457,21 @@ def measure(
     names = list(names)
     check_metrics(names)
     shared: dict[str, float] = {}
-    if sample_rate == 16000 and not {"csig", "cbak", "covl"}.isdisjoint(names):
+    if not {"csig", "cbak", "covl"}.isdisjoint(names):
         shared = composite(reference, estimate, sample_rate)._asdict()
+        if sample_rate != WIDE_BAND_RATE:
+            del shared["segmental_snr"]  # it is computed at the own rate
     return {
         name: shared[name]
         if name in shared
         else METRICS[name].function(reference, estimate, sample_rate)
         for name in names
     }
+
+
+def _without_mean(sound: AudioVector) -> AudioVector:
+    """Return a signal without its mean; a constant becomes exactly 0."""
+    return sound - sound.mean() if np.ptp(sound) else np.zeros_like(sound)
 
 
 def _energy(sound: AudioVector) -> float:

@@ -10,6 +10,9 @@ def test_levels(rng):
     assert rms(np.zeros((2, 0), np.float32)) == 0
     assert dbfs(rms(sine)) == pytest.approx(-3.01, abs=0.01)
     assert dbfs(0.0) == -np.inf
+    assert rms(sine + np.float32(0.5)) == pytest.approx(rms(sine))
+    assert rms(np.full((2, 1000), 0.3, np.float32)) == pytest.approx(0, abs=1e-9)
+    assert rms(np.stack([sine, np.full_like(sine, 0.9)])) == pytest.approx(0.5)  # a dead channel
 
 
 def test_snr(rng):
@@ -17,5 +20,6 @@ def test_snr(rng):
     noise *= 0.1 * rms(clean) / rms(noise)
     assert snr_db(clean + noise, clean) == pytest.approx(20, abs=1e-3)
     assert snr_db(2 * clean, clean) == pytest.approx(0)
+    assert snr_db(clean + noise + np.float32(1), clean) == pytest.approx(20, abs=1e-3)
     assert snr_db(clean, clean) == np.inf
     assert snr_db(clean, np.zeros_like(clean)) == -np.inf

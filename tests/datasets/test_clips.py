@@ -108,4 +108,6 @@ def test_activity(rng: np.random.Generator) -> None:
     assert active_share(noisy, 16000, 0.05) == pytest.approx(0.25, abs=0.02)
     assert active_share(noisy, 16000, 1e-3) == 1
     assert active_share(sound, 16000, 10.0) == 0
-    assert active_share(sound[:100] + np.float32(1), 16000, 0.5) == 1
+    assert active_share(np.tile(np.float32([1, -1]), 50), 16000, 0.5) == 1
+    assert active_share(sound + np.float32(0.5), 16000, 0.05) == pytest.approx(0.25, abs=0.02)
+    assert active_share(np.full(16000, 0.5, np.float32), 16000, 0.05) == 0

@@ -127,6 +127,27 @@ def test_skips_and_says_why(
     np.testing.assert_array_equal(kept["good.wav"].read(), np.float32(good / 32768))
 
 
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_a_constant_is_silent_and_an_offset_is_no_level(
+    tasks: Callable[..., list[DecodeTask]],
+    audio_file: Callable[..., Path],
+    rng: np.random.Generator,
+    rate: int,
+) -> None:
+    sound = 0.01 * rng.standard_normal(3 * rate)
+    audio_file("clean/constant.wav", np.full(rate, 0.3), rate)
+    audio_file("clean/dead.flac", np.array([np.full(rate, -0.25), np.zeros(rate)]), rate)
+    audio_file("clean/plain.wav", sound, rate, "FLOAT")
+    audio_file("clean/offset.wav", sound + 0.5, rate, "FLOAT")
+    kept, reasons = decoded(tasks())
+    assert {file: reason[:9] for file, reason in reasons.items()} == {
+        "constant.wav": "is silent",
+        "dead.flac": "is silent",
+    }
+    tolerance = 1e-5 if rate == 16000 else 0.2  # resampled, the steps at both ends ring
+    assert kept["offset.wav"].rms == pytest.approx(kept["plain.wav"].rms, rel=tolerance)
+
+
 def test_tasks_hold_all_files_once(
     tasks: Callable[..., list[DecodeTask]],
     audio_file: Callable[..., Path],
@@ -167,7 +188,7 @@ def test_rooms(
         return np.full(sample_rate, number + seed, np.float32)
 
     monkeypatch.setattr("denoisecli.datasets.decoding.synthetic_response", response)
-    audio_file("clean/a.wav", 0.1 * np.ones(16000))
+    audio_file("clean/a.wav", np.tile([0.1, -0.1], 8000))
     kept, _ = decoded(tasks(rooms=3, seed=5))
     rooms = [recording for recording in kept.values() if recording.role == "room"]
     assert [room.name for room in rooms] == [f"synthetic/{number}" for number in range(3)]

@@ -7,6 +7,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from denoisecli.audio.level import snr_db
 from denoisecli.datasets.mix import (
     fit_noise,
     mix,
@@ -29,7 +30,7 @@ def rng() -> np.random.Generator:
 
 
 def power(sound: np.ndarray) -> float:
-    return float(np.mean(np.square(sound, dtype=np.float64)))
+    return float(np.var(sound, dtype=np.float64))
 
 
 @given(st.floats(-100, 100))
@@ -152,7 +153,20 @@ def test_the_same_seed_gives_the_same_mix() -> None:
     assert first.noise_offset == again.noise_offset != other.noise_offset
 
 
-@pytest.mark.parametrize("silence", [np.zeros(500, np.float32), np.full(500, 1e-8, np.float32)])
+@pytest.mark.parametrize("offset", [-0.4, 0.4])
+def test_an_offset_changes_neither_snr_nor_gain(offset: float) -> None:
+    clean, noise = noise_of(1), noise_of(2)
+    plain = mix_pair(clean, noise, 0.5, rng())
+    for sounds in ((clean + np.float32(offset), noise), (clean, noise + np.float32(offset))):
+        pair = mix_pair(*sounds, 0.5, rng())
+        assert pair.noise_gain == pytest.approx(plain.noise_gain, rel=1e-4)
+        assert snr_db(pair.noisy, pair.clean) == pytest.approx(0, abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    "silence",
+    [np.zeros(500, np.float32), np.full(500, 1e-8, np.float32), np.full(500, 0.3, np.float32)],
+)
 @pytest.mark.parametrize("match_level", [True, False])
 def test_silence_has_no_level_to_mix_at(silence: np.ndarray, match_level: bool) -> None:
     with pytest.raises(AudioError, match="clean sound is silent"):

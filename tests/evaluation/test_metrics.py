@@ -16,7 +16,8 @@ RATE = 16000
 
 @pytest.fixture
 def clean(speech, noise):
-    return speech(2.0, RATE) + 0.001 * noise(2.0, RATE)
+    sound = (speech(2.0, RATE) + 0.001 * noise(2.0, RATE)).astype(np.float64)
+    return (sound - sound.mean()).astype(np.float32)
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def noisy(clean, noise):
 def orthogonal(clean, noise):
     """Noise that has the energy of the clean sound and is not correlated with it."""
     clean, sound = clean.astype(np.float64), noise(2.0, RATE).astype(np.float64)
+    sound -= sound.mean()
     sound -= np.dot(sound, clean) / np.dot(clean, clean) * clean
     return sound * np.linalg.norm(clean) / np.linalg.norm(sound)
 
@@ -50,8 +52,19 @@ def test_snr_in_closed_form(clean, orthogonal, db):
 def test_si_sdr_and_snr_are_limited(clean, orthogonal):
     assert metrics.si_sdr(clean, clean, RATE) == metrics.snr(clean, clean, RATE) == 100
     assert metrics.snr(clean, 1e7 * clean, RATE) == -100
-    ones, signs = np.ones(1000), np.tile([1.0, -1.0], 500)
-    assert metrics.si_sdr(ones, signs, RATE) == -100
+    slow, fast = np.tile([1.0, 1.0, -1.0, -1.0], 250), np.tile([1.0, -1.0], 500)
+    assert metrics.si_sdr(slow, fast, RATE) == -100
+
+
+@pytest.mark.parametrize("offset", [-0.5, 1.0])
+def test_si_sdr_leaves_out_a_dc_offset(clean, orthogonal, offset):
+    estimate = clean + 0.1 * orthogonal
+    expected = metrics.si_sdr(clean, estimate, RATE)
+    assert metrics.si_sdr(clean + offset, estimate, RATE) == pytest.approx(expected, abs=1e-4)
+    assert metrics.si_sdr(clean, estimate + offset, RATE) == pytest.approx(expected, abs=1e-4)
+    constant = np.full_like(clean, offset / 3)
+    assert math.isnan(metrics.si_sdr(constant, estimate, RATE))
+    assert math.isnan(metrics.si_sdr(clean, constant, RATE))
 
 
 @pytest.mark.parametrize("gain", [0.5, 3.0])
