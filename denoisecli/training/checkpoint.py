@@ -126,7 +126,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         for index, array in enumerate(getattr(checkpoint, name) or []):
             arrays[f"{name}/{index}"] = array
     with replacing(path, overwrite=True) as part, part.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -146,6 +146,12 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
+def code_changed(run: Path) -> bool:
+    """Return whether the last start of the run was by other code than that of this process."""
+    starts = _read_facts(run / FACTS).starts
+    return bool(starts) and starts[-1].code != code_hash()
+
+
 @cache
 def code_hash() -> str:
     """Return twelve hexadecimal digits that change with any source file of the package.

@@ -9,7 +9,15 @@ from denoisecli.system.extras import require
 from denoisecli.training.batches import open_batches
 from denoisecli.training.devices import Cluster, Device, find_devices
 from denoisecli.training.observer import Observer
-from denoisecli.training.run_folder import CHECKPOINT, LOGS, MODEL, clear, locked, record_start
+from denoisecli.training.run_folder import (
+    CHECKPOINT,
+    LOGS,
+    MODEL,
+    clear,
+    code_changed,
+    locked,
+    record_start,
+)
 from denoisecli.training.scoring import require_scores
 from denoisecli.training.tensorboard import TensorBoardLogs
 from denoisecli.training.trainer import Trainer
@@ -84,6 +92,11 @@ def train(
         trainer = Trainer(spec, batches, run, observer, devices, logs, minutes)
         if trainer.checkpoint.exists():
             trainer.resume()
+            if code_changed(run):
+                observer.on_message(
+                    "the run was begun by another version of the program, so that it may not "
+                    "continue exactly as it would have"
+                )
         elif init_from is not None:
             trainer.start_from(init_from)
         position: list[float] = [trainer.state.epoch, trainer.state.step]

@@ -13,7 +13,7 @@ GPU = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with a GPU that is in use already."""
+    """Simulate a machine with a GPU that is in use already."""
 
     def too_late(*args: Any) -> None:
         raise RuntimeError("Physical devices cannot be modified after being initialized")
@@ -53,7 +53,7 @@ def test_no_gpu(no_gpu: None) -> None:
 
 
 def test_parts_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That two of them train as one does is shown in test_scale_out.py."""
+    """test_scale_out.py shows that two of them train as one does."""
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     with pytest.raises(UsageError, match="2 cores cannot be divided into 3 parts"):
         find_devices(cpu_parts=3)

@@ -68,7 +68,7 @@ def test_warmup_stable_decay() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_only_kernels_decay(optimizer: Any) -> None:
-    """Biases, gains and shifts of normalizations, and a GRU's double bias stay."""
+    """Biases, also the double one of a GRU, and normalizations do not decay."""
     network = build_model(
         parse_spec(
             {

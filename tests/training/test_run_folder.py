@@ -11,6 +11,7 @@ from denoisecli.training import run_folder
 from denoisecli.training.history import Row, write_history
 from denoisecli.training.run_folder import (
     clear,
+    code_changed,
     code_hash,
     is_running,
     list_runs,
@@ -87,6 +88,15 @@ def test_every_start_is_recorded(run: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert second["code"] == "other code"
     assert second["device"] == "a device"
     assert set(second["versions"]) == {"denoisecli", "keras", "numpy", "tensorflow"}
+
+
+def test_code_changed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not code_changed(run)
+    monkeypatch.setattr(run_folder, "code_hash", lambda: "other code")
+    assert code_changed(run)
+    start(run, read_spec(run / "spec.json"))
+    assert not code_changed(run)
+    assert not code_changed(run.parent / "new")
 
 
 def test_clear_keeps_the_model(run: Path) -> None:

@@ -18,7 +18,7 @@ RATE = 16000
 def test_scores_are_those_of_the_metrics(
     speech: Callable[..., AudioVector], noise: Callable[..., AudioVector]
 ) -> None:
-    """Computed in other processes, the mean of what one alone gives; silent clips do not count."""
+    """They are the means of the metrics; silent clips do not count."""
     require_scores()
     clean = np.stack([speech(1.0, RATE), speech(1.0, RATE, 200.0), np.zeros(RATE, np.float32)])
     estimates = clean + np.stack([noise(1.0, RATE) for _ in clean])
@@ -56,8 +56,8 @@ def _sleep(*arguments: object) -> dict[str, float]:
     return {"pesq": 1.0, "estoi": 0.5}
 
 
-def test_what_is_not_needed_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C while scores are computed: those that have not begun never do."""
+def test_scores_that_have_not_begun_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C, the scores that have not begun are dropped."""
     monkeypatch.setattr(module, "_score", _sleep)
     clips = np.zeros((500, 800), np.float32)  # 50 s of work
     with pytest.raises(KeyboardInterrupt), scoring(clips, clips, RATE) as scores:

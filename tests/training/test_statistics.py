@@ -32,24 +32,24 @@ def spec_of(**level: Any) -> Spec:
     )
 
 
-def task_of(spec: Spec) -> WaveformModel:
+def model_of(spec: Spec) -> WaveformModel:
     keras.utils.set_random_seed(0)
-    task = WaveformModel(spec, build_network(spec))
-    task.compile(optimizer=make_optimizer(spec.training, 100, task.network.trainable_variables))
-    task.build((None, 800))
-    task.optimizer.build(task.trainable_variables)
-    return task
+    model = WaveformModel(spec, build_network(spec))
+    model.compile(optimizer=make_optimizer(spec.training, 100, model.network.trainable_variables))
+    model.build((None, 800))
+    model.optimizer.build(model.trainable_variables)
+    return model
 
 
-def statistics_of(task: WaveformModel) -> BatchStatistics:
-    statistics = BatchStatistics(task)
+def statistics_of(model: WaveformModel) -> BatchStatistics:
+    statistics = BatchStatistics(model)
     statistics.compile()
     return statistics
 
 
 @pytest.fixture(scope="module")
 def pairs() -> tf.data.Dataset:
-    """Tones in noise, in batches of 4."""
+    """Return tones in noise, in batches of 4."""
     rng = np.random.default_rng(0)
     t = np.arange(800) / 4000
     tones = rng.uniform(150, 1500, size=(64, 1))
@@ -59,17 +59,17 @@ def pairs() -> tf.data.Dataset:
 
 
 def test_plain_mean_over_batches(pairs: tf.data.Dataset) -> None:
-    """The first normalization sees what a convolution makes; its moments need no network."""
-    task = task_of(spec_of())
+    """The first normalization sees the output of a convolution, whose moments are known."""
+    model = model_of(spec_of())
     names = ["down0_0_convolution", "down0_0_norm"]
-    convolution, normalization = (task.network.get_layer(name) for name in names)
+    convolution, normalization = (model.network.get_layer(name) for name in names)
     normalization.moving_mean.assign(np.full(8, 7.0))  # of other weights: forgotten
     before = normalization.momentum
-    statistics_of(task).estimate(pairs.take(3))
+    statistics_of(model).estimate(pairs.take(3))
     assert normalization.momentum == before
 
-    until = keras.Model(task.network.inputs, convolution.output)
-    maps = [np.asarray(until(as_map(stft(noisy, task.spec.stft)))) for noisy, _ in pairs.take(3)]
+    until = keras.Model(model.network.inputs, convolution.output)
+    maps = [np.asarray(until(as_map(stft(noisy, model.spec.stft)))) for noisy, _ in pairs.take(3)]
     means = np.mean([x.mean(axis=(0, 1, 2)) for x in maps], axis=0)
     variances = np.mean([x.var(axis=(0, 1, 2)) for x in maps], axis=0)
     np.testing.assert_allclose(normalization.moving_mean, means, rtol=1e-4, atol=1e-5)
@@ -77,31 +77,31 @@ def test_plain_mean_over_batches(pairs: tf.data.Dataset) -> None:
 
 
 def test_nothing_to_do_without_batch_normalization(pairs: tf.data.Dataset) -> None:
-    task = task_of(spec_of(normalization="layer", dropout=0.1))
-    before = get_arrays(task.variables)
-    statistics_of(task).estimate(pairs)
-    for found, expected in zip(get_arrays(task.variables), before, strict=True):
+    model = model_of(spec_of(normalization="layer", dropout=0.1))
+    before = get_arrays(model.variables)
+    statistics_of(model).estimate(pairs)
+    for found, expected in zip(get_arrays(model.variables), before, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
 def test_averaged_weights_are_sane(pairs: tf.data.Dataset) -> None:
-    """With the statistics of the trained weights they are worse than those, with their own better.
+    """They are worse than the trained weights with the statistics of those, better with their own.
 
     As found after 16 steps: 0.6 dB, 1.4 dB and 1.9 dB.
     """
-    task = task_of(spec_of())
+    model = model_of(spec_of())
 
     def improvement() -> float:
-        return task.evaluate(pairs, verbose=0, return_dict=True)["si_sdr_improvement"]
+        return model.evaluate(pairs, verbose=0, return_dict=True)["si_sdr_improvement"]
 
     raw: list[np.ndarray] = []
     keep = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: raw.extend(get_arrays(task.variables))
+        on_epoch_end=lambda epoch, logs: raw.extend(get_arrays(model.variables))
     )
-    task.fit(pairs, shuffle=False, verbose=0, callbacks=[keep])
+    model.fit(pairs, shuffle=False, verbose=0, callbacks=[keep])
     averaged = improvement()  # fit() has put the averaged weights in place
-    statistics_of(task).estimate(pairs)
+    statistics_of(model).estimate(pairs)
     with_own_statistics = improvement()
-    assign(task.variables, raw)
+    assign(model.variables, raw)
     trained = improvement()
     assert averaged < trained < with_own_statistics

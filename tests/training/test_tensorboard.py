@@ -21,7 +21,7 @@ def events(folder: Path) -> dict[tuple[str, int], tf.Tensor]:
 
 
 def test_what_is_written(tmp_path: Path) -> None:
-    """Read back: scalars, and of three clips a picture and the sounds; a second start goes on."""
+    """Scalars, and three clips as pictures and sounds; a second start adds to the first."""
     rng = np.random.default_rng(0)
     noisy, clean = 0.1 * rng.standard_normal((2, 7, 4000)).astype(np.float32)
     for epoch in (1, 2):
@@ -55,7 +55,7 @@ def test_what_is_written(tmp_path: Path) -> None:
 
 
 def test_spectrograms() -> None:
-    """A tone is a bright line at its frequency, low ones below; silence is dark, not an error."""
+    """A tone is a bright line at its frequency, low ones at the bottom; silence is dark."""
     tone = np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000).astype(np.float32)
     image = draw_spectrograms(tone, np.zeros_like(tone))
     rows = 257

@@ -23,43 +23,43 @@ def spec_of(**sections: Any) -> Spec:
     )
 
 
-def task_of(spec: Spec, **options: Any) -> WaveformModel:
+def model_of(spec: Spec, **options: Any) -> WaveformModel:
     keras.utils.set_random_seed(0)
     return WaveformModel(spec, build_network(spec, spec.training.precision), **options)
 
 
 @pytest.fixture
 def sounds(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Noisy and clean: (batch, timesteps)."""
+    """Return a batch of noisy and of clean sounds."""
     clean = 0.1 * rng.standard_normal((4, 8000)).astype(np.float32)
     return clean + 0.05 * rng.standard_normal(clean.shape).astype(np.float32), clean
 
 
 def test_silence_is_harmless(sounds: tuple[np.ndarray, np.ndarray]) -> None:
-    """No loss and no gradient stops being a number, be a row silent or the batch."""
+    """All losses and gradients stay finite, whether a row is silent or the whole batch."""
     losses = [{"kind": kind, "weight": 1.0} for kind in LOSSES]
-    task = task_of(spec_of(audio={"sample_rate": 16000}, training={"losses": losses}))
-    task.compile(optimizer=keras.optimizers.SGD(1e-3))
+    model = model_of(spec_of(audio={"sample_rate": 16000}, training={"losses": losses}))
+    model.compile(optimizer=keras.optimizers.SGD(1e-3))
     noisy, clean = sounds
     noisy[0], clean[0] = 0, 0  # digital silence
     clean[1] = 0  # noise only
     noisy[2] = clean[2]  # nothing to do
     for batch in ((noisy, clean), (0 * noisy, 0 * clean)):
-        result = task.train_on_batch(*batch, return_dict=True)
+        result = model.train_on_batch(*batch, return_dict=True)
         assert np.isfinite(list(result.values())).all()
-        for weight in task.network.weights:
+        for weight in model.network.weights:
             assert np.isfinite(np.asarray(weight)).all(), weight.path
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(precision: str, sounds: tuple[np.ndarray, np.ndarray]) -> None:
-    """The network computes in 16 bits, all around it in 32; weights fit either network."""
+    """The network computes in 16 bits, the rest in 32; the weights fit either network."""
     noisy, clean = (sound[:, :800] for sound in sounds)
     full, mixed = (
-        task_of(spec_of(training={"precision": name})) for name in ("float32", precision)
+        model_of(spec_of(training={"precision": name})) for name in ("float32", precision)
     )
     assert keras.config.dtype_policy().name == "float32"
-    expected, found = (np.asarray(task(noisy)) for task in (full, mixed))
+    expected, found = (np.asarray(model(noisy)) for model in (full, mixed))
     assert found.dtype == np.float32
     for old, new in zip(full.network.weights, mixed.network.weights, strict=True):
         assert new.dtype == "float32"
@@ -74,7 +74,7 @@ def test_mixed_precision(precision: str, sounds: tuple[np.ndarray, np.ndarray]) 
 
 def test_devices_share_a_loss(sounds: tuple[np.ndarray, np.ndarray]) -> None:
     noisy, clean = sounds
-    whole, half = (task_of(spec_of(), replicas=replicas) for replicas in (1, 2))
+    whole, half = (model_of(spec_of(), replicas=replicas) for replicas in (1, 2))
     parts = [
         float(half.compute_loss(noisy[part], clean[part], noisy[part]))
         for part in (slice(2), slice(2, 4))

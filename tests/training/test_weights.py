@@ -98,8 +98,8 @@ def test_a_causal_network_keeps_frames_in_line(tmp_path: Path, frames: int) -> N
     sections = {"downsampling": [{**level, "strides": [4, 1]}], "upsampling": [level]}
     ahead = frames - 1 - (frames - 1) // 2
 
-    def ending(causal: bool) -> tuple[keras.Model, keras.Model]:
-        """A network that looks ahead, maybe with kernels that make nothing of it."""
+    def make_networks(causal: bool) -> tuple[keras.Model, keras.Model]:
+        """Return a network that looks ahead, unless its kernels ignore it, and a causal copy."""
         trained = network_of(1, valley=[block], **sections)
         for layer in trained.layers:
             if "convolution" in layer.name or "depthwise" in layer.name:
@@ -112,12 +112,12 @@ def test_a_causal_network_keeps_frames_in_line(tmp_path: Path, frames: int) -> N
         return trained, live
 
     spectrum = np.random.default_rng(0).normal(size=(1, 17, 20, 2)).astype("float32")
-    trained, live = ending(causal=True)
+    trained, live = make_networks(causal=True)
     np.testing.assert_allclose(live(spectrum), trained(spectrum), atol=1e-6)
 
-    # Looking ahead makes no difference either where nothing changes, but for the ends.
+    # In a steady sound, looking ahead makes no difference except near its ends.
     steady = np.repeat(spectrum[:, :, :1], 40, axis=2)
-    trained, live = ending(causal=False)
+    trained, live = make_networks(causal=False)
     middle = slice(20, 25)
     expected = np.asarray(trained(steady))[:, :, middle]
     np.testing.assert_allclose(np.asarray(live(steady))[:, :, middle], expected, atol=1e-6)
