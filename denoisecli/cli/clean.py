@@ -415,7 +415,8 @@ def _report_cleaned(outcomes: "Sequence[Outcome]") -> None:
 
 def _report_result(result: "CleanResult") -> None:
     for warning in result.warnings:
-        console.warn(f"{result.source}: {_without_name(result.source, warning)}")
+        named = warning.startswith(f"{result.source} ")
+        console.warn(warning if named else f"{result.source}: {warning}")
     console.info(
         f"{result.target}: {result.seconds:.1f} s in {result.wall_seconds:.2f} s "
         f"({_speed(result)} real time), {_levels(result)}"

@@ -49,6 +49,16 @@ def test_quiet_prints_nothing(
     assert result.output == ""
 
 
+def test_a_warning_names_the_recording_once(
+    audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], halving: Path
+) -> None:
+    source = audio_file("in.wav", speech(1.0, 16000))
+    source.write_bytes(source.read_bytes()[:16044])
+    result = denoise("clean", source, "--model", halving, "--keep-readable")
+    assert result.exit_code == 0
+    assert f"warning: {source} is cut off: 0.5 s" in result.stderr
+
+
 def test_dry_run_reports_what_would_be_done(
     audio_file: Callable[..., Path], halving: Path, tmp_path: Path
 ) -> None:
