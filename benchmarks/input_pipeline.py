@@ -64,12 +64,12 @@ def steps_per_second(data: Path, spec: Spec, steps: int) -> float:
 
     noisy, clean = next(iter(open_batches(data, spec).training(0)))
     network = build_model(spec)
-    task = WaveformModel(spec, network)
+    model = WaveformModel(spec, network)
     optimizer = make_optimizer(spec.training, 1000, network.trainable_variables)
-    task.compile(optimizer=optimizer, jit_compile=False)
+    model.compile(optimizer=optimizer, jit_compile=False)
     for _ in range(2):
-        task.train_on_batch(noisy, clean)
-    return steps / seconds(lambda: [task.train_on_batch(noisy, clean) for _ in range(steps)])
+        model.train_on_batch(noisy, clean)
+    return steps / seconds(lambda: [model.train_on_batch(noisy, clean) for _ in range(steps)])
 
 
 def seconds(work: Callable[[], object]) -> float:

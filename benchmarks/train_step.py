@@ -90,10 +90,10 @@ def matrix_product_speed() -> float:
 
 def measure(spec: Spec) -> dict[str, Any]:
     """Train on noise for a few steps, and return the figures that `main` prints."""
-    task = WaveformModel(spec, build_network(spec, spec.training.precision))
-    summary = summarize_network(task.network)
-    variables = task.network.trainable_variables
-    task.compile(
+    model = WaveformModel(spec, build_network(spec, spec.training.precision))
+    summary = summarize_network(model.network)
+    variables = model.network.trainable_variables
+    model.compile(
         optimizer=make_optimizer(spec.training, 1000, variables),
         jit_compile=spec.training.jit_compile,
     )
@@ -104,7 +104,7 @@ def measure(spec: Spec) -> dict[str, Any]:
     noisy = clean + np.roll(clean, 1000, axis=1) / 2
 
     def step() -> None:
-        task.train_on_batch(noisy, clean)
+        model.train_on_batch(noisy, clean)
 
     step()
     seconds = min(_seconds(step) for _ in range(STEPS))

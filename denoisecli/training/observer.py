@@ -13,7 +13,7 @@ class Observer(Protocol):
         """Receive a message for the user."""
 
     def on_train_begin(self, epochs: int, steps: int, epoch: int) -> None:
-        """Called before the first step.
+        """Receive the sizes of the run before the first step.
 
         Args:
             epochs: Number of epochs of the run.
@@ -22,7 +22,7 @@ class Observer(Protocol):
         """
 
     def on_batch_end(self, epoch: int, step: int, logs: dict[str, float]) -> None:
-        """Called after each training step.
+        """Receive the progress after each training step.
 
         Args:
             epoch: Index of the epoch, from 0.
@@ -31,7 +31,7 @@ class Observer(Protocol):
         """
 
     def on_epoch_end(self, row: Row, *, best: bool) -> None:
-        """Called after the validation of an epoch.
+        """Receive the figures of an epoch after its validation.
 
         Args:
             row: Row of the history.

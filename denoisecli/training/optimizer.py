@@ -1,6 +1,7 @@
 """The optimizer, its learning-rate schedule and its weight decay."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -100,17 +101,16 @@ def make_optimizer(
             normalizations, and other vectors do not.
         replicas: Number of TensorFlow devices that sum up their gradients.
     """
-    options: dict[str, Any] = {
-        "learning_rate": make_schedule(training, total_steps),
-        "weight_decay": training.weight_decay,
-        "global_clipnorm": training.gradient_clip / replicas,
-        "use_ema": training.average_decay > 0,
-        "ema_momentum": training.average_decay or 0.99,
-    }
-    if training.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(**options)
-    else:  # Muon leaves all but matrices to Adam, which has a weight decay of its own
-        optimizer = keras.optimizers.Muon(adam_weight_decay=training.weight_decay, **options)
+    create = keras.optimizers.AdamW
+    if training.optimizer == "muon":  # it leaves all but matrices to Adam, with its own decay
+        create = partial(keras.optimizers.Muon, adam_weight_decay=training.weight_decay)
+    optimizer = create(
+        learning_rate=make_schedule(training, total_steps),
+        weight_decay=training.weight_decay,
+        global_clipnorm=training.gradient_clip / replicas,
+        use_ema=training.average_decay > 0,
+        ema_momentum=training.average_decay or 0.99,
+    )
     optimizer.exclude_from_weight_decay(
         # The two biases of a GRU form a matrix.
         var_list=[v for v in variables if len(v.shape) < 2 or v.name == "bias"]

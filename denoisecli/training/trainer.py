@@ -36,6 +36,7 @@ from denoisecli.training.run_folder import (
     CHECKPOINT,
     HISTORY,
     MODEL,
+    SPEC,
     code_hash,
     package_versions,
 )
@@ -131,8 +132,9 @@ class Trainer:
         changed = forbidden_changes(saved.spec, self.spec, done, steps)
         if changed:
             raise UsageError(
-                f"{self.checkpoint} was written with another spec, which differs in "
-                f"{', '.join(changed)}; --fresh starts over, --run selects another folder"
+                f"{self.run} was begun with another spec, which differs in {', '.join(changed)}; "
+                f"to resume it, give its own spec, {self.run / SPEC}; --fresh starts over, --run "
+                "selects another folder"
             )
         if saved.dataset != self.batches.dataset_id:
             raise UsageError(

@@ -59,9 +59,18 @@ def spec_of(description: str = "", **training: Any) -> Spec:
     )
 
 
+AUGMENTATION = {
+    "snr_db": [-5.0, 20.0],
+    "second_noise": 0.3,
+    "third_noise": 0.3,
+    "level_dbfs": [-45.0, -12.0],
+}
+"""An augmentation that leaves nothing to the dataset."""
+
+
 def full_spec(description: str = "", **training: Any) -> Spec:
     """Return a spec with everything that has a state or is random."""
-    return spec_of(description, average_decay=0.8, augmentation={}, **training)
+    return spec_of(description, average_decay=0.8, augmentation=AUGMENTATION, **training)
 
 
 class Recorder:
@@ -183,8 +192,9 @@ class TestFinishedRun:
 
     def test_observer(self, finished: tuple[Path, Recorder]) -> None:
         run, recorder = finished
-        (message,) = recorder.messages
-        assert message.startswith(("training on the CPU (", "training on the GPU ("))
+        device, mixtures = recorder.messages
+        assert device.startswith(("training on the CPU (", "training on the GPU ("))
+        assert mixtures.startswith("training mixtures: SNR -5 to 20 dB")
         assert recorder.begins == [(EPOCHS, STEPS, 0)]
         assert recorder.steps == [(e, s + 1) for e in range(EPOCHS) for s in range(STEPS)]
         rows = history(run)
@@ -226,7 +236,7 @@ def test_resuming_is_exact(
     with pytest.raises(Interrupted):
         train(full_spec("described"), tiny_dataset, tmp_path, recorder)
     assert recorder.steps == [(0, 3)]
-    assert recorder.messages[1].startswith("resuming at epoch 1, step 2 after")
+    assert recorder.messages[-1].startswith("resuming at epoch 1, step 2 after")
     assert recorder.rows == []
 
     # While an epoch ends.
@@ -348,7 +358,7 @@ class TestResume:
         with pytest.raises(UsageError) as raised:
             train(changed, tiny_dataset, stopped, Recorder())
         message = str(raised.value)
-        assert "differs in training.augmentation, training.learning_rate; --fresh" in message
+        assert "differs in training.augmentation, training.learning_rate; to resume" in message
         assert load_checkpoint(stopped / CHECKPOINT).spec == full_spec()
 
     def test_what_past_steps_do_not_depend_on_may_change(
@@ -364,7 +374,8 @@ class TestResume:
         resumed.resume()
         assert resumed.state.epoch == 2
         resumed.spec = full_spec()
-        with pytest.raises(UsageError, match=r"differs in training\.schedule; --fresh"):
+        message = r"differs in training\.schedule; to resume it, give its own spec, .*spec\.json"
+        with pytest.raises(UsageError, match=message):
             resumed.resume()
 
     def test_checkpoint_of_an_earlier_version(self, stopped: Path, tiny_dataset: Path) -> None:
@@ -532,7 +543,7 @@ def test_outlier_of_the_loss(
         r".*checkpoint\.npz; the batch is in .*bad_batch\.npz; try a lower learning_rate"
     )
     with pytest.raises(ModelError, match=message):
-        train(spec_of(augmentation={}), tiny_dataset, tmp_path, recorder)
+        train(spec_of(augmentation=AUGMENTATION), tiny_dataset, tmp_path, recorder)
     state = load_checkpoint(tmp_path / CHECKPOINT).state
     assert (state.epoch, state.step) == (1, 1)
     with np.load(tmp_path / "bad_batch.npz") as batch:
