@@ -11,7 +11,7 @@ import soundfile
 from denoisecli.audio.formats import BITS
 from denoisecli.audio.integrity import is_unknown_size
 from denoisecli.audio.reading import AudioReader, SequentialFile, reason_of
-from denoisecli.audio.writing import clamp
+from denoisecli.audio.writing import clamp, quantize
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 from denoisecli.types import AudioBlock
 
@@ -283,7 +283,7 @@ class PipeWriter:
         encoded = io.BytesIO()
         soundfile.write(
             encoded,
-            block.T,
+            quantize(block, self._subtype).T,
             self._sample_rate,
             subtype=self._subtype,
             endian="LITTLE",

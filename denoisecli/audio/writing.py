@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from jaxtyping import Shaped
 
 from denoisecli.audio.formats import (
     BITS,
@@ -56,13 +57,36 @@ class AudioWriter:
                 f"{self._file.format} files hold at most 4 GB; write .w64 or .rf64 instead"
             )
         for start in range(0, block.shape[1], _WRITE_FRAMES):
-            self._file.write(block[:, start : start + _WRITE_FRAMES].T)
+            part = block[:, start : start + _WRITE_FRAMES]
+            self._file.write(quantize(part, self._file.subtype).T)
 
 
 def clamp(block: AudioBlock) -> tuple[AudioBlock, int]:
     """Limit samples to full scale; return them and the number of those beyond it."""
     # Positive full scale itself is one step too high for PCM, but no audible clipping.
     return np.clip(block, -1, 1), int(np.count_nonzero(np.abs(block) > 1))
+
+
+def quantize(block: AudioBlock, subtype: str) -> Shaped[np.ndarray, "channels _"]:
+    """Round samples to the steps of an integer subtype, half to even, without dither.
+
+    libsndfile itself truncates them in most formats, which adds an offset of half a step and four
+    times the error. It takes the upper bits of what is returned here.
+
+    Args:
+        block: Samples, shape (channels, timesteps); those beyond full scale are clamped.
+        subtype: Sample format as libsndfile names it.
+
+    Returns:
+        int32 samples whose full scale is 2**31; the samples as they are for any subtype that does
+        not store integers.
+    """
+    if subtype in FLOATING or subtype not in BITS:
+        return block
+    bits = BITS[subtype]
+    steps = np.rint(block * np.float64(2 ** (bits - 1)))
+    steps = np.clip(steps, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return steps.astype(np.int32) << (32 - bits)
 
 
 @contextmanager

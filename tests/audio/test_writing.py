@@ -1,8 +1,13 @@
+import io
+
 import numpy as np
 import pytest
+import soundfile
 
 from denoisecli.audio import writing
 from denoisecli.audio.files import probe, read, write
+from denoisecli.audio.formats import BITS, FLOATING
+from denoisecli.audio.pipe import PipeWriter
 from denoisecli.errors import DenoiseError, UsageError
 
 
@@ -20,6 +25,44 @@ def test_samples_beyond_full_scale_are_clamped_and_counted(tmp_path):
             target.write(samples)
             assert target.clipped == 2
         np.testing.assert_allclose(read(path)[0], samples.clip(-1, 1), atol=0.02)
+
+
+INTEGERS = [
+    (suffix, subtype)
+    for suffix, container in (
+        (".wav", "WAV"),
+        (".flac", "FLAC"),
+        (".aiff", "AIFF"),
+        (".w64", "W64"),
+        (".rf64", "RF64"),
+        (".caf", "CAF"),
+        (".au", "AU"),
+    )
+    for subtype in soundfile.available_subtypes(container)
+    if subtype in BITS and subtype not in FLOATING
+    if not subtype.startswith("ALAC") or subtype == "ALAC_16"
+]
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), INTEGERS)
+def test_integers_are_rounded_half_to_even(tmp_path, rng, suffix, subtype):
+    full_scale = 2 ** (BITS[subtype] - 1)
+    halves = np.arange(-5.5, 6) / full_scale
+    samples = np.concatenate([halves, rng.uniform(-1, 1, 5000), [1, -1]]).astype(np.float32)
+    write(tmp_path / f"x{suffix}", samples, 8000, subtype=subtype)
+    steps = soundfile.read(tmp_path / f"x{suffix}")[0] * full_scale
+    exact = samples * np.float64(full_scale)
+    np.testing.assert_array_equal(steps, np.rint(exact).clip(max=full_scale - 1))
+
+
+@pytest.mark.parametrize("subtype", [name for name in PipeWriter.SUBTYPES if name != "FLOAT"])
+def test_integers_are_rounded_in_pipes_as_in_files(tmp_path, rng, subtype):
+    samples = rng.uniform(-1, 1, (2, 5000)).astype(np.float32)
+    write(tmp_path / "x.wav", samples, 8000, subtype=subtype)
+    stream = io.BytesIO()
+    PipeWriter(stream, 8000, 2, subtype).write(samples)
+    in_pipe, _ = soundfile.read(io.BytesIO(stream.getvalue()))
+    np.testing.assert_array_equal(in_pipe, soundfile.read(tmp_path / "x.wav")[0])
 
 
 def test_floating_point_files_are_not_clamped(tmp_path):
