@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Shaped
 
 from denoisecli.audio.resampling import StreamResampler
 from denoisecli.cleaning.masking import Blocks, Gains, Masked, Masking, MaskStream
@@ -51,6 +52,7 @@ class DenoiseStream:
             raise UsageError(f"there must be at least 1 channel, not {channels}")
         model_rate = masking.spec.audio.sample_rate
         self._channels = channels
+        self._ended = False
         self._amount = np.float32(amount)
         self._to_model = StreamResampler(sample_rate, model_rate, channels)
         self._clean_back = StreamResampler(model_rate, sample_rate, channels)
@@ -72,37 +74,58 @@ class DenoiseStream:
         sample_rate, model_rate = self._rates
         return self._masked.delay / model_rate + _resampling_delay(sample_rate, model_rate)
 
-    def process(self, block: AudioBlock) -> AudioBlock:
+    def process(self, block: Shaped[np.ndarray, "..."]) -> AudioBlock:
         """Take the next samples, and return those that are clean by now.
 
         Args:
-            block: float32 samples (channels, timesteps), any number of them, all finite.
+            block: Floating-point samples (channels, timesteps), any number of them, all finite.
+                They are copied, so that the caller may use the same array for the next block.
 
         Returns:
             The next float32 samples of the output (channels, timesteps), possibly none.
 
         Raises:
-            UsageError: The block has another number of channels.
+            UsageError: The block has another shape, the samples are not floating-point numbers,
+                or the stream has ended.
         """
-        return self._join(self.pieces(block))
+        if not np.issubdtype(block.dtype, np.floating):
+            raise UsageError(f"samples must be floating point in -1..1, not {block.dtype}")
+        if block.ndim != 2 or block.shape[0] != self._channels:
+            raise UsageError(
+                f"a block must have the shape ({self._channels}, timesteps), which is (channels, "
+                f"timesteps), not {block.shape}"
+            )
+        return self._join(self.pieces(np.array(block, np.float32, order="C")))
 
     def finish(self) -> AudioBlock:
-        """End the stream, and return the remaining samples: as many came out as went in."""
+        """End the stream, and return the remaining samples: as many came out as went in.
+
+        Raises:
+            UsageError: The stream has ended already.
+        """
         return self._join(self.last_pieces())
 
     def pieces(self, block: AudioBlock) -> Iterator[Piece]:
-        """Do what :meth:`process` does, and yield the noisy sound beside the clean."""
-        if block.shape[0] != self._channels:
-            raise UsageError(f"the stream has {self._channels} channels, not {block.shape[0]}")
+        """Do what :meth:`process` does without a copy, and yield the noisy sound beside the clean.
+
+        The stream keeps float32 ``block``, which must not change any more.
+        """
+        self._require_open()
         self._original.put(block)
         yield from self._resample_back(self._masked.process(self._to_model(block)))
 
     def last_pieces(self) -> Iterator[Piece]:
         """Do what :meth:`finish` does, and yield the noisy sound beside the clean."""
+        self._require_open()
+        self._ended = True
         yield from self._resample_back(self._masked.process(self._to_model(self._padding)))
         yield from self._resample_back(self._masked.process(self._to_model.finish()))
         yield from self._resample_back(self._masked.finish())
         yield self._restore(self._clean_back.finish(), self._image_back.finish())
+
+    def _require_open(self) -> None:
+        if self._ended:
+            raise UsageError("the stream has ended; start another one with Denoiser.stream")
 
     def _resample_back(self, blocks: Iterator[Masked]) -> Iterator[Piece]:
         for masked in blocks:

@@ -171,8 +171,38 @@ def test_stream_is_no_later_than_it_says(half, rng, sample_rate):
 def test_stream_refuses(half):
     with pytest.raises(UsageError, match="at least 1 channel"):
         Denoiser(half).stream(44100, 0)
-    with pytest.raises(UsageError, match="has 2 channels, not 1"):
+    with pytest.raises(UsageError, match=r"must have the shape \(2, timesteps\), .*not \(1, 5\)"):
         Denoiser(half).stream(44100, 2).process(np.zeros((1, 5), np.float32))
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 44100])
+def test_stream_refuses_the_same_at_every_rate(half, sample_rate):
+    stream = Denoiser(half).stream(sample_rate)
+    with pytest.raises(UsageError, match="must be floating point in -1..1, not int16"):
+        stream.process(np.zeros((1, 5), np.int16))
+    with pytest.raises(UsageError, match=r"must have the shape \(1, timesteps\)"):
+        stream.process(np.zeros(5, np.float32))
+    stream.process(np.zeros((1, 500), np.float64))
+    assert stream.finish().dtype == np.float32
+    for use in (lambda: stream.process(np.zeros((1, 5), np.float32)), stream.finish):
+        with pytest.raises(UsageError, match="the stream has ended"):
+            use()
+
+
+@pytest.mark.parametrize("sample_rate", [16000, 44100])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_stream_leaves_the_buffer_to_the_caller(half, noise, sample_rate, dtype):
+    """Callbacks of sound cards fill the same buffer again and again."""
+    sound = noise(2, sample_rate)[None]
+    stream, size = Denoiser(half).stream(sample_rate), sample_rate // 50
+    buffer = np.empty((1, size), dtype)
+    pieces = []
+    for start in range(0, sound.shape[1], size):
+        buffer[:] = sound[:, start : start + size]
+        pieces.append(stream.process(buffer))
+    buffer[:] = 1
+    cleaned = np.concatenate([*pieces, stream.finish()], axis=1)
+    np.testing.assert_allclose(cleaned, sound / 2, atol=1e-5)
 
 
 @pytest.mark.parametrize("limit", [0.0, 6.0, 20.0])
