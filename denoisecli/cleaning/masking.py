@@ -40,19 +40,27 @@ class Blocks:
         length: New sound in a block; it is at least one hop of the STFT.
         before: Context before it, for a network that does not carry its state.
         after: Context after it, likewise.
+        lead_in: Sound from the beginning of the recording that the network hears reversed before
+            the recording, so that it knows the noise when the recording begins.
         live: Return each block as soon as it is clean, instead of working on several at a time.
     """
 
     length: float
     before: float = 0.0
     after: float = 0.0
+    lead_in: float = 0.0
     live: bool = False
 
 
-CARRIED = Blocks(length=6.0)
+LEAD_IN = 2.0
+"""Length of the lead-in for files in seconds. On the validation recordings it raises SI-SDR by
+0.14 dB; 4 or 8 s raise it no further."""
+
+
+CARRIED = Blocks(length=6.0, lead_in=LEAD_IN)
 """For files, with a network that carries its state."""
 
-WHOLE = Blocks(length=48.0, before=16.0, after=16.0)
+WHOLE = Blocks(length=48.0, before=16.0, after=16.0, lead_in=LEAD_IN)
 """For files, with any other network.
 
 A network that is recurrent along time in both directions remembers for long: on validation
@@ -260,6 +268,7 @@ class MaskStream:
                 n_fft if masking.spec.causal else max(n_fft, blocks.after * sample_rate)
             )
         self.delay = self._length + self._after
+        self._lead_in = int(blocks.lead_in * sample_rate)  # samples that are still to be reversed
         self._pending: list[AudioBlock] = []
         self._ready = 0  # samples in pending
         self._done = 0  # those of them that are context only
@@ -272,6 +281,10 @@ class MaskStream:
         """Take sound, and yield the blocks that are clean by now."""
         self._pending.append(sound)
         self._ready += sound.shape[1]
+        if self._lead_in:
+            if self._ready <= self._lead_in:
+                return
+            self._reverse_lead_in()
         while self._ready >= self._done + self._length + self._after:
             sound = np.concatenate(self._pending, axis=1)
             end = self._done + self._length
@@ -286,11 +299,23 @@ class MaskStream:
 
     def finish(self) -> Iterator[Masked]:
         """End the stream, and yield the remaining blocks."""
+        if self._lead_in and self._ready:
+            self._reverse_lead_in()
         if self._ready > self._done:
             sound = np.concatenate(self._pending, axis=1)
             self._submit(sound, self._done, self._ready, last=True)
         while self._running:
             yield self._running.popleft()()
+
+    def _reverse_lead_in(self) -> None:
+        """Put the reversed beginning of the recording in front of it, as context."""
+        hop_length = self._masking.spec.stft.hop_length
+        length = min(self._lead_in, self._ready - 1) // hop_length * hop_length
+        sound = np.concatenate(self._pending, axis=1)
+        self._pending = [np.concatenate([sound[:, length:0:-1], sound], axis=1)]
+        self._ready += length
+        self._done = length
+        self._lead_in = 0
 
     def _submit(
         self, sound: AudioChannels, start: int, end: int, *, keep: int = 0, last: bool = False

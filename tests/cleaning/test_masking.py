@@ -166,6 +166,29 @@ def test_stages_of_another_network_are_not_used(carrying, tmp_path):
     assert OnnxEngine(other, threads=2).ahead == 1
 
 
+@pytest.mark.parametrize("timesteps", [1, 256, 257, 7000, 32_000, 32_001, 50_001])
+@pytest.mark.parametrize("size", [777, 100_000])
+def test_the_network_hears_the_reversed_beginning_first(carrying, noise, timesteps, size):
+    spec, _, engine = carrying
+    sound = np.stack([noise(4, 16000), 0.1 * noise(4, 16000)])[:, :timesteps]
+    length = min(32_000, timesteps - 1) // 256 * 256
+    heard = np.concatenate([sound[:, 1 : length + 1][:, ::-1], sound], axis=1)
+    expected, _ = run(spec, engine, heard, blocks=Blocks(100.0))
+    clean, pieces = run(spec, engine, sound, size, blocks=Blocks(0.5, lead_in=2.0))
+    np.testing.assert_allclose(clean, expected[:, length:], atol=1e-5)
+    noisy = np.concatenate([piece.noisy for piece in pieces], axis=1)
+    np.testing.assert_array_equal(noisy, sound)
+    frames = sum(piece.gains.shape[1] - 1 for piece in pieces)
+    assert frames == -(-timesteps // 256)
+
+
+def test_files_have_a_lead_in_and_live_sound_has_none(carrying):
+    spec, _, engine = carrying
+    chosen = Masking(spec, engine)
+    assert chosen.blocks(live=False).lead_in == masking.LEAD_IN > 0
+    assert chosen.blocks(live=True).lead_in == 0
+
+
 def test_a_state_is_needed(carrying, noise):
     """Or else the test above would prove nothing."""
     spec, _, engine = carrying
