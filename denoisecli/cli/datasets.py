@@ -46,6 +46,12 @@ NoiseFolder = Annotated[
 
 TestClean = Annotated[Path | None, _recordings(help="Folder of clean recordings for the test set.")]
 TestNoise = Annotated[Path | None, _recordings(help="Folder of noise recordings for the test set.")]
+ValidClean = Annotated[
+    Path | None, _recordings(help="Folder of clean recordings for the validation set.")
+]
+ValidNoise = Annotated[
+    Path | None, _recordings(help="Folder of noise recordings for the validation set.")
+]
 MaxClipped = Annotated[
     float,
     _recordings(
@@ -74,12 +80,22 @@ Split = Annotated[
         "TRAIN,VALID,TEST, such as 0.8,0.1,0.1."
     ),
 ]
+ValidShare = Annotated[
+    float | None,
+    _split(
+        help="Share of the training set that is held out for validation, 0 for none (default: 0.05 "
+        "if there are enough recordings)."
+    ),
+]
 GroupBy = Annotated[
     str,
     _split(
         help="Recordings that stay in one set: file, folder (of a speaker), or a regular "
         "expression whose first group matches the speaker."
     ),
+]
+GroupNoiseBy = Annotated[
+    str | None, _split(help="The same for noise recordings (default: that of --group-by).")
 ]
 
 Segment = Annotated[float | None, _clips(help="Cut recordings into clips of this length in s.")]
@@ -146,12 +162,16 @@ def build_dataset(
     noise: NoiseFolder,
     test_clean: TestClean = None,
     test_noise: TestNoise = None,
+    valid_clean: ValidClean = None,
+    valid_noise: ValidNoise = None,
     max_clipped: MaxClipped = 0.001,
     clean_weight: CleanWeight = None,
     noise_weight: NoiseWeight = None,
     sample_rate: SampleRate = 16000,
     split: Split = None,
+    valid_share: ValidShare = None,
     group_by: GroupBy = "file",
+    group_noise_by: GroupNoiseBy = None,
     segment: Segment = None,
     join: Join = None,
     pad: Pad = False,
@@ -196,7 +216,9 @@ def build_dataset(
         ratio=number_or_range(ratio, "--ratio"),
         snr_db=number_or_range(snr, "--snr"),
         split=_shares(split or default_split),
+        valid_share=valid_share,
         group_by=group_by,
+        group_noise_by=group_noise_by,
         sample_rate=sample_rate,
         segment=segment,
         join=join,
@@ -229,6 +251,8 @@ def build_dataset(
                 recipe,
                 test_clean=test_clean,
                 test_noise=test_noise,
+                valid_clean=valid_clean,
+                valid_noise=valid_noise,
                 reverb=reverb,
                 train_name=train_name,
                 valid_name=valid_name,
@@ -257,6 +281,8 @@ def _report_build(output: Path) -> None:
             f"{name}: {_count(part.mixtures, 'mixture')}, {part.hours:.2f} h, from "
             f"{part.clean_files} clean and {part.noise_files} noise files -> {output / part.folder}"
         )
+    for note in summary.notes:
+        console.warn(note)
     if summary.skipped.files:
         first = summary.skipped.files[0]
         console.warn(
@@ -366,6 +392,8 @@ def _show(summary: "DatasetSummary") -> None:
             for low, high, count in bins:
                 bar = "█" * round(40 * count / max(totals))
                 console.result(f"{low:>4} .. {high:>3} {count:>8}  {bar}")
+    for note in summary.notes:
+        console.result(f"\nnote: {note}")
     if summary.skipped.files:
         console.result(f"\nrecordings and clips: {summary.skipped}")
         for skip in summary.skipped.files:

@@ -47,6 +47,7 @@ from denoisecli.datasets.workfolder import (
     SETS,
     WORK,
     BuildRequest,
+    absent_mark,
     move_into_place,
     work_folder,
 )
@@ -84,6 +85,8 @@ def build(
     *,
     test_clean: Path | None = None,
     test_noise: Path | None = None,
+    valid_clean: Path | None = None,
+    valid_noise: Path | None = None,
     reverb: Path | None = None,
     train_name: str = "train",
     valid_name: str = "valid",
@@ -109,9 +112,11 @@ def build(
         recipe: The parameters of the dataset.
         test_clean: Folder of the clean recordings of the test set, which gets no others.
         test_noise: Folder of the noise recordings of the test set.
+        valid_clean: Folder of the clean recordings of the validation set, which gets no others.
+        valid_noise: Folder of the noise recordings of the validation set.
         reverb: Folder of impulse responses of rooms.
         train_name: Name of the training set's folder.
-        valid_name: Name of the validation set's folder, if the recipe's split has one.
+        valid_name: Name of the validation set's folder, if there is one.
         test_name: Name of the test set's folder.
         jobs: Number of processes; 1 works in this one. More need a script that can be imported
             (``if __name__ == "__main__":``).
@@ -132,9 +137,13 @@ def build(
     if recipe.rooms:
         require_pyroomacoustics()
     output = Path(output)
-    sources = _source_folders(clean, noise, test_clean, test_noise, reverb)
+    own_folders: dict[str, tuple[Path | None, Path | None]] = {
+        "test": (test_clean, test_noise),
+        "valid": (valid_clean, valid_noise),
+    }
+    sources = _source_folders(clean, noise, own_folders, reverb)
     names = {"train": train_name, "valid": valid_name, "test": test_name}
-    folders = {name: names[name] for name in _set_names(recipe, "test clean" in sources)}
+    folders = {name: names[name] for name in _set_names(recipe, sources)}
     is_moving = resume and (output / WORK / MANIFEST).exists()
     _check_targets(output, folders, overwrite=overwrite or is_moving)
     request = BuildRequest(
@@ -153,23 +162,36 @@ def build(
 
 
 def _source_folders(
-    clean: Path, noise: Path, test_clean: Path | None, test_noise: Path | None, reverb: Path | None
+    clean: Path,
+    noise: Path,
+    own_folders: Mapping[str, tuple[Path | None, Path | None]],
+    reverb: Path | None,
 ) -> dict[Role, Path]:
-    if (test_clean is None) != (test_noise is None):
-        raise UsageError("a test set needs two folders, of clean recordings and of noise")
+    for name, (own_clean, own_noise) in own_folders.items():
+        if (own_clean is None) != (own_noise is None):
+            raise UsageError(f"a {name} set needs two folders, of clean recordings and of noise")
     folders: dict[Role, Path | None] = {
         "clean": clean,
         "noise": noise,
-        "test clean": test_clean,
-        "test noise": test_noise,
+        "test clean": own_folders["test"][0],
+        "test noise": own_folders["test"][1],
+        "valid clean": own_folders["valid"][0],
+        "valid noise": own_folders["valid"][1],
         "room": reverb,
     }
     return {role: Path(folder) for role, folder in folders.items() if folder is not None}
 
 
-def _set_names(recipe: Recipe, has_test_folders: bool) -> list[str]:
-    """Return the names of the sets that the recipe makes."""
+def _set_names(recipe: Recipe, sources: Mapping[Role, Path]) -> list[str]:
+    """Return the names of the sets that the recipe makes, or may make of enough recordings."""
     names = list(recipe.shares)
+    has_test_folders, has_valid_folders = "test clean" in sources, "valid clean" in sources
+    if has_valid_folders and "valid" in names:
+        raise UsageError(
+            "the validation set has folders of its own: leave out its share of the split"
+        )
+    if has_valid_folders or recipe.chooses_valid:
+        names.insert(1, "valid")
     if has_test_folders and "test" in names:
         raise UsageError(
             "the test set has folders of its own: the split must be 1, or the shares of train and "
@@ -288,7 +310,7 @@ def mix_part(task: MixTask) -> Totals:
 @lru_cache(maxsize=1)
 def load_sets(
     work: Path, build_id: str, recipe: Recipe
-) -> tuple[dict[str, Mixtures], list[Skipped]]:
+) -> tuple[dict[str, Mixtures], list[Skipped], list[str]]:
     """Split the decoded recordings into sets; every process that mixes does it for itself.
 
     Args:
@@ -297,7 +319,7 @@ def load_sets(
         recipe: The recipe.
 
     Returns:
-        The mixtures of each set, and the recordings that were left out.
+        The mixtures of each set, the recordings that were left out, and notes for the user.
 
     Raises:
         DatasetError: Too few recordings can be used.
@@ -306,8 +328,8 @@ def load_sets(
     recordings, skipped = load_recordings(sorted((work / PACKS).glob("*.json")))
     _check_weights("clean", recordings["clean"], recipe.clean_weights)
     _check_weights("noise", recordings["noise"], recipe.noise_weights)
-    sets = split_into_sets(recordings, recipe)
-    return {name: Mixtures(name, part, recipe) for name, part in sets.items()}, skipped
+    sets, notes = split_into_sets(recordings, recipe)
+    return {name: Mixtures(name, part, recipe) for name, part in sets.items()}, skipped, notes
 
 
 def _check_weights(role: Role, recordings: Sequence[Recording], patterns: Iterable[str]) -> None:
@@ -328,7 +350,7 @@ def _build_sets(
     recipe = request.recipe
     _decode_all(work, request, workers, on_progress)
     build_id = uuid4().hex
-    sets, skipped = load_sets(work, build_id, recipe)
+    sets, skipped, notes = load_sets(work, build_id, recipe)
     tasks = {
         name: [MixTask(work, build_id, recipe, name, *span) for span in mixtures.spans()]
         for name, mixtures in sets.items()
@@ -336,6 +358,8 @@ def _build_sets(
     totals = _mix_all(work, tasks, workers, on_progress)
     for name in sets:
         _complete_set(work, recipe, tasks[name], totals[name])
+    for name in folders.keys() - sets:
+        absent_mark(work, name).touch()
     facts = DatasetFacts(
         denoise_version=request.denoise_version,
         id=_content_hash(recipe, sets, tasks),
@@ -352,6 +376,7 @@ def _build_sets(
             for name, mixtures in sets.items()
         },
         skipped=[*skipped, *(skip for part in _parts(tasks) for skip in part.skipped)],
+        notes=notes,
     )
     with replacing(work / MANIFEST, overwrite=True) as path:
         write_manifest(path, facts, (row for part in _parts(tasks) for row in part.rows))

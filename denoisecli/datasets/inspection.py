@@ -76,6 +76,7 @@ class DatasetSummary(BaseModel):
     snr_db_histogram: Histogram | None
     level_dbfs_histogram: Histogram | None
     skipped: SkippedSummary
+    notes: list[str]
     recipe: Recipe
 
 
@@ -106,6 +107,7 @@ def summarize(folder: Path) -> DatasetSummary:
         snr_db_histogram=_histogram(snrs),
         level_dbfs_histogram=_histogram(levels),
         skipped=SkippedSummary(reasons=reasons, files=manifest.skipped),
+        notes=manifest.notes,
         recipe=manifest.recipe,
     )
 
@@ -243,10 +245,10 @@ def _leaks(manifest: Manifest) -> Iterator[str]:
     homes: dict[tuple[str, str], str] = {}
     reported = set()
     for row in manifest.mixtures:
-        # A test set with folders of its own may have files of the same names.
-        has_own_folder = row.set == "test" and "test clean" in manifest.sources
+        # A set with folders of its own may have files of the same names.
+        has_own_folder = f"{row.set} clean" in manifest.sources
         for role, name in _recordings(row):
-            key = (f"test {role}" if has_own_folder and role != "room" else role, name)
+            key = (f"{row.set} {role}" if has_own_folder and role != "room" else role, name)
             home = homes.setdefault(key, row.set)
             if home != row.set and key not in reported:
                 reported.add(key)

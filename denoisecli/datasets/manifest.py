@@ -117,6 +117,7 @@ class DatasetFacts(BaseModel):
         recipe: The recipe.
         sets: Facts about each set.
         skipped: Recordings and clips that were left out.
+        notes: Sentences about the dataset that its user should know.
     """
 
     format: Literal["denoise dataset"] = FORMAT
@@ -127,6 +128,7 @@ class DatasetFacts(BaseModel):
     recipe: Recipe
     sets: dict[str, SetFacts]
     skipped: list[Skipped] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
 
 
 class Manifest(DatasetFacts):
@@ -183,6 +185,7 @@ def _upgraded(document: dict[str, Any]) -> dict[str, Any]:
     upgraded = renamed(document, "mixes", "mixtures")
     if "recipe" in document:
         recipe = renamed(document["recipe"], "mixes_per_clip", "mixtures_per_clip")
+        recipe.setdefault("valid_share", 0.0)  # earlier, there was none unless in the split
         upgraded["recipe"] = {key: recipe[key] for key in recipe if key in Recipe.model_fields}
     if "sets" in document:
         upgraded["sets"] = {

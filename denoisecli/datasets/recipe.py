@@ -26,6 +26,9 @@ _Number = TypeVar("_Number", int, float)
 MIN_DURATION = 0.1
 """Recordings and clips shorter than this, in seconds, are left out."""
 
+VALID_SHARE = 0.05
+"""Share of the training groups that are held out for validation by default."""
+
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Duration = Annotated[float, Field(ge=MIN_DURATION, allow_inf_nan=False)]
@@ -46,10 +49,14 @@ class Recipe(BaseModel):
         split: Share of the files that the training set gets, the rest being for the test set; or
             the shares (train, valid, test). If the test set has folders of its own: 1, or the
             shares (train, valid).
+        valid_share: Share of the training set, 0..1, that becomes the validation set, if ``split``
+            is a single number; 0 for none. By default, 0.05 if there are enough recordings; see
+            ``splitting.VALID_GROUPS``.
         group_by: "file" to split by file; "folder" to keep all files of a folder (a speaker)
             together; or a regular expression: files whose names, relative to the folder that is
             searched, agree in its first group stay together. Noise recordings that all lie in one
             folder are split by file.
+        group_noise_by: The same for noise recordings; by default ``group_by``.
         sample_rate: Sample rate of the dataset in Hz.
         segment: Length in seconds that clean recordings are cut to. The last clip of a recording
             is shorter, and left out if it is below 0.1 s. By default, a clip is a whole recording.
@@ -86,7 +93,9 @@ class Recipe(BaseModel):
     ratio: Range | None = None
     snr_db: Range | None = None
     split: _Share | tuple[_Share, ...] = 0.8
+    valid_share: Annotated[float, Field(ge=0, lt=1)] | None = None
     group_by: str = "file"
+    group_noise_by: str | None = None
     sample_rate: int = Field(16000, ge=1000)
     segment: _Duration | None = None
     join: _Duration | None = None
@@ -128,10 +137,10 @@ class Recipe(BaseModel):
             )
         return split
 
-    @field_validator("group_by")
+    @field_validator("group_by", "group_noise_by")
     @classmethod
-    def _check_group_by(cls, group_by: str) -> str:
-        if group_by not in ("file", "folder"):
+    def _check_group_by(cls, group_by: str | None) -> str | None:
+        if group_by not in (None, "file", "folder"):
             try:
                 groups = re.compile(group_by).groups
             except re.error as error:
@@ -140,8 +149,8 @@ class Recipe(BaseModel):
                 ) from error
             if groups < 1:
                 raise ValueError(
-                    "group_by must be 'file', 'folder' or a regular expression with a group that "
-                    f"matches the speaker, such as '(spk[0-9]+)_'; not {group_by!r}"
+                    "recordings are grouped by 'file', 'folder' or a regular expression with a "
+                    f"group that matches the speaker, such as '(spk[0-9]+)_'; not {group_by!r}"
                 )
         return group_by
 
@@ -161,6 +170,11 @@ class Recipe(BaseModel):
             low, high = limits(self.level_dbfs)
             if low < -100 or high > 0:
                 raise ValueError(f"the level must be within -100..0 dBFS, not {self.level_dbfs}")
+        if self.valid_share and isinstance(self.split, tuple):
+            raise ValueError(
+                "the split gives the share of the validation set already; give one share, or leave "
+                "out valid_share"
+            )
         if self.join is not None and self.segment is not None and self.join > self.segment:
             raise ValueError("joined clips must not be longer than a segment")
         if self.pad and self.segment is None:
@@ -183,9 +197,26 @@ class Recipe(BaseModel):
     def shares(self) -> dict[str, float]:
         """Share of the recordings that each set gets, by name of the set."""
         if not isinstance(self.split, tuple):
-            rest = {"test": 1 - self.split} if self.split < 1 else {}
-            return {"train": float(self.split), **rest}
+            return self.with_valid(self.valid_share or 0.0)
         return dict(zip(("train", "valid", "test"), self.split, strict=False))
+
+    @property
+    def chooses_valid(self) -> bool:
+        """Whether it depends on the recordings whether there is a validation set."""
+        return self.valid_share is None and not isinstance(self.split, tuple)
+
+    def with_valid(self, share: float) -> dict[str, float]:
+        """Return the shares, with a share of the training set for validation.
+
+        The test set is the same whatever this share is.
+        """
+        assert not isinstance(self.split, tuple)
+        shares = {
+            "train": self.split * (1 - share),
+            "valid": self.split * share,
+            "test": 1 - self.split,
+        }
+        return {name: share for name, share in shares.items() if share > 0}
 
     def draw_ratio(self, rng: np.random.Generator) -> float:
         """Draw the mixing ratio of one mixture; a range of SNRs is drawn from evenly in dB."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -13,10 +13,10 @@ from denoisecli.audio.formats import FORMATS, MEDIA
 from denoisecli.errors import AudioError, DatasetError
 from denoisecli.types import AudioVector
 
-Role = Literal["test clean", "test noise", "clean", "noise", "room"]
+Role = Literal["test clean", "test noise", "valid clean", "valid noise", "clean", "noise", "room"]
 """What a recording is used for. Of identical recordings, the first role in this order keeps one."""
 
-ROLES: tuple[Role, ...] = ("test clean", "test noise", "clean", "noise", "room")
+ROLES: tuple[Role, ...] = get_args(Role)
 
 PACK = ".f32"
 """Suffix of a pack: the float32 samples of several recordings, one after the other."""

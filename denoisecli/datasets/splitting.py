@@ -1,76 +1,135 @@
 """Recordings divided into sets, such that no file, folder or speaker is in two of them."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import chain, pairwise
+from hashlib import blake2b
+from itertools import accumulate, chain
 
-import numpy as np
-
-from denoisecli.datasets.recipe import Recipe
+from denoisecli.datasets.recipe import VALID_SHARE, Recipe
 from denoisecli.datasets.recordings import Recording, Role
 from denoisecli.errors import DatasetError, UsageError
 
 TEST_ROOMS = 0.2
-"""Share of the rooms that a test set with folders of its own gets."""
+"""Share of the rooms that a test or validation set with folders of its own gets."""
+
+VALID_GROUPS = 10
+"""A validation set is made by default if training keeps 9 or more groups of each role: of fewer,
+one would be missed."""
+
+_OWN: dict[str, tuple[Role, Role]] = {
+    "valid": ("valid clean", "valid noise"),
+    "test": ("test clean", "test noise"),
+}
+_SPLIT: tuple[Role, ...] = ("clean", "noise", "room")
+
+Sets = dict[str, dict[Role, Sequence[Recording]]]
 
 
 def split_into_sets(
     recordings: Mapping[Role, Sequence[Recording]], recipe: Recipe
-) -> dict[str, dict[Role, Sequence[Recording]]]:
+) -> tuple[Sets, list[str]]:
     """Divide recordings, noises and rooms among the sets of a dataset.
+
+    The set of a recording depends only on the seed and the name of its group, so that recordings
+    can be added without any of the others changing sides.
 
     Args:
         recordings: The recordings of each role. The test set gets those of "test clean" and "test
-            noise", if there are some.
-        recipe: Its shares, ``group_by`` and seed are used.
+            noise", if there are some, and likewise the validation set.
+        recipe: Its shares, the keys it groups by, and its seed are used.
 
     Returns:
         For each set ("train", "valid", "test"), the recordings of the roles "clean", "noise" and,
-        if there are some, "room".
+        if there are some, "room"; and sentences about what the user should know.
 
     Raises:
         DatasetError: There are fewer files or groups than sets.
-        UsageError: The regular expression of ``group_by`` does not match a clean recording.
+        UsageError: A regular expression does not match a clean recording, or none of the noises.
     """
+    notes: list[str] = []
+    own = [name for name, (clean, _) in _OWN.items() if clean in recordings]
     shares = recipe.shares
-    sets: dict[str, dict[Role, Sequence[Recording]]] = {name: {} for name in shares}
-    has_test_folders = "test clean" in recordings
-    if has_test_folders:
-        sets["test"] = {"clean": recordings["test clean"], "noise": recordings["test noise"]}
-    roles: tuple[Role, ...] = ("clean", "noise", "room")
-    for stream, role in enumerate(roles):
+    if recipe.chooses_valid and "valid" not in own:
+        shares = _with_valid(recordings, recipe, notes)
+    sets: Sets = {name: {} for name in ("train", "valid", "test") if name in {*shares, *own}}
+    for name in own:
+        clean, noise = _OWN[name]
+        sets[name] = {"clean": recordings[clean], "noise": recordings[noise]}
+    for role in _SPLIT:
         if role not in recordings:
             continue
-        role_shares = dict(shares)
-        if role == "room" and has_test_folders:
-            role_shares = {name: share * (1 - TEST_ROOMS) for name, share in shares.items()}
-            role_shares["test"] = TEST_ROOMS
-        rng = np.random.default_rng([recipe.seed, 0, stream])
-        parts = split(recordings[role], list(role_shares.values()), rng, recipe.group_by)
-        for name, part in zip(role_shares, parts, strict=True):
+        role_shares = shares
+        if role == "room":
+            left = 1 - TEST_ROOMS * len(own)
+            role_shares = {name: share * left for name, share in shares.items()}
+            role_shares |= dict.fromkeys(own, TEST_ROOMS)
+        parts, moved = split(recordings[role], role_shares, recipe.seed, _group_by(role, recipe))
+        for name, part in parts.items():
             sets[name][role] = part
-    return sets
+        notes += [
+            f"the split gives the {name} set no {role} recording; it gets {group}, whose place is "
+            "the next, and may lose it when recordings are added"
+            for group, name in moved.items()
+        ]
+    return sets, notes
+
+
+def _group_by(role: Role, recipe: Recipe) -> str:
+    return recipe.group_noise_by or recipe.group_by if role == "noise" else recipe.group_by
+
+
+def _with_valid(
+    recordings: Mapping[Role, Sequence[Recording]], recipe: Recipe, notes: list[str]
+) -> dict[str, float]:
+    """Return the shares with a validation set, unless there are too few groups for one."""
+    shares = recipe.shares
+    for role in _SPLIT[:2]:
+        group_by = _group_by(role, recipe)
+        try:
+            kept = split(recordings[role], shares, recipe.seed, group_by)[0]["train"]
+        except DatasetError:
+            return shares  # it is raised again
+        count = len({*group_keys(kept, group_by)})
+        if count < VALID_GROUPS:
+            unit = group_by if group_by in ("file", "folder") else "group"
+            notes.append(
+                f"no validation set is stored, because training has only {count} {unit}"
+                f"{'' if count == 1 else 's'} of {role} recordings, fewer than {VALID_GROUPS}; "
+                "training validates with some of its clean files, and with the noises that it "
+                "trains on. Add recordings, or give --valid-share or folders of its own"
+            )
+            return shares
+    return recipe.with_valid(VALID_SHARE)
 
 
 def split(
     recordings: Sequence[Recording],
-    shares: Sequence[float],
-    rng: np.random.Generator,
+    shares: Mapping[str, float],
+    seed: int,
     group_by: str = "file",
-) -> list[list[Recording]]:
-    """Divide recordings at random into lists, none of them empty.
+) -> tuple[dict[str, list[Recording]], dict[str, str]]:
+    """Divide recordings into sets, none of them empty.
+
+    A hash of seed and group is the place of the group in 0..1, of which every set has an interval.
+    The sizes of the sets are therefore those of the shares on average. A set whose interval is
+    empty gets the group that is nearest to it; any but the last set takes it from the first that
+    can spare one.
 
     Args:
-        recordings: The recordings, at least one.
-        shares: Share of the files of each list, above 0, with a sum of 1. They are met as closely
-            as whole groups allow.
-        rng: Source of the random order.
+        recordings: The recordings of one role, at least one.
+        shares: Share of each set, above 0, with a sum of 1.
+        seed: Seed of the hash.
         group_by: "file"; "folder" to keep all files of a folder (a speaker) together; or a regular
             expression whose first group, found in the name, names the group.
 
+    Returns:
+        The recordings of each set; and the set of each group that was moved because the set would
+        have been empty.
+
     Raises:
-        DatasetError: There are fewer files or groups than lists.
-        UsageError: The regular expression does not match the name of a clean recording.
+        DatasetError: There are fewer files or groups than sets.
+        UsageError: See :func:`group_keys`.
     """
     groups: dict[str, list[Recording]] = {}
     for recording, key in zip(recordings, group_keys(recordings, group_by), strict=True):
@@ -82,27 +141,51 @@ def split(
             f"{unit}{'s' if len(groups) > 1 else ''} can be used, and {len(shares)} sets need at "
             f"least one {unit} each"
         )
-    names = sorted(groups)
-    shuffled = [sorted(groups[names[i]], key=_name) for i in rng.permutation(len(names))]
-    ends = np.cumsum([len(group) for group in shuffled])
-    cuts = [0]
-    for number, share in enumerate(np.cumsum(shares[:-1]), start=1):
-        # Every list before and after the cut needs at least one group.
-        possible = slice(cuts[-1], len(shuffled) - (len(shares) - number))
-        distance = np.abs(ends[possible] - share * len(recordings))
-        cuts.append(cuts[-1] + int(np.argmin(distance)) + 1)
-    cuts.append(len(shuffled))
-    return [sorted(chain(*shuffled[start:end]), key=_name) for start, end in pairwise(cuts)]
+    places = {key: _place(seed, recordings[0].role, key) for key in groups}
+    ends = dict(zip(shares, accumulate(shares.values()), strict=True))
+    last = list(shares)[-1]
+    sides = {
+        key: next((name for name, end in ends.items() if place < end), last)
+        for key, place in places.items()
+    }
+    moved: dict[str, str] = {}
+    for name in reversed(list(shares)):
+        if name in sides.values():
+            continue
+        sizes = Counter(sides.values())
+        # The test set comes first, so that it is the same with and without a validation set.
+        donors = [side for side in shares if sizes[side] > 1]
+        candidates = {*shares} if name == last else {donors[0]}
+        low, high = ends[name] - shares[name], ends[name]
+        key = min(
+            (key for key, side in sides.items() if side in candidates),
+            key=lambda key: (max(low - places[key], places[key] - high), key),
+        )
+        sides[key] = name
+        moved[key.removeprefix("\0") or "the top folder"] = name
+    parts = {
+        name: sorted(chain(*(groups[key] for key in groups if sides[key] == name)), key=_name)
+        for name in shares
+    }
+    return parts, moved
+
+
+def _place(seed: int, role: Role, key: str) -> float:
+    """Return the place of a group in 0..1, which is the same on every machine."""
+    digest = blake2b(f"{seed}\0{role}\0{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64
 
 
 def group_keys(recordings: Sequence[Recording], group_by: str) -> list[str]:
     """Return the name of the group of each recording, whose members stay together.
 
-    Noise recordings that all lie in one folder, or that the regular expression does not match, are
-    groups of their own.
+    A regular expression names the group by the first of its groups that took part in the match.
+    Noise recordings for which there is none, or that all lie in one folder, are groups of their
+    own.
 
     Raises:
-        UsageError: The regular expression does not match the name of a clean recording.
+        UsageError: The regular expression finds no group in the name of a clean recording, or in
+            those of all noises.
     """
     one_folder = len({recording.folder for recording in recordings}) == 1
     is_clean = recordings[0].role.endswith("clean")
@@ -110,7 +193,7 @@ def group_keys(recordings: Sequence[Recording], group_by: str) -> list[str]:
         return [recording.name for recording in recordings]
     if group_by == "folder":
         return [recording.folder for recording in recordings]
-    found = [re.search(group_by, recording.name) for recording in recordings]
+    found = [_first_group(group_by, recording.name) for recording in recordings]
     if None in found and is_clean:
         name = recordings[found.index(None)].name
         raise UsageError(
@@ -119,9 +202,14 @@ def group_keys(recordings: Sequence[Recording], group_by: str) -> list[str]:
         )
     # No file name contains NUL, so that a group is never mistaken for a file.
     return [
-        f"\0{match[1]}" if match is not None else recording.name
-        for recording, match in zip(recordings, found, strict=True)
+        f"\0{group}" if group is not None else recording.name
+        for recording, group in zip(recordings, found, strict=True)
     ]
+
+
+def _first_group(pattern: str, name: str) -> str | None:
+    match = re.search(pattern, name)
+    return next((group for group in match.groups() if group is not None), None) if match else None
 
 
 def _name(recording: Recording) -> str:

@@ -131,6 +131,11 @@ def work_folder(request: BuildRequest, output: Path, *, resume: bool) -> Iterato
                 output.rmdir()
 
 
+def absent_mark(work: Path, name: str) -> Path:
+    """Return the path of the file that exists if the dataset has no such set."""
+    return work / SETS / f"{name}.absent"
+
+
 def move_into_place(work: Path, output: Path, folders: Mapping[str, str]) -> None:
     """Replace the present dataset by the finished sets; it can be repeated when interrupted.
 
@@ -154,7 +159,7 @@ def move_into_place(work: Path, output: Path, folders: Mapping[str, str]) -> Non
     try:
         move(output / MANIFEST, old / MANIFEST)
         for name, folder in folders.items():
-            if (work / SETS / name).exists():
+            if (work / SETS / name).exists() or absent_mark(work, name).exists():
                 move(output / folder, old / folder)
                 move(work / SETS / name, output / folder)
         move(work / MANIFEST, output / MANIFEST)

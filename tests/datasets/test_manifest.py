@@ -96,7 +96,7 @@ def test_manifest_of_version_1(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps(old))
     manifest = load_manifest(tmp_path)
     assert manifest.sources == {"clean": "c", "noise": "n", "test clean": "tc", "test noise": "tn"}
-    assert manifest.recipe == Recipe(snr_db=(-5.0, 20.0), mixtures_per_clip=2)
+    assert manifest.recipe == Recipe(snr_db=(-5.0, 20.0), mixtures_per_clip=2, valid_share=0)
     assert manifest.sets == SETS
     assert manifest.skipped == FACTS.skipped
     assert manifest.mixtures == [row(clean="a", noise="b", snr_db=0.0)]

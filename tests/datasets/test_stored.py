@@ -87,7 +87,7 @@ def test_damaged_dataset(folders: tuple[Path, Path], tmp_path: Path) -> None:
     snapshot.write_bytes(snapshot.read_bytes()[:-10])
     with pytest.raises(DatasetError, match="damaged"):
         load_pairs(output)
-    assert load_pairs(output, "test").cardinality() == 1
+    assert load_pairs(output, "test").cardinality() == load_manifest(output).sets["test"].mixtures
     with pytest.raises(DatasetError, match="only train, test"):
         load_pairs(output, "valid")
     save(tf.data.Dataset.range(3), output / "test", overwrite=True)
@@ -111,9 +111,13 @@ def test_manifests_of_the_first_version(folders: tuple[Path, Path], tmp_path: Pa
     for row in manifest["mixes"]:
         del row["crc32"], row["level_dbfs"]
     path.write_text(json.dumps(manifest, indent=1))
-    assert load_pairs(tmp_path / "data").cardinality() == 4
+    assert load_pairs(tmp_path / "data").cardinality() == new.sets["train"].mixtures
     old = load_manifest(tmp_path / "data")
-    assert (old.recipe, old.sets, old.sources) == (RECIPE, new.sets, new.sources)
+    assert (old.recipe, old.sets, old.sources) == (
+        RECIPE.model_copy(update={"valid_share": 0.0}),
+        new.sets,
+        new.sources,
+    )
     assert [row.snr_db for row in old.mixtures] == [row.snr_db for row in new.mixtures]
 
 
@@ -126,7 +130,7 @@ def test_spectrograms_are_stored_or_computed_while_reading(
         load_pairs(tmp_path / name, kind=Kind.SPECTROGRAM) for name in ("spectra", "waves")
     )
     assert stored.element_spec == computed.element_spec
-    assert stored.cardinality() == computed.cardinality() == 4
+    assert stored.cardinality() == computed.cardinality() > 1
     rows = load_manifest(tmp_path / "waves").rows("train")
     pairs = zip(stored.as_numpy_iterator(), computed.as_numpy_iterator(), rows, strict=True)
     for expected, found, row in pairs:
