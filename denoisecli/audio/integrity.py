@@ -37,8 +37,13 @@ def promised_frames(path: Path, file: soundfile.SoundFile) -> int | None:
 
 
 def is_unknown_size(size: int) -> bool:
-    """Return whether a size in bytes is a placeholder for a stream that has not ended yet."""
-    return any(limit - 2**16 <= size < limit for limit in (2**31, 2**32))
+    """Return whether a size in bytes is a placeholder for a stream that has not ended yet.
+
+    ffmpeg writes 2**32 - 1 or 0, sox 0x7F000000 or 0x7FFFF000, and arecord 2**31. Some programs
+    subtract the size of the header, or round down to whole frames.
+    """
+    placeholders = (0x7F00_0000, 2**31, 2**32)
+    return size == 0 or any(limit - 2**16 <= size <= limit + 8 for limit in placeholders)
 
 
 def lacks_its_end(path: Path, file: soundfile.SoundFile) -> bool:

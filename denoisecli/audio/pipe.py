@@ -24,6 +24,7 @@ BLOCK_SECONDS = 0.05
 # First bytes of the formats that libsndfile reads from front to back.
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM", b".snd", b"fLaC")
 _HEAD = 2**16
+_FIXED_SIZE = ("ULAW", "ALAW", *(name for name in BITS if not name.startswith("ALAC")))
 _ENDLESS = 2**62
 
 
@@ -83,8 +84,13 @@ def pipe_reader(
     forward = _Forward(stream)
     file = _open_with_header(forward) if raw is None else _open_raw(forward, raw)
     promised = _promised_frames(file)
-    if raw is None and promised is None and forward.head.startswith(b"RIFF"):
-        file = _EndlessWav(file, forward)
+    if promised is None and file.format != "FLAC" and file.subtype not in _FIXED_SIZE:
+        raise AudioError(
+            f"{STDIN} is {file.subtype} of unknown length, which a pipe cannot carry; pass the "
+            "recording as a file"
+        )
+    if raw is None and promised is None and file.format in ("WAV", "WAVEX", "RF64", "AIFF", "AU"):
+        file = _Endless(file, forward)
     return AudioReader(
         file,
         STDIN,
@@ -126,8 +132,8 @@ def _open_raw(stream: "_Forward", raw: RawFormat) -> SequentialFile:
         raise UsageError(f"samples cannot be read as {raw}{reason_of(error)}") from error
 
 
-class _EndlessWav(SequentialFile):
-    """The samples of a WAV of unknown length, read as headerless ones.
+class _Endless(SequentialFile):
+    """The samples of a WAV, AIFF or AU of unknown length, read as headerless ones.
 
     libsndfile trusts the size in the header, which cannot exceed 4 GB, and would stop there: after
     3 hours of 48 kHz stereo as FLOAT.
@@ -139,13 +145,14 @@ class _EndlessWav(SequentialFile):
 
     def __init__(self, header: SequentialFile, stream: "_Forward") -> None:
         self.header = header
+        is_little = stream.head.startswith((b"RIFF", b"RF64")) or b"sowt" in stream.head[:64]
         super().__init__(
             _Forward(stream),
             format="RAW",
             subtype=header.subtype,
             samplerate=header.samplerate,
             channels=header.channels,
-            endian="LITTLE",
+            endian="LITTLE" if is_little else "BIG",
         )
 
     @property
@@ -160,6 +167,8 @@ class _EndlessWav(SequentialFile):
 
 def _promised_frames(file: SequentialFile) -> int | None:
     """Return the number of frames that the header states, None if it states none."""
+    if file.format != "FLAC" and file.subtype not in _FIXED_SIZE:  # its size is not known here
+        return file.frames if file.frames < 2**32 else None
     size = file.frames * file.channels * BITS.get(file.subtype, 8) // 8
     if size > 2**48 or (file.format != "FLAC" and is_unknown_size(size)):
         return None

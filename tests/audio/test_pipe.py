@@ -94,6 +94,55 @@ def test_wav_goes_on_behind_what_its_header_can_count(stereo, subtype, monkeypat
     np.testing.assert_array_equal(sound_of(reader), expected.T)
 
 
+def with_wav_size(content, size):
+    data = content.index(b"data") + 4
+    return content[:data] + struct.pack("<I", size) + content[data + 4 :]
+
+
+def with_aiff_size(content, size):
+    chunk = content.index(b"SSND") + 4
+    return content[:chunk] + struct.pack(">I", size) + content[chunk + 4 :]
+
+
+def as_rf64(content):
+    """The header that ffmpeg writes with -rf64 always: its sizes are zero until the end."""
+    data = content.index(b"data") + 4
+    ds64 = b"ds64" + struct.pack("<I", 28) + bytes(28)
+    head = b"RF64" + b"\xff" * 4 + b"WAVE" + ds64 + content[12:data]
+    return head + b"\xff" * 4 + content[data + 4 :]
+
+
+PLACEHOLDERS = {
+    "ffmpeg": ("WAV", lambda content: with_wav_size(content, 2**32 - 1)),
+    "arecord": ("WAV", lambda content: with_wav_size(content, 2**31)),
+    "sox": ("WAV", lambda content: with_wav_size(content, 0x7FFF_F000)),
+    "zero": ("WAV", lambda content: with_wav_size(content, 0)),
+    "ffmpeg-rf64": ("WAV", as_rf64),
+    "sox-aiff": ("AIFF", lambda content: with_aiff_size(content, 0x7F00_0008)),
+    "ffmpeg-aiff": ("AIFF", lambda content: with_aiff_size(content, 0)),
+    "au": ("AU", lambda content: content[:8] + b"\xff" * 4 + content[12:]),
+}
+
+
+@pytest.mark.parametrize("program", PLACEHOLDERS)
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_placeholders_of_other_programs(stereo, program, subtype):
+    container, change = PLACEHOLDERS[program]
+    content = encoded(stereo, 44100, format=container, subtype=subtype, endian="FILE")
+    expected, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    reader = pipe_reader(Pipe(change(content), 4321))
+    assert reader.info.frames == 0
+    assert (reader.info.channels, reader.info.subtype) == (2, subtype)
+    np.testing.assert_array_equal(sound_of(reader), expected.T)
+
+
+@pytest.mark.parametrize("subtype", ["MS_ADPCM", "IMA_ADPCM", "GSM610"])
+def test_compressed_wav_of_unknown_length_is_refused_at_once(speech, subtype):
+    content = encoded(speech(1, 8000)[None], 8000, format="WAV", subtype=subtype)
+    with pytest.raises(AudioError, match=f"is {subtype} of unknown length|its header is"):
+        pipe_reader(Pipe(without_sizes(content)))
+
+
 def test_flac_of_unknown_length(stereo):
     content = bytearray(encoded(stereo, 44100, format="FLAC"))
     content[21] &= 0xF0  # the 36 bits that count samples, in the STREAMINFO block
