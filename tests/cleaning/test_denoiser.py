@@ -178,7 +178,7 @@ def test_stream_refuses(half):
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 44100])
 def test_stream_refuses_the_same_at_every_rate(half, sample_rate):
     stream = Denoiser(half).stream(sample_rate)
-    with pytest.raises(UsageError, match="must be floating point in -1..1, not int16"):
+    with pytest.raises(UsageError, match=r"must be floating point in -1\.\.1, not int16"):
         stream.process(np.zeros((1, 5), np.int16))
     with pytest.raises(UsageError, match=r"must have the shape \(1, timesteps\)"):
         stream.process(np.zeros(5, np.float32))
