@@ -10,8 +10,6 @@ from denoisecli.cli import console, displays
 from denoisecli.errors import UsageError
 from denoisecli.system.extras import require
 
-AudioFile = Annotated[Path, typer.Argument(help="An audio file.", show_default=False)]
-
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)]
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
