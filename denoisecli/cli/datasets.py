@@ -22,7 +22,7 @@ from denoisecli.errors import DatasetError, UsageError
 from denoisecli.system.extras import require
 
 if TYPE_CHECKING:
-    from denoisecli.datasets.inspection import DatasetSummary, Spread
+    from denoisecli.datasets.inspection import DatasetSummary, SetSummary, Spread
 
 Number = TypeVar("Number", int, float)
 
@@ -98,7 +98,10 @@ GroupNoiseBy = Annotated[
     str | None, _split(help="The same for noise recordings (default: that of --group-by).")
 ]
 
-Segment = Annotated[float | None, _clips(help="Cut recordings into clips of this length in s.")]
+Segment = Annotated[
+    float | None,
+    _clips(help="Cut recordings into clips of this length in s (default: only those above 10 s)."),
+]
 Join = Annotated[
     float | None,
     _clips(help="Join short recordings of a folder to clips of up to this length in s."),
@@ -279,7 +282,7 @@ def _report_build(output: Path) -> None:
     for name, part in summary.sets.items():
         console.info(
             f"{name}: {_count(part.mixtures, 'mixture')}, {part.hours:.2f} h, from "
-            f"{part.clean_files} clean and {part.noise_files} noise files -> {output / part.folder}"
+            f"{part.clean_files} clean and {_used(part)} noise files -> {output / part.folder}"
         )
     for note in summary.notes:
         console.warn(note)
@@ -374,7 +377,7 @@ def _show(summary: "DatasetSummary") -> None:
                 str(part.mixtures),
                 f"{part.hours:.2f}",
                 str(part.clean_files),
-                str(part.noise_files),
+                _used(part),
                 _range(part.snr_db),
                 _range(part.level_dbfs),
             ]
@@ -402,6 +405,12 @@ def _show(summary: "DatasetSummary") -> None:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _used(part: "SetSummary") -> str:
+    """Return the number of noises in the mixtures, and of all if there are more."""
+    used, count = part.noises_used, part.noise_files
+    return str(count) if used == count else f"{used} of {count}"
 
 
 def _range(spread: "Spread | None") -> str:

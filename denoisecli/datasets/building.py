@@ -329,6 +329,13 @@ def load_sets(
     _check_weights("clean", recordings["clean"], recipe.clean_weights)
     _check_weights("noise", recordings["noise"], recipe.noise_weights)
     sets, notes = split_into_sets(recordings, recipe)
+    longest = recipe.longest_clip * recipe.sample_rate
+    cut = sum(recording.samples > longest for part in sets.values() for recording in part["clean"])
+    if cut and recipe.segment is None:
+        notes.append(
+            f"{cut} clean recordings are longer than {recipe.longest_clip:g} s and are cut into "
+            "equal clips, each with another noise; --segment sets the length"
+        )
     return {name: Mixtures(name, part, recipe) for name, part in sets.items()}, skipped, notes
 
 

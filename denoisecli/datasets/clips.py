@@ -83,9 +83,10 @@ class Clips:
         self._ends = array("q")  # number of pieces up to the end of each clip
         joined = 0 if recipe.join is None else round(recipe.join * rate)
         short = [n for n, recording in enumerate(recordings) if recording.samples < joined]
+        longest = round(recipe.longest_clip * rate)
         shortest = int(MIN_DURATION * rate)
         for number, recording in enumerate(recordings):
-            step = self._segment or recording.samples
+            step = self._segment or -(-recording.samples // -(-recording.samples // longest))
             length = 0 if recording.samples < joined else recording.samples
             for offset in range(0, length, step):
                 samples = min(step, recording.samples - offset)

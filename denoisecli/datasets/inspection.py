@@ -45,7 +45,15 @@ class Histogram(BaseModel):
 
 
 class SetSummary(SetFacts):
-    """Facts about a set, and the spread of its SNRs in dB and levels in dBFS."""
+    """Facts about a set.
+
+    Attributes:
+        noises_used: Number of noise recordings that are in a mixture.
+        snr_db: Spread of the SNRs in dB.
+        level_dbfs: Spread of the levels in dBFS.
+    """
+
+    noises_used: int
 
     snr_db: Spread | None
     level_dbfs: Spread | None
@@ -100,7 +108,10 @@ def summarize(folder: Path) -> DatasetSummary:
         mixtures=len(manifest.mixtures),
         sets={
             name: SetSummary(
-                **dict(facts), snr_db=_spread(snrs[name]), level_dbfs=_spread(levels[name])
+                **dict(facts),
+                noises_used=_noises_used(manifest.rows(name)),
+                snr_db=_spread(snrs[name]),
+                level_dbfs=_spread(levels[name]),
             )
             for name, facts in manifest.sets.items()
         },
@@ -238,6 +249,11 @@ def _problems(noisy: Element, clean: Element, row: Row, kind: Kind) -> Iterator[
         level = dbfs(rms(noisy))
         if abs(level - row.level_dbfs) > LEVEL_TOLERANCE:
             yield f"the level is {level:.2f} dBFS, not {row.level_dbfs:.2f} dBFS"
+
+
+def _noises_used(rows: Sequence[Row]) -> int:
+    used = {row.noise for row in rows}
+    return len(used.union(noise.noise for row in rows for noise in row.more_noises))
 
 
 def _leaks(manifest: Manifest) -> Iterator[str]:

@@ -29,6 +29,9 @@ MIN_DURATION = 0.1
 VALID_SHARE = 0.05
 """Share of the training groups that are held out for validation by default."""
 
+LONGEST_CLIP = 10.0
+"""Longest clip in seconds, unless the recipe has a segment or joins recordings to longer clips."""
+
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Duration = Annotated[float, Field(ge=MIN_DURATION, allow_inf_nan=False)]
@@ -59,7 +62,8 @@ class Recipe(BaseModel):
         group_noise_by: The same for noise recordings; by default ``group_by``.
         sample_rate: Sample rate of the dataset in Hz.
         segment: Length in seconds that clean recordings are cut to. The last clip of a recording
-            is shorter, and left out if it is below 0.1 s. By default, a clip is a whole recording.
+            is shorter, and left out if it is below 0.1 s. By default, recordings longer than 10 s
+            are cut into equal clips of at most 10 s, so that noises change as often.
         join: Clean recordings of one folder (or group) that are shorter than this, in seconds, are
             joined to clips of up to this length, with short pauses in between.
         pad: Pad clips shorter than ``segment`` with silence.
@@ -217,6 +221,11 @@ class Recipe(BaseModel):
             "test": 1 - self.split,
         }
         return {name: share for name, share in shares.items() if share > 0}
+
+    @property
+    def longest_clip(self) -> float:
+        """Length in seconds that longer recordings are cut to."""
+        return self.segment or max(LONGEST_CLIP, self.join or 0.0)
 
     def draw_ratio(self, rng: np.random.Generator) -> float:
         """Draw the mixing ratio of one mixture; a range of SNRs is drawn from evenly in dB."""

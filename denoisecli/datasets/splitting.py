@@ -3,8 +3,10 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from itertools import accumulate, chain
+from pathlib import PurePosixPath
 
 from denoisecli.datasets.recipe import VALID_SHARE, Recipe
 from denoisecli.datasets.recordings import Recording, Role
@@ -16,6 +18,15 @@ TEST_ROOMS = 0.2
 VALID_GROUPS = 10
 """A validation set is made by default if training keeps 9 or more groups of each role: of fewer,
 one would be missed."""
+
+GAP_SECONDS = 1.0
+"""Gap between parts of one recording that are in different sets, at most 5 % of the recording."""
+
+PART_SECONDS = 1.0
+"""Shortest part of a recording that is split in time."""
+
+TIME_VALID_SHARE = 0.1
+"""Share of the training set that validates by default if recordings are split in time."""
 
 _OWN: dict[str, tuple[Role, Role]] = {
     "valid": ("valid clean", "valid noise"),
@@ -32,7 +43,7 @@ def split_into_sets(
     """Divide recordings, noises and rooms among the sets of a dataset.
 
     The set of a recording depends only on the seed and the name of its group, so that recordings
-    can be added without any of the others changing sides.
+    can be added without any of the others changing sides. Fewer files than sets are split in time.
 
     Args:
         recordings: The recordings of each role. The test set gets those of "test clean" and "test
@@ -52,6 +63,7 @@ def split_into_sets(
     shares = recipe.shares
     if recipe.chooses_valid and "valid" not in own:
         shares = _with_valid(recordings, recipe, notes)
+    rate = recipe.sample_rate
     sets: Sets = {name: {} for name in ("train", "valid", "test") if name in {*shares, *own}}
     for name in own:
         clean, noise = _OWN[name]
@@ -64,6 +76,15 @@ def split_into_sets(
             left = 1 - TEST_ROOMS * len(own)
             role_shares = {name: share * left for name, share in shares.items()}
             role_shares |= dict.fromkeys(own, TEST_ROOMS)
+        elif _splits_in_time(recordings[role], shares, _group_by(role, recipe), rate):
+            for name, part in split_in_time(recordings[role], shares, rate).items():
+                sets[name][role] = part
+            count = len(recordings[role])
+            notes.append(
+                f"{count} {role} recording{' is' if count == 1 else 's are'} split in time, with a "
+                f"gap of up to {GAP_SECONDS:g} s: a test on more recordings would say more"
+            )
+            continue
         parts, moved = split(recordings[role], role_shares, recipe.seed, _group_by(role, recipe))
         for name, part in parts.items():
             sets[name][role] = part
@@ -83,7 +104,15 @@ def _with_valid(
     recordings: Mapping[Role, Sequence[Recording]], recipe: Recipe, notes: list[str]
 ) -> dict[str, float]:
     """Return the shares with a validation set, unless there are too few groups for one."""
-    shares = recipe.shares
+    shares, rate = recipe.shares, recipe.sample_rate
+    with_valid = recipe.with_valid(TIME_VALID_SHARE)
+    if _splits_in_time(recordings["clean"], shares, recipe.group_by, rate) and (
+        _splits_in_time(recordings["clean"], with_valid, recipe.group_by, rate)
+    ):
+        group_by = _group_by("noise", recipe)
+        enough = len({*group_keys(recordings["noise"], group_by)}) >= len(with_valid)
+        if enough or _splits_in_time(recordings["noise"], with_valid, group_by, rate):
+            return with_valid
     for role in _SPLIT[:2]:
         group_by = _group_by(role, recipe)
         try:
@@ -101,6 +130,58 @@ def _with_valid(
             )
             return shares
     return recipe.with_valid(VALID_SHARE)
+
+
+def split_in_time(
+    recordings: Sequence[Recording], shares: Mapping[str, float], sample_rate: int
+) -> dict[str, list[Recording]]:
+    """Cut every recording into parts for the sets, in their order, with gaps in between.
+
+    Args:
+        recordings: The recordings.
+        shares: Share of each set, with a sum of 1.
+        sample_rate: Sample rate of the recordings in Hz.
+
+    Returns:
+        The parts of each set. Their names state the time that they are of, in seconds; offsets in
+        the rows of the manifest count from there.
+    """
+    parts: dict[str, list[Recording]] = {name: [] for name in shares}
+    for recording in recordings:
+        gap = _gap(recording, sample_rate)
+        left = recording.samples - gap * (len(shares) - 1)
+        first = 0
+        for name, share in shares.items():
+            last = min(first + round(share * left), recording.samples)
+            label = f" [{first / sample_rate:.1f}-{last / sample_rate:.1f} s]"
+            path = PurePosixPath(recording.name)
+            parts[name].append(
+                replace(
+                    recording,
+                    name=path.with_name(f"{path.stem}{label}{path.suffix}").as_posix(),
+                    samples=last - first,
+                    start=recording.start + first,
+                )
+            )
+            first = last + gap
+    return parts
+
+
+def _splits_in_time(
+    recordings: Sequence[Recording], shares: Mapping[str, float], group_by: str, rate: int
+) -> bool:
+    """Return whether there are fewer files than sets, not grouped, and long enough to be cut."""
+    is_grouped = group_keys(recordings, group_by) != [recording.name for recording in recordings]
+    if is_grouped or len(recordings) >= len(shares):
+        return False
+    left = min(
+        recording.samples - _gap(recording, rate) * (len(shares) - 1) for recording in recordings
+    )
+    return min(shares.values()) * left >= PART_SECONDS * rate
+
+
+def _gap(recording: Recording, rate: int) -> int:
+    return min(round(GAP_SECONDS * rate), recording.samples // 20)
 
 
 def split(

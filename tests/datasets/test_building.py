@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from denoisecli.datasets import mixtures
 from denoisecli.datasets.building import BuildProgress, MixTask, build, load_sets, mix_part
-from denoisecli.datasets.inspection import verify
+from denoisecli.datasets.inspection import summarize, verify
 from denoisecli.datasets.manifest import Row, load_manifest
 from denoisecli.datasets.mixtures import Mixtures, Pair
 from denoisecli.datasets.recipe import Recipe
@@ -239,6 +239,34 @@ def test_too_few_to_split(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"noise.* 1 file"):
         build(folders[0], folders[1] / "kind 0", tmp_path / "data", RECIPE)
     assert not (tmp_path / "data").exists()
+
+
+def test_long_recordings_hear_many_noises(
+    audio_file: Callable[..., Path], rng: np.random.Generator, tmp_path: Path
+) -> None:
+    for number in range(2):
+        audio_file(f"clean/{number}.wav", 0.1 * rng.standard_normal(90 * 1000), 1000)
+    for number in range(40):
+        audio_file(f"noise/{number}.wav", 0.1 * rng.standard_normal(500), 1000)
+    recipe = Recipe(ratio=0.2, split=0.5, sample_rate=1000, valid_share=0)
+    build(tmp_path / "clean", tmp_path / "noise", tmp_path / "data", recipe)
+    summary = summarize(tmp_path / "data")
+    assert "2 clean recordings are longer than 10 s" in summary.notes[0]
+    for name, part in summary.sets.items():
+        used = {row.noise for row in load_manifest(tmp_path / "data").rows(name)}
+        assert part.mixtures == 9
+        assert 5 <= len(used) == part.noises_used < part.noise_files
+
+
+def test_one_long_file_of_each_is_a_dataset(
+    audio_file: Callable[..., Path], rng: np.random.Generator, tmp_path: Path
+) -> None:
+    for name in ("clean", "noise"):
+        audio_file(f"{name}/long.wav", 0.1 * rng.standard_normal(60 * 1000), 1000)
+    recipe = Recipe(ratio=0.2, sample_rate=1000)
+    build(tmp_path / "clean", tmp_path / "noise", tmp_path / "data", recipe)
+    assert list(load_manifest(tmp_path / "data").sets) == ["train", "valid", "test"]
+    assert list(verify(tmp_path / "data")) == []
 
 
 def test_skipped_are_listed(

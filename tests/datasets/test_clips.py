@@ -56,6 +56,21 @@ def test_segments(recordings: Any) -> None:
     assert all((made[2].read() == 2).tolist())
 
 
+def test_long_recordings_are_cut_into_equal_clips_by_default(recordings: Any) -> None:
+    sources = recordings(a=10_000, b=25_001, c=10_040)
+    made = [(clip.pieces[0].recording.name, clip.samples) for clip in clips(sources)]
+    assert made == [
+        ("a", 10_000),
+        ("b", 8334),
+        ("b", 8334),
+        ("b", 8333),
+        ("c", 5020),
+        ("c", 5020),
+    ]
+    assert len(clips(sources, segment=100.0)) == 3
+    assert [clip.samples for clip in clips(sources, join=11.0)][:2] == [8334, 8334]
+
+
 def test_padding(recordings: Any) -> None:
     whole, short = clips(recordings(a=1000, b=300), segment=1.0, pad=True)
     assert (whole.samples, short.samples) == (1000, 1000)

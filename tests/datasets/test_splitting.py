@@ -1,4 +1,6 @@
 from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -169,6 +171,32 @@ def test_own_validation_recordings_are_the_validation_set() -> None:
     assert sets["valid"]["noise"] == recordings["valid noise"]
     assert all(part["room"] for part in sets.values())
     assert sum(len(part["room"]) for part in sets.values()) == 40
+
+
+def test_one_long_file_of_each_is_split_in_time_with_a_gap() -> None:
+    recordings: dict[Role, list[Recording]] = {
+        "clean": [replace(fake("a/long.wav"), samples=100 * 16000, start=7)],
+        "noise": [replace(fake("hum.flac", "noise"), samples=20 * 16000)],
+    }
+    sets, notes = split_into_sets(recordings, Recipe(ratio=0.5))
+    assert list(sets) == ["train", "valid", "test"]  # or nothing could validate
+    parts = [part["clean"][0] for part in sets.values()]
+    assert [part.name for part in parts] == [
+        "a/long [0.0-70.6 s].wav",
+        "a/long [71.6-79.4 s].wav",
+        "a/long [80.4-100.0 s].wav",
+    ]
+    for one, other in pairwise(parts):
+        assert other.start - (one.start + one.samples) == 16000
+    assert parts[0].start == 7
+    assert sum(part.samples for part in parts) == 98 * 16000
+    assert len({part["noise"][0].name for part in sets.values()}) == 3
+    assert sum("split in time" in note for note in notes) == 2
+    with pytest.raises(DatasetError, match="1 folder can be used"):
+        split_into_sets(recordings, Recipe(ratio=0.5, group_by="folder"))
+    recordings["clean"] = [replace(fake("short.wav"), samples=4 * 16000)]
+    with pytest.raises(DatasetError, match="1 file can be used"):
+        split_into_sets(recordings, Recipe(ratio=0.5))
 
 
 def test_too_few() -> None:
