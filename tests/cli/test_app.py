@@ -1,6 +1,5 @@
 """Every command as a user calls it: results, messages and exit codes."""
 
-import json
 import re
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from typer.main import get_command
 
 from denoisecli.cli import console
 from denoisecli.cli.app import app
-from denoisecli.models.catalogue import spec_names
 
 
 @pytest.fixture
@@ -176,57 +174,3 @@ def test_a_reader_that_stops_reading_is_no_error(arguments: str, tmp_path: Path)
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode in (1, 141)  # Rich ends with 1 by itself
-
-
-class TestBuildDataset:
-    def test_builds_and_says_what(
-        self,
-        audio_file: Callable[..., Path],
-        speech: Callable[..., np.ndarray],
-        noise: Callable[..., np.ndarray],
-        tmp_path: Path,
-    ) -> None:
-        for index in range(4):
-            audio_file(f"clean/{index}.wav", speech(0.5 + 0.1 * index, 16000))
-            audio_file(f"noise/{index}.wav", noise(0.7, 16000))
-        (tmp_path / "clean" / "broken.wav").write_text("no sound")
-        data = tmp_path / "data"
-        result = denoise(
-            "build-dataset", tmp_path / "clean", tmp_path / "noise", "--snr=-5:5", "-o", data
-        )
-        assert result.exit_code == 0, result.output
-        assert "train: 3 mixtures" in result.stderr
-        assert "test: 1 mixture," in result.stderr
-        assert "broken.wav" in result.stderr
-        assert {path.name for path in data.iterdir()} == {"train", "test", "dataset.json"}
-
-    def test_folders_that_cannot_be_used(
-        self, audio_file: Callable[..., Path], tmp_path: Path
-    ) -> None:
-        file = audio_file("noise/one.wav", np.ones(8000, np.float32) / 2)
-        (tmp_path / "empty").mkdir()
-        common = ("--ratio", "0.2", "-o", tmp_path / "data")
-        fails(denoise("build-dataset", tmp_path / "none", file.parent, *common), 2, "none")
-        fails(denoise("build-dataset", tmp_path / "empty", file.parent, *common), 2, "empty")
-        fails(denoise("build-dataset", file, file.parent, *common), 2, "one.wav", "folder")
-        assert not (tmp_path / "data").exists()
-
-    def test_wants_an_amount_of_noise(self, tmp_path: Path) -> None:
-        fails(denoise("build-dataset", tmp_path, tmp_path), 2, "ratio", "SNR")
-        fails(denoise("build-dataset", tmp_path, tmp_path, "--snr", "3:loud"), 2, "3:loud")
-
-
-class TestTrain:
-    def test_misspelt_key(self, tmp_path: Path) -> None:
-        spec = tmp_path / "spec.json"
-        level = [{"filters": 8}]
-        document = {"name": "x", "downsampling": level, "upsampling": level, "valey": []}
-        spec.write_text(json.dumps(document))
-        fails(denoise("train", spec), 2, "valey", "did you mean 'valley'")
-
-    def test_no_dataset(self, tmp_path: Path) -> None:
-        result = denoise("train", "tiny", "--data", tmp_path, "--run", tmp_path / "run")
-        fails(result, 1, str(tmp_path))
-
-    def test_unknown_spec_lists_the_bundled_ones(self) -> None:
-        fails(denoise("train", "tinny"), 2, *spec_names())

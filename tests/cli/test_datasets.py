@@ -237,3 +237,39 @@ def test_stopped_and_resumed(
         "test",
         "train",
     ]
+
+
+def test_reports_what_was_built(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    noise: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
+    for index in range(4):
+        audio_file(f"clean/{index}.wav", speech(0.5 + 0.1 * index, 16000))
+        audio_file(f"noise/{index}.wav", noise(0.7, 16000))
+    (tmp_path / "clean" / "broken.wav").write_text("no sound")
+    data = tmp_path / "data"
+    result = denoise(
+        "build-dataset", tmp_path / "clean", tmp_path / "noise", "--snr=-5:5", "-o", data
+    )
+    assert result.exit_code == 0, result.output
+    assert "train: 3 mixtures" in result.stderr
+    assert "test: 1 mixture," in result.stderr
+    assert "broken.wav" in result.stderr
+    assert {path.name for path in data.iterdir()} == {"train", "test", "dataset.json"}
+
+
+def test_folders_that_cannot_be_used(audio_file: Callable[..., Path], tmp_path: Path) -> None:
+    file = audio_file("noise/one.wav", np.ones(8000, np.float32) / 2)
+    (tmp_path / "empty").mkdir()
+    common = ("--ratio", "0.2", "-o", tmp_path / "data")
+    fails(denoise("build-dataset", tmp_path / "none", file.parent, *common), 2, "none")
+    fails(denoise("build-dataset", tmp_path / "empty", file.parent, *common), 2, "empty")
+    fails(denoise("build-dataset", file, file.parent, *common), 2, "one.wav", "folder")
+    assert not (tmp_path / "data").exists()
+
+
+def test_wants_an_amount_of_noise(tmp_path: Path) -> None:
+    fails(denoise("build-dataset", tmp_path, tmp_path), 2, "ratio", "SNR")
+    fails(denoise("build-dataset", tmp_path, tmp_path, "--snr", "3:loud"), 2, "3:loud")

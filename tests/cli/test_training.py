@@ -7,7 +7,7 @@ from helpers import denoise, fails
 
 from denoisecli.cli import training as cli_training
 from denoisecli.errors import SpecError
-from denoisecli.models.catalogue import load_spec
+from denoisecli.models.catalogue import load_spec, spec_names
 from denoisecli.models.folder import Metrics, ModelFolder
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.system import extras
@@ -214,3 +214,20 @@ def test_runs_that_cannot_be_read_are_named(runs: Path) -> None:
 
 def test_no_runs(tmp_path: Path) -> None:
     fails(denoise("runs", tmp_path / "none"), 2, "none does not exist; denoise train creates it")
+
+
+def test_misspelt_key_of_a_spec(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.json"
+    level = [{"filters": 8}]
+    document = {"name": "x", "downsampling": level, "upsampling": level, "valey": []}
+    spec.write_text(json.dumps(document))
+    fails(denoise("train", spec), 2, "valey", "did you mean 'valley'")
+
+
+def test_train_without_a_dataset(tmp_path: Path) -> None:
+    result = denoise("train", "tiny", "--data", tmp_path, "--run", tmp_path / "run")
+    fails(result, 1, str(tmp_path))
+
+
+def test_unknown_spec_lists_the_bundled_ones() -> None:
+    fails(denoise("train", "tinny"), 2, *spec_names())
