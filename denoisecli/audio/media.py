@@ -13,7 +13,23 @@ from denoisecli.system.extras import require
 from denoisecli.types import AudioBlock
 
 if TYPE_CHECKING:
-    from av import AudioStream
+    from av import AudioFrame, AudioStream, Packet
+
+
+_LOSSLESS = {
+    "pcm_u8": "PCM_U8",
+    "pcm_s8": "PCM_S8",
+    **{f"pcm_s{bits}{order}": f"PCM_{bits}" for bits in (16, 24, 32) for order in ("le", "be")},
+    **{f"pcm_f32{order}": "FLOAT" for order in ("le", "be")},
+    **{f"pcm_f64{order}": "DOUBLE" for order in ("le", "be")},
+    **{codec: "PCM_16" for codec in ("flac", "alac", "wavpack", "tta", "ape", "truehd", "mlp")},
+}
+"""FFmpeg's names of lossless codecs, with libsndfile's name of the sample format."""
+
+_DEEP = {(codec, f"s32{layout}") for codec in _LOSSLESS for layout in ("", "p")} - {
+    (f"pcm_s32{order}", "s32") for order in ("le", "be")
+}
+"""Codecs with the sample format in which they decode sound of more than 16 bits."""
 
 
 class DecodingError(Exception):
@@ -32,7 +48,9 @@ class MediaFile:
         frames: Estimated number of samples per channel.
         promised: Number of samples per channel that the container states; None if it states none.
         format: FFmpeg's name of the container.
-        subtype: FFmpeg's name of the codec.
+        codec: FFmpeg's name of the codec.
+        subtype: libsndfile's name of the sample format if the codec is lossless, otherwise the
+            name of the codec.
 
     Raises:
         UsageError: PyAV is not installed.
@@ -56,7 +74,10 @@ class MediaFile:
         self.samplerate = stream.rate
         self.channels = stream.channels
         self.format = self._container.format.name
-        self.subtype = stream.codec_context.name
+        self.codec = stream.codec_context.name
+        self.subtype = _LOSSLESS.get(self.codec, self.codec)
+        if (self.codec, stream.codec_context.format.name) in _DEEP:
+            self.subtype = "PCM_24"
         self._tags = {**self._container.metadata, **stream.metadata}
         seconds = _stated_seconds(stream)
         self.promised = None if seconds is None else round(seconds * self.samplerate)
@@ -75,6 +96,10 @@ class MediaFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._container.close()
 
     def copy_metadata(self) -> dict[str, str]:
@@ -106,14 +131,24 @@ class MediaFile:
 
     def _decode(self) -> Iterator[AudioBlock]:
         try:
-            for decoded in self._container.decode(audio=0):
-                for frame in self._resampler.resample(decoded):
-                    part = frame.to_ndarray()
-                    if part.shape[0] != self.channels or frame.sample_rate != self.samplerate:
-                        raise DecodingError("its sample rate or number of channels changes")
-                    yield part
+            for packet in self._container.demux(audio=0):
+                for decoded in self._frames(packet):
+                    for frame in self._resampler.resample(decoded):
+                        part = frame.to_ndarray()
+                        if part.shape[0] != self.channels or frame.sample_rate != self.samplerate:
+                            raise DecodingError("its sample rate or number of channels changes")
+                        yield part
         except self._errors as error:
             raise DecodingError(error.strerror) from error
+
+    def _frames(self, packet: "Packet") -> "list[AudioFrame]":
+        """Decode a packet; the tag between two joined MP3 files is no sound."""
+        try:
+            return packet.decode()  # type: ignore[return-value]
+        except self._errors:
+            if self.format == "mp3" and b"ID3" in bytes(packet):
+                return []
+            raise
 
 
 def _stated_seconds(stream: "AudioStream") -> float | None:

@@ -66,6 +66,37 @@ def test_sound_is_read(media_file, stereo, suffix):
         assert np.corrcoef(channel, expected[: shared.shape[1]])[0, 1] > 0.98
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "form", "subtype"),
+    [
+        ("mov", "pcm_s24le", "s32", "PCM_24"),
+        ("mov", "pcm_s16be", "s16", "PCM_16"),
+        ("mkv", "pcm_f32le", "flt", "FLOAT"),
+        ("mkv", "pcm_s32le", "s32", "PCM_32"),
+        ("mkv", "flac", "s32", "PCM_24"),
+        ("mkv", "flac", "s16", "PCM_16"),
+        ("m4a", "alac", "s32p", "PCM_24"),
+        ("m4a", "alac", "s16p", "PCM_16"),
+    ],
+)
+def test_bit_depth_is_kept(tmp_path, speech, model_folder, suffix, codec, form, subtype):
+    path = tmp_path / f"x.{suffix}"
+    sound = 2 * speech(1, 48000) if subtype == "FLOAT" else speech(1, 48000)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=48000, layout="mono", format=form)
+        frame = av.AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
+        frame.sample_rate, frame.pts = 48000, 0
+        size = stream.frame_size or 960
+        resampler = av.AudioResampler(form, "mono", 48000, frame_size=size)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    Denoiser(model_folder(constant_mask(1))).clean_file(path, tmp_path / "y.wav")
+    assert soundfile.info(tmp_path / "y.wav").subtype == subtype
+    back, _ = soundfile.read(tmp_path / "y.wav")
+    np.testing.assert_allclose(back, sound, atol=2**-14 if "16" in subtype else 1e-6)
+
+
 def test_blocks_make_up_the_file(media_file, stereo):
     path = media_file("m4a", stereo)
     whole, _ = audio.read(path)
