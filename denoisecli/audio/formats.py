@@ -22,7 +22,11 @@ FORMATS = {
 }
 """File suffixes that can be read and written, with libsndfile's name of the format."""
 
-MEDIA = (".m4a", ".aac", ".mp4", ".m4v", ".mov", ".mkv", ".mka", ".webm")
+MEDIA = (
+    *(".m4a", ".m4b", ".aac", ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".mka", ".webm"),
+    *(".wma", ".wmv", ".asf", ".avi", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".flv"),
+    *(".amr", ".ac3", ".eac3", ".dts", ".mp2", ".wv", ".ape", ".tta", ".spx", ".ogv"),
+)
 """File suffixes that can only be read, through PyAV."""
 
 BITS = {

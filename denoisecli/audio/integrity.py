@@ -6,13 +6,14 @@ from pathlib import Path
 
 import soundfile
 
+from denoisecli.audio.riff import wav_layout
+
 UNKNOWN_FRAMES = 2**62
 """libsndfile reports this many frames or more for a FLAC stream without a length."""
 
 # libsndfile's log of a header whose sizes exceed the file:
 # "data : 768000 (should be 460782)", in AIFF "SSND", in W64 "riff", in AU "Data Size".
 _SIZES = re.compile(r"^ *(?:data|SSND|riff|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
-_RF64_FRAMES = re.compile(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
 _TAIL = 2**17  # an Ogg page has at most 65307 bytes
 
 
@@ -25,8 +26,8 @@ def promised_frames(path: Path, file: soundfile.SoundFile) -> int | None:
         return None
     if file.format == "MP3" and not _has_frame_count(path):
         return None  # libsndfile estimates it from the bit rate
-    if rf64 := _RF64_FRAMES.search(file.extra_info):
-        return int(rf64[2])
+    if file.format == "RF64" and (rf64 := wav_layout(path)) is not None:
+        return max(file.frames, file.frames * rf64.stated // max(rf64.available, 1))
     if sizes := _SIZES.search(file.extra_info):
         promised, present = int(sizes[1]), int(sizes[2])
         if present == 0 or is_unknown_size(promised):
@@ -46,9 +47,9 @@ def is_unknown_size(size: int) -> bool:
     return size == 0 or any(limit - 2**16 <= size <= limit + 8 for limit in placeholders)
 
 
-def lacks_its_end(path: Path, file: soundfile.SoundFile) -> bool:
+def lacks_its_end(path: Path, container: str) -> bool:
     """Return whether an Ogg file lacks the page that is marked as the last one."""
-    if file.format != "OGG":
+    if container != "OGG":
         return False
     with path.open("rb") as raw:
         raw.seek(max(path.stat().st_size - _TAIL, 0))

@@ -1,8 +1,9 @@
 """Audio files read block by block, and the errors in them."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,16 @@ import soundfile
 from denoisecli.audio.formats import FORMATS, MEDIA
 from denoisecli.audio.integrity import UNKNOWN_FRAMES, holds_more, lacks_its_end, promised_frames
 from denoisecli.audio.media import DecodingError, MediaFile
+from denoisecli.audio.ogg import FileSlice, ogg_links
+from denoisecli.audio.riff import Patched, WavLayout, wav_layout, with_all_sound
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.types import AudioBlock, AudioChannels
 
 BLOCK_FRAMES = 2**16
 """Default samples per channel in a block: 1.4 s at 48 kHz."""
 
+_OWN = ("wav", "aiff", "au", "caf", "w64", "flac")  # libsndfile fails where these are damaged
+_MP3 = "MPEG_LAYER_III"
 _SALVAGE_FRAMES = 2**12  # the block in which a file breaks off is lost
 
 
@@ -65,6 +70,51 @@ class SequentialFile(soundfile.SoundFile):
         return np.ascontiguousarray(self.read(frames, dtype="float32", always_2d=True).T)
 
 
+class ChainedFile:
+    """A chained Ogg file, whose links are read one after the other as `SequentialFile` reads one.
+
+    Args:
+        path: The file.
+        links: First byte of each link and that behind it.
+
+    Raises:
+        AudioError: The links have different sample rates or numbers of channels.
+    """
+
+    def __init__(self, path: Path, links: Sequence[tuple[int, int]]) -> None:
+        self._links = [FileSlice(path, *link) for link in links]
+        self._files = [SequentialFile(link) for link in self._links]
+        first = self._files[0]
+        for file in self._files:
+            if (file.samplerate, file.channels) != (first.samplerate, first.channels):
+                self.close()
+                raise AudioError(
+                    f"{path} is a chain of recordings with different sample rates or numbers of "
+                    "channels; convert it to one recording first"
+                )
+        self.samplerate, self.channels = first.samplerate, first.channels
+        self.format, self.subtype = first.format, first.subtype
+        self.frames = sum(file.frames for file in self._files)
+        self._current = 0
+
+    def copy_metadata(self) -> dict[str, str]:
+        """Return the tags of the first link."""
+        return self._files[0].copy_metadata()
+
+    def read_block(self, frames: int) -> AudioBlock:
+        """Read up to ``frames`` samples per channel as float32, shape (channels, timesteps)."""
+        block = self._files[self._current].read_block(frames)
+        while block.shape[1] == 0 and self._current + 1 < len(self._files):
+            self._current += 1
+            block = self._files[self._current].read_block(frames)
+        return block
+
+    def close(self) -> None:
+        """Close the file."""
+        for file in (*self._files, *self._links):
+            file.close()
+
+
 class AudioReader:
     """An open recording to iterate over block by block; see :func:`reader`.
 
@@ -74,14 +124,17 @@ class AudioReader:
         frames: Samples per channel; 0 if unknown.
         promised: Samples per channel that the header states; None if it states none.
         slack: How many of the promised samples may be missing.
+        stops: Stop at the stated number of samples; what follows is no sound.
         ended: The file has its end mark, if its format requires one.
         block_frames: Samples per channel in a block.
         replace_nan: See :func:`reader`.
         keep_readable: See :func:`reader`.
+        warnings: What is unusual about the file, though all of its sound can be read.
         read_error: Function that returns the error that ended a pipe early, if any.
 
     Attributes:
         info: Facts from the header.
+        warnings: What the user should know about the file, though all of its sound can be read.
         replaced: Number of NaN and infinite samples that were set to zero so far.
         problem: Why the recording is incomplete, set when all readable samples were read; only
             with ``keep_readable``, otherwise it is raised.
@@ -89,13 +142,15 @@ class AudioReader:
 
     def __init__(
         self,
-        file: SequentialFile | MediaFile,
+        file: SequentialFile | ChainedFile | MediaFile,
         path: Path,
         *,
         frames: int,
         promised: int | None,
         slack: int = 0,
+        stops: bool = False,
         ended: bool = True,
+        warnings: Sequence[str] = (),
         block_frames: int = BLOCK_FRAMES,
         replace_nan: bool = False,
         keep_readable: bool = False,
@@ -110,11 +165,13 @@ class AudioReader:
             file.subtype,
             file.copy_metadata(),
         )
+        self.warnings = list(warnings)
         self.replaced = 0
         self.problem: str | None = None
         self._file = file
         self._promised = promised
         self._slack = slack
+        self._stops = stops
         self._ended = ended
         self._block_frames = min(block_frames, _SALVAGE_FRAMES) if keep_readable else block_frames
         self._replace_nan = replace_nan
@@ -130,12 +187,18 @@ class AudioReader:
         """
         # A file whose header contradicts its size is refused before any work is done.
         available = self._file.frames
-        if (self._promised is not None and available < self._promised) or not self._ended:
+        lacking = self._promised is not None and available < self._promised - self._slack
+        if lacking or not self._ended:
             self._report_cut_off(available)
         position = 0
         while True:
+            frames = self._block_frames
+            if self._stops and self._promised is not None:
+                frames = min(frames, self._promised - position)
+                if frames == 0:
+                    break
             try:
-                block = self._file.read_block(self._block_frames)
+                block = self._file.read_block(frames)
             except (soundfile.LibsndfileError, DecodingError) as error:
                 seconds = position / self.info.sample_rate
                 self._report(
@@ -179,9 +242,12 @@ class AudioReader:
 
     def _report_cut_off(self, available: int) -> None:
         rate = self.info.sample_rate
-        sizes = f"{available / rate:.1f} s can be read"
+        read, promised = f"{available / rate:.1f} s", f"{(self._promised or 0) / rate:.1f} s"
+        if read == promised:
+            read, promised = f"{available} samples", f"{self._promised} samples"
+        sizes = f"{read} can be read"
         if self._promised is not None and self._promised > available:
-            sizes += f" of the {self._promised / rate:.1f} s that its header promises"
+            sizes += f" of the {promised} that its header promises"
         self._report(f"{self.info.path} is cut off: {sizes}")
 
     def _report(self, problem: str) -> None:
@@ -213,20 +279,27 @@ def reader(
             read.
     """
     path = Path(path)
-    with _open(path) as file:
-        if isinstance(file, SequentialFile):
-            promised, ended = promised_frames(path, file), not lacks_its_end(path, file)
-            slack = 2 * 1152 if file.format == "MP3" else 0  # its coders count differently
-        else:
+    with _open(path) as (file, warnings):
+        stops = False
+        if isinstance(file, MediaFile):
             promised, ended = file.promised, True
             slack = file.samplerate // 2  # containers round the length
+        elif isinstance(file, ChainedFile):
+            promised, slack, ended = file.frames, 0, not lacks_its_end(path, file.format)
+        else:
+            promised = file.frames if warnings else promised_frames(path, file)
+            ended = not lacks_its_end(path, file.format)
+            slack = 2 * 1152 if file.subtype == _MP3 else 0  # its coders count differently
+            stops = file.format == "FLAC"
         yield AudioReader(
             file,
             path,
             frames=file.frames if file.frames < UNKNOWN_FRAMES else 0,
             promised=promised,
             slack=slack,
+            stops=stops,
             ended=ended,
+            warnings=warnings,
             block_frames=block_frames,
             replace_nan=replace_nan,
             keep_readable=keep_readable,
@@ -257,26 +330,64 @@ def require_finite(
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[SequentialFile | MediaFile]:
+def _open(
+    path: Path,
+) -> Iterator[tuple[SequentialFile | ChainedFile | MediaFile, list[str]]]:
+    """Open a file, and yield it with warnings about its header."""
     _check_readable(path)
     if path.suffix.lower() in MEDIA:
         with MediaFile(path) as media:
-            yield media
+            yield media, []
         return
-    try:
-        file = SequentialFile(path)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless raw audio
-        raise AudioError(
-            f"{path} is damaged or not an audio file of a known format ({' '.join(FORMATS)})"
-        ) from error
-    with file:
+    with ExitStack() as stack:
+        source: Path | Patched = path
+        warnings: list[str] = []
+        layout = wav_layout(path)
+        if layout is not None and (warning := _wrong_size(path, layout)):
+            source, warnings = stack.enter_context(with_all_sound(path, layout)), [warning]
+        elif layout is not None and layout.trailing:
+            warnings.append(f"{path} has {layout.trailing} bytes behind its sound that are unknown")
+        try:
+            file = stack.enter_context(SequentialFile(source))
+        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless raw audio
+            yield stack.enter_context(_open_other(path, error)), []
+            return
         if file.frames == 0:
             raise AudioError(f"{path} has no samples")
-        if not holds_more(path, file):
-            yield file
-            return
-    with MediaFile(path) as media:
-        yield media
+        if holds_more(path, file):
+            yield stack.enter_context(MediaFile(path)), []
+        elif file.format == "OGG" and len(links := ogg_links(path)) > 1:
+            yield stack.enter_context(closing(ChainedFile(path, links))), []
+        else:
+            yield file, warnings
+
+
+def _wrong_size(path: Path, layout: WavLayout) -> str | None:
+    """Return a warning if the header of a WAV states another size than that of its sound."""
+    seconds = layout.available / (layout.byte_rate or 1)
+    if layout.counts_header:
+        return f"the header of {path} counts itself as sound; all {seconds:.1f} s are read"
+    if layout.states_too_little:
+        stated = layout.stated / (layout.byte_rate or 1)
+        return f"the header of {path} states {stated:.1f} s of sound; all {seconds:.1f} s are read"
+    return None
+
+
+def _open_other(path: Path, error: Exception) -> MediaFile:
+    """Open a file that libsndfile does not know through PyAV, by its content.
+
+    Raises:
+        AudioError: It is no media file either, or PyAV is not installed.
+    """
+    if find_spec("av") is not None:
+        with suppress(AudioError):
+            media = MediaFile(path)
+            if media.format not in _OWN or not media.codec.startswith(("pcm_", "flac", "alac")):
+                return media
+            media.close()
+    raise AudioError(
+        f"{path} is damaged or not an audio file of a known format ({' '.join(FORMATS)})"
+    ) from error
 
 
 def _check_readable(path: Path) -> None:

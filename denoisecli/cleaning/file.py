@@ -284,7 +284,7 @@ def clean_recording(
 
 
 def _warnings(recording: AudioReader, clipped: int, gain: float) -> tuple[str, ...]:
-    warnings = []
+    warnings = list(recording.warnings)
     if recording.problem is not None:
         warnings.append(recording.problem)
     if recording.replaced:

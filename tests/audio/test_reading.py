@@ -2,12 +2,14 @@ import os
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
 
 from denoisecli.audio import files as audio
 from denoisecli.audio.reading import reader
+from denoisecli.audio.riff import wav_layout
 from denoisecli.errors import AudioError, UsageError
 
 KINDS = {
@@ -107,6 +109,139 @@ def test_joined_mp3_files(written):
     path = written("mp3")
     path.write_bytes(path.read_bytes() * 3)
     assert audio.read(path)[0].shape[1] == pytest.approx(12 * 48000, abs=15_000)
+
+
+def test_joined_mp3_files_with_tags_between_them(written):
+    path = written("mp3")
+    tag = b"ID3\4\0\0\0\0\1\0" + b"TIT2\0\0\0\5\0\0\3Wind" + bytes(113)
+    path.write_bytes((tag + path.read_bytes()) * 3)
+    assert audio.read(path)[0].shape[1] == pytest.approx(12 * 48000, abs=15_000)
+
+
+def whole(path):
+    with reader(path) as file:
+        return np.concatenate(list(file), axis=1), file.warnings
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "MS_ADPCM"])
+@pytest.mark.parametrize("container", ["WAV", "RF64"])
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_all_sound_is_read_when_the_header_states_too_little(
+    tmp_path, noise, subtype, container, seconds
+):
+    """A recorder that lost power leaves the size with which it began, or an old one."""
+    if (container, subtype) == ("RF64", "MS_ADPCM"):
+        pytest.skip("libsndfile cannot write it")
+    if (subtype, seconds) == ("MS_ADPCM", 1):
+        seconds = 0.9  # whole blocks
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(4, 48000), 48000, subtype, format=container)
+    expected = soundfile.read(path, dtype="float32")[0]
+    content = path.read_bytes()
+    layout = wav_layout(path)
+    stated = int(min(layout.stated, seconds * layout.byte_rate)) // layout.frame_bytes
+    width = 8 if layout.is_rf64 else 4
+    size = (stated * layout.frame_bytes).to_bytes(width, "little")
+    # Without the chunks that libsndfile writes behind the sound.
+    content = content[: layout.start + layout.stated]
+    path.write_bytes(content[: layout.size_at] + size + content[layout.size_at + width :])
+    sound, warnings = whole(path)
+    np.testing.assert_array_equal(sound[0], expected)
+    assert f"x.wav states {seconds:.1f} s of sound; all 4" in warnings[0]
+
+
+@pytest.mark.parametrize("excess", [44, 36])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_size_that_counts_the_header(tmp_path, rng, excess, channels):
+    path = tmp_path / "x.wav"
+    steps = rng.integers(-(2**15), 2**15, (1000, channels)).astype(np.int16)
+    soundfile.write(path, steps, 8000)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = (len(steps.tobytes()) + excess).to_bytes(4, "little")
+    path.write_bytes(content)
+    sound, warnings = whole(path)
+    np.testing.assert_array_equal(sound * 2**15, steps.T)
+    assert "counts itself as sound" in warnings[0]
+
+
+def test_rf64_with_another_sample_count_is_read_by_its_size(written):
+    path = written("rf64")
+    expected, _ = whole(path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"ds64") + 24
+    for count in (5, 10**7):
+        content[at : at + 8] = count.to_bytes(8, "little")
+        path.write_bytes(content)
+        np.testing.assert_array_equal(whole(path)[0], expected)
+
+
+@pytest.mark.parametrize("junk", [b"TAG" + bytes(125), bytes(range(256)) * 20, b"\n"])
+def test_bytes_behind_the_sound(written, junk):
+    for suffix in ("wav", "flac"):
+        path = written(suffix)
+        expected, _ = whole(path)
+        path.write_bytes(path.read_bytes() + junk)
+        sound, warnings = whole(path)
+        np.testing.assert_array_equal(sound, expected)
+        assert bool(warnings) == (suffix == "wav" and len(junk) > 128)
+
+
+def test_equal_seconds_are_told_apart_in_samples(written):
+    path = written("wav")
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(AudioError, match="191999 samples can be read of the 192000 samples"):
+        audio.read(path)
+
+
+@pytest.mark.parametrize("suffix", ["ogg", "opus"])
+def test_chained_ogg(written, suffix):
+    path = written(suffix)
+    expected, _ = whole(path)
+    content = path.read_bytes()
+    path.write_bytes(content * 3)
+    assert audio.probe(path).frames == 3 * 4 * 48000
+    np.testing.assert_array_equal(whole(path)[0], np.tile(expected, 3))
+    path.write_bytes((content * 3)[:-1000])
+    with pytest.raises(AudioError, match=r"is cut off|is damaged"):
+        audio.read(path)
+
+
+def test_chained_ogg_of_different_kinds(written, tmp_path, noise):
+    path = written("ogg")
+    soundfile.write(tmp_path / "y.ogg", noise(1, 16000), 16000)
+    path.write_bytes(path.read_bytes() + (tmp_path / "y.ogg").read_bytes())
+    with pytest.raises(AudioError, match="is a chain of recordings with different sample rates"):
+        audio.read(path)
+
+
+@pytest.mark.parametrize("kind", ["webm", "m4a", "avi", "flac-in-ogg", "mp3-in-wav", "caf"])
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "unknown"])
+def test_the_content_chooses_the_decoder(tmp_path, speech, kind, suffix):
+    container, codec = {
+        "webm": ("webm", "libopus"),
+        "m4a": ("mp4", "aac"),
+        "avi": ("avi", "pcm_s16le"),
+        "flac-in-ogg": ("ogg", "flac"),
+        "mp3-in-wav": ("wav", "libmp3lame"),
+        "caf": ("caf", "adpcm_ima_qt"),
+    }[kind]
+    path = tmp_path / f"x.{suffix}"
+    with av.open(str(path), "w", format=container) as file:
+        if codec not in av.codec.codecs_available:
+            pytest.skip(f"this FFmpeg has no {codec}")
+        stream = file.add_stream(codec, rate=48000, layout="mono")
+        steps = np.int16(32767 * speech(2, 48000))[None]
+        frame = av.AudioFrame.from_ndarray(steps, format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 48000, 0
+        size = stream.frame_size or 960
+        resampler = av.AudioResampler(stream.format, "mono", 48000, frame_size=size)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            file.mux(stream.encode(part))
+        file.mux(stream.encode(None))
+    sound, _ = whole(path)
+    assert sound.shape[1] == pytest.approx(2 * 48000, abs=3000)
+    assert np.std(sound) == pytest.approx(np.std(speech(2, 48000)), rel=0.1)
 
 
 def test_damage_in_the_middle(written):

@@ -1,0 +1,155 @@
+"""The chunks of a WAV or RF64 file, and headers whose sizes do not fit the file."""
+
+import io
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_SHORTEST_SECONDS = 0.1  # bytes behind the sound that are worth reading
+
+
+@dataclass(frozen=True)
+class WavLayout:
+    """Where the sound of a WAV or RF64 file is.
+
+    Attributes:
+        size_at: Position of the size of the data chunk in the file; it has 8 bytes in RF64.
+        start: Position of the first sample in bytes.
+        stated: Size of the sound in bytes that the header states.
+        available: Number of bytes from the first sample to the end of the file.
+        frame_bytes: Bytes per frame, or per block of a compressed format.
+        byte_rate: Bytes per second.
+        is_rf64: The file is an RF64.
+        trailing: Number of bytes behind the data chunk that form no chunk.
+    """
+
+    size_at: int
+    start: int
+    stated: int
+    available: int
+    frame_bytes: int
+    byte_rate: int
+    is_rf64: bool
+    trailing: int
+
+    @property
+    def counts_header(self) -> bool:
+        """Whether the stated size is too large by the size of a header."""
+        excess = self.stated - self.available
+        return excess > 0 and excess in (44, 36, self.start, self.start - 8)
+
+    @property
+    def states_too_little(self) -> bool:
+        """Whether sound goes on behind the end that the header states."""
+        return self.trailing >= max(self.frame_bytes, _SHORTEST_SECONDS * self.byte_rate)
+
+
+def wav_layout(path: Path) -> WavLayout | None:
+    """Return where the sound of a WAV or RF64 file is, None for any other or damaged file."""
+    with path.open("rb") as raw:
+        head = raw.read(12)
+        if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+            return None
+        is_rf64 = head.startswith(b"RF64")
+        size = raw.seek(0, io.SEEK_END)
+        position, layout, size_at, stated = 12, b"", 0, 0
+        while position + 8 <= size:
+            raw.seek(position)
+            name, length = struct.unpack("<4sI", raw.read(8))
+            if name == b"ds64":
+                size_at = position + 16
+                stated = int.from_bytes(raw.read(16)[8:], "little")
+            elif name == b"fmt ":
+                layout = raw.read(16)
+            elif name == b"data":
+                break
+            position += 8 + length + length % 2
+        else:
+            return None
+        if len(layout) < 16:
+            return None
+        if not is_rf64 or length != 2**32 - 1 or not size_at:
+            size_at, stated, is_rf64 = position + 4, length, False
+        start = position + 8
+        byte_rate, frame_bytes = struct.unpack("<IH", layout[8:14])
+        end = start + stated + stated % 2
+        return WavLayout(
+            size_at,
+            start,
+            stated,
+            size - start,
+            frame_bytes,
+            byte_rate,
+            is_rf64,
+            0 if end >= size or _are_chunks(raw, end, size) else size - end,
+        )
+
+
+def _are_chunks(raw: io.BufferedReader, position: int, size: int) -> bool:
+    """Return whether the end of a file consists of chunks, or of a tag without one."""
+    while position + 8 <= size:
+        raw.seek(position)
+        name, length = struct.unpack("<4sI", raw.read(8))
+        if name.startswith((b"TAG", b"ID3")):
+            return True
+        if not all(32 <= byte < 127 for byte in name) or position + 8 + length > size + 1:
+            return False
+        position += 8 + length + length % 2
+    return True
+
+
+class Patched(io.RawIOBase):
+    """A file that is read with other bytes at one position.
+
+    Args:
+        path: The file.
+        position: Position of the first byte that is replaced.
+        replacement: The bytes that are read there.
+    """
+
+    def __init__(self, path: Path, position: int, replacement: bytes) -> None:
+        self._raw = path.open("rb")
+        self._position, self._replacement = position, replacement
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position."""
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._raw.tell()
+
+    def readinto(self, buffer: Any) -> int:  # any writable buffer, such as that of cffi
+        """Fill the buffer and return the number of bytes."""
+        view = memoryview(buffer).cast("B")
+        start = self._raw.tell()
+        count = self._raw.readinto(view)
+        low = max(start, self._position)
+        high = min(start + count, self._position + len(self._replacement))
+        if low < high:
+            view[low - start : high - start] = self._replacement[
+                low - self._position : high - self._position
+            ]
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        self._raw.close()
+        super().close()
+
+
+def with_all_sound(path: Path, layout: WavLayout) -> Patched:
+    """Open a WAV or RF64 file as if its header stated all the sound that is there."""
+    size = layout.available
+    if not layout.is_rf64:
+        return Patched(path, layout.size_at, struct.pack("<I", min(size, 2**32 - 1)))
+    return Patched(path, layout.size_at, struct.pack("<QQ", size, size // layout.frame_bytes))
