@@ -41,9 +41,20 @@ CleanFolder = Annotated[
     Path, typer.Argument(help="Folder of clean recordings.", show_default=False)
 ]
 NoiseFolder = Annotated[
-    Path, typer.Argument(help="Folder of noise recordings.", show_default=False)
+    Path,
+    typer.Argument(
+        help="Folder of noise recordings, or of noisy ones with --pairs.", show_default=False
+    ),
 ]
 
+Pairs = Annotated[
+    bool,
+    _recordings(
+        "--pairs",
+        help="The second folder holds noisy recordings, each with the name of its clean one; "
+        "nothing is mixed.",
+    ),
+]
 TestClean = Annotated[Path | None, _recordings(help="Folder of clean recordings for the test set.")]
 TestNoise = Annotated[Path | None, _recordings(help="Folder of noise recordings for the test set.")]
 ValidClean = Annotated[
@@ -163,6 +174,7 @@ Resume = Annotated[bool, _processes("--resume", help="Continue an interrupted bu
 def build_dataset(
     clean: CleanFolder,
     noise: NoiseFolder,
+    pairs: Pairs = False,
     test_clean: TestClean = None,
     test_noise: TestNoise = None,
     valid_clean: ValidClean = None,
@@ -216,6 +228,7 @@ def build_dataset(
 
     default_split = "0.8" if test_clean is None else "1"
     recipe = Recipe(
+        pairs=pairs,
         ratio=number_or_range(ratio, "--ratio"),
         snr_db=number_or_range(snr, "--snr"),
         split=_shares(split or default_split),

@@ -3,7 +3,8 @@
 - ``recipe``: all parameters of a dataset; ``choices``: their enumerations.
 - ``recordings``: recordings found in folders, and read once they are decoded by ``decoding``.
 - ``splitting``: recordings divided into sets; ``clips``: cut and joined; ``rooms``: reverberation.
-- ``mix``: the formula that mixes clean sound and noise; ``mixtures``: all mixtures of a set.
+- ``mix``: the formula that mixes clean sound and noise; ``mixtures``: all mixtures of a set;
+  ``pairs``: existing pairs in place of mixtures.
 - ``building``: decode, split, mix, store; ``workfolder``: where, so that it can be resumed.
 - ``records``: pairs written without TensorFlow; ``stored``: datasets saved and loaded with it.
 - ``manifest``: the file ``dataset.json``; ``inspection`` and ``inspection_plot``: its contents.

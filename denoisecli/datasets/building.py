@@ -24,6 +24,7 @@ from denoisecli.datasets.manifest import (
     write_manifest,
 )
 from denoisecli.datasets.mixtures import Mixtures, Pair
+from denoisecli.datasets.pairs import PairTask, StoredPairs, check_pairs, match_pairs, partners_of
 from denoisecli.datasets.recipe import Recipe, matches
 from denoisecli.datasets.recordings import (
     Recording,
@@ -107,7 +108,8 @@ def build(
 
     Args:
         clean: Folder of clean recordings, searched recursively.
-        noise: Folder of noise recordings, searched recursively.
+        noise: Folder of noise recordings, searched recursively; or of noisy recordings, if the
+            recipe is of pairs, and likewise for the other folders of noise.
         output: Folder for ``dataset.json`` and the folders of the sets; other files in it stay.
         recipe: The parameters of the dataset.
         test_clean: Folder of the clean recordings of the test set, which gets no others.
@@ -134,6 +136,8 @@ def build(
         DenoiseError: ``output`` cannot be written, or a process died.
     """
     require("train", "tensorflow", "google_crc32c", purpose="building datasets")
+    if recipe.pairs and reverb is not None:
+        raise UsageError("existing pairs get no reverberation")
     if recipe.rooms:
         require_pyroomacoustics()
     output = Path(output)
@@ -328,15 +332,107 @@ def load_sets(
     recordings, skipped = load_recordings(sorted((work / PACKS).glob("*.json")))
     _check_weights("clean", recordings["clean"], recipe.clean_weights)
     _check_weights("noise", recordings["noise"], recipe.noise_weights)
-    sets, notes = split_into_sets(recordings, recipe)
+    pairs, unpaired = _matched(recordings)
+    if recipe.pairs:
+        problems = json.loads((work / _PAIRS).read_text())
+        skipped += unpaired
+        fitting = []
+        for pair, problem in zip(pairs, problems, strict=True):
+            if problem is None:
+                fitting.append(pair)
+            else:
+                skipped.append(Skipped(pair[1].role, pair[1].name, problem))
+        sets, notes = split_into_sets(_clean_of(fitting, skipped), recipe)
+        for name, part in sets.items():
+            cut, partners = partners_of(part["clean"], fitting)
+            sets[name] = {"clean": cut, "noise": partners}
+    else:
+        sets, notes = split_into_sets(recordings, recipe)
+        if (work / _PAIRS).exists():
+            problems = json.loads((work / _PAIRS).read_text())
+            notes += _suspicion(problems, len(pairs), recordings)
+    mixtures = StoredPairs if recipe.pairs else Mixtures
     longest = recipe.longest_clip * recipe.sample_rate
-    cut = sum(recording.samples > longest for part in sets.values() for recording in part["clean"])
-    if cut and recipe.segment is None:
+    clean = [recording for part in sets.values() for recording in part["clean"]]
+    if recipe.segment is None and (long := sum(part.samples > longest for part in clean)):
         notes.append(
-            f"{cut} clean recordings are longer than {recipe.longest_clip:g} s and are cut into "
-            "equal clips, each with another noise; --segment sets the length"
+            f"{long} clean recordings are longer than {recipe.longest_clip:g} s and are cut into "
+            "equal clips; --segment sets their length"
         )
-    return {name: Mixtures(name, part, recipe) for name, part in sets.items()}, skipped, notes
+    return {name: mixtures(name, part, recipe) for name, part in sets.items()}, skipped, notes
+
+
+_PAIRS = "pairs.json"  # in the work folder, the problems of pairs of recordings of one name
+_SUSPECTS = 32  # noises that are compared with the clean recordings of their names
+
+
+def _matched(
+    recordings: Mapping[Role, Sequence[Recording]],
+) -> tuple[list[tuple[Recording, Recording]], list[Skipped]]:
+    """Match the clean and the noisy recordings of all sets."""
+    pairs, skipped = [], []
+    folders: tuple[tuple[Role, Role], ...] = (
+        ("test clean", "test noise"),
+        ("valid clean", "valid noise"),
+        ("clean", "noise"),
+    )
+    for clean, noisy in folders:
+        matched, rest = match_pairs(recordings.get(clean, ()), recordings.get(noisy, ()))
+        pairs += matched
+        skipped += rest
+    return pairs, skipped
+
+
+def _clean_of(
+    pairs: Sequence[tuple[Recording, Recording]], skipped: Sequence[Skipped]
+) -> dict[Role, list[Recording]]:
+    clean: dict[Role, list[Recording]] = {}
+    for recording, _ in pairs:
+        clean.setdefault(recording.role, []).append(recording)
+    if "clean" not in clean:
+        reasons = "; ".join(f"{skip.file} {skip.reason}" for skip in skipped[:3])
+        raise DatasetError(f"no pair of recordings can be used: {reasons}")
+    return clean
+
+
+def _suspicion(
+    problems: Sequence[str | None], count: int, recordings: Mapping[Role, Sequence[Recording]]
+) -> list[str]:
+    """Return a note if what was given as noise seems to be noisy recordings."""
+    found = sum(problem is None for problem in problems)
+    if found:
+        return [
+            f"{found} of {len(problems)} noise recordings that have the name of a clean recording "
+            "contain it: if they are noisy recordings, build with --pairs, because a model that "
+            "hears speech as noise removes speech"
+        ]
+    noises = sum(len(part) for role, part in recordings.items() if role.endswith("noise"))
+    if count >= max(_NAMESAKES, 0.8 * noises):
+        return [
+            f"{count} of {noises} noise recordings have the name of a clean recording; if they are "
+            "noisy recordings, build with --pairs"
+        ]
+    return []
+
+
+_NAMESAKES = 10  # noises with names of clean recordings: fewer may well be "1.wav" and so on
+
+
+def _check_pairs(work: Path, recipe: Recipe, workers: Workers) -> None:
+    """Compare the recordings of one name, or some of them if they are not meant to be pairs."""
+    if (work / _PAIRS).exists():
+        return
+    recordings, _ = load_recordings(sorted((work / PACKS).glob("*.json")))
+    pairs = _matched(recordings)[0]
+    if not recipe.pairs:
+        pairs = pairs[:: max(1, len(pairs) // _SUSPECTS)]
+    tasks = [
+        PairTask(tuple(pairs[start : start + 32]), recipe.sample_rate)
+        for start in range(0, len(pairs), 32)
+    ]
+    problems = [problem for part in workers.map(check_pairs, tasks) for problem in part]
+    with replacing(work / _PAIRS, overwrite=True) as path:
+        path.write_text(json.dumps(problems))
 
 
 def _check_weights(role: Role, recordings: Sequence[Recording], patterns: Iterable[str]) -> None:
@@ -356,6 +452,7 @@ def _build_sets(
     """Build all sets and their manifest in the work folder, or what is left to do of it."""
     recipe = request.recipe
     _decode_all(work, request, workers, on_progress)
+    _check_pairs(work, recipe, workers)
     build_id = uuid4().hex
     sets, skipped, notes = load_sets(work, build_id, recipe)
     tasks = {

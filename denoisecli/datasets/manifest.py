@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from denoisecli.datasets.recipe import Recipe, explain
@@ -40,7 +41,8 @@ class Row:
     """How one mixture was made.
 
     ``noisy = gain * ((1 - ratio) * clean + ratio * sum(noise_gain * noise))``, where offsets are
-    counted at the rate of the dataset, a short noise is looped, and the sum is over all noises.
+    counted at the rate of the dataset, a short noise is looped, and the sum is over all noises. In
+    a dataset of existing pairs, the noise is the noisy recording minus the clean one.
 
     Attributes:
         set: Set that the pair belongs to.
@@ -139,6 +141,15 @@ class Manifest(DatasetFacts):
     def rows(self, name: str) -> list[Row]:
         """Return the rows of a set."""
         return [row for row in self.mixtures if row.set == name]
+
+    @property
+    def mixing_recipe(self) -> Recipe:
+        """The recipe; if it is of existing pairs, with the range of SNRs in dB that these have."""
+        if not self.recipe.pairs:
+            return self.recipe
+        snrs = [row.snr_db for row in self.mixtures if row.snr_db is not None] or [0.0]
+        low, high = np.percentile(snrs, (5, 95)).tolist()
+        return self.recipe.model_copy(update={"snr_db": (low, high)})
 
 
 def load_manifest(folder: Path) -> Manifest:

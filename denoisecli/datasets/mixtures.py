@@ -138,9 +138,7 @@ class Mixtures:
             UsedNoise(noise.noise, noise.noise_offset, noise.noise_gain * mixture.noise_gain)
             for noise in used
         ]
-        halves = noisy, clean
-        if recipe.kind == Kind.SPECTROGRAM:
-            halves = self._magnitudes(noisy), self._magnitudes(clean)
+        halves = self._halves(noisy, clean)
         row = Row(
             set=self.name,
             clean=clip.pieces[0].recording.name,
@@ -152,20 +150,27 @@ class Mixtures:
             noise_gain=first.noise_gain,
             more_noises=others,
             ratio=ratio,
-            snr_db=_finite(mixture.snr_db),
+            snr_db=finite(mixture.snr_db),
             gain=mixture.gain * change,
-            level_dbfs=_finite(dbfs(rms(noisy))),
+            level_dbfs=finite(dbfs(rms(noisy))),
             room=room,
-            target_snr_db=None if room is None else _finite(snr_db(noisy, clean)),
+            target_snr_db=None if room is None else finite(snr_db(noisy, clean)),
             crc32=checksum(*halves),
         )
         return Pair(*halves, row)
 
-    def _magnitudes(self, sound: AudioVector) -> Element:
+    def _halves(self, noisy: AudioVector, clean: AudioVector) -> tuple[Element, Element]:
+        """Return what is stored of a pair: its waveforms, or their spectrograms."""
         recipe = self._recipe
-        return np.abs(
-            stft(sound, n_fft=recipe.n_fft, hop_length=recipe.hop_length, window=recipe.window)
-        )
+        if recipe.kind == Kind.WAVEFORM:
+            return noisy, clean
+
+        def magnitudes(sound: AudioVector) -> Element:
+            return np.abs(
+                stft(sound, n_fft=recipe.n_fft, hop_length=recipe.hop_length, window=recipe.window)
+            )
+
+        return magnitudes(noisy), magnitudes(clean)
 
     def _clip(self, number: int) -> tuple[Clip, int]:
         """Return the clip of a mixture, and how many earlier mixtures are of the same clip."""
@@ -291,6 +296,6 @@ def _joined(clip: Clip) -> list[Joined]:
     return [Joined(piece.recording.name, piece.at, piece.samples) for piece in clip.pieces]
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """Return None for an infinite value, which JSON cannot hold."""
     return value if math.isfinite(value) else None

@@ -47,6 +47,8 @@ class Recipe(BaseModel):
     """All parameters of a dataset; invalid ones raise UsageError.
 
     Attributes:
+        pairs: The noises are noisy recordings, each to be paired with the clean one of its name.
+            Nothing is mixed then, and neither a ratio nor an SNR is given.
         ratio: Share of the noise in a mixture, 0..1, or a range (low, high) it is drawn from.
         snr_db: The same as an SNR in dB; exactly one of the two is given.
         split: Share of the files that the training set gets, the rest being for the test set; or
@@ -94,6 +96,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    pairs: bool = False
     ratio: Range | None = None
     snr_db: Range | None = None
     split: _Share | tuple[_Share, ...] = 0.8
@@ -160,7 +163,12 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "Recipe":
-        if (self.ratio is None) == (self.snr_db is None):
+        if self.pairs:
+            if self.ratio is not None or self.snr_db is not None:
+                raise ValueError("pairs are mixed already; give neither a ratio nor an SNR")
+            if self.join is not None or self.rooms or limits(self.noises) != (1, 1):
+                raise ValueError("pairs are not joined, and get no rooms or further noises")
+        elif (self.ratio is None) == (self.snr_db is None):
             raise ValueError("give either a mixing ratio, for example 0.2, or an SNR in dB")
         if self.ratio is not None:
             low, high = limits(self.ratio)

@@ -46,8 +46,8 @@ def split_into_sets(
     can be added without any of the others changing sides. Fewer files than sets are split in time.
 
     Args:
-        recordings: The recordings of each role. The test set gets those of "test clean" and "test
-            noise", if there are some, and likewise the validation set.
+        recordings: The recordings of each role, perhaps without noise. The test set gets those of
+            "test clean" and "test noise", if there are some, and likewise the validation set.
         recipe: Its shares, the keys it groups by, and its seed are used.
 
     Returns:
@@ -67,7 +67,9 @@ def split_into_sets(
     sets: Sets = {name: {} for name in ("train", "valid", "test") if name in {*shares, *own}}
     for name in own:
         clean, noise = _OWN[name]
-        sets[name] = {"clean": recordings[clean], "noise": recordings[noise]}
+        sets[name] = {"clean": recordings[clean]}
+        if noise in recordings:
+            sets[name]["noise"] = recordings[noise]
     for role in _SPLIT:
         if role not in recordings:
             continue
@@ -109,11 +111,15 @@ def _with_valid(
     if _splits_in_time(recordings["clean"], shares, recipe.group_by, rate) and (
         _splits_in_time(recordings["clean"], with_valid, recipe.group_by, rate)
     ):
+        if "noise" not in recordings:
+            return with_valid
         group_by = _group_by("noise", recipe)
         enough = len({*group_keys(recordings["noise"], group_by)}) >= len(with_valid)
         if enough or _splits_in_time(recordings["noise"], with_valid, group_by, rate):
             return with_valid
     for role in _SPLIT[:2]:
+        if role not in recordings:
+            continue
         group_by = _group_by(role, recipe)
         try:
             kept = split(recordings[role], shares, recipe.seed, group_by)[0]["train"]

@@ -202,7 +202,7 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
             "training.segment_seconds, or set training.steps_per_epoch"
         )
     steps = training.steps_per_epoch or segments["train"] // training.batch_size
-    spec, messages = resolve_ranges(spec, manifest.recipe)
+    spec, messages = resolve_ranges(spec, manifest.mixing_recipe)
     return Batches(folder, spec, manifest.id, clips, steps, messages)
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import denoise, fails
+import soundfile
+from helpers import TINY_SPEC, denoise, fails
 
 from denoisecli.datasets.manifest import load_manifest
+from denoisecli.spec.document import parse_spec
+from denoisecli.training.batches import open_batches
 
 
 @pytest.fixture
@@ -78,6 +81,30 @@ def test_own_test_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
     result = denoise("build-dataset", *arguments, *common)
     assert result.exit_code == 2
     assert "two folders" in result.stderr
+
+
+def test_existing_pairs_are_trained_on(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    clean, noisy = folders[0], tmp_path / "noisy"
+    for path in clean.rglob("*.wav"):
+        if path.name != "broken.wav":
+            sound, rate = soundfile.read(path)
+            target = noisy / path.relative_to(clean)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(target, sound + 0.05 * np.sin(np.arange(sound.size)), rate)
+    data = tmp_path / "data"
+    result = denoise(
+        "build-dataset", "--pairs", clean, noisy, "-o", data, "--group-noise-by", "file",
+        "--valid-share", 0.2,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "valid: " in result.stderr
+    assert denoise("dataset", data, "--verify").exit_code == 0
+    batches = open_batches(data, parse_spec({**TINY_SPEC, "audio": {"sample_rate": 16000}}))
+    assert batches.clips.keys() == {"train", "valid", "test"}
+    fails(denoise("build-dataset", "--pairs", clean, noisy, "--snr", 5, "-o", tmp_path / "x"), 2,
+          "pairs are mixed already")  # fmt: skip
+    result = denoise("build-dataset", clean, noisy, "--snr", 5, "-o", tmp_path / "x")
+    assert "build with --pairs" in result.stderr.replace("\n", " ")
 
 
 def test_weights(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,0 +1,161 @@
+"""Existing pairs: noisy recordings and their clean ones, matched by name, checked and cut."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from unicodedata import normalize
+
+import numpy as np
+
+from denoisecli.audio.level import dbfs, rms, snr_db
+from denoisecli.audio.resampling import fit_length
+from denoisecli.datasets.manifest import Row
+from denoisecli.datasets.mixtures import Mixtures, Pair, checksum, finite
+from denoisecli.datasets.recipe import Recipe
+from denoisecli.datasets.recordings import Recording, Role, Skipped
+
+LENGTH_SECONDS = 0.01
+"""Allowed difference of the lengths of a pair, in seconds."""
+
+DELAY_SECONDS = 0.001
+"""Allowed delay between the recordings of a pair, in seconds."""
+
+MIN_CORRELATION = 0.05
+"""Smallest correlation of a noisy recording with its clean one; it is 0.1 at an SNR of -20 dB."""
+
+_CHECKED_SECONDS, _SEARCHED_SECONDS = 30, 1.0
+
+
+@dataclass(frozen=True)
+class PairTask:
+    """Pairs (clean, noisy) to be checked together, and their sample rate in Hz."""
+
+    pairs: tuple[tuple[Recording, Recording], ...]
+    sample_rate: int
+
+
+def check_pairs(task: PairTask) -> list[str | None]:
+    """Return for each pair why it does not fit, or None; runs in any process."""
+    return [problem_of_pair(clean, noisy, task.sample_rate) for clean, noisy in task.pairs]
+
+
+def problem_of_pair(clean: Recording, noisy: Recording, sample_rate: int) -> str | None:
+    """Return why a noisy recording does not fit its clean one, or None.
+
+    The lengths may differ by 10 ms. The delay, at most 1 ms, is that of the largest
+    cross-correlation within 1 s, computed from the first 30 s of both after a difference filter,
+    which makes the maximum sharp.
+    """
+    if abs(clean.samples - noisy.samples) > LENGTH_SECONDS * sample_rate:
+        seconds = [recording.samples / sample_rate for recording in (noisy, clean)]
+        return f"lasts {seconds[0]:.2f} s, but its clean recording {seconds[1]:.2f} s"
+    length = min(clean.samples, noisy.samples, _CHECKED_SECONDS * sample_rate)
+    sounds = [np.diff(recording.read(0, length).astype(float)) for recording in (noisy, clean)]
+    size = 2 * length
+    spectra = [np.fft.rfft(sound, size) for sound in sounds]
+    products = np.fft.irfft(spectra[0] * spectra[1].conj(), size)
+    norm = float(np.linalg.norm(sounds[0]) * np.linalg.norm(sounds[1]))
+    reach = min(round(_SEARCHED_SECONDS * sample_rate), length - 1)
+    correlation = np.roll(products, reach)[: 2 * reach + 1] / max(norm, 1e-30)
+    best = int(np.argmax(np.abs(correlation)))
+    delay = (best - reach) / sample_rate
+    if abs(correlation[best]) < MIN_CORRELATION:
+        return "does not contain its clean recording"
+    if abs(delay) > DELAY_SECONDS:
+        if abs(correlation[best]) < 4 * MIN_CORRELATION:  # it may be a chance
+            return "does not contain its clean recording"
+        return (
+            f"is {abs(delay) * 1000:.1f} ms {'behind' if delay > 0 else 'ahead of'} its clean one"
+        )
+    return None if correlation[best] > 0 else "has the polarity of its clean recording inverted"
+
+
+def match_pairs(
+    clean: Sequence[Recording], noisy: Sequence[Recording]
+) -> tuple[list[tuple[Recording, Recording]], list[Skipped]]:
+    """Match recordings by their names without the suffixes, and cut each pair to one length.
+
+    Returns:
+        The pairs (clean, noisy), and the recordings that are in no pair.
+    """
+    partners = {_key(recording): recording for recording in reversed(noisy)}
+    pairs: list[tuple[Recording, Recording]] = []
+    skipped = []
+    for recording in clean:
+        partner = partners.pop(_key(recording), None)
+        if partner is None:
+            reason = "has no noisy recording of the same name"
+            skipped.append(Skipped(recording.role, recording.name, reason))
+        else:
+            pairs.append((recording, partner))
+    used = {partner.name for _, partner in pairs}
+    for recording in noisy:
+        if recording.name not in used:
+            reason = "has no clean recording of the same name"
+            skipped.append(Skipped(recording.role, recording.name, reason))
+    return pairs, skipped
+
+
+def _key(recording: Recording) -> str:
+    return normalize("NFC", PurePosixPath(recording.name).with_suffix("").as_posix())
+
+
+def partners_of(
+    parts: Sequence[Recording], pairs: Sequence[tuple[Recording, Recording]]
+) -> tuple[list[Recording], list[Recording]]:
+    """Return recordings of a set, or parts of them, and their noisy ones, of equal lengths."""
+    known = {clean.digest: (clean, noisy) for clean, noisy in pairs}
+    cut, partners = [], []
+    for part in parts:
+        clean, noisy = known[part.digest]
+        first = part.start - clean.start
+        length = min(part.samples, noisy.samples - first)
+        cut.append(replace(part, samples=length))
+        partners.append(replace(noisy, start=noisy.start + first, samples=length))
+    return cut, partners
+
+
+class StoredPairs(Mixtures):
+    """The pairs of a set, whose noisy recordings exist already.
+
+    ``recordings["noise"]`` are the noisy recordings, in the order of the clean ones.
+    """
+
+    def __init__(
+        self, name: str, recordings: Mapping[Role, Sequence[Recording]], recipe: Recipe
+    ) -> None:
+        super().__init__(name, recordings, recipe)
+        self._partners = {
+            clean.digest: noisy
+            for clean, noisy in zip(recordings["clean"], recordings["noise"], strict=True)
+        }
+
+    def mix(self, number: int) -> Pair | Skipped | None:
+        """Cut one pair; see :meth:`Mixtures.mix`."""
+        rng = np.random.default_rng([self._recipe.seed, self._stream, number])
+        clip, copy = self._clip(number)
+        clean = clip.read()
+        (piece,) = clip.pieces
+        if reason := self._problem(clip, clean):
+            return None if copy else Skipped("clean", piece.recording.name, reason)
+        partner = self._partners[piece.recording.digest]
+        noisy = fit_length(partner.read(piece.offset, piece.samples), clip.samples)
+        snr = snr_db(noisy, clean)
+        noisy, clean, change = self._set_level(noisy, clean, rng)
+        has_noise = np.isfinite(snr)
+        halves = self._halves(noisy, clean)
+        row = Row(
+            set=self.name,
+            clean=piece.recording.name,
+            clean_offset=piece.offset,
+            samples=clip.samples,
+            noise=partner.name,
+            noise_offset=piece.offset,
+            noise_gain=1.0,
+            ratio=0.5 if has_noise else 0.0,
+            snr_db=finite(snr),
+            gain=2 * change if has_noise else change,
+            level_dbfs=finite(dbfs(rms(noisy))),
+            crc32=checksum(*halves),
+        )
+        return Pair(*halves, row)
