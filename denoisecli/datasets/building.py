@@ -21,6 +21,7 @@ from denoisecli.datasets.manifest import (
     DatasetFacts,
     Row,
     SetFacts,
+    Source,
     write_manifest,
 )
 from denoisecli.datasets.mixtures import Mixtures, Pair
@@ -359,7 +360,29 @@ def load_sets(
             f"{long} clean recordings are longer than {recipe.longest_clip:g} s and are cut into "
             "equal clips; --segment sets their length"
         )
+    notes += _narrow_bands(clean, recipe.sample_rate)
     return {name: mixtures(name, part, recipe) for name, part in sets.items()}, skipped, notes
+
+
+NARROW = 0.8
+"""A bandwidth below this share of half of the sample rate is narrow."""
+
+
+def _narrow_bands(clean: Sequence[Recording], sample_rate: int) -> list[str]:
+    """Return a note if clean recordings have nothing in the upper part of the dataset's band."""
+    narrow = sorted(
+        recording.bandwidth
+        for recording in clean
+        if 0 < recording.bandwidth < NARROW * sample_rate / 2
+    )
+    if not narrow:
+        return []
+    middle = narrow[len(narrow) // 2]
+    return [
+        f"{len(narrow)} of {len(clean)} clean recordings have nothing above {narrow[-1]} Hz (half "
+        f"of them nothing above {middle} Hz), but the dataset reaches to {sample_rate // 2} Hz: a "
+        "model would learn that all above is noise. Leave them out, or give a lower --sample-rate"
+    ]
 
 
 _PAIRS = "pairs.json"  # in the work folder, the problems of pairs of recordings of one name
@@ -481,6 +504,13 @@ def _build_sets(
         },
         skipped=[*skipped, *(skip for part in _parts(tasks) for skip in part.skipped)],
         notes=notes,
+        recordings=[
+            Source(role, recording.name, recording.rate, recording.bandwidth)
+            for mixtures in sets.values()
+            for role, part in mixtures.recordings.items()
+            if role != "room"
+            for recording in part
+        ],
     )
     with replacing(work / MANIFEST, overwrite=True) as path:
         write_manifest(path, facts, (row for part in _parts(tasks) for row in part.rows))

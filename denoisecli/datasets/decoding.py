@@ -26,6 +26,7 @@ FULL_SCALE = 0.999
 MIN_SAMPLE_RATE = 1000
 """Hz. A lower rate is that of a damaged header, and would make the recording hours long."""
 
+_SPECTRUM_SAMPLES = 2048
 _TASK_FILES, _TASK_BYTES = 32, 2**24  # a task ends at whichever it reaches first
 
 
@@ -123,8 +124,8 @@ def _append(file: tuple[Role, Path | int, str], pack: BinaryIO, task: DecodeTask
     start = pack.tell()
     digest = hashlib.blake2b(digest_size=16)
     try:
-        level = _Level()
-        for block in _resampled(role, path, task):
+        level, spectrum = _Level(), LongTermSpectrum()
+        for block in _resampled(role, path, task, spectrum):
             samples = np.ascontiguousarray(block).data
             pack.write(samples)
             digest.update(samples)
@@ -146,6 +147,8 @@ def _append(file: tuple[Role, Path | int, str], pack: BinaryIO, task: DecodeTask
         "digest": digest.hexdigest(),
         "samples": level.samples,
         "start": start // 4,
+        "rate": spectrum.rate,
+        "bandwidth": spectrum.bandwidth(),
     }
 
 
@@ -173,8 +176,41 @@ class _Level:
         return math.sqrt(self.deviations / max(self.samples, 1) + with_mean * self.mean**2)
 
 
-def _resampled(role: Role, path: Path | int, task: DecodeTask) -> Iterator[AudioVector]:
-    """Yield a recording in blocks at the rate of the pack.
+class LongTermSpectrum:
+    """The mean power spectrum of a sound that is read in blocks, for its bandwidth."""
+
+    def __init__(self) -> None:
+        self.rate = 0
+        self._power = np.zeros(_SPECTRUM_SAMPLES // 2 + 1)
+        self._frames = 0
+
+    def add(self, block: AudioVector, rate: int) -> None:
+        """Add a block with a sample rate in Hz."""
+        self.rate = rate
+        size = min(block.size, _SPECTRUM_SAMPLES)
+        if size == 0 or (size < _SPECTRUM_SAMPLES and self._frames):
+            return  # the rest of a recording does not matter
+        frames = block[: block.size // size * size].reshape(-1, size) * np.hanning(size)
+        self._power += (np.abs(np.fft.rfft(frames, _SPECTRUM_SAMPLES)) ** 2).sum(axis=0)
+        self._frames += len(frames)
+
+    def bandwidth(self) -> int:
+        """Return the highest frequency in Hz with more than -80 dB of the strongest one's power.
+
+        What is not above the rounding noise of 16-bit samples does not count, nor does a DC
+        offset. It is 0 if nothing is left.
+        """
+        # The mean over 8 bins, so that a single spurious tone does not count.
+        bands = self._power[1:].reshape(-1, 8).mean(axis=1) / max(self._frames, 1)
+        rounding = (2**-15) ** 2 / 12 * np.square(np.hanning(_SPECTRUM_SAMPLES)).sum()
+        audible = np.flatnonzero(bands > max(1e-8 * bands.max(), 10 * rounding))
+        return round((audible[-1] + 1) * self.rate / 2 / bands.size) if audible.size else 0
+
+
+def _resampled(
+    role: Role, path: Path | int, task: DecodeTask, spectrum: LongTermSpectrum
+) -> Iterator[AudioVector]:
+    """Yield a recording in blocks at the rate of the pack, and add what was read to a spectrum.
 
     Raises:
         AudioError: The recording cannot be used; the message continues the sentence "FILE ...".
@@ -198,6 +234,7 @@ def _resampled(role: Role, path: Path | int, task: DecodeTask) -> Iterator[Audio
                 if max(block.max(), -block.min()) >= FULL_SCALE:
                     clipped += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
                 level.add(mono[0])
+                spectrum.add(mono[0], rate)
                 output = resample(mono)[0]
                 resampled += output.size
                 yield output

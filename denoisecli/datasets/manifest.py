@@ -87,6 +87,23 @@ class Row:
         return self.snr_db if self.target_snr_db is None else self.target_snr_db
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A recording that a set was made of.
+
+    Attributes:
+        role: What it is used for.
+        name: Path relative to the folder of the role.
+        rate: Sample rate of the file in Hz.
+        bandwidth: Highest frequency in Hz that the file has sound at, whatever its rate is.
+    """
+
+    role: Role
+    name: str
+    rate: int
+    bandwidth: int
+
+
 class SetFacts(BaseModel):
     """Facts about a set.
 
@@ -119,6 +136,7 @@ class DatasetFacts(BaseModel):
         recipe: The recipe.
         sets: Facts about each set.
         skipped: Recordings and clips that were left out.
+        recordings: The clean and noise recordings of all sets.
         notes: Sentences about the dataset that its user should know.
     """
 
@@ -131,6 +149,7 @@ class DatasetFacts(BaseModel):
     sets: dict[str, SetFacts]
     skipped: list[Skipped] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+    recordings: list[Source] = Field(default_factory=list)
 
 
 class Manifest(DatasetFacts):

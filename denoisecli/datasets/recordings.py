@@ -51,6 +51,8 @@ class Recording:
         samples: Number of samples.
         pack: File of the samples of this and other recordings.
         start: Position of its first sample in the pack.
+        rate: Sample rate of the file in Hz; 0 if it is not known.
+        bandwidth: Highest frequency in Hz that the file has sound at; 0 if it is not known.
     """
 
     role: Role
@@ -60,6 +62,8 @@ class Recording:
     samples: int
     pack: Path
     start: int
+    rate: int = 0
+    bandwidth: int = 0
 
     @property
     def folder(self) -> str:

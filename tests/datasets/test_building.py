@@ -241,6 +241,31 @@ def test_too_few_to_split(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(("sample_rate", "narrow"), [(16000, 0), (48000, 5)])
+def test_a_rate_above_the_bandwidth_of_the_recordings_is_noted(
+    audio_file: Callable[..., Path],
+    rng: np.random.Generator,
+    tmp_path: Path,
+    sample_rate: int,
+    narrow: int,
+) -> None:
+    for number in range(5):
+        audio_file(f"clean/{number}.wav", 0.1 * rng.standard_normal(8000), 16000)
+        audio_file(f"noise/{number}.wav", 0.1 * rng.standard_normal(8000), 48000)
+    audio_file("clean/wide.wav", 0.1 * rng.standard_normal(48000), 48000)
+    recipe = Recipe(ratio=0.2, sample_rate=sample_rate)
+    build(tmp_path / "clean", tmp_path / "noise", tmp_path / "data", recipe)
+    manifest = load_manifest(tmp_path / "data")
+    notes = [note for note in manifest.notes if "have nothing above" in note]
+    assert len(notes) == (narrow > 0)
+    assert all(note.startswith(f"{narrow} of 6 clean recordings") for note in notes)
+    sources = {(source.role, source.name): source for source in manifest.recordings}
+    assert len(sources) == 11
+    assert sources["clean", "0.wav"].rate == 16000
+    assert sources["clean", "0.wav"].bandwidth == pytest.approx(8000, rel=0.04)
+    assert sources["clean", "wide.wav"].bandwidth == pytest.approx(24000, rel=0.04)
+
+
 def test_long_recordings_hear_many_noises(
     audio_file: Callable[..., Path], rng: np.random.Generator, tmp_path: Path
 ) -> None:

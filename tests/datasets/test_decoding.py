@@ -8,6 +8,7 @@ import pytest
 
 from denoisecli.audio import files as audio
 from denoisecli.audio import level
+from denoisecli.audio.resampling import resample
 from denoisecli.datasets.decoding import DecodeTask, decode, decode_tasks
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.recordings import Recording, find_recordings, load_recordings
@@ -146,6 +147,27 @@ def test_a_constant_is_silent_and_an_offset_is_no_level(
     }
     tolerance = 1e-5 if rate == 16000 else 0.2  # resampled, the steps at both ends ring
     assert kept["offset.wav"].rms == pytest.approx(kept["plain.wav"].rms, rel=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("rate", "made_at", "cutoff"),
+    [(48000, 16000, 8000), (48000, 48000, 24000), (16000, 8000, 4000), (44100, 44100, 22050)],
+)
+@pytest.mark.parametrize("level", [0.1, 0.003])
+def test_bandwidth_is_that_of_the_sound(
+    tasks: Callable[..., list[DecodeTask]],
+    audio_file: Callable[..., Path],
+    rng: np.random.Generator,
+    rate: int,
+    made_at: int,
+    cutoff: int,
+    level: float,
+) -> None:
+    sound = level * rng.standard_normal(3 * made_at).clip(-3, 3) + 0.05
+    audio_file("clean/a.wav", resample(sound.astype(np.float32), made_at, rate), rate)
+    kept, _ = decoded(tasks(sample_rate=8000))
+    assert kept["a.wav"].rate == rate
+    assert kept["a.wav"].bandwidth == pytest.approx(cutoff, rel=0.04)
 
 
 def test_tasks_hold_all_files_once(
