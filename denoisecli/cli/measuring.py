@@ -1,7 +1,7 @@
 """The command that measures: evaluate."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from denoisecli.audio.files import probe
 from denoisecli.cli import console, displays
 from denoisecli.cli.options import Overwrite, load_tensorflow
 from denoisecli.errors import DenoiseError, UsageError
@@ -17,10 +18,14 @@ from denoisecli.system.atomic_files import refuse_existing
 if TYPE_CHECKING:
     from denoisecli.evaluation.estimators import Estimator
     from denoisecli.evaluation.pairs import Pair
-    from denoisecli.evaluation.scores import Evaluation, Interval
+    from denoisecli.evaluation.recognition import Recognizer
+    from denoisecli.evaluation.scores import Evaluation, Interval, Score
 
-_METRICS = "pesq_wb, pesq_nb, stoi, estoi, si_sdr, snr, segmental_snr, lsd, csig, cbak, covl"
+_METRICS = (
+    "pesq_wb, pesq_nb, stoi, estoi, si_sdr, si_sdr_60hz, snr, segmental_snr, lsd, csig, cbak, covl"
+)
 _PAIRS = "Pairs of files, in place of a dataset"
+_SPEECH = "Speech recognition"
 _ESTIMATORS = "Estimators"
 _OUTPUT = "Output"
 
@@ -44,6 +49,25 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Folder of noisy recordings with the same names.",
+            show_default=False,
+            rich_help_panel=_PAIRS,
+        ),
+    ] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help=r"Regular expression with one group, such as 'fileid_(\d+)': recordings belong "
+            "together if it finds the same in their names.",
+            show_default=False,
+            rich_help_panel=_PAIRS,
+        ),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file with the headings clean and noisy, and optionally name, noise and "
+            "snr_db; paths are relative to its folder.",
             show_default=False,
             rich_help_panel=_PAIRS,
         ),
@@ -82,8 +106,46 @@ def evaluate(
         ),
     ] = "input",
     metrics: Annotated[
-        str, typer.Option(help=f"all, or metrics separated by commas: {_METRICS}.")
-    ] = "pesq_wb,stoi,estoi,si_sdr",
+        str,
+        typer.Option(
+            help=f"all, or metrics separated by commas: {_METRICS}. pesq is wide band, or narrow "
+            "band if the clean recordings are below 16 kHz."
+        ),
+    ] = "pesq,stoi,estoi,si_sdr,si_sdr_60hz",
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align",
+            help="Remove the delay of an output before scoring, as of a streaming denoiser.",
+        ),
+    ] = False,
+    asr: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Measure the word error rate with this Whisper model: a name such as base.en, "
+            "which is downloaded, or the folder of a model.",
+            show_default=False,
+            rich_help_panel=_SPEECH,
+        ),
+    ] = None,
+    transcripts: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file of transcripts with the headings name and text (default: NAME.txt "
+            "beside the clean recording, or what is recognized in it).",
+            show_default=False,
+            rich_help_panel=_SPEECH,
+        ),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="Language of the recordings, such as en (default: recognized).",
+            show_default=False,
+            rich_help_panel=_SPEECH,
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Number of scoring processes.")] = 2,
     keep: Annotated[
         Path | None,
@@ -112,7 +174,8 @@ def evaluate(
     csv: Annotated[
         Path | None,
         typer.Option(
-            help="CSV file for the scores of every file.",
+            help="CSV file for the scores of every file; if the evaluation is interrupted, those "
+            "so far are in NAME.partial.csv.",
             show_default=False,
             rich_help_panel=_OUTPUT,
         ),
@@ -130,45 +193,59 @@ def evaluate(
     Examples: the test set of a dataset,
     `denoise evaluate speech data/ --baseline wiener --report report.html`;
     pairs of files with the same name,
-    `denoise evaluate runs/mine --clean valid/clean --noisy valid/noisy`
+    `denoise evaluate runs/mine --clean valid/clean --noisy valid/noisy`;
+    with the errors of a speech recognizer,
+    `denoise evaluate speech --clean valid/clean --noisy valid/noisy --asr base.en`
     """
+    from denoisecli.evaluation import formatting
     from denoisecli.evaluation.evaluate import evaluate as run_evaluation
-    from denoisecli.evaluation.metrics import METRICS, check_metrics
+    from denoisecli.evaluation.metrics import check_metrics
+    from denoisecli.evaluation.recognition import read_transcripts
     from denoisecli.evaluation.report import check_report, write_report
 
     if csv is not None:
         refuse_existing(csv, overwrite=overwrite)
     if report is not None:
         check_report(report, overwrite=overwrite)
-    names = list(METRICS) if metrics == "all" else [name.strip() for name in metrics.split(",")]
-    check_metrics(names)
+    check_metrics(_metric_names(metrics, lowest_rate=None))
+    recognizer = _make_recognizer(asr, transcripts, language)
     estimators = _make_estimators([*filter(None, [model]), *(models or [])], estimate, baseline)
     if report is not None and not estimators.keys() - {compare_with}:
         raise UsageError(f"a report needs an estimator to compare with {compare_with}")
 
     with (
-        _open_pairs(dataset, clean, noisy) as pairs,
+        _open_pairs(dataset, clean, noisy, match, pairs) as found,
         TemporaryDirectory(prefix="denoise-") as temporary,
     ):
-        with displays.progress("evaluating", unit="files") as on_progress:
+        names = _metric_names(metrics, lowest_rate=_lowest_rate(found))
+        with (
+            _partial_scores(csv, [*names, *(["wer"] if recognizer else [])]) as on_scores,
+            displays.progress("evaluating", unit="files") as on_progress,
+        ):
             result = run_evaluation(
-                pairs,
+                found,
                 estimators,
                 metrics=names,
                 baseline=compare_with,
                 jobs=jobs,
                 keep=keep or Path(temporary),
+                align=align,
+                recognizer=recognizer,
+                transcripts=read_transcripts(found, transcripts) if recognizer else None,
+                on_scores=on_scores,
                 on_progress=on_progress,
             )
         if csv is not None:
             result.to_csv(csv, overwrite=overwrite)
         if report is not None:
-            write_report(result, pairs, report, files=report_files, overwrite=overwrite)
+            write_report(result, found, report, files=report_files, overwrite=overwrite)
             console.info(f"wrote {report}: {report.stat().st_size / 2**20:.1f} MiB")
     if as_json:
         console.print_json(result.to_dict())
     else:
         _print_result(result)
+    for sentence in formatting.delays(result):
+        console.warn(sentence)
     for score in result.errors:
         console.warn(f"{score.estimator}: {score.file}: {score.error}")
     if result.errors:
@@ -180,22 +257,90 @@ def evaluate(
 
 @contextmanager
 def _open_pairs(
-    dataset: Path | None, clean: Path | None, noisy: Path | None
+    dataset: Path | None,
+    clean: Path | None,
+    noisy: Path | None,
+    match: str | None,
+    listed: Path | None,
 ) -> "Iterator[list[Pair]]":
-    """Return the pairs of a dataset or of two folders, as files that exist inside the block."""
-    from denoisecli.evaluation.pairs import folder_pairs, stored_pairs
+    """Return the pairs of a dataset, a list or two folders, as files that exist in the block."""
+    from denoisecli.evaluation.pairs import folder_pairs, listed_pairs, stored_pairs
 
-    if dataset is None and clean is not None and noisy is not None:
-        yield folder_pairs(clean, noisy)
-    elif dataset is not None and clean is None and noisy is None:
+    folders = clean is not None or noisy is not None
+    if match is not None and not folders:
+        raise UsageError("--match needs --clean and --noisy")
+    if dataset is None and listed is None and clean is not None and noisy is not None:
+        yield folder_pairs(clean, noisy, match)
+    elif dataset is None and listed is not None and not folders:
+        yield listed_pairs(listed)
+    elif dataset is not None and listed is None and not folders:
         load_tensorflow("evaluating on a dataset")
         with stored_pairs(dataset) as pairs:
             yield pairs
     else:
         raise UsageError(
             "evaluate needs a model and a dataset (denoise evaluate speech data/), or both --clean "
-            "and --noisy"
+            "and --noisy, or --pairs"
         )
+
+
+def _metric_names(text: str, *, lowest_rate: int | None) -> list[str]:
+    """Return the names of the metrics that an option lists.
+
+    Args:
+        text: The option: names separated by commas, or "all".
+        lowest_rate: Lowest sample rate of a clean recording in Hz, which decides what "pesq" is,
+            and what of "all" is defined; None if it is not known yet.
+    """
+    from denoisecli.evaluation.metrics import METRICS, WIDE_BAND_RATE, pesq_for
+
+    rate = WIDE_BAND_RATE if lowest_rate is None else lowest_rate
+    if text.strip() == "all":
+        return [name for name, metric in METRICS.items() if metric.lowest_rate <= rate]
+    names = [name.strip() for name in text.split(",")]
+    return list(dict.fromkeys(pesq_for(rate) if name == "pesq" else name for name in names))
+
+
+def _lowest_rate(pairs: "Sequence[Pair]") -> int | None:
+    """Return the lowest sample rate of the clean recordings in Hz; None if none can be read."""
+    rates = []
+    for path in {pair.clean for pair in pairs}:
+        with suppress(DenoiseError):  # the evaluation reports it
+            rates.append(probe(path).sample_rate)
+    return min(rates, default=None)
+
+
+def _make_recognizer(
+    model: str | None, transcripts: Path | None, language: str | None
+) -> "Recognizer | None":
+    from denoisecli.evaluation.recognition import Recognizer
+
+    if model is None:
+        if transcripts is not None or language is not None:
+            raise UsageError("--transcripts and --language need --asr MODEL")
+        return None
+    recognizer = Recognizer(model, language)
+    recognizer.check()
+    return recognizer
+
+
+@contextmanager
+def _partial_scores(
+    csv: Path | None, metrics: Sequence[str]
+) -> "Iterator[Callable[[Sequence[Score]], None] | None]":
+    """Keep the scores of an evaluation that is interrupted, and report where they are."""
+    from denoisecli.evaluation.scores import partial_csv, partial_path
+
+    if csv is None:
+        yield None
+        return
+    try:
+        with partial_csv(csv, metrics) as on_scores:
+            yield on_scores
+    except BaseException:
+        if partial_path(csv).exists():
+            console.info(f"the scores so far are in {partial_path(csv)}")
+        raise
 
 
 def _make_estimators(
@@ -233,11 +378,17 @@ def _print_result(result: "Evaluation") -> None:
     from denoisecli.evaluation import formatting
     from denoisecli.evaluation.scores import INPUT
 
-    files = formatting.count(len(result.values(INPUT, result.metrics[0])), "file")
+    number = len(result.values(INPUT, result.metrics[0]))
+    files = formatting.count(number, "file")
+    if result.clusters < number:
+        files += f" of {formatting.count(result.clusters, 'clean recording')}"
     console.result(f"{files}; mean ± half of the 95 % interval")
+    console.result(formatting.sample_rates(result))
     _print_means(
         result, ["estimator"], [([name], partial(result.mean, name)) for name in result.costs]
     )
+    if left_out := formatting.files_in_means(result):
+        console.result(left_out)
     for group_by, groups in formatting.groupings(result).items():
         rows = []
         for group, members in groups.items():
@@ -268,7 +419,7 @@ def _print_means(
 ) -> None:
     """Print a table with a column for each metric; a row is its texts and a mean of a metric."""
     from denoisecli.evaluation import formatting
-    from denoisecli.evaluation.metrics import METRICS
+    from denoisecli.evaluation.metrics import DESCRIPTIONS
 
     def cell(interval: "Interval", decimals: int) -> str:
         failures = formatting.failures(interval)
@@ -281,9 +432,9 @@ def _print_means(
 
     console.result("")
     console.print_table(
-        [*columns, *(METRICS[name].heading for name in result.metrics)],
+        [*columns, *(DESCRIPTIONS[name].heading for name in result.metrics)],
         [
-            [*texts, *(cell(mean(name), METRICS[name].decimals) for name in result.metrics)]
+            [*texts, *(cell(mean(name), DESCRIPTIONS[name].decimals) for name in result.metrics)]
             for texts, mean in rows
         ],
         texts=len(columns),

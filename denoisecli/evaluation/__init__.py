@@ -4,8 +4,10 @@
 - ``estimators``: what can be evaluated: models, folders, external programs, classical baselines
 - ``wiener``: a classical Wiener filter, one of the baselines
 - ``pairs``: pairs (noisy, clean) from two folders or from a stored dataset
+- ``clusters``: which pairs share a clean recording
 - ``metrics``: PESQ, STOI, SI-SDR and other metrics; ``training`` uses this file only
 - ``segmental``: metrics that are means over short frames
+- ``recognition``: word error rate of a speech recognizer
 - ``scores``: results: scores per file, means with intervals, gains over a baseline
 - ``formatting``: text of figures and choice of groups, for the terminal and the report
 - ``report``: a self-contained HTML page (``report.html``, ``report.css``, ``report.js``)

@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,22 +16,31 @@ import numpy as np
 from denoisecli.audio.files import read_mono
 from denoisecli.audio.resampling import fit_length
 from denoisecli.errors import AudioError, DenoiseError, UsageError
+from denoisecli.evaluation.clusters import Signature, find_clusters, signature
 from denoisecli.evaluation.estimators import Estimator, Unchanged
-from denoisecli.evaluation.metrics import METRICS, EstimateVector, check_metrics, measure
+from denoisecli.evaluation.metrics import METRICS, WER, EstimateVector, check_metrics, measure
 from denoisecli.evaluation.pairs import Pair, join_names
+from denoisecli.evaluation.recognition import Recognizer, word_error_rate
 from denoisecli.evaluation.scores import INPUT, Cost, Evaluation, Score
 from denoisecli.system.pools import WorkerDied, process_pool, processes, result_of
 from denoisecli.types import AudioVector
 
-SAMPLE_RATE = 16000
-"""Sample rate in Hz of the scoring; channels are averaged and resampled to it."""
-
 MAX_SHIFT = 0.1
-"""Largest delay of an estimate, and largest difference in length to the clean sound, in s.
+"""Largest delay of an estimate that is found, and largest difference in length to the clean, in s.
 
-Streaming denoisers delay their output, and codecs pad it. The delay is measured, reported, and
-removed before scoring; then the estimate is trimmed or padded to the length of the clean sound.
+Streaming denoisers delay their output, and codecs pad it. The delay is measured and reported; the
+estimate is trimmed or padded at its end to the length of the clean sound.
 """
+
+DELAY_TOLERANCE = 4
+"""Largest delay in samples, at the rate of the clean recording, that is removed before scoring.
+
+Filters and resamplers shift a sound by so little. A longer delay is removed only on request
+(``align``), because a listener or a recorder has to bear it.
+"""
+
+OnScores = Callable[[Sequence[Score]], None]
+"""Called with the scores of a pair, one for each estimator."""
 
 OnProgress = Callable[[float, float], None]
 """Called with the number of files that are cleaned or scored so far, and with the total."""
@@ -47,14 +56,19 @@ def evaluate(
     baseline: str = INPUT,
     jobs: int = 1,
     keep: Path | None = None,
+    align: bool = False,
+    recognizer: Recognizer | None = None,
+    transcripts: Mapping[str, Sequence[str]] | None = None,
+    on_scores: OnScores | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Clean every noisy recording with every estimator, and score the results.
 
     First each estimator cleans all recordings, one after the other, in a new process of its own
     while nothing else runs, so that times can be compared. Then ``jobs`` processes score pair by
-    pair: a pair is read once, and all its estimates are scored. Processes are spawned, so a script
-    that calls this function needs ``if __name__ == "__main__":``.
+    pair: a pair is read once, and all its estimates are scored. Channels are averaged, and the
+    noisy recording and the estimates are resampled to the rate of the clean recording. Processes
+    are spawned, so a script that calls this function needs ``if __name__ == "__main__":``.
 
     A file that cannot be read, cleaned or scored does not stop the others. Its score has an
     ``error`` and counts as failed in every mean. If a process dies, the remaining files of that
@@ -68,6 +82,12 @@ def evaluate(
         jobs: Number of scoring processes; 1 scores in this process.
         keep: New or empty folder for the cleaned files, ``ESTIMATOR/NAME.wav``. By default they
             are written to a temporary folder and deleted.
+        align: Remove any delay of an estimate before scoring, not only one of DELAY_TOLERANCE.
+        recognizer: Speech recognizer, which adds the word error rate to the metrics.
+        transcripts: Normalized words of the transcripts by name of the pair. By default, and for
+            pairs without one, it is what the recognizer understands of the clean recording.
+        on_scores: Called with the scores of each pair as soon as they are known. Their clusters
+            are not known yet.
         on_progress: Called after each file.
 
     Raises:
@@ -79,9 +99,13 @@ def evaluate(
     systems: dict[str, Estimator] = {INPUT: Unchanged(), **estimators}
     _check_arguments(pairs, estimators, baseline, jobs, keep)
     check_metrics(metrics)
+    if recognizer is not None:
+        recognizer.check()
     names = [pair.name for pair in pairs]
     for estimator in systems.values():
         estimator.check(names)
+    if recognizer is not None:
+        recognizer.load()
 
     progress = _Progress(on_progress, total=2 * len(systems) * len(pairs))
     with TemporaryDirectory(prefix="denoise-") as temporary:
@@ -90,29 +114,37 @@ def evaluate(
             name: _clean_all(estimator, pairs, folder / name, progress)
             for name, estimator in systems.items()
         }
-        scored = _score_all(pairs, runs, metrics, jobs, progress)
+        all_metrics = [*metrics, *([WER] if recognizer else [])]
+        rows: list[list[Score]] = []
+        scored: list[_Scored] = []
+        score = partial(_score_pair, metrics, align)
+        with closing(_score_all(pairs, runs, score, jobs, progress)) as results:
+            for index, (pair, result) in enumerate(zip(pairs, results, strict=True)):
+                outputs = {name: run.outputs[index] for name, run in runs.items()}
+                if recognizer is not None:
+                    words = None if transcripts is None else transcripts.get(pair.name)
+                    result = _recognize(recognizer, pair, outputs, words, result)
+                scored.append(result)
+                rows.append(
+                    [
+                        _score(pair, name, output, result, all_metrics, timed=systems[name].timed)
+                        for name, output in outputs.items()
+                    ]
+                )
+                if on_scores is not None:
+                    on_scores(rows[-1])
 
+    clusters = find_clusters(
+        pairs, [result.sample_rate for result in scored], [result.signature for result in scored]
+    )
     scores = {
-        name: [
-            Score(
-                file=pair.name,
-                estimator=name,
-                noise=pair.noise,
-                snr_db=result.snr_db,
-                seconds=result.seconds,
-                wall_seconds=output.seconds if systems[name].timed else math.nan,
-                delay_seconds=result.estimates[name].delay_seconds,
-                values=result.estimates[name].values,
-                error=output.error or result.estimates[name].error,
-            )
-            for pair, output, result in zip(pairs, run.outputs, scored, strict=True)
-        ]
-        for name, run in runs.items()
+        name: [replace(score, cluster=clusters[score.file]) for score in column]
+        for name, column in zip(systems, zip(*rows, strict=True), strict=True)
     }
     return Evaluation(
-        metrics=list(metrics),
+        metrics=all_metrics,
         costs={name: _cost(scores[name], runs[name], timed=systems[name].timed) for name in runs},
-        scores=[score for rows in scores.values() for score in rows],
+        scores=[score for column in scores.values() for score in column],
         baseline=baseline,
         files={
             name: {
@@ -145,20 +177,34 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """The metrics of a cleaned file and its delay in s, which was removed, or an error."""
+    """The metrics of a cleaned file, its delay in s and whether it was removed, or an error."""
 
-    values: dict[str, float]
+    values: dict[str, float] = field(default_factory=dict)
     delay_seconds: float = math.nan
+    aligned: bool = True
     error: str | None = None
+    transcript: str | None = None
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """A pair: SNR of its noisy recording in dB, length in s, and the estimates by estimator."""
+    """A pair and its estimates by estimator.
+
+    Attributes:
+        snr_db: SNR of the noisy recording in dB.
+        seconds: Length of the clean recording in s.
+        sample_rate: Sample rate of the clean recording in Hz; None if it could not be read.
+        signature: Signature of the clean recording.
+        estimates: The estimates by estimator.
+        words: Number of words of the reference transcript.
+    """
 
     snr_db: float
     seconds: float
+    sample_rate: int | None
+    signature: Signature | None
     estimates: dict[str, _Estimate]
+    words: int | None = None
 
 
 class _Progress:
@@ -234,28 +280,81 @@ def _clean_all(
 def _score_all(
     pairs: Sequence[Pair],
     runs: Mapping[str, _Run],
-    metrics: Sequence[str],
+    score: "Callable[[_Task], _Scored]",
     jobs: int,
     progress: _Progress,
-) -> list[_Scored]:
-    """Score pair by pair, in ``jobs`` processes."""
+) -> Generator[_Scored]:
+    """Score pair by pair, in ``jobs`` processes, and yield the results as they come."""
     tasks = [
         (pair, {name: run.outputs[index].path for name, run in runs.items()})
         for index, pair in enumerate(pairs)
     ]
-    scored = []
     with processes(jobs) as workers:
-        results = workers.map(partial(_score_pair, metrics), tasks)
-        for task in tasks:
+        results = workers.map(score, tasks)
+        for index in range(len(tasks)):
             try:
-                scored.append(next(results))
+                result = next(results)
             except WorkerDied as error:
                 message = str(error)
-                results = (_failed(task, metrics, message) for task in tasks[len(scored) :])
-                scored.append(next(results))
+                results = (_failed(task, message) for task in tasks[index:])
+                result = next(results)
             for _ in runs:
                 progress.advance()
-    return scored
+            yield result
+
+
+def _score(
+    pair: Pair,
+    estimator: str,
+    output: _Output,
+    result: _Scored,
+    metrics: Sequence[str],
+    *,
+    timed: bool,
+) -> Score:
+    estimate = result.estimates[estimator]
+    return Score(
+        file=pair.name,
+        estimator=estimator,
+        noise=pair.noise,
+        snr_db=result.snr_db,
+        seconds=result.seconds,
+        wall_seconds=output.seconds if timed else math.nan,
+        delay_seconds=estimate.delay_seconds,
+        values={name: estimate.values.get(name, math.nan) for name in metrics},
+        error=output.error or estimate.error,
+        sample_rate=result.sample_rate,
+        aligned=estimate.aligned,
+        words=result.words,
+        transcript=estimate.transcript,
+    )
+
+
+def _recognize(
+    recognizer: Recognizer,
+    pair: Pair,
+    outputs: Mapping[str, _Output],
+    transcript: Sequence[str] | None,
+    result: _Scored,
+) -> _Scored:
+    """Add the word error rates of the cleaned files of a pair."""
+    try:
+        understood, language = recognizer.transcribe(pair.clean)
+    except DenoiseError:  # the clean file cannot be read, which the scores say already
+        return result
+    reference = understood if transcript is None else transcript
+    estimates = dict(result.estimates)
+    for name, output in outputs.items():
+        if output.path is None or estimates[name].error is not None:
+            continue
+        try:
+            words, _ = recognizer.transcribe(output.path, language)
+        except DenoiseError as error:
+            estimates[name] = replace(estimates[name], error=str(error))
+            continue
+        values = estimates[name].values | {WER: word_error_rate(reference, words)}
+        estimates[name] = replace(estimates[name], values=values, transcript=" ".join(words))
+    return replace(result, estimates=estimates, words=len(reference))
 
 
 def _cost(scores: list[Score], run: _Run, *, timed: bool) -> Cost:
@@ -306,54 +405,56 @@ _Task = tuple[Pair, dict[str, Path | None]]
 """A pair and its cleaned files by estimator, None where cleaning failed."""
 
 
-def _score_pair(metrics: Sequence[str], task: _Task) -> _Scored:
-    """Read a pair once and score all its cleaned files."""
+def _score_pair(metrics: Sequence[str], align: bool, task: _Task) -> _Scored:
+    """Read a pair once and score all its cleaned files at the sample rate of the clean one."""
     pair, outputs = task
     try:
-        clean, noisy = (read_mono(path, SAMPLE_RATE)[0] for path in (pair.clean, pair.noisy))
-        _check_length(noisy, pair.noisy, clean, pair.clean)
+        clean, rate = read_mono(pair.clean)
+        noisy, _ = read_mono(pair.noisy, rate)
+        _check_length(noisy, pair.noisy, clean, pair.clean, rate)
     except DenoiseError as error:
-        return _failed(task, metrics, str(error))
+        return _failed(task, str(error))
     snr_db = pair.snr_db
     if snr_db is None:
-        snr_db = measure(clean, fit_length(noisy, clean.size), SAMPLE_RATE, ["snr"])["snr"]
+        snr_db = measure(clean, fit_length(noisy, clean.size), rate, ["snr"])["snr"]
     estimates = {}
     for name, path in outputs.items():
         try:
             if path is None:
-                estimates[name] = _no_estimate(metrics)
+                estimates[name] = _Estimate()
                 continue
-            sound = noisy if path == pair.noisy else read_mono(path, SAMPLE_RATE)[0]
-            _check_length(sound, path, clean, pair.clean)
-            delay = _delay(noisy, sound)
-            sound = fit_length(np.pad(sound, (max(-delay, 0), 0))[max(delay, 0) :], clean.size)
-            values = measure(clean, sound, SAMPLE_RATE, metrics)
-            estimates[name] = _Estimate(values, delay / SAMPLE_RATE)
+            sound = noisy if path == pair.noisy else read_mono(path, rate)[0]
+            _check_length(sound, path, clean, pair.clean, rate)
+            delay = _delay(noisy, sound, rate)
+            aligned = align or abs(delay) <= DELAY_TOLERANCE
+            if aligned:
+                sound = np.pad(sound, (max(-delay, 0), 0))[max(delay, 0) :]
+            values = measure(clean, fit_length(sound, clean.size), rate, metrics)
+            estimates[name] = _Estimate(values, delay / rate, aligned)
         except DenoiseError as error:
-            estimates[name] = _no_estimate(metrics, str(error))
-    return _Scored(snr_db, clean.size / SAMPLE_RATE, estimates)
+            estimates[name] = _Estimate(error=str(error))
+    return _Scored(snr_db, clean.size / rate, rate, signature(clean, rate), estimates)
 
 
-def _failed(task: _Task, metrics: Sequence[str], error: str) -> _Scored:
+def _failed(task: _Task, error: str) -> _Scored:
     pair, outputs = task
     snr_db = math.nan if pair.snr_db is None else pair.snr_db
-    return _Scored(snr_db, math.nan, {name: _no_estimate(metrics, error) for name in outputs})
+    estimates = {name: _Estimate(error=error) for name in outputs}
+    return _Scored(snr_db, math.nan, None, None, estimates)
 
 
-def _no_estimate(metrics: Sequence[str], error: str | None = None) -> _Estimate:
-    return _Estimate(dict.fromkeys(metrics, math.nan), error=error)
-
-
-def _check_length(sound: EstimateVector, path: Path, clean: AudioVector, clean_path: Path) -> None:
-    difference = (sound.size - clean.size) / SAMPLE_RATE
+def _check_length(
+    sound: EstimateVector, path: Path, clean: AudioVector, clean_path: Path, sample_rate: int
+) -> None:
+    difference = (sound.size - clean.size) / sample_rate
     if abs(difference) > MAX_SHIFT:
         longer = "longer" if difference > 0 else "shorter"
         raise AudioError(f"{path} is {abs(difference):.3f} s {longer} than {clean_path}")
 
 
-def _delay(noisy: AudioVector, estimate: EstimateVector) -> int:
+def _delay(noisy: AudioVector, estimate: EstimateVector, sample_rate: int) -> int:
     """Return the delay of an estimate in samples, where its correlation with its input peaks."""
-    limit = round(MAX_SHIFT * SAMPLE_RATE)
+    limit = round(MAX_SHIFT * sample_rate)
     n_fft = 2 ** math.ceil(math.log2(max(noisy.size, estimate.size) + limit))
     spectrum = np.fft.rfft(estimate, n_fft) * np.fft.rfft(noisy, n_fft).conj()
     correlation = np.abs(np.roll(np.fft.irfft(spectrum, n_fft), limit)[: 2 * limit + 1])

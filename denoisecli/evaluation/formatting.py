@@ -2,7 +2,8 @@
 
 import math
 
-from denoisecli.evaluation.scores import Cost, Evaluation, Interval
+from denoisecli.evaluation.metrics import DESCRIPTIONS
+from denoisecli.evaluation.scores import INPUT, Cost, Evaluation, Interval
 
 MISSING = "-"
 """Stands for a value that is unknown or undefined."""
@@ -58,3 +59,54 @@ def groupings(result: Evaluation) -> dict[str, dict[str, list[str]]]:
     """
     properties = {"input SNR": result.groups("snr"), "kind of noise": result.groups("noise")}
     return {name: groups for name, groups in properties.items() if len(groups) > 1}
+
+
+def sample_rates(result: Evaluation) -> str:
+    """Return the sample rates that the metrics were computed at.
+
+    An example is "SI-SDR, LSD at 48 kHz, that of the clean recordings; PESQ-WB at 16 kHz".
+    """
+    by_rates: dict[tuple[bool, tuple[int, ...]], list[str]] = {}
+    for name in result.metrics:
+        key = (DESCRIPTIONS[name].sample_rate is not None, tuple(result.sample_rates(name)))
+        by_rates.setdefault(key, []).append(DESCRIPTIONS[name].label)
+    parts = []
+    for (fixed, rates), labels in sorted(by_rates.items()):
+        if rates:
+            kilohertz = " and ".join(f"{rate / 1000:g}" for rate in rates)
+            whose = "" if fixed else ", that of the clean recordings"
+            parts.append(f"{', '.join(labels)} at {kilohertz} kHz{whose}")
+    return "; ".join(parts)
+
+
+def files_in_means(result: Evaluation) -> str:
+    """Return how many files the means leave out; empty if none.
+
+    An example is "PESQ-WB: means over the 2 of 3 files that every estimator has a value of".
+    """
+    total = len(result.values(INPUT, result.metrics[0])) if result.metrics else 0
+    by_count: dict[int, list[str]] = {}
+    for name in result.metrics:
+        by_count.setdefault(len(result.common(name)), []).append(DESCRIPTIONS[name].label)
+    return "; ".join(
+        f"{', '.join(labels)}: means over the {number} of {count(total, 'file')} that every "
+        "estimator has a value of"
+        for number, labels in by_count.items()
+        if number < total
+    )
+
+
+def delays(result: Evaluation) -> list[str]:
+    """Return a sentence about each estimator whose output has a delay that was not removed."""
+    sentences = []
+    for name in result.costs:
+        delayed = result.delayed(name)
+        if delayed:
+            total = len(result.values(name, result.metrics[0]))
+            longest = max((score.delay_seconds for score in delayed), key=abs)
+            sentences.append(
+                f"{name}: the output of {len(delayed)} of {count(total, 'file')} is delayed, by "
+                f"{1000 * longest:.1f} ms at most, and was scored with the delay; --align removes "
+                "it"
+            )
+    return sentences

@@ -117,10 +117,11 @@ def si_sdr_60hz(reference: AudioVector, estimate: AudioVector, sample_rate: int)
         return math.nan
     sections = butter(4, HIGH_PASS_HZ, "highpass", fs=sample_rate, output="sos")
     padding = min(sample_rate // 10, reference.size - 1)
-    return si_sdr(
-        *(sosfiltfilt(sections, _without_mean(s), padlen=padding) for s in (reference, estimate)),
-        sample_rate,
+    above, estimate_above = (
+        sosfiltfilt(sections, _without_mean(sound), padlen=padding)
+        for sound in (reference, estimate)
     )
+    return si_sdr(above, estimate_above, sample_rate)
 
 
 @_metric

@@ -1,5 +1,8 @@
 """Pairs to evaluate on: noisy recordings whose clean sound is known."""
 
+import csv
+import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +26,7 @@ class Pair:
         noisy: Path of the noisy file.
         noise: Kind of noise, or None if it is unknown.
         snr_db: SNR of the noisy file in dB, or None to measure it.
+        sources: Names of the clean recordings that the clean file is made of, if they are known.
     """
 
     name: str
@@ -30,31 +34,107 @@ class Pair:
     noisy: Path
     noise: str | None = None
     snr_db: float | None = None
+    sources: tuple[str, ...] = ()
 
 
-def folder_pairs(clean: Path | str, noisy: Path | str) -> list[Pair]:
+def folder_pairs(clean: Path | str, noisy: Path | str, match: str | None = None) -> list[Pair]:
     """Match the recordings of two folders by name, the relative path without suffix.
 
     Args:
         clean: Folder of clean recordings.
-        noisy: Folder of noisy recordings.
+        noisy: Folder of noisy recordings, after which the pairs are named.
+        match: Regular expression with one group, such as ``fileid_([0-9]+)``, searched for in
+            each name. Recordings whose groups are equal belong together; a clean recording may
+            belong to several noisy ones. By default the whole names are compared.
 
     Raises:
         UsageError: A folder is missing, is empty or has two recordings of the same name, or a
-            recording in one folder has no counterpart in the other.
+            recording in one folder has no counterpart in the other, or two clean recordings have
+            the same group, or the regular expression is not valid or not found in a name.
     """
     clean, noisy = Path(clean), Path(noisy)
-    clean_files, noisy_files = find_recordings(clean), find_recordings(noisy)
+    clean_keys, noisy_keys = (_keys(folder, match) for folder in (clean, noisy))
+    clean_names: dict[str, str] = {}
+    for name, (key, _) in clean_keys.items():
+        if key in clean_names:
+            raise UsageError(
+                f"{clean} has two recordings for {key!r}: {clean_names[key]} and {name}; "
+                "--match must tell them apart"
+            )
+        clean_names[key] = name
+    used = {key for key, _ in noisy_keys.values()}
     for folder, unmatched in (
-        (clean, clean_files.keys() - noisy_files),
-        (noisy, noisy_files.keys() - clean_files),
+        (clean, [name for key, name in clean_names.items() if key not in used]),
+        (noisy, [name for name, (key, _) in noisy_keys.items() if key not in clean_names]),
     ):
         if unmatched:
+            hint = "; --match or --pairs matches other names" if match is None else ""
             raise UsageError(
                 f"{folder} has recordings without a counterpart of the same name in the other "
-                f"folder: {join_names(sorted(unmatched))}"
+                f"folder: {join_names(sorted(unmatched))}{hint}"
             )
-    return [Pair(name, path, noisy_files[name]) for name, path in clean_files.items()]
+    return [
+        Pair(name, clean_keys[clean_names[key]][1], path)
+        for name, (key, path) in noisy_keys.items()
+    ]
+
+
+def _keys(folder: Path, match: str | None) -> dict[str, tuple[str, Path]]:
+    """Return what recordings are matched by, and their paths, by name."""
+    recordings = find_recordings(folder)
+    if match is None:
+        return {name: (name, path) for name, path in recordings.items()}
+    try:
+        pattern = re.compile(normalize_name(match))
+    except re.error as error:
+        raise UsageError(f"--match {match!r} is no regular expression: {error}") from error
+    if pattern.groups != 1:
+        raise UsageError(
+            f"--match {match!r} must have one group in parentheses, not {pattern.groups}"
+        )
+    found = {name: pattern.search(name) for name in recordings}
+    missing = [name for name, result in found.items() if result is None or result[1] is None]
+    if missing:
+        raise UsageError(
+            f"--match {match!r} is not in these names of {folder}: {join_names(missing)}"
+        )
+    return {name: (result[1], recordings[name]) for name, result in found.items() if result}
+
+
+def listed_pairs(source: Path | str) -> list[Pair]:
+    """Read pairs from a CSV file.
+
+    Args:
+        source: File with the headings "clean" and "noisy", paths relative to its folder, and
+            optionally "name" (default: the noisy path without suffix), "noise" and "snr_db".
+
+    Raises:
+        UsageError: The file cannot be read, lacks a heading, has no rows, names a file that does
+            not exist, or has an SNR that is no number.
+    """
+    source = Path(source)
+    try:
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"cannot read the pairs in {source}: {error}") from error
+    if not rows or not {"clean", "noisy"} <= rows[0].keys():
+        raise UsageError(f"{source} must have the headings clean and noisy, and rows")
+    pairs = []
+    for line, row in enumerate(rows, 2):
+        clean, noisy = (source.parent / (row[column] or "") for column in ("clean", "noisy"))
+        for path, column in ((clean, "clean"), (noisy, "noisy")):
+            if not path.is_file():
+                raise UsageError(f"{source}, line {line}: there is no {column} file {path}")
+        try:
+            snr_db = float(row["snr_db"]) if row.get("snr_db") else None
+        except ValueError:
+            raise UsageError(
+                f"{source}, line {line}: the SNR {row['snr_db']!r} is no number"
+            ) from None
+        name = row.get("name") or Path(row["noisy"]).with_suffix("").as_posix().lstrip("./")
+        pairs.append(Pair(normalize_name(name), clean, noisy, row.get("noise") or None, snr_db))
+    return pairs
 
 
 @contextmanager
@@ -93,6 +173,7 @@ def stored_pairs(dataset: Path | str) -> Iterator[list[Pair]]:
                 noisy=Path(temporary, "noisy", f"{number}.wav"),
                 noise=None if kind == "." else kind,
                 snr_db=row.pair_snr_db,
+                sources=tuple(joined.clean for joined in row.joined) or (row.clean,),
             )
             write(pair.clean, clean, rate, subtype="FLOAT")
             write(pair.noisy, noisy, rate, subtype="FLOAT")
@@ -104,20 +185,26 @@ def find_recordings(folder: Path) -> dict[str, Path]:
     """Find the audio files in a folder.
 
     Returns:
-        Paths by name; a name is the relative path without suffix, with forward slashes.
+        Paths by name; a name is the relative path without suffix, with forward slashes, in
+        Unicode's form NFC: macOS and Linux write "é" in different ways.
 
     Raises:
         UsageError: The folder is missing, has no audio files, or has two of the same name.
     """
     recordings: dict[str, Path] = {}
     for path in find_audio(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        name = normalize_name(path.relative_to(folder).with_suffix("").as_posix())
         if name in recordings:
             raise UsageError(
                 f"{folder} has two recordings of the same name: {recordings[name]} and {path}"
             )
         recordings[name] = path
     return recordings
+
+
+def normalize_name(name: str) -> str:
+    """Return a name in Unicode's form NFC, so that equal names compare equal."""
+    return unicodedata.normalize("NFC", name)
 
 
 def join_names(names: list[str]) -> str:

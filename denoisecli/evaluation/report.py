@@ -11,7 +11,7 @@ import numpy as np
 from denoisecli.audio.files import probe, read_mono
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.evaluation import formatting, previews
-from denoisecli.evaluation.metrics import METRICS
+from denoisecli.evaluation.metrics import DESCRIPTIONS
 from denoisecli.evaluation.pairs import Pair
 from denoisecli.evaluation.scores import INPUT, Evaluation, Score
 from denoisecli.system.atomic_files import refuse_existing, replacing
@@ -178,13 +178,16 @@ def write_report(
     }
     page = environment.get_template("report.html").render(
         result=result,
-        metrics={name: METRICS[name] for name in result.metrics},
+        metrics={name: DESCRIPTIONS[name] for name in result.metrics},
         ranking=ranking_metric(result),
         input=INPUT,
         missing=MISSING,
         isfinite=math.isfinite,
         number_of_pairs=len(pairs),
         best=best_means(result),
+        sample_rates=formatting.sample_rates(result),
+        files_in_means=formatting.files_in_means(result),
+        delays=formatting.delays(result),
         cost_labels=formatting.COST_LABELS,
         groupings=formatting.groupings(result),
         scatter=scatter(result),
@@ -224,7 +227,7 @@ def best_means(result: Evaluation) -> dict[str, str | None]:
     for metric in result.metrics:
         means = {name: result.mean(name, metric).mean for name in result.costs}
         finite = {name: mean for name, mean in means.items() if math.isfinite(mean)}
-        pick = max if METRICS[metric].higher_is_better else min
+        pick = max if DESCRIPTIONS[metric].higher_is_better else min
         best[metric] = pick(finite, key=finite.__getitem__) if finite else None
     return best
 
@@ -244,7 +247,7 @@ def choose(result: Evaluation, number: int) -> list[tuple[str, list[str]]]:
     metric = ranking_metric(result)
     gains = result.gains(result.compared[0], metric)
     ranked = [file for file, gain in gains.items() if math.isfinite(gain)]
-    label = METRICS[metric].label
+    label = DESCRIPTIONS[metric].label
     if number < 1 or not ranked:
         return []
     if number >= len(ranked):
@@ -336,7 +339,7 @@ def _recording(result: Evaluation, pair: Pair) -> Recording:
     matrices = [previews.levels(sound, rate) for _, sound, _ in sounds]
     ceiling_db = max(previews.ceiling(matrix) for matrix in matrices)
     peak = max(float(abs(sound).max()) for _, sound, _ in sounds)
-    metric = METRICS[ranking_metric(result)]
+    metric = DESCRIPTIONS[ranking_metric(result)]
     before, after = (
         scores[name].values[ranking_metric(result)] for name in (result.baseline, main)
     )
@@ -366,6 +369,6 @@ def _recording(result: Evaluation, pair: Pair) -> Recording:
 
 def _figures(score: Score, metrics: Iterable[str]) -> list[str]:
     return [
-        f"{METRICS[name].label} {figure(score.values[name], METRICS[name].decimals)}"
+        f"{DESCRIPTIONS[name].label} {figure(score.values[name], DESCRIPTIONS[name].decimals)}"
         for name in metrics
     ]

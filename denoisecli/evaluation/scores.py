@@ -2,14 +2,16 @@
 
 import csv
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 import numpy as np
 
-from denoisecli.evaluation.metrics import METRICS
+from denoisecli.errors import DenoiseError
+from denoisecli.evaluation.metrics import DESCRIPTIONS, WER
 from denoisecli.system.atomic_files import replacing
 
 INPUT = "input"
@@ -42,9 +44,15 @@ class Score:
         snr_db: SNR of the noisy recording in dB; NaN if it is undefined.
         seconds: Length of the recording in s; NaN if it could not be read.
         wall_seconds: Processing time in s, including reading and writing; NaN if untimed.
-        delay_seconds: Delay of the output relative to the input in s; removed before scoring.
+        delay_seconds: Delay of the output relative to the input in s.
         values: The metrics by name; NaN if a metric is undefined.
         error: The reason why nothing could be computed, or None.
+        sample_rate: Sample rate of the clean recording in Hz; None if it could not be read.
+        aligned: Whether the delay was removed before scoring.
+        cluster: Name of the file's clean recording, which other files may share; its own name by
+            default.
+        words: Number of words of the reference transcript; None without speech recognition.
+        transcript: What the speech recognizer understood, normalized; None without one.
     """
 
     file: str
@@ -56,6 +64,11 @@ class Score:
     delay_seconds: float
     values: dict[str, float]
     error: str | None = None
+    sample_rate: int | None = None
+    aligned: bool = True
+    cluster: str = ""
+    words: int | None = None
+    transcript: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,11 +94,13 @@ class Interval:
     """A mean over files and its 95 % bootstrap interval.
 
     Attributes:
-        mean: Mean over the files that have a value; NaN if none has.
-        low: Lower end of the interval; NaN for fewer than two files.
+        mean: Mean over the files of which every estimator has a value; NaN if there are none.
+        low: Lower end of the interval; NaN for fewer than two clean recordings.
         high: Upper end of the interval.
         count: Number of files in the mean.
-        failed: Number of files without a value.
+        failed: Number of files without a value of this estimator.
+        clusters: Number of clean recordings that the files in the mean are made of. They are
+            resampled, not the files, because files that share one are not independent.
     """
 
     mean: float
@@ -93,6 +108,7 @@ class Interval:
     high: float
     count: int
     failed: int
+    clusters: int
 
 
 @dataclass(frozen=True)
@@ -131,20 +147,62 @@ class Evaluation:
         """Return the difference to the baseline by file, the worst first and NaN last."""
         before = self.values(self.baseline, metric)
         after = self.values(estimator, metric)
-        sign = 1 if METRICS[metric].higher_is_better else -1
+        sign = 1 if DESCRIPTIONS[metric].higher_is_better else -1
         gains = {file: after[file] - before[file] for file in after}
         return dict(
             sorted(gains.items(), key=lambda item: (math.isnan(item[1]), sign * item[1], item[0]))
         )
 
+    def common(self, metric: str) -> set[str]:
+        """Return the files that all estimators have a value of, which means are over.
+
+        An estimator without a single value does not count, or else there would be no means.
+        """
+        defined = [
+            {file for file, value in self.values(name, metric).items() if math.isfinite(value)}
+            for name in self.costs
+        ]
+        return set.intersection(*filter(None, defined)) if any(defined) else set()
+
     def mean(self, estimator: str, metric: str, files: Collection[str] | None = None) -> Interval:
-        """Return the mean of a metric over files, by default over all of them."""
+        """Return the mean of a metric over files, by default over all of them.
+
+        Files of which another estimator has no value are left out. The word error rate is the share
+        of all words.
+        """
         values = self.values(estimator, metric)
-        return _interval(values.values() if files is None else [values[file] for file in files])
+        return self._interval(metric, values if files is None else {f: values[f] for f in files})
 
     def gain(self, estimator: str, metric: str) -> Interval:
         """Return the mean of the difference to the baseline, paired by file."""
-        return _interval(self.gains(estimator, metric).values())
+        return self._interval(metric, self.gains(estimator, metric))
+
+    def _interval(self, metric: str, values: Mapping[str, float]) -> Interval:
+        common = self.common(metric)
+        about = {score.file: score for score in self.scores}
+        valid = {file: value for file, value in values.items() if file in common}
+        valid = {file: value for file, value in valid.items() if math.isfinite(value)}
+        failed = sum(not math.isfinite(value) for value in values.values())
+        weights = [(about[file].words or 0) if metric == WER else 1 for file in valid]
+        clusters = [about[file].cluster or file for file in valid]
+        mean, low, high = _bootstrap(list(valid.values()), weights, clusters)
+        return Interval(mean, low, high, len(valid), failed, len(set(clusters)))
+
+    @property
+    def clusters(self) -> int:
+        """Number of clean recordings, of which there are fewer than files if files share them."""
+        return len({score.cluster or score.file for score in self.scores})
+
+    def sample_rates(self, metric: str) -> list[int]:
+        """Return the sample rates in Hz that a metric was computed at."""
+        rate = DESCRIPTIONS[metric].sample_rate
+        if rate is not None:
+            return [rate]
+        return sorted({score.sample_rate for score in self.scores if score.sample_rate})
+
+    def delayed(self, estimator: str) -> list[Score]:
+        """Return the scores of files whose delay was not removed."""
+        return [s for s in self.scores if s.estimator == estimator and not s.aligned]
 
     def worsened(self, estimator: str) -> list[str]:
         """Return the files whose SI-SDR is worse than the baseline by WORSE_DB, the worst first.
@@ -177,14 +235,17 @@ class Evaluation:
         return {
             "metrics": {
                 name: {
-                    "label": METRICS[name].label,
-                    "unit": METRICS[name].unit,
-                    "higher_is_better": METRICS[name].higher_is_better,
+                    "label": DESCRIPTIONS[name].label,
+                    "unit": DESCRIPTIONS[name].unit,
+                    "higher_is_better": DESCRIPTIONS[name].higher_is_better,
+                    "sample_rates": self.sample_rates(name),
+                    "files_in_means": len(self.common(name)),
                 }
                 for name in self.metrics
             },
             "baseline": self.baseline,
             "files": len({score.file for score in self.scores}),
+            "clean_recordings": self.clusters,
             "estimators": {name: self._summary(name) for name in self.costs},
             "scores": [asdict(score) for score in self.scores],
         }
@@ -200,10 +261,7 @@ class Evaluation:
             replacing(Path(path), overwrite=overwrite) as part,
             part.open("w", newline="", encoding="utf-8") as file,
         ):
-            columns = [column.name for column in fields(Score) if column.name != "values"]
-            table = csv.DictWriter(file, [*columns, *self.metrics], extrasaction="ignore")
-            table.writeheader()
-            table.writerows(asdict(score) | score.values for score in self.scores)
+            _write_rows(_csv_table(file, self.metrics), self.scores)
 
     def _summary(self, estimator: str) -> dict[str, object]:
         def intervals(files: Collection[str] | None = None) -> dict[str, object]:
@@ -226,14 +284,80 @@ class Evaluation:
         return summary
 
 
-def _interval(values: Collection[float]) -> Interval:
-    """Compute the mean and its percentile bootstrap (Efron and Tibshirani 1993)."""
-    valid = np.array([value for value in values if math.isfinite(value)], np.float64)
-    failed = len(values) - valid.size
-    if valid.size < 2:
-        mean = float(valid.mean()) if valid.size else math.nan
-        return Interval(mean, math.nan, math.nan, valid.size, failed)
+def partial_path(path: Path) -> Path:
+    """Return the path of the scores that an interrupted evaluation leaves beside its CSV file."""
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
+@contextmanager
+def partial_csv(path: Path, metrics: Sequence[str]) -> Iterator[Callable[[Sequence[Score]], None]]:
+    """Write scores to ``partial_path(path)`` as they come; the file stays if the block fails.
+
+    Yields:
+        A function that adds scores. It returns when they have been written.
+
+    Raises:
+        DenoiseError: The file cannot be written.
+    """
+    partial = partial_path(path)
+    written = 0
+    done = False
+
+    def add(scores: Sequence[Score]) -> None:
+        nonlocal written
+        try:
+            _write_rows(table, scores)
+            file.flush()
+        except OSError as error:
+            raise DenoiseError(f"cannot write {partial}: {error.strerror or error}") from error
+        written += len(scores)
+
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        file = partial.open("w", newline="", encoding="utf-8")
+    except OSError as error:
+        raise DenoiseError(f"cannot write {partial}: {error.strerror or error}") from error
+    try:
+        with file:
+            table = _csv_table(file, metrics)
+            yield add
+        done = True
+    finally:
+        if done or not written:
+            partial.unlink(missing_ok=True)
+
+
+def _csv_table(file: TextIO, metrics: Sequence[str]) -> "csv.DictWriter[str]":
+    columns = [column.name for column in fields(Score) if column.name != "values"]
+    table = csv.DictWriter(file, [*columns, *metrics], extrasaction="ignore")
+    table.writeheader()
+    return table
+
+
+def _write_rows(table: "csv.DictWriter[str]", scores: Sequence[Score]) -> None:
+    table.writerows(asdict(score) | score.values for score in scores)
+
+
+def _bootstrap(
+    values: Sequence[float], weights: Sequence[int], clusters: Sequence[str]
+) -> tuple[float, float, float]:
+    """Compute a weighted mean and its percentile bootstrap, in which whole clusters are drawn.
+
+    Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8.
+
+    Returns:
+        The mean, and the lower and upper end of the interval; NaN for fewer than two clusters.
+    """
+    if not sum(weights):
+        return math.nan, math.nan, math.nan
+    _, index = np.unique(clusters, return_inverse=True)
+    sums = np.bincount(index, np.multiply(values, weights))
+    totals = np.bincount(index, weights)
+    mean = float(sums.sum() / totals.sum())
+    if sums.size < 2:
+        return mean, math.nan, math.nan
     rng = np.random.default_rng(0)  # the same scores have the same intervals
-    means = rng.choice(valid, (RESAMPLES, valid.size)).mean(axis=1)
+    drawn = rng.integers(sums.size, size=(RESAMPLES, sums.size))
+    means = sums[drawn].sum(axis=1) / totals[drawn].sum(axis=1)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(valid.mean()), float(low), float(high), valid.size, failed)
+    return mean, float(low), float(high)

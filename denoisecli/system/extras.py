@@ -8,6 +8,7 @@ EXTRAS = {
     "train": "TensorFlow",
     "metrics": "pesq, pystoi and jinja2",
     "baselines": "noisereduce",
+    "asr": "faster-whisper",
     "media": "PyAV",
     "cluster": "Dask",
     "tune": "KerasTuner",

@@ -6,15 +6,19 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 from helpers import constant_mask, denoise, fails
 
-from denoisecli.cli.measuring import _make_estimators
+from denoisecli.cli.measuring import _make_estimators, _metric_names
 from denoisecli.datasets.building import build
 from denoisecli.datasets.recipe import Recipe
+from denoisecli.evaluation import evaluate as evaluation
 from denoisecli.evaluation.metrics import METRICS
+from denoisecli.evaluation.scores import Score
 
 
 @pytest.fixture
@@ -45,10 +49,11 @@ def test_pairs_of_files(folders: list[object], halving: Path, tmp_path: Path) ->
     )  # fmt: skip
     assert shown.exit_code == 0, shown.output
     lines = shown.stdout.splitlines()
-    assert lines[0].startswith("2 files; mean ± half of the 95 % interval")
-    assert lines[2].split() == ["estimator", "SI-SDR,", "dB", "LSD,", "dB"]
+    assert lines[0].startswith("2 files of 1 clean recording; mean ± half of the 95 % interval")
+    assert lines[1] == "SI-SDR, LSD at 16 kHz, that of the clean recordings"
+    assert lines[3].split() == ["estimator", "SI-SDR,", "dB", "LSD,", "dB"]
     assert "speed  load, s  memory, MiB  delay, ms" in shown.stdout
-    assert [line.split()[0] for line in lines[3:7]] == ["input", halving.name, "clean", "wiener"]
+    assert [line.split()[0] for line in lines[4:8]] == ["input", halving.name, "clean", "wiener"]
     assert "input SNR" in shown.stdout
     assert "0 dB, 1 file " in shown.stdout
     assert "difference to input" in shown.stdout
@@ -60,6 +65,115 @@ def test_pairs_of_files(folders: list[object], halving: Path, tmp_path: Path) ->
     assert page.count("<audio") == 2 * 6
     assert "wrote" in shown.stderr
     assert (tmp_path / "kept" / halving.name / "a.wav").is_file()
+
+
+def test_pesq_follows_the_rate_of_the_clean_recordings() -> None:
+    default = "pesq,si_sdr"
+    assert _metric_names(default, lowest_rate=8000) == ["pesq_nb", "si_sdr"]
+    assert _metric_names(default, lowest_rate=16000) == ["pesq_wb", "si_sdr"]
+    assert _metric_names("pesq,pesq_wb", lowest_rate=None) == ["pesq_wb"]
+    assert set(METRICS) - set(_metric_names("all", lowest_rate=8000)) == {
+        "pesq_wb", "csig", "cbak", "covl"
+    }  # fmt: skip
+    assert set(_metric_names("all", lowest_rate=48000)) == set(METRICS)
+
+
+def test_recordings_at_8_khz(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    noise: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
+    audio_file("clean/a.wav", speech(1.0, 8000), 8000)
+    audio_file("noisy/a.wav", speech(1.0, 8000) + noise(1.0, 8000), 8000)
+    shown = denoise(
+        "evaluate", "--clean", tmp_path / "clean", "--noisy", tmp_path / "noisy",
+        "--estimate", tmp_path / "clean", "--jobs", "1",
+    )  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    assert "SI-SDR, SI-SDR > 60 Hz at 8 kHz, that of the clean recordings" in shown.stdout
+    assert "PESQ-NB at 8 kHz" in shown.stdout
+    assert "failed" not in shown.stdout
+
+
+def test_pairs_by_other_names(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    noise: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
+    audio_file("clean/clean_fileid_7.wav", speech(1.0, 16000))
+    audio_file("noisy/snr5_fileid_7.wav", speech(1.0, 16000) + noise(1.0, 16000))
+    folders = ["--clean", tmp_path / "clean", "--noisy", tmp_path / "noisy"]
+    options = ["--estimate", tmp_path / "noisy", "--metrics", "snr", "--json", "--jobs", "1"]
+    fails(denoise("evaluate", *folders, *options), 2, "--match or --pairs")
+    shown = denoise("evaluate", *folders, *options, "--match", r"fileid_(\d+)")
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["scores"][0]["file"] == "snr5_fileid_7"
+    table = tmp_path / "pairs.csv"
+    table.write_text(
+        "name,clean,noisy\nsnr5_fileid_7,clean/clean_fileid_7.wav,noisy/snr5_fileid_7.wav"
+    )
+    shown = denoise("evaluate", "--pairs", table, *options)
+    assert shown.exit_code == 0, shown.output
+    fails(denoise("evaluate", "--pairs", table, *folders), 2, "or --pairs")
+    fails(denoise("evaluate", "--pairs", table, "--match", "(a)"), 2, "--match needs --clean")
+
+
+def test_a_delay_is_a_warning(
+    folders: list[object], audio_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        sound, rate = soundfile.read(tmp_path / "clean" / f"{name}.wav")
+        audio_file(f"late/{name}.wav", np.r_[np.zeros(160), sound], rate)
+    options = ["--estimate", tmp_path / "late", "--metrics", "snr", "--jobs", "1"]
+    shown = denoise("evaluate", *folders, *options)
+    assert "late: the output of 2 of 2 files is delayed, by 10.0 ms" in shown.stderr.replace(
+        "\n", " "
+    )
+    assert "--align" not in denoise("evaluate", *folders, *options, "--align").stderr
+
+
+def test_an_interrupted_evaluation_leaves_its_scores(
+    folders: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, on_scores: Callable[..., None], **options: object) -> None:
+        score = Score("a", "input", None, 0.0, 1.0, 0.1, 0.0, {"snr": 1.0})
+        on_scores([score])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "evaluate", interrupted)
+    shown = denoise("evaluate", *folders, "--metrics", "snr", "--csv", tmp_path / "s.csv")
+    assert shown.exit_code == 130
+    assert "s.partial.csv" in shown.stderr.replace("\n", "")
+    with (tmp_path / "s.partial.csv").open() as file:
+        assert [row["snr"] for row in csv.DictReader(file)] == ["1.0"]
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_word_error_rate(
+    folders: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WhisperModel:
+        def __init__(self, model: str, **options: object) -> None:
+            assert model == "tiny"
+
+        def transcribe(self, sound: np.ndarray, **options: object) -> tuple[object, object]:
+            return iter([SimpleNamespace(text="hello world")]), SimpleNamespace(language="en")
+
+    module = SimpleNamespace(WhisperModel=WhisperModel, __spec__=SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "faster_whisper", module)
+    (tmp_path / "t.csv").write_text("name,text\na,Hello world.\nb,Hello world again.\n")
+    options = ["--estimate", tmp_path / "clean", "--metrics", "snr", "--jobs", "1", "--asr", "tiny"]
+    shown = denoise("evaluate", *folders, *options, "--transcripts", tmp_path / "t.csv")
+    assert shown.exit_code == 0, shown.output
+    assert "WER, %" in shown.stdout
+    assert "WER at 16 kHz" in shown.stdout
+    shown = denoise("evaluate", *folders, *options, "--json", "--transcripts", tmp_path / "t.csv")
+    rates = json.loads(shown.stdout)["estimators"]["clean"]["mean"]["wer"]
+    assert rates["mean"] == pytest.approx(100 * 1 / 5)
+    fails(denoise("evaluate", *folders, "--language", "en"), 2, "need --asr")
+    fails(denoise("evaluate", *folders, "--asr", tmp_path), 2, "no model.bin")
 
 
 def test_json_and_another_baseline(folders: list[object], tmp_path: Path) -> None:
@@ -90,7 +204,7 @@ def test_the_test_set_of_a_dataset(
     halving: Path,
     tmp_path: Path,
 ) -> None:
-    for number in range(4):
+    for number in range(6):
         audio_file(f"speech/s{number}.wav", speech(0.5, 16000, 100 + number))
         audio_file(f"noise/{'rain' if number % 2 else 'wind'}/{number}.wav", noise(0.7, 16000))
     recipe = Recipe(snr_db=5.0, split=0.5, mixtures_per_clip=2)
@@ -98,16 +212,18 @@ def test_the_test_set_of_a_dataset(
     page = tmp_path / "r.html"
     shown = denoise(
         "evaluate", halving, tmp_path / "data", "--metrics", "si_sdr", "--json", "--report", page,
-        "--jobs", "1",
+        "--jobs", "1", "--report-files", "99",
     )  # fmt: skip
     assert shown.exit_code == 0, shown.output
     document = json.loads(shown.stdout)
-    assert document["files"] == 4
-    assert {score["noise"] for score in document["scores"]} == {"rain", "wind"}
+    assert document["files"] == 2 * document["clean_recordings"] >= 2
+    kinds = {score["noise"] for score in document["scores"]}
+    assert kinds <= {"rain", "wind"}
     assert {round(score["snr_db"], 6) for score in document["scores"]} == {5.0}
-    assert list(document["estimators"][halving.name]["by_noise"]) == ["rain", "wind"]
-    assert "By kind of noise" in page.read_text() or len(document["scores"]) == 8
-    assert page.read_text().count("<audio") == 4 * 4  # files are there until the page is written
+    assert list(document["estimators"][halving.name]["by_noise"]) == sorted(kinds)
+    assert (
+        page.read_text().count("<audio") == 4 * document["files"]
+    )  # files are there until the page is written
 
 
 def test_a_failing_file_is_reported_and_the_page_is_written(
@@ -148,6 +264,7 @@ def test_wrong_use(folders: list[object], halving: Path, tmp_path: Path) -> None
         ("pystoi", ["--metrics", "all"], "metrics"),
         ("jinja2", ["--metrics", "snr", "--report", "report.html"], "metrics"),
         ("noisereduce", ["--metrics", "snr", "--baseline", "noisereduce"], "baselines"),
+        ("faster_whisper", ["--metrics", "snr", "--asr", "tiny"], "asr"),
     ],
 )
 def test_missing_packages_are_named(

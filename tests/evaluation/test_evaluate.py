@@ -1,3 +1,4 @@
+import csv
 import math
 import os
 import shutil
@@ -13,11 +14,15 @@ import pytest
 import soundfile
 
 from denoisecli.audio import files
+from denoisecli.audio.resampling import resample
 from denoisecli.errors import ModelError, UsageError
 from denoisecli.evaluation import evaluate as module
+from denoisecli.evaluation import formatting
 from denoisecli.evaluation.estimators import Command, Estimator, Folder, Model
-from denoisecli.evaluation.evaluate import evaluate
+from denoisecli.evaluation.evaluate import DELAY_TOLERANCE, evaluate
 from denoisecli.evaluation.pairs import folder_pairs
+from denoisecli.evaluation.recognition import Recognizer
+from denoisecli.evaluation.scores import partial_csv, partial_path
 from denoisecli.system.pools import WorkerDied
 
 
@@ -50,8 +55,8 @@ class CannotLoad(Dies):
 @pytest.fixture
 def folders(audio_file, speech, noise, tmp_path):
     """Pairs a, b and deep/c at about 0, 5 and 10 dB: two mono FLACs, a stereo WAV at 48 kHz."""
-    for name, gain in (("a", 2.0), ("b", 1.1)):
-        clean = speech(1.0, 16000)
+    for name, gain, step in (("a", 2.0, 1), ("b", 1.1, -1)):
+        clean = speech(1.0, 16000)[::step]
         audio_file(f"clean/{name}.wav", clean)
         audio_file(f"noisy/{name}.flac", clean + gain * noise(1.0, 16000))
     clean = speech(1.0, 48000)
@@ -128,7 +133,7 @@ def test_end_to_end(folders, model_folder, tmp_path):
 def test_each_pair_is_read_once_for_all_estimators(folders, monkeypatch):
     read = []
 
-    def read_mono(path, sample_rate):
+    def read_mono(path, sample_rate=None):
         read.append(path)
         return files.read_mono(path, sample_rate)
 
@@ -184,7 +189,29 @@ def test_bad_files_do_not_stop_the_others(folders, tmp_path, audio_file, speech)
     assert result.groups() == {"5 dB": ["b"], "unknown": ["a", "deep/c"]}
 
 
-def test_delay_is_reported_and_removed(folders, tmp_path, audio_file):
+def test_only_a_delay_of_a_few_samples_is_removed(folders, tmp_path, audio_file):
+    """One is late by the tolerance, one by a sample more; c is unchanged."""
+    clean, noisy = folders
+    for name, late in (("a", DELAY_TOLERANCE), ("b", DELAY_TOLERANCE + 1)):
+        sound, rate = soundfile.read(clean / f"{name}.wav")
+        audio_file(f"cleaned/{name}.wav", np.r_[np.zeros(late), sound], rate)
+    shutil.copytree(clean / "deep", tmp_path / "cleaned" / "deep")
+    cleaned = {"cleaned": Folder(tmp_path / "cleaned")}
+    result = evaluate(folder_pairs(clean, noisy), cleaned, metrics=["snr"])
+    delays = {s.file: s.delay_seconds for s in result.scores if s.estimator == "cleaned"}
+    assert delays == {"a": 4 / 16000, "b": 5 / 16000, "deep/c": 0}
+    assert result.values("cleaned", "snr")["a"] == 100
+    assert result.values("cleaned", "snr")["b"] < 10
+    assert [score.file for score in result.delayed("cleaned")] == ["b"]
+    assert result.delayed("input") == []
+    (sentence,) = formatting.delays(result)
+    assert sentence.startswith("cleaned: the output of 1 of 3 files is delayed, by 0.3 ms at most")
+    aligned = evaluate(folder_pairs(clean, noisy), cleaned, metrics=["snr"], align=True)
+    assert aligned.values("cleaned", "snr")["b"] == 100
+    assert formatting.delays(aligned) == []
+
+
+def test_delay_is_reported_and_removed_on_request(folders, tmp_path, audio_file):
     """One is late and longer, one is early and inverted; c is unchanged."""
     clean, noisy = folders
     sound, rate = soundfile.read(clean / "a.wav")
@@ -196,6 +223,7 @@ def test_delay_is_reported_and_removed(folders, tmp_path, audio_file):
         {"cleaned": Folder(tmp_path / "cleaned")},
         metrics=["snr", "si_sdr"],
         jobs=2,
+        align=True,
     )
     assert not result.errors
     delays = {s.file: s.delay_seconds for s in result.scores if s.estimator == "cleaned"}
@@ -203,6 +231,109 @@ def test_delay_is_reported_and_removed(folders, tmp_path, audio_file):
     assert result.costs["cleaned"].delay_seconds == result.costs["input"].delay_seconds == 0
     assert result.values("cleaned", "snr")["a"] == 100
     assert result.values("cleaned", "si_sdr")["b"] > 15  # its first 12.5 ms are gone
+
+
+def test_metrics_hear_all_of_the_clean_recording(audio_file, noise, tmp_path):
+    """A call at 30 kHz that is deleted is missed."""
+    rate = 96000
+    time = np.arange(rate) / rate
+    call = 0.2 * np.sin(2 * np.pi * 30000 * time)
+    rumble = 0.2 * noise(1.0, rate)
+    audio_file("clean/bat.wav", call + 0.01 * rumble, rate)
+    audio_file("noisy/bat.wav", call + rumble, rate)
+    audio_file("deleted/bat.wav", 0.01 * rumble, rate)
+    audio_file("kept/bat.wav", call + 0.1 * rumble, rate)
+    result = evaluate(
+        folder_pairs(tmp_path / "clean", tmp_path / "noisy"),
+        {name: Folder(tmp_path / name) for name in ("deleted", "kept")},
+        metrics=["si_sdr", "si_sdr_60hz", "snr", "segmental_snr", "lsd"],
+    )
+    for metric in ("si_sdr", "si_sdr_60hz", "snr", "segmental_snr"):
+        values = [result.mean(name, metric).mean for name in ("deleted", "input", "kept")]
+        assert values == sorted(values), metric
+    assert result.mean("deleted", "lsd").mean > result.mean("kept", "lsd").mean
+    assert result.sample_rates("si_sdr") == [96000]
+    assert {score.sample_rate for score in result.scores} == {96000}
+
+
+def test_estimates_of_another_rate_are_scored_at_that_of_the_clean_recording(
+    audio_file, speech, noise, tmp_path
+):
+    clean = speech(1.0, 48000) + 0.1 * noise(1.0, 48000)
+    audio_file("clean/a.wav", clean, 48000)
+    audio_file("noisy/a.wav", clean + noise(1.0, 48000), 48000)
+    audio_file("cleaned/a.wav", resample(clean, 48000, 16000), 16000)
+    result = evaluate(
+        folder_pairs(tmp_path / "clean", tmp_path / "noisy"),
+        {"cleaned": Folder(tmp_path / "cleaned")},
+        metrics=["snr", "lsd"],
+    )
+    assert not result.errors
+    assert 5 < result.mean("cleaned", "snr").mean < 40
+    assert result.mean("cleaned", "lsd").mean > 5  # nothing is left above 8 kHz
+
+
+def test_mixtures_of_one_recording_are_a_cluster(audio_file, speech, noise, tmp_path):
+    """Also at another level, and whatever the files are called."""
+    for name, step, gain in (("x", 1, 1.0), ("y", 1, 0.3), ("z", -1, 1.0)):
+        clean = gain * speech(1.0, 16000)[::step]
+        audio_file(f"clean/{name}.wav", clean)
+        audio_file(f"noisy/{name}.wav", clean + noise(1.0, 16000))
+    result = evaluate(folder_pairs(tmp_path / "clean", tmp_path / "noisy"), {}, metrics=["snr"])
+    assert {score.file: score.cluster for score in result.scores} == {"x": "x", "y": "x", "z": "z"}
+    assert (result.clusters, result.mean("input", "snr").clusters) == (2, 2)
+
+
+def test_scores_are_handed_out_pair_by_pair(folders, tmp_path):
+    """The second pair stops the evaluation; the scores of the first are kept."""
+    path = tmp_path / "scores.csv"
+
+    def stop_at_second(scores):
+        if scores[0].file == "b":
+            raise KeyboardInterrupt
+        add(scores)
+
+    with pytest.raises(KeyboardInterrupt), partial_csv(path, ["snr"]) as add:
+        evaluate(folder_pairs(*folders), {}, metrics=["snr"], on_scores=stop_at_second)
+    with partial_path(path).open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["file"], row["estimator"]) == ("a", "input")
+    assert math.isfinite(float(row["snr"]))
+    assert not path.exists()
+
+
+class Hears(Recognizer):
+    """A recognizer that understands all of a clean recording, and half of any other."""
+
+    def check(self):
+        self.heard = []
+
+    load = check
+
+    def transcribe(self, path, language=None):
+        self.heard.append((path.parent.name, language))
+        words = ["one", "two", "three", "four"]
+        return (words if path.parent.name == "clean" else words[:2]), "en"
+
+
+def test_word_error_rate(folders):
+    clean, noisy = folders
+    pairs = folder_pairs(clean, noisy)[:2]
+    recognizer = Hears("tiny")
+    result = evaluate(
+        pairs,
+        {"perfect": Folder(clean)},
+        metrics=["snr"],
+        recognizer=recognizer,
+        transcripts={"b": ["one", "two"]},
+    )
+    assert result.metrics == ["snr", "wer"]
+    assert result.values("input", "wer") == {"a": 50.0, "b": 0.0}
+    assert result.values("perfect", "wer") == {"a": 0.0, "b": 100.0}
+    assert result.mean("input", "wer").mean == pytest.approx(100 * 2 / 6)  # of all words
+    assert {score.words for score in result.scores} == {4, 2}
+    assert result.scores[0].transcript == "one two"
+    assert recognizer.heard[:3] == [("clean", None), ("noisy", "en"), ("clean", "en")]
 
 
 def test_a_process_that_dies_fails_its_remaining_files(folders):

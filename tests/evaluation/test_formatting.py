@@ -16,10 +16,10 @@ def test_numbers():
 
 
 def test_half_width_and_failures():
-    assert formatting.half_width(Interval(1.0, 0.5, 1.5, 9, 0), 2) == "±0.50"
-    assert formatting.half_width(Interval(1.0, NAN, NAN, 1, 0), 2) == ""
-    assert formatting.failures(Interval(1.0, NAN, NAN, 1, 2)) == "2 failed"
-    assert formatting.failures(Interval(1.0, NAN, NAN, 1, 0)) == ""
+    assert formatting.half_width(Interval(1.0, 0.5, 1.5, 9, 0, 9), 2) == "±0.50"
+    assert formatting.half_width(Interval(1.0, NAN, NAN, 1, 0, 1), 2) == ""
+    assert formatting.failures(Interval(1.0, NAN, NAN, 1, 2, 1)) == "2 failed"
+    assert formatting.failures(Interval(1.0, NAN, NAN, 1, 0, 1)) == ""
 
 
 def test_cost_cells():

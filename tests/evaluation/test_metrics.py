@@ -119,6 +119,29 @@ def test_sample_rate_matters_little(clean, noisy):
         assert at_48[name] == pytest.approx(at_16[name], abs=0.05), name
 
 
+def test_metrics_of_wide_band_speech_are_undefined_below_16_khz(clean, noisy):
+    at_8 = measure(*(resample(sound, RATE, 8000) for sound in (clean, noisy)), 8000)
+    undefined = {name for name, value in at_8.items() if math.isnan(value)}
+    assert undefined == {"pesq_wb", "csig", "cbak", "covl"}
+    assert undefined == {name for name, metric in METRICS.items() if metric.lowest_rate > 8000}
+    assert at_8["pesq_nb"] == pytest.approx(metrics.pesq_nb(clean, noisy, RATE), abs=0.05)
+    assert [metrics.pesq_for(rate) for rate in (8000, 16000)] == ["pesq_nb", "pesq_wb"]
+
+
+def test_si_sdr_60hz_ignores_hum_and_rumble(clean):
+    time = np.arange(clean.size) / RATE
+    hum = 0.5 * np.sin(2 * np.pi * 20 * time)
+    assert metrics.si_sdr(clean, clean + hum, RATE) < 0
+    assert metrics.si_sdr_60hz(clean, clean + hum, RATE) > 25
+    assert metrics.si_sdr_60hz(clean + hum, clean, RATE) > 25
+    tone = 0.1 * np.sin(2 * np.pi * 1000 * time)
+    assert metrics.si_sdr_60hz(clean, clean + tone, RATE) == pytest.approx(
+        metrics.si_sdr(clean, clean + tone, RATE), abs=0.1
+    )
+    assert metrics.si_sdr_60hz(clean, 1 - 3 * clean, RATE) > 60  # level and offset do not matter
+    assert math.isnan(metrics.si_sdr_60hz(clean, clean, 120))
+
+
 def test_composite_follows_from_its_parts(clean, noisy):
     c = metrics.composite(clean, noisy, RATE)
     assert c.csig == pytest.approx(3.093 - 1.029 * c.llr + 0.603 * c.pesq_wb - 0.009 * c.wss)
@@ -156,7 +179,7 @@ def test_silent_reference_gives_nan(noisy):
 def test_silent_estimate(clean):
     scores = measure(clean, np.zeros_like(clean), RATE)
     undefined = {name for name, score in scores.items() if math.isnan(score)}
-    assert undefined == {"pesq_wb", "pesq_nb", "si_sdr", "csig", "cbak", "covl"}
+    assert undefined == {"pesq_wb", "pesq_nb", "si_sdr", "si_sdr_60hz", "csig", "cbak", "covl"}
     assert scores["snr"] == scores["stoi"] == scores["estoi"] == 0
 
 

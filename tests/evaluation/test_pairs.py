@@ -16,6 +16,7 @@ from denoisecli.evaluation.pairs import (
     find_recordings,
     folder_pairs,
     join_names,
+    listed_pairs,
     stored_pairs,
 )
 
@@ -33,7 +34,7 @@ def folders(audio_file, speech):
 
 @pytest.fixture
 def dataset(audio_file, speech, noise, tmp_path) -> Path:
-    """A test set of nine mixtures of three recordings; one or two noises, in folders or not."""
+    """A test set of three mixtures of each recording; one or two noises, in folders or not."""
     for number in range(4):
         audio_file(f"speech/s{number}.wav", speech(0.4 + 0.1 * number, 8000, 100 + number), 8000)
         for folder in ("rain/", "street/", ""):
@@ -64,17 +65,96 @@ def test_recordings_without_a_counterpart(folders, audio_file, speech):
     clean, noisy = folders
     audio_file("noisy/deep/d.wav", speech(0.1, 16000))
     audio_file("noisy/e.wav", speech(0.1, 16000))
-    with pytest.raises(UsageError, match=r"noisy has .* in the other folder: deep/d, e$"):
+    with pytest.raises(UsageError, match=r"noisy has .* in the other folder: deep/d, e;"):
         folder_pairs(clean, noisy)
     (noisy / "a.flac").unlink()
-    with pytest.raises(UsageError, match=r"clean has .* in the other folder: a$"):
+    with pytest.raises(UsageError, match=r"clean has .* in the other folder: a; --match or"):
         folder_pairs(clean, noisy)
+
+
+def test_names_are_matched_by_a_regular_expression(audio_file, speech, tmp_path):
+    """As in the test set of the DNS challenge; a clean recording may have several noisy ones."""
+    for number in (3, 12):
+        audio_file(f"clean/clean_fileid_{number}.wav", speech(0.1, 8000))
+    names = ["a_snr5_fileid_12", "b_snr0_fileid_3", "b_snr9_fileid_3"]
+    for name in names:
+        audio_file(f"noisy/{name}.wav", speech(0.1, 8000))
+    found = folder_pairs(tmp_path / "clean", tmp_path / "noisy", r"fileid_(\d+)")
+    assert [pair.name for pair in found] == names
+    assert [pair.clean.stem[-2:] for pair in found] == ["12", "_3", "_3"]
+
+
+@pytest.mark.parametrize(
+    ("match", "message"),
+    [
+        (r"fileid_\d+", "must have one group in parentheses, not 0"),
+        (r"(file)id_(\d+)", "one group in parentheses, not 2"),
+        (r"fileid_(", "is no regular expression"),
+        (r"speaker(\d)", "is not in these names of .*clean: clean_fileid_3, clean_fileid_4"),
+        (r"(fileid)_\d", "two recordings for 'fileid': clean_fileid_3 and clean_fileid_4"),
+        (r"fileid_(\d+)", "clean has recordings without a counterpart .*: clean_fileid_4$"),
+    ],
+)
+def test_regular_expressions_that_do_not_match(audio_file, speech, tmp_path, match, message):
+    for number in (3, 4):
+        audio_file(f"clean/clean_fileid_{number}.wav", speech(0.1, 8000))
+    audio_file("noisy/noisy_fileid_3.wav", speech(0.1, 8000))
+    with pytest.raises(UsageError, match=message):
+        folder_pairs(tmp_path / "clean", tmp_path / "noisy", match)
+
+
+def test_names_are_compared_in_one_unicode_form(audio_file, speech, tmp_path):
+    """macOS decomposes an accented letter, Linux does not."""
+    audio_file("clean/caf\u00e9.wav", speech(0.1, 8000))
+    audio_file("noisy/cafe\u0301.wav", speech(0.1, 8000))
+    (pair,) = folder_pairs(tmp_path / "clean", tmp_path / "noisy")
+    assert pair.name == "caf\u00e9"
+    assert pair.noisy.is_file()
+    (pair,) = folder_pairs(tmp_path / "clean", tmp_path / "noisy", "(cafe\u0301)")
+    assert pair.name == "caf\u00e9"
+
+
+def test_pairs_from_a_list(folders, tmp_path):
+    clean, noisy = folders
+    table = tmp_path / "pairs.csv"
+    table.write_text(
+        "noisy,clean,name,noise,snr_db\n"
+        f"noisy/a.flac,clean/b.wav,first,rain,5\n{noisy / 'b.flac'},clean/a.wav,,,\n"
+        "noisy/deep/c.wav,clean/a.wav,,,\n"
+    )
+    first, second, third = listed_pairs(table)
+    assert first == Pair("first", clean / "b.wav", noisy / "a.flac", "rain", 5.0)
+    assert (second.clean, second.noisy) == (clean / "a.wav", noisy / "b.flac")
+    assert (second.noise, second.snr_db) == (None, None)
+    assert third.name == "noisy/deep/c"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must have the headings clean and noisy"),
+        ("a,b\nclean/a.wav,noisy/a.flac\n", "must have the headings clean and noisy"),
+        ("clean,noisy\n", "and rows"),
+        ("clean,noisy\nclean/a.wav,noisy/x.flac\n", "line 2: there is no noisy file"),
+        ("clean,noisy\nclean/a.wav\n", "line 2: there is no noisy file"),
+        ("clean,noisy,snr_db\nclean/a.wav,noisy/a.flac,low\n", "the SNR 'low' is no number"),
+    ],
+)
+def test_lists_of_pairs_that_are_wrong(folders, tmp_path, text, message):
+    table = tmp_path / "pairs.csv"
+    table.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        listed_pairs(table)
+    with pytest.raises(UsageError, match="cannot read the pairs"):
+        listed_pairs(tmp_path / "none.csv")
 
 
 def test_the_test_set_of_a_dataset(dataset):
     rows = load_manifest(dataset).rows("test")
     with stored_pairs(dataset) as found:
-        assert len(found) == len({pair.name for pair in found}) == len(rows) == 9
+        recordings = {pair.sources for pair in found}
+        assert len(found) == len({pair.name for pair in found}) == len(rows)
+        assert len(rows) == 3 * len(recordings) > 3
         assert {pair.noise for pair in found} <= {"rain", "street", None}
         assert len({pair.noise for pair in found}) > 1
         stored = load_pairs(dataset, "test").as_numpy_iterator()
@@ -85,7 +165,7 @@ def test_the_test_set_of_a_dataset(dataset):
                 sound, rate = soundfile.read(path, dtype="float32")
                 assert rate == 8000
                 np.testing.assert_array_equal(sound, expected)
-            measured = 10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2))
+            measured = 10 * np.log10(np.var(clean) / np.var(noisy - clean))
             assert pair.snr_db == pytest.approx(measured, abs=0.01)
     assert not found[0].noisy.exists()
 

@@ -5,8 +5,16 @@ import numpy as np
 import pytest
 from pydantic_core import to_jsonable_python
 
-from denoisecli.errors import UsageError
-from denoisecli.evaluation.scores import Cost, Evaluation, Interval, Score
+from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.evaluation import formatting
+from denoisecli.evaluation.scores import (
+    Cost,
+    Evaluation,
+    Interval,
+    Score,
+    partial_csv,
+    partial_path,
+)
 
 NAN = math.nan
 
@@ -16,6 +24,8 @@ def evaluation(scores: dict[str, dict[str, list[float]]], **about) -> Evaluation
     number = len(next(iter(next(iter(scores.values())).values())))
     snrs = about.get("snr_db", [0.0] * number)
     noises = about.get("noise", [None] * number)
+    clusters = about.get("clusters", [""] * number)
+    words = about.get("words", [None] * number)
     return Evaluation(
         metrics=list(next(iter(scores.values()))),
         costs={name: Cost(1.5, 0.25, NAN, 0.01) for name in scores},
@@ -29,6 +39,9 @@ def evaluation(scores: dict[str, dict[str, list[float]]], **about) -> Evaluation
                 wall_seconds=0.5,
                 delay_seconds=0.01,
                 values={metric: values[i] for metric, values in by_metric.items()},
+                sample_rate=16000,
+                cluster=clusters[i],
+                words=words[i],
                 error=about.get("error") if name == "bad" else None,
             )
             for name, by_metric in scores.items()
@@ -49,9 +62,9 @@ def test_mean_counts_failures():
 
 def test_interval_of_one_file_and_of_none():
     result = evaluation({"input": {"snr": [1.0, NAN], "lsd": [NAN, NAN], "stoi": [0.5, 0.5]}})
-    assert str(result.mean("input", "snr")) == str(Interval(1.0, NAN, NAN, 1, 1))
-    assert str(result.mean("input", "lsd")) == str(Interval(NAN, NAN, NAN, 0, 2))
-    assert result.mean("input", "stoi") == Interval(0.5, 0.5, 0.5, 2, 0)
+    assert str(result.mean("input", "snr")) == str(Interval(1.0, NAN, NAN, 1, 1, 1))
+    assert str(result.mean("input", "lsd")) == str(Interval(NAN, NAN, NAN, 0, 2, 0))
+    assert result.mean("input", "stoi") == Interval(0.5, 0.5, 0.5, 2, 0, 2)
 
 
 def test_interval_of_many_files_is_that_of_a_normal_distribution(rng):
@@ -62,12 +75,98 @@ def test_interval_of_many_files_is_that_of_a_normal_distribution(rng):
     assert interval.high == pytest.approx(values.mean() + half, abs=0.05)
 
 
+def test_intervals_resample_clean_recordings(rng):
+    """Three mixtures of each of 31 recordings tell as much as one, if their scores are equal."""
+    single = list(rng.normal(3.0, 2.0, 31))
+    clusters = [f"v{i}" for i in range(31)]
+    gains = {"input": {"si_sdr": [0.0] * 93}, "m": {"si_sdr": 3 * single}}
+    together = evaluation(gains, clusters=3 * clusters)
+    alone = evaluation({"input": {"si_sdr": [0.0] * 31}, "m": {"si_sdr": single}})
+    apart = evaluation(gains)
+    for figure in ("mean", "gain"):
+        arguments = ("m", "si_sdr")
+        wide, expected, narrow = (
+            getattr(result, figure)(*arguments) for result in (together, alone, apart)
+        )
+        assert (wide.count, wide.clusters, narrow.clusters) == (93, 31, 93)
+        assert wide.high - wide.low == pytest.approx(expected.high - expected.low, rel=0.05)
+        ratio = (wide.high - wide.low) / (narrow.high - narrow.low)
+        assert ratio == pytest.approx(3**0.5, rel=0.1)
+    assert together.to_dict()["clean_recordings"] == together.clusters == 31
+
+
+def test_one_recording_has_no_interval():
+    result = evaluation({"input": {"snr": [1.0, 2.0, 6.0]}}, clusters=["a", "a", "a"])
+    assert str(result.mean("input", "snr")) == str(Interval(3.0, NAN, NAN, 3, 0, 1))
+
+
+def test_means_are_over_the_files_that_all_systems_have():
+    """A system that fails on hard files does not look better for it."""
+    result = evaluation(
+        {
+            "input": {"snr": [0.0, 10.0, 20.0]},
+            "fails": {"snr": [NAN, 12.0, 24.0]},
+            "works": {"snr": [1.0, 11.0, 21.0]},
+            "nothing": {"snr": [NAN, NAN, NAN]},
+        }
+    )
+    assert result.common("snr") == {"f1", "f2"}
+    assert [result.mean(name, "snr").mean for name in result.costs][:3] == [15, 18, 16]
+    assert [result.mean(name, "snr").failed for name in result.costs] == [0, 1, 0, 3]
+    assert [result.mean(name, "snr").count for name in result.costs] == [2, 2, 2, 0]
+    assert [result.gain(name, "snr").mean for name in ("fails", "works")] == [3, 1]
+    assert result.gain("fails", "snr").failed == 1
+    assert result.mean("works", "snr", files=["f0", "f1"]).mean == 11
+    assert result.to_dict()["metrics"]["snr"]["files_in_means"] == 2
+    assert formatting.files_in_means(result) == (
+        "SNR: means over the 2 of 3 files that every estimator has a value of"
+    )
+    assert formatting.files_in_means(evaluation({"input": {"snr": [1.0]}})) == ""
+
+
+def test_word_error_rate_is_the_share_of_all_words():
+    result = evaluation({"input": {"wer": [100.0, 10.0]}}, words=[1, 99])
+    assert result.mean("input", "wer").mean == pytest.approx(10.9)
+
+
+def test_sample_rates_are_stated():
+    metrics = {name: [1.0] for name in ("si_sdr", "pesq_wb", "lsd", "stoi")}
+    result = evaluation({"input": metrics})
+    assert formatting.sample_rates(result) == (
+        "SI-SDR, LSD at 16 kHz, that of the clean recordings; STOI at 10 kHz; PESQ-WB at 16 kHz"
+    )
+    assert result.to_dict()["metrics"]["stoi"]["sample_rates"] == [10000]
+
+
+def test_partial_scores_are_kept_only_if_the_evaluation_fails(tmp_path):
+    path = tmp_path / "new" / "scores.csv"
+    scores = evaluation({"input": {"snr": [1.5, 2.0]}}).scores
+    with partial_csv(path, ["snr"]) as add:
+        add(scores[:1])
+        assert partial_path(path).read_text().count("\n") == 2  # it is written at once
+    assert not partial_path(path).exists()
+    with pytest.raises(KeyboardInterrupt), partial_csv(path, ["snr"]):
+        raise KeyboardInterrupt
+    assert not partial_path(path).exists()
+    with pytest.raises(KeyboardInterrupt), partial_csv(path, ["snr"]) as add:
+        add(scores)
+        raise KeyboardInterrupt
+    assert partial_path(path).name == "scores.partial.csv"
+    assert len(partial_path(path).read_text().splitlines()) == 3
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(DenoiseError, match="cannot write"),
+        partial_csv(tmp_path / "file" / "x.csv", ["snr"]),
+    ):
+        pass
+
+
 def test_gain_is_paired():
     """Each file gains 1 dB, so the gain is certain even if the files differ."""
     before = [-10.0, 0.0, 30.0, NAN, 5.0]
     scores = {"input": {"si_sdr": before}, "m": {"si_sdr": [x + 1 for x in before[:4]] + [NAN]}}
     result = evaluation(scores)
-    assert result.gain("m", "si_sdr") == Interval(1.0, 1.0, 1.0, 3, 2)
+    assert result.gain("m", "si_sdr") == Interval(1.0, 1.0, 1.0, 3, 2, 3)
     spread = result.mean("m", "si_sdr")
     assert spread.high - spread.low > 10
 
@@ -124,7 +223,7 @@ def test_to_dict():
     assert document["metrics"]["si_sdr"]["label"] == "SI-SDR"
     bad = document["estimators"]["bad"]
     assert bad["mean"]["si_sdr"] == {
-        "mean": -1.0, "low": None, "high": None, "count": 1, "failed": 1
+        "mean": -1.0, "low": None, "high": None, "count": 1, "failed": 1, "clusters": 1
     }  # fmt: skip
     assert bad["gain"]["si_sdr"]["mean"] == -6
     assert bad["by_snr"]["5 dB"]["si_sdr"]["mean"] == -1
