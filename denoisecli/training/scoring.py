@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.errors import DatasetError
-from denoisecli.evaluation.metrics import check_metrics, measure
+from denoisecli.evaluation.metrics import check_metrics, measure, pesq_for
 from denoisecli.system.pools import process_pool, result_of
 from denoisecli.types import AudioVector
 
@@ -18,7 +18,7 @@ CLIPS = 24
 """Maximum number of clips that are scored."""
 
 SCORES = {"pesq": "pesq_wb", "estoi": "estoi"}
-"""Name of a score in the history of a run -> name of its metric in `METRICS`."""
+"""Name of a score in the history of a run -> name of its metric in `METRICS`, from 16 kHz on."""
 
 
 def require_scores() -> None:
@@ -82,5 +82,6 @@ def scoring(
 
 
 def _score(clean: AudioVector, estimate: AudioVector, sample_rate: int) -> dict[str, float]:
-    values = measure(clean, estimate, sample_rate, SCORES.values())
-    return {name: values[metric] for name, metric in SCORES.items()}
+    metrics = SCORES | {"pesq": pesq_for(sample_rate)}
+    values = measure(clean, estimate, sample_rate, metrics.values())
+    return {name: values[metric] for name, metric in metrics.items()}
