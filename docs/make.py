@@ -4,17 +4,16 @@
     python docs/make.py --check    exit with 1 if one of them is out of date
 
 A document shows a command and its output in a fenced block of the language ``console``: lines that
-begin with ``$ `` are run by the shell, one after the other, in one temporary folder per document,
-and the lines behind a command are its output (stdout and stderr). A comment in front of a block
-says how it is treated:
+begin with ``$ `` are run by the shell, and the lines behind a command are its output (stderr, then
+stdout). All blocks run in one temporary folder, those of README.md first, so that a page can use
+what an earlier one has made. A comment in front of a block says how it is treated:
 
-    <!-- shape -->          numbers are not compared, since they depend on the machine
-    <!-- needs: train -->   the block is skipped where these recordings are not at hand
-    <!-- not run -->        the block is shown only
+    <!-- needs: speech noise -->   skip the block where these recordings or programs are missing
+    <!-- shape -->                 do not compare numbers, which depend on the machine
 
-Times and speeds are never compared. The folder holds a link to ``examples`` and, where they are at
-hand, to the folders of recordings in ``RECORDINGS``. Files that a command writes to ``docs/`` are
-pictures of the documents: they replace those in docs/, or are compared with them pixel by pixel.
+Times, speeds and sizes of memory are never compared, other fractions to two units of their last
+digit. The folder holds links to ``examples`` and to the folders of ``RECORDINGS``. Pictures with the
+names of those in docs/ are compared with them pixel by pixel.
 """
 
 import argparse
@@ -25,7 +24,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,22 +32,38 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
 SHARED = ROOT.parent / "shared" / "data"
 RECORDINGS = {
-    "valid": SHARED / "valid",
     "speech": SHARED / "train" / "speech" / "ms-snsd",
     "noise": SHARED / "train" / "noise" / "ms-snsd",
+    "valid": SHARED / "valid",
 }
 """Name of a folder in the documents, and the recordings that it stands for."""
 
-BLOCK = re.compile(r"(?P<mark>(?:<!-- [^>]* -->\n)*)```console\n(?P<body>.*?)```", re.DOTALL)
+SCREENSHOT = (
+    "{browser} --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,1160 "
+    "--screenshot=report.png report.html 2> /dev/null"
+)
+"""Command that draws docs/report.png from the report that README.md makes, where it was made."""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+BLOCK = re.compile(r"(?P<marks>(?:<!-- [^>]* -->\n)*)```console\n(?P<body>.*?)```", re.DOTALL)
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
+MACHINE = re.compile(
+    r"in [\d.]+ s \(\d+x real time\)"  # clean
+    r"|(?<= )\d+x +[\d.]+ +\d+(?= )"  # evaluate: speed, load time, memory
+    r"|[\d.]+ Mi?B"
+    r"|\bid [0-9a-f]+"  # dataset
+)
+"""What depends on the machine."""
 PIXELS = 8.0
 """Largest mean difference, of 255, between a picture and the one made anew."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its commands with their outputs, and how it is treated."""
+    """A fenced block of a document: marks, commands and outputs."""
 
     marks: str
     body: str
@@ -60,69 +75,80 @@ class Block:
 
     @property
     def missing(self) -> list[str]:
-        """Return the names of the recordings that the block needs and that are not at hand."""
-        wanted = re.findall(r"needs: ([a-z ]+)", self.marks)
-        return [name for names in wanted for name in names.split() if not RECORDINGS[name].exists()]
-
-    @property
-    def comparable(self) -> str:
-        """Return the text with all that differs from run to run replaced."""
-        text = re.sub(r"\d+(\.\d+)? s in \d+(\.\d+)? s \(\d+x real time\)", "N s in N s", self.body)
-        text = re.sub(r"\d+(\.\d+)? min\b", "N min", text)
-        if "shape" in self.marks:
-            text = re.sub(r"[-+]?\d+(\.\d+)?", "N", text)
-        return re.sub(r"[ \t]+", " ", text)
+        """Return the recordings and programs that the block needs and that are not at hand."""
+        names = " ".join(re.findall(r"needs: ([\w -]+?) -->", self.marks)).split()
+        return [
+            name
+            for name in names
+            if not (RECORDINGS[name].exists() if name in RECORDINGS else shutil.which(name))
+        ]
 
     def run(self, folder: Path) -> "Block":
         """Run the commands in a folder and return the block with their outputs."""
         lines = []
         for command in self.commands:
-            print(f"$ {command}", flush=True)
-            environment = os.environ | {"COLUMNS": "100", "TF_CPP_MIN_LOG_LEVEL": "3"}
-            done = subprocess.run(
-                command,
-                shell=True,
-                cwd=folder,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            if done.returncode:
-                raise SystemExit(f"exit code {done.returncode}:\n{done.stdout}")
-            lines += [f"$ {command}", *(line.rstrip() for line in done.stdout.splitlines())]
-        return replace(self, body="\n".join(lines) + "\n")
+            lines += [f"$ {command}", *(line.rstrip() for line in shell(command, folder))]
+        return Block(self.marks, "\n".join(lines) + "\n")
 
-    @property
-    def text(self) -> str:
+    def agrees_with(self, other: "Block") -> bool:
+        """Return whether two blocks are the same but for what depends on the machine."""
+        first, second = (
+            re.sub(r"[ \t]+", " ", MACHINE.sub("", block.body)) for block in (self, other)
+        )
+        if NUMBER.sub("N", first) != NUMBER.sub("N", second):
+            return False
+        pairs = zip(NUMBER.findall(first), NUMBER.findall(second), strict=True)
+        return "shape" in self.marks or all(numbers_agree(*pair) for pair in pairs)
+
+    def __str__(self) -> str:
         """Return the block as it stands in a document."""
         return f"{self.marks}```console\n{self.body}```"
 
 
-def made_anew(document: Path, pictures: Path) -> str:
-    """Return the text of a document with all outputs made anew, and put its pictures into a folder."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        (folder / "examples").symlink_to(ROOT / "examples")
-        (folder / "docs").mkdir()
-        for name, place in RECORDINGS.items():
-            if place.exists():
-                (folder / name).symlink_to(place)
+def shell(command: str, folder: Path) -> list[str]:
+    """Run a command in a folder and return the lines that it prints."""
+    print(f"$ {command}", flush=True)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        raise SystemExit(f"exit code {done.returncode}:\n{done.stdout}")
+    return done.stdout.splitlines()
 
-        def run(match: re.Match[str]) -> str:
-            block = Block(match["mark"], match["body"])
-            if "not run" in block.marks:
-                return block.text
-            if block.missing:
-                print(f"skipped, no {', '.join(block.missing)}: {block.commands[0]}")
-                return block.text
-            made = block.run(folder)
-            return block.text if made.comparable == block.comparable else made.text
 
-        text = BLOCK.sub(run, document.read_text(encoding="utf-8"))
-        for picture in (folder / "docs").iterdir():
-            shutil.copy(picture, pictures)
-        return text
+def numbers_agree(one: str, other: str) -> bool:
+    """Return whether integers are equal, or fractions equal to two units of their last digit."""
+    decimals = len(one.partition(".")[2])
+    if not decimals:
+        return one == other
+    return abs(float(one) - float(other)) < 2.5 * 10**-decimals
+
+
+def made_anew(text: str, folder: Path, *, check: bool) -> str:
+    """Return the text of a document with the outputs of its commands, run in a folder.
+
+    Args:
+        text: Text of the document.
+        folder: Folder to run the commands in.
+        check: Keep the outputs that agree with the new ones.
+    """
+
+    def run(match: re.Match[str]) -> str:
+        block = Block(match["marks"], match["body"])
+        if block.missing:
+            print(f"skipped, no {', '.join(block.missing)}: {block.commands[0]}")
+            return str(block)
+        made = block.run(folder)
+        return str(block if check and block.agrees_with(made) else made)
+
+    return BLOCK.sub(run, text)
 
 
 def difference(one: Path, other: Path) -> float:
@@ -135,30 +161,36 @@ def main() -> int:
     """Make or check all documents; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare only, change nothing")
-    parser.add_argument("documents", nargs="*", type=Path, default=DOCUMENTS)
-    arguments = parser.parse_args()
+    check = parser.parse_args().check
     stale = []
     with tempfile.TemporaryDirectory() as temporary:
-        for document in arguments.documents:
+        folder = Path(temporary)
+        (folder / "examples").symlink_to(ROOT / "examples")
+        for name, place in RECORDINGS.items():
+            if place.exists():
+                (folder / name).symlink_to(place)
+        for document in DOCUMENTS:
             before = document.read_text(encoding="utf-8")
-            after = made_anew(document, Path(temporary))
-            if before != after:
-                stale.append(document.name)
-                sys.stdout.writelines(
-                    difflib.unified_diff(
-                        before.splitlines(True), after.splitlines(True), document.name, "made anew"
-                    )
-                )
-                if not arguments.check:
-                    document.write_text(after, encoding="utf-8")
-        for picture in sorted(Path(temporary).iterdir()):
-            kept = ROOT / "docs" / picture.name
-            if not kept.exists() or difference(picture, kept) > PIXELS:
-                stale.append(f"docs/{picture.name}")
-                if not arguments.check:
+            after = made_anew(before, folder, check=check)
+            if before == after:
+                continue
+            stale.append(document.name)
+            lines = before.splitlines(keepends=True), after.splitlines(keepends=True)
+            sys.stdout.writelines(difflib.unified_diff(*lines, document.name, "made anew"))
+            if not check:
+                document.write_text(after, encoding="utf-8")
+        browser = next(filter(shutil.which, BROWSERS), None)
+        if browser and (folder / "report.html").exists():
+            shell(SCREENSHOT.format(browser=browser), folder)
+        for kept in sorted((ROOT / "docs").glob("*.png")):
+            picture = folder / kept.name
+            if picture.exists() and difference(picture, kept) > PIXELS:
+                stale.append(f"docs/{kept.name}")
+                if not check:
                     shutil.copy(picture, kept)
-    print(f"out of date: {', '.join(stale)}" if stale else "all documents are up to date")
-    return int(bool(stale) and arguments.check)
+    verb = "out of date" if check else "made anew"
+    print(f"{verb}: {', '.join(stale)}" if stale else "all documents are up to date")
+    return int(bool(stale) and check)
 
 
 if __name__ == "__main__":
