@@ -12,7 +12,7 @@ what an earlier one has made. A comment in front of a block says how it is treat
     <!-- shape -->                 do not compare numbers, which depend on the machine
 
 Times, speeds and sizes of memory are never compared, other fractions to two units of their last
-digit. The folder holds links to ``examples`` and to the folders of ``RECORDINGS``. Pictures with the
+digit. The folder links to ``examples`` and to the folders of ``RECORDINGS``. Pictures with the
 names of those in docs/ are compared with them pixel by pixel.
 """
 
