@@ -106,6 +106,7 @@ def pipe_reader(
 def _open_with_header(stream: "_Forward") -> SequentialFile:
     # In any other format libsndfile would seek for ever.
     magic = stream.peek(4)
+    stream.raise_interrupt()
     if stream.error is not None:
         raise AudioError(f"{STDIN} cannot be read: {stream.error}")
     if not magic:
@@ -115,6 +116,7 @@ def _open_with_header(stream: "_Forward") -> SequentialFile:
     try:
         return SequentialFile(stream)
     except (soundfile.LibsndfileError, ValueError, TypeError) as error:
+        stream.raise_interrupt()
         raise AudioError(f"{STDIN} is damaged: its header is invalid") from error
 
 
@@ -190,7 +192,7 @@ class _Forward(io.RawIOBase):
     """
 
     def __init__(self, stream: ByteSource) -> None:
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
         self._stream = stream
         self.head = b""
         self._reached = 0  # bytes taken from the stream
@@ -202,6 +204,11 @@ class _Forward(io.RawIOBase):
         filled = self.readinto(buffer)
         self.seek(0)
         return bytes(buffer[:filled])
+
+    def raise_interrupt(self) -> None:
+        """Raise the exception that ended the pipe if it was none of the pipe, such as Ctrl-C."""
+        if self.error is not None and not isinstance(self.error, OSError):
+            raise self.error
 
     def readinto(self, buffer: Any) -> int:  # any writable buffer, such as that of cffi
         """Fill the buffer and return the number of bytes; it is smaller only at the end."""
@@ -217,6 +224,8 @@ class _Forward(io.RawIOBase):
                 data = self._stream.read(len(view) - count)
             except OSError as error:
                 self.error, data = error, b""  # libsndfile sees the end of the file
+            except BaseException as error:  # an exception would be lost inside of libsndfile
+                self.error, data = error, b""
             if data is None:
                 self.error = BlockingIOError("no data is available, and the pipe is non-blocking")
             if not data:

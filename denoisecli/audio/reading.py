@@ -15,6 +15,7 @@ from denoisecli.audio.media import DecodingError, MediaFile
 from denoisecli.audio.ogg import FileSlice, ogg_links
 from denoisecli.audio.riff import Patched, WavLayout, wav_layout, with_all_sound
 from denoisecli.errors import AudioError, UsageError
+from denoisecli.system.interrupts import raise_pending
 from denoisecli.types import AudioBlock, AudioChannels
 
 BLOCK_FRAMES = 2**16
@@ -111,8 +112,10 @@ class ChainedFile:
 
     def close(self) -> None:
         """Close the file."""
-        for file in (*self._files, *self._links):
+        for file in self._files:
             file.close()
+        for link in self._links:
+            link.close()
 
 
 class AudioReader:
@@ -154,7 +157,7 @@ class AudioReader:
         block_frames: int = BLOCK_FRAMES,
         replace_nan: bool = False,
         keep_readable: bool = False,
-        read_error: Callable[[], OSError | None] = lambda: None,
+        read_error: Callable[[], BaseException | None] = lambda: None,
     ) -> None:
         self.info = AudioInfo(
             path,
@@ -205,6 +208,8 @@ class AudioReader:
                     f"{self.info.path} is damaged at {seconds:.0f} s or later{reason_of(error)}"
                 )
                 break
+            finally:
+                self._raise_interrupt()
             if block.shape[1] == 0:
                 break
             yield self._finite(block, position)
@@ -223,6 +228,13 @@ class AudioReader:
                 self._report_cut_off(position)
         if self._version() != self._version_at_start:
             raise AudioError(f"{path} was changed while it was read")
+
+    def _raise_interrupt(self) -> None:
+        """Raise what libsndfile has swallowed while it read through Python, such as Ctrl-C."""
+        raise_pending()
+        error = self._read_error()
+        if error is not None and not isinstance(error, OSError):
+            raise error
 
     def _version(self) -> tuple[int, int] | None:
         """Return the size and modification time of a file, None for a pipe."""

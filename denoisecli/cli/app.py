@@ -20,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 from denoisecli.cli import clean, console, datasets, measuring, models, sound, training, tuning
 from denoisecli.cli.options import Debug, Quiet, Verbose
 from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.system.interrupts import Terminated, end_on_signals
 
 _NARROW = 80
 """Below so many columns, Rich's tables of options would cut the names of the options."""
@@ -66,7 +67,7 @@ class Program(HelpForNarrowTerminals, TyperGroup):
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             console.error(DenoiseError("stopped"))
-            raise typer.Exit(130) from error
+            raise typer.Exit(143 if isinstance(error, Terminated) else 130) from error
         except BrokenPipeError as error:  # the reader of our results, such as head, has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from error  # as shells report SIGPIPE
@@ -105,6 +106,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the `denoise` script."""
     console.separate_stderr()
+    end_on_signals()
     app()
 
 

@@ -7,6 +7,41 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived; what Ctrl-C stops, it stops in the same way."""
+
+
+class _Signal:
+    """The signal that ends the program, if one arrived."""
+
+    pending: KeyboardInterrupt | None = None
+
+
+def end_on_signals() -> None:
+    """Raise KeyboardInterrupt on Ctrl-C and `Terminated` on SIGTERM, so that work cleans up.
+
+    A signal that is ignored, as Ctrl-C is in processes that a shell starts in the background,
+    stays ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGTERM:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing may interrupt the cleaning up
+    _Signal.pending = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+    raise _Signal.pending
+
+
+def raise_pending() -> None:
+    """Raise the exception of a signal again, since a callback from C code may have lost it."""
+    if _Signal.pending is not None:
+        raise _Signal.pending
+
+
 @contextmanager
 def stop_requests(event: threading.Event | None = None) -> Iterator[threading.Event]:
     """Set an event on Ctrl-C or SIGTERM, in place of ending the program; a second signal ends it.

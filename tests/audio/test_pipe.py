@@ -207,6 +207,29 @@ def test_broken_pipe_is_not_the_end(stereo, failure):
         pipe_reader(Broken(b"", failure))
 
 
+@pytest.mark.parametrize("kind", [{"format": "WAV"}, {"format": "FLAC"}, {"format": "AIFF"}])
+@pytest.mark.parametrize("position", [0, 30, 200_000])
+def test_ctrl_c_is_not_the_end_of_the_pipe(stereo, kind, position):
+    """libsndfile calls Python to read, and exceptions do not pass through it."""
+    content = encoded(stereo, 44100, **kind)[:position]
+    for keep_readable in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            sound_of(pipe_reader(Broken(content, KeyboardInterrupt()), keep_readable=keep_readable))
+
+
+@pytest.mark.parametrize("kind", [{"format": "WAV"}, {"format": "FLAC"}, {"format": "AIFF"}])
+@pytest.mark.parametrize("sizes", [True, False])
+def test_what_a_dead_writer_sent_is_kept(half, stereo, tmp_path, kind, sizes):
+    content = encoded(stereo, 44100, **kind)
+    if kind["format"] == "WAV" and not sizes:
+        content = without_sizes(content)
+    target = tmp_path / "y.wav"
+    cut = Pipe(content[: len(content) // 2 + 1])
+    result = half.clean_file(cut, target, FileOptions(keep_readable=True))
+    assert soundfile.info(target).duration == pytest.approx(1.5, abs=0.2)
+    assert result.warnings or not sizes
+
+
 @pytest.mark.parametrize("subtype", PipeWriter.SUBTYPES)
 def test_what_is_written_is_wav(stereo, subtype):
     stream = io.BytesIO()

@@ -1,8 +1,11 @@
+import io
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -271,3 +274,63 @@ def test_six_channels_do_not_fit_into_an_mp3(
     fails(denoise(*arguments), 2, "MP3 holds at most 2 channels", "--mono")
     assert denoise(*arguments, "--mono").exit_code == 0
     assert soundfile.info(target).channels == 1
+
+
+PROGRAM = "from denoisecli.cli.app import main; main()"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_signal_ends_a_batch_and_leaves_nothing_behind(
+    audio_file: Callable[..., Path],
+    halving: Path,
+    tmp_path: Path,
+    number: int,
+    code: int,
+    jobs: int,
+) -> None:
+    for name in ("a", "b", "c"):
+        audio_file(f"in/{name}.wav", np.zeros((2, 48000 * 120)), 48000)
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", PROGRAM, "clean", str(tmp_path / "in"), "-o", str(out)]
+    with subprocess.Popen(
+        [*command, "--jobs", str(jobs), "--model", str(halving)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        while process.poll() is None and not list(out.glob(".*")):
+            time.sleep(0.01)
+        process.send_signal(number)  # to the parent alone, as `kill` does
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert b"Traceback" not in errors
+    assert all(soundfile.info(path).duration == 120 for path in out.glob("*"))
+    assert not list(out.glob(".*"))
+    with pytest.raises(ProcessLookupError):  # no process of the session is left
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_a_pipe_is_read_leaves_nothing_behind(
+    halving: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    content = io.BytesIO()
+    soundfile.write(content, np.zeros(48000), 48000, format="WAV")
+    command = [sys.executable, "-c", PROGRAM, "clean", "-", "-o", str(tmp_path / "out.wav")]
+    with subprocess.Popen(
+        [*command, "--model", str(halving)], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(content.getvalue()[:50_000])
+        process.stdin.flush()
+        while process.poll() is None and not list(tmp_path.glob(".out*")):
+            time.sleep(0.01)
+        time.sleep(0.5)
+        process.send_signal(number)
+        process.wait(timeout=60)
+        assert process.stderr is not None
+        errors = process.stderr.read()
+    assert process.returncode == code, errors
+    assert not list(tmp_path.glob("*out*"))
