@@ -1,6 +1,7 @@
 """Write beside the target, then rename: a target is either complete or not there."""
 
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,8 @@ from denoisecli.errors import DenoiseError, UsageError
 @contextmanager
 def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Provide a temporary path, which is renamed to the target when the block succeeds.
+
+    A link stays a link: what it leads to is replaced. A file that is replaced keeps its permissions.
 
     The block may create a file or a folder there. If it raises an exception, including
     KeyboardInterrupt, what it wrote is removed and the target stays as it was.
@@ -29,6 +32,8 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     target = Path(target)
     refuse_existing(target, overwrite=overwrite)
+    if target.is_symlink():
+        target = target.resolve()
     new_parent = not target.parent.exists()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +47,8 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         if part.is_dir() and target.is_dir():
             _replace_folder(part, target, folder / "replaced")
         else:
+            if target.is_file():
+                part.chmod(stat.S_IMODE(target.stat().st_mode))
             part.replace(target)
     except OSError as error:
         if error.filename is not None and not Path(error.filename).is_relative_to(folder):
@@ -69,5 +76,5 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
     Raises:
         UsageError: The target exists and ``overwrite`` is false.
     """
-    if target.exists() and not overwrite:
+    if (target.exists() or target.is_symlink()) and not overwrite:
         raise UsageError(f"{target} exists already; give --overwrite to replace it")

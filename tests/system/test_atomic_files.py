@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from denoisecli.errors import DenoiseError
+from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.atomic_files import replacing
 
 
@@ -34,3 +34,34 @@ def test_a_folder_is_replaced_by_a_folder(tmp_path: Path) -> None:
         part.mkdir()
         (part / "new").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "new"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
+def test_a_file_keeps_its_permissions(tmp_path: Path, mode: int) -> None:
+    target = tmp_path / "x"
+    target.touch()
+    target.chmod(mode)
+    with replacing(target, overwrite=True) as part:
+        part.write_text("new")
+    assert target.read_text() == "new"
+    assert target.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays_and_its_target_is_written(tmp_path: Path, exists: bool) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    real, link = tmp_path / "elsewhere" / "x", tmp_path / "link"
+    if exists:
+        real.write_text("old")
+        real.chmod(0o600)
+    link.symlink_to(real)
+    with pytest.raises(UsageError, match="exists already"), replacing(link):
+        pass
+    with replacing(link, overwrite=True) as part:
+        part.write_text("new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    assert not exists or real.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.rglob("*") if path.name not in ("x", "link")] == [
+        "elsewhere"
+    ]
