@@ -30,6 +30,11 @@ class Metrics(BaseModel):
     audio_hours: float | None = Field(None, description="Hours of audio seen in this run.")
     dataset: str | None = Field(None, description="Identifier of the dataset.")
     init_from: str | None = Field(None, description="Model that the run took its weights from.")
+    training_sources: str = Field(
+        "",
+        description="Hashes of the names of the recordings trained on, those of `init_from` "
+        "included; separated by spaces.",
+    )
     seed: int | None = Field(None, description="Seed of the run.")
     parameters: int | None = Field(None, description="Number of weights of the network.")
     macs_per_second: float | None = Field(

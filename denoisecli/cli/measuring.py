@@ -217,6 +217,9 @@ def evaluate(
         _open_pairs(dataset, clean, noisy, match, pairs) as found,
         TemporaryDirectory(prefix="denoise-") as temporary,
     ):
+        if dataset is not None:
+            for estimator in estimators.values():
+                _warn_of_leak(estimator, dataset)
         names = _metric_names(metrics, lowest_rate=_lowest_rate(found))
         with (
             _partial_scores(csv, [*names, *(["wer"] if recognizer else [])]) as on_scores,
@@ -281,6 +284,39 @@ def _open_pairs(
         raise UsageError(
             "evaluate needs a model and a dataset (denoise evaluate speech data/), or both --clean "
             "and --noisy, or --pairs"
+        )
+
+
+def _warn_of_leak(estimator: "Estimator", dataset: Path) -> None:
+    """Warn if a model was trained on recordings of the test set, or if that is not known."""
+    from denoisecli.datasets.manifest import load_manifest
+    from denoisecli.evaluation.estimators import Model
+    from denoisecli.evaluation.leaks import find_leak
+    from denoisecli.models.catalogue import find_model
+    from denoisecli.training.run_folder import dataset_folder
+
+    if not isinstance(estimator, Model):
+        return
+    trained = None
+    try:
+        folder = find_model(estimator.model)
+        metrics = folder.read_metrics()
+    except DenoiseError:  # it has no metrics.json; or no model, which the evaluation reports
+        return
+    with suppress(DenoiseError):  # the run or its dataset was moved
+        data = dataset_folder(folder.path.resolve().parent)
+        trained = None if data is None else load_manifest(data)
+    leak = find_leak(metrics, load_manifest(dataset), trained)
+    if leak.clean or leak.noise:
+        console.warn(
+            f"{estimator.model} was trained on recordings with the names of {leak.clean} of "
+            f"{leak.clean_total} clean and {leak.noise} of {leak.noise_total} noise recordings of "
+            "this test set; if they are the same, its scores are too good"
+        )
+    elif not leak.known:
+        console.info(
+            f"{estimator.model} does not record what it was trained on, so that it may know "
+            "recordings of this test set"
         )
 
 

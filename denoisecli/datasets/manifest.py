@@ -1,5 +1,6 @@
 """The manifest of a dataset: its recipe, its sets, what was left out, and a row per mixture."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -136,6 +137,8 @@ class DatasetFacts(BaseModel):
         recipe: The recipe.
         sets: Facts about each set.
         skipped: Recordings and clips that were left out.
+        copies: Recordings that are copies of each other, such as an Ogg file and its WAV file; all
+            of a list are in one set.
         recordings: The clean and noise recordings of all sets.
         notes: Sentences about the dataset that its user should know.
     """
@@ -149,6 +152,7 @@ class DatasetFacts(BaseModel):
     sets: dict[str, SetFacts]
     skipped: list[Skipped] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+    copies: list[list[str]] = Field(default_factory=list)
     recordings: list[Source] = Field(default_factory=list)
 
 
@@ -160,6 +164,24 @@ class Manifest(DatasetFacts):
     def rows(self, name: str) -> list[Row]:
         """Return the rows of a set."""
         return [row for row in self.mixtures if row.set == name]
+
+    def source_hashes(self, *sets: str, role: Literal["clean", "noise"] | None = None) -> set[str]:
+        """Return eight hexadecimal digits for each recording in sets, which depend on its name.
+
+        Args:
+            sets: Names of the sets; those that the dataset does not have are ignored.
+            role: What the recordings are used for; by default both.
+        """
+        names = set[str]()
+        for row in self.mixtures:
+            if row.set in sets:
+                if role != "noise":
+                    clean = [row.clean, *(joined.clean for joined in row.joined)]
+                    names.update(f"clean {name}" for name in clean)
+                if role != "clean":
+                    noises = [row.noise, *(noise.noise for noise in row.more_noises)]
+                    names.update(f"noise {name}" for name in noises if name)
+        return {hashlib.sha256(name.encode()).hexdigest()[:8] for name in names}
 
     @property
     def mixing_recipe(self) -> Recipe:

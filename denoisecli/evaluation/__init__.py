@@ -4,6 +4,7 @@
 - ``estimators``: what can be evaluated: models, folders, external programs, classical baselines
 - ``wiener``: a classical Wiener filter, one of the baselines
 - ``pairs``: pairs (noisy, clean) from two folders or from a stored dataset
+- ``leaks``: recordings of a test set that a model was trained on
 - ``clusters``: which pairs share a clean recording
 - ``metrics``: PESQ, STOI, SI-SDR and other metrics; ``training`` uses this file only
 - ``segmental``: metrics that are means over short frames

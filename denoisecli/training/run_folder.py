@@ -141,6 +141,16 @@ def record_start(
         part.write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
+def dataset_folder(run: Path) -> Path | None:
+    """Return the folder of the dataset that a run was trained on; None if that is not recorded.
+
+    Raises:
+        DenoiseError: run.json cannot be read.
+    """
+    data = _read_facts(run / FACTS).data
+    return Path(data) if data else None
+
+
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that the result of training depends on."""
     return {name: version(name) for name in PACKAGES}

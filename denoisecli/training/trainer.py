@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from denoisecli.datasets.manifest import load_manifest
 from denoisecli.errors import DatasetError, Interrupted, ModelError, UsageError
+from denoisecli.models.catalogue import find_model
 from denoisecli.models.folder import Metrics, ModelFolder
 from denoisecli.models.summary import summarize_network
 from denoisecli.spec.document import Spec
@@ -251,6 +254,7 @@ class Trainer:
                 audio_hours=state.history[-1]["audio_hours"] if state.history else 0.0,
                 dataset=batches.dataset_id,
                 init_from=state.init_from,
+                training_sources=self._training_sources(),
                 seed=spec.training.seed,
                 parameters=self.network.count_params(),
                 macs_per_second=summarize_network(self.plain.network).macs_per_second,
@@ -268,6 +272,15 @@ class Trainer:
                 plot_history(state.history, folder.curves_path)
             self.checkpoint.unlink(missing_ok=True)
         self.devices.broadcast([0])  # the other processes wait until the folder is written
+
+    def _training_sources(self) -> str:
+        """Return the hashes of the recordings trained on, here or by the model started from."""
+        hashes = load_manifest(self.batches.folder).source_hashes("train", "valid")
+        if self.state.init_from is not None:
+            with suppress(ModelError, UsageError):  # an unfinished run, or deleted since
+                start = find_model(self.state.init_from).read_metrics()
+                hashes |= set(start.training_sources.split())
+        return " ".join(sorted(hashes))
 
     def _final_weights(self) -> Arrays:
         """Return the best weights, mixed with the spec's share of those of the start.

@@ -15,10 +15,12 @@ from helpers import constant_mask, denoise, fails
 
 from denoisecli.cli.measuring import _make_estimators, _metric_names
 from denoisecli.datasets.building import build
+from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.evaluation import evaluate as evaluation
 from denoisecli.evaluation.metrics import METRICS
 from denoisecli.evaluation.scores import Score
+from denoisecli.models.folder import Metrics, ModelFolder
 
 
 @pytest.fixture
@@ -199,13 +201,12 @@ def test_a_bundled_model_keeps_its_name_beside_a_link_of_that_name(
 
 def test_the_test_set_of_a_dataset(
     audio_file: Callable[..., Path],
-    speech: Callable[..., np.ndarray],
     noise: Callable[..., np.ndarray],
     halving: Path,
     tmp_path: Path,
 ) -> None:
     for number in range(6):
-        audio_file(f"speech/s{number}.wav", speech(0.5, 16000, 100 + number))
+        audio_file(f"speech/s{number}.wav", noise(0.5, 16000))
         audio_file(f"noise/{'rain' if number % 2 else 'wind'}/{number}.wav", noise(0.7, 16000))
     recipe = Recipe(snr_db=5.0, split=0.5, mixtures_per_clip=2)
     build(tmp_path / "speech", tmp_path / "noise", tmp_path / "data", recipe)
@@ -224,6 +225,29 @@ def test_the_test_set_of_a_dataset(
     assert (
         page.read_text().count("<audio") == 4 * document["files"]
     )  # files are there until the page is written
+
+
+def test_a_model_that_was_trained_on_the_test_set(
+    audio_file: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
+    halving: Path,
+    tmp_path: Path,
+) -> None:
+    for number in range(4):
+        audio_file(f"speech/s{number}.wav", noise(0.5, 16000))
+        audio_file(f"noise/{number}.wav", noise(0.7, 16000))
+    data = tmp_path / "data"
+    build(tmp_path / "speech", tmp_path / "noise", data, Recipe(snr_db=5.0, split=0.5))
+    hashes = " ".join(load_manifest(data).source_hashes("train", "test"))
+    evaluating = ("evaluate", halving, data, "--metrics", "snr", "--jobs", "1")
+    folder = ModelFolder(halving)
+    folder.write_metrics(Metrics(dataset="other"))
+    shown = denoise(*evaluating)
+    assert "does not record what it was trained on" in shown.stderr.replace("\n", " ")
+    folder.write_metrics(Metrics(dataset="other", training_sources=hashes))
+    shown = denoise(*evaluating)
+    assert "was trained on recordings with the names of" in shown.stderr.replace("\n", " ")
+    assert shown.exit_code == 0
 
 
 def test_a_failing_file_is_reported_and_the_page_is_written(
