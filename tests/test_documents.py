@@ -20,6 +20,7 @@ PROGRAM = typer.main.get_command(app)
 COMMANDS: dict[str, click.Command] = PROGRAM.commands
 
 FENCE = re.compile(r"^```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+CONSOLE = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"(?:^    .*\n)+", re.MULTILINE)
 INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -27,6 +28,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 def codes(text: str) -> Iterator[str]:
     """Yield the lines of code in a document, with continued lines joined."""
+    # of a console block, only the commands, not what they print
+    text = CONSOLE.sub(lambda lines: "".join(re.findall(r"^\$ .*\n", lines[0], re.M)), text)
     blocks = FENCE.findall(text)
     text = FENCE.sub("", text)
     for block in [*blocks, *INDENTED.findall(text)]:
