@@ -40,8 +40,8 @@ class Job:
 
     @property
     def existing(self) -> list[Path]:
-        """The targets that exist."""
-        return [path for path in self._targets if path.exists()]
+        """The targets that exist, dangling links among them."""
+        return [path for path in self._targets if path.exists() or path.is_symlink()]
 
     def status(self, *, overwrite: bool, skip_existing: bool) -> Status:
         """Return what becomes of the job because of the files that exist now.
@@ -97,6 +97,11 @@ def plan(
     """
     if not inputs:
         raise UsageError("no recordings were given")
+    for source in inputs:
+        if not str(source):
+            raise UsageError("the name of a recording is empty; is a variable not set?")
+        if Path(source).resolve() == Path(Path(source).resolve().anchor):
+            raise UsageError(f"{source} is the root of the file system; name a folder in it")
     if suffix is not None:
         suffix = f".{suffix.removeprefix('.')}"
         format_of(f"x{suffix}")
@@ -118,7 +123,7 @@ def plan(
     files = set[Path]()
     if output is None:
         folders |= {_beside(one.root).resolve() for one in recordings if one.in_folder}
-        files = {recording.beside(suffix).resolve() for recording in recordings}
+        files = {recording.beside(recording.name(suffix)).resolve() for recording in recordings}
     earlier = [
         recording.path
         for recording in recordings
@@ -128,15 +133,16 @@ def plan(
         notes.append(f"left out, since an earlier call wrote them: {_list_names(earlier)}")
 
     jobs: dict[Path, Job] = {}
+    names = _distinct_names(recordings, suffix)
     for recording in recordings:
         if recording.path in earlier:
             continue
-        target = target_file or recording.target(target_folder, suffix)
+        target = target_file or recording.target(target_folder, names[recording])
         noise_target = noise_file
         if noise_folder is not None:
-            noise_target = noise_folder / (target.name if target_file else recording.name(suffix))
+            noise_target = noise_folder / (target.name if target_file else names[recording])
         job = Job(recording.path, target, noise_target)
-        known = jobs.setdefault(target, job)
+        known = jobs.setdefault(target.resolve(), job)  # a link to a recording is the recording
         if known.source.resolve() != recording.path.resolve():
             raise UsageError(
                 f"{known.source} and {recording.path} would both be written to {target}; clean "
@@ -145,6 +151,7 @@ def plan(
     if not jobs:
         raise UsageError("all recordings are in the output folder itself; choose another folder")
     _refuse_inputs_as_targets(list(jobs.values()))
+    _refuse_shared_targets(list(jobs.values()))
     return Plan(list(jobs.values()), notes)
 
 
@@ -168,21 +175,33 @@ class _Recording:
         is_media = relative.suffix.lower() in MEDIA
         return relative.with_suffix(suffix or (".wav" if is_media else relative.suffix))
 
-    def target(self, folder: Path | None, suffix: str | None) -> Path:
-        """Return the path of its output in a folder, or beside the input."""
+    def target(self, folder: Path | None, name: Path) -> Path:
+        """Return the path of its output of a certain name in a folder, or beside the input."""
         if folder is None and not self.in_folder:
-            return self.beside(suffix)
-        return (folder or _beside(self.root)) / self.name(suffix)
+            return self.beside(name)
+        return (folder or _beside(self.root)) / name
 
-    def beside(self, suffix: str | None) -> Path:
+    def beside(self, name: Path) -> Path:
         """Return the path of its output beside it."""
-        name = self.name(suffix)
         return self.path.with_name(f"{name.stem}.clean{name.suffix}")
 
     def was_written_to(self, folder: Path) -> bool:
         """Return whether it is in an output folder, given as a resolved path, among the inputs."""
         path, root = self.path.resolve(), self.root.resolve()
         return path.is_relative_to(folder) and not root.is_relative_to(folder)
+
+
+def _distinct_names(recordings: Sequence[_Recording], suffix: str | None) -> dict[_Recording, Path]:
+    """Return the names of the outputs: ``talk.m4a.wav`` where ``talk.wav`` is taken."""
+    names = {recording: recording.name(suffix) for recording in recordings}
+    users: dict[Path, set[Path]] = {}
+    for recording, name in names.items():
+        users.setdefault(recording.path.parent / name.name, set()).add(recording.path.resolve())
+    for recording, name in names.items():
+        is_shared = len(users[recording.path.parent / name.name]) > 1
+        if is_shared and name.suffix.lower() != recording.path.suffix.lower():
+            names[recording] = name.with_name(f"{recording.path.name}{name.suffix}")
+    return names
 
 
 def _beside(folder: Path) -> Path:
@@ -200,6 +219,21 @@ def _refuse_inputs_as_targets(jobs: Sequence[Job]) -> None:
             own = path is job.target and path.resolve() == job.source.resolve()
             if path is not None and not own and path.resolve() in sources:
                 raise UsageError(f"{path} is one of the recordings; choose another output")
+
+
+def _refuse_shared_targets(jobs: Sequence[Job]) -> None:
+    """Raise UsageError if the noise of a job would be written over another output."""
+    taken = {job.target.resolve() for job in jobs}
+    for job in jobs:
+        if job.noise_target is None:
+            continue
+        path = job.noise_target.resolve()
+        if path in taken:
+            raise UsageError(
+                f"{job.noise_target} would hold both the noise and another output; choose another "
+                "place for the noise"
+            )
+        taken.add(path)
 
 
 def _as_file(output: str | Path | None) -> Path | None:

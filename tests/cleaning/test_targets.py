@@ -121,6 +121,10 @@ def test_noise_goes_beside(tree):
 def test_refusals(tree):
     with pytest.raises(UsageError, match="no recordings were given"):
         plan([], "out")
+    with pytest.raises(UsageError, match="the name of a recording is empty"):
+        plan([""], "out")
+    with pytest.raises(UsageError, match="/ is the root of the file system"):
+        plan(["/"], "out")
     with pytest.raises(UsageError, match=r"no\.wav does not exist"):
         plan(["no.wav"], "out")
     with pytest.raises(UsageError, match=r"a\.wav is a file, but the output for several"):
@@ -198,3 +202,54 @@ def test_status_of_a_job(tree):
     assert statuses() == [failed, planned, failed, planned]
     Path("noise.wav").touch()
     assert statuses() == [failed, planned, skipped, skipped]
+
+
+def test_media_beside_a_recording_of_the_same_name(tree):
+    for name in ("in/deep/c.m4a", "in/deep/c.wav", "in/deep/c.mov"):
+        Path(name).touch()
+    expected = {
+        "c.MP3": "c.MP3",
+        "c.m4a": "c.m4a.wav",
+        "c.mov": "c.mov.wav",
+        "c.wav": "c.wav",
+        "d.mp4": "d.wav",
+    }
+    assert pairs(["in/deep"], "out") == [
+        (f"in/deep/{source}", f"out/{target}") for source, target in sorted(expected.items())
+    ]
+    assert pairs(["in/deep/c.m4a", "in/deep/c.wav"]) == [
+        ("in/deep/c.m4a", "in/deep/c.m4a.clean.wav"),
+        ("in/deep/c.wav", "in/deep/c.clean.wav"),
+    ]
+    assert pairs(["in/deep/c.m4a", "in/deep/c.wav"], "out", suffix=".flac") == [
+        ("in/deep/c.m4a", "out/c.m4a.flac"),
+        ("in/deep/c.wav", "out/c.wav.flac"),
+    ]
+
+
+def test_a_recording_and_a_link_to_it_are_cleaned_once_in_place(tree):
+    Path("in/linked.flac").symlink_to("b.flac")
+    assert [source for source, _ in pairs(["in"], "in")] == [
+        "in/b.flac",
+        "in/deep/c.MP3",
+        "in/deep/d.mp4",
+    ]
+    assert [source for source, _ in pairs(["in"], "out")].count("in/linked.flac") == 1
+
+
+def test_noise_never_replaces_another_output(tree):
+    with pytest.raises(UsageError, match="would hold both the noise and another output"):
+        plan(["in"], "out", noise_output="out")
+    Path("in/clean").mkdir()
+    Path("in/clean/b.flac").touch()
+    with pytest.raises(UsageError, match="would hold both the noise and another output"):
+        plan(["in"], "out", noise_output="out/clean/..")
+    with pytest.raises(UsageError, match="would hold both the noise and another output"):
+        plan(["a.wav", "in/clean/b.flac"], "out", noise_output="out/")
+
+
+def test_a_dangling_link_is_an_existing_target(tree):
+    Path("out.wav").symlink_to("nowhere.wav")
+    job = Job(Path("a.wav"), Path("out.wav"))
+    assert job.status(overwrite=False, skip_existing=False) == Status.FAILED
+    assert job.status(overwrite=True, skip_existing=False) == Status.PLANNED
