@@ -14,7 +14,8 @@ from denoisecli.errors import DenoiseError, UsageError
 def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Provide a temporary path, which is renamed to the target when the block succeeds.
 
-    A link stays a link: what it leads to is replaced. A file that is replaced keeps its permissions.
+    A link stays a link: what it leads to is replaced. A file that is replaced keeps its
+    permissions.
 
     The block may create a file or a folder there. If it raises an exception, including
     KeyboardInterrupt, what it wrote is removed and the target stays as it was.
