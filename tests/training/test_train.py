@@ -178,6 +178,8 @@ class TestFinishedRun:
         facts = json.loads((run / "run.json").read_text())
         assert facts["dataset"] == metrics["dataset"] == load_manifest(tiny_dataset).id
         assert facts["starts"][0]["code"] == metrics["code"]
+        hashes = load_manifest(tiny_dataset).source_hashes("train", "valid")
+        assert set(metrics["training_sources"].split()) == hashes
         network = ModelFolder(run / "model").load_network()
         assert metrics["parameters"] == network.count_params()
         assert metrics["macs_per_second"] == summarize_network(network).macs_per_second
