@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from denoisecli.datasets.choices import Kind
 from denoisecli.datasets.decoding import decode, decode_tasks
+from denoisecli.datasets.duplicates import FingerprintTask, find_copies, fingerprints
 from denoisecli.datasets.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -28,6 +29,7 @@ from denoisecli.datasets.mixtures import Mixtures, Pair
 from denoisecli.datasets.pairs import PairTask, StoredPairs, check_pairs, match_pairs, partners_of
 from denoisecli.datasets.recipe import Recipe, matches
 from denoisecli.datasets.recordings import (
+    ROLES,
     Recording,
     Role,
     Skipped,
@@ -315,7 +317,7 @@ def mix_part(task: MixTask) -> Totals:
 @lru_cache(maxsize=1)
 def load_sets(
     work: Path, build_id: str, recipe: Recipe
-) -> tuple[dict[str, Mixtures], list[Skipped], list[str]]:
+) -> tuple[dict[str, Mixtures], list[Skipped], list[str], list[list[str]]]:
     """Split the decoded recordings into sets; every process that mixes does it for itself.
 
     Args:
@@ -324,7 +326,8 @@ def load_sets(
         recipe: The recipe.
 
     Returns:
-        The mixtures of each set, the recordings that were left out, and notes for the user.
+        The mixtures of each set, the recordings that were left out, notes for the user, and the
+        recordings that are copies of each other.
 
     Raises:
         DatasetError: Too few recordings can be used.
@@ -333,6 +336,7 @@ def load_sets(
     recordings, skipped = load_recordings(sorted((work / PACKS).glob("*.json")))
     _check_weights("clean", recordings["clean"], recipe.clean_weights)
     _check_weights("noise", recordings["noise"], recipe.noise_weights)
+    copies = _read_copies(work, recordings, skipped)
     pairs, unpaired = _matched(recordings)
     if recipe.pairs:
         problems = json.loads((work / _PAIRS).read_text())
@@ -343,12 +347,12 @@ def load_sets(
                 fitting.append(pair)
             else:
                 skipped.append(Skipped(pair[1].role, pair[1].name, problem))
-        sets, notes = split_into_sets(_clean_of(fitting, skipped), recipe)
+        sets, notes = split_into_sets(_clean_of(fitting, skipped), recipe, copies)
         for name, part in sets.items():
             cut, partners = partners_of(part["clean"], fitting)
             sets[name] = {"clean": cut, "noise": partners}
     else:
-        sets, notes = split_into_sets(recordings, recipe)
+        sets, notes = split_into_sets(recordings, recipe, copies)
         if (work / _PAIRS).exists():
             problems = json.loads((work / _PAIRS).read_text())
             notes += _suspicion(problems, len(pairs), recordings)
@@ -361,7 +365,55 @@ def load_sets(
             "equal clips; --segment sets their length"
         )
     notes += _narrow_bands(clean, recipe.sample_rate)
-    return {name: mixtures(name, part, recipe) for name, part in sets.items()}, skipped, notes
+    listed = [[f"{part.role} {part.name}" for part in pair] for pair in copies]
+    if listed:
+        notes.append(
+            f"{len({pair[1] for pair in listed})} recordings are copies of others, for example "
+            f"{listed[0][1]} of {listed[0][0]}; copies are in one set, and listed in the manifest"
+        )
+    all_mixtures = {name: mixtures(name, part, recipe) for name, part in sets.items()}
+    return all_mixtures, skipped, notes, listed
+
+
+_COPIES = "copies.json"  # in the work folder, pairs of recordings that are copies
+
+
+def _find_copies(work: Path, recipe: Recipe, workers: Workers) -> None:
+    """Find recordings that are copies of others of their kind."""
+    if (work / _COPIES).exists():
+        return
+    recordings, _ = load_recordings(sorted((work / PACKS).glob("*.json")))
+    found: list[list[tuple[Role, str]]] = []
+    for kind in ("clean",) if recipe.pairs else ("clean", "noise"):
+        part = [one for role in ROLES if role.endswith(kind) for one in recordings.get(role, ())]
+        tasks = [
+            FingerprintTask(tuple(part[start : start + 64]), recipe.sample_rate)
+            for start in range(0, len(part), 64)
+        ]
+        prints = [values for result in workers.map(fingerprints, tasks) for values in result]
+        for pair in find_copies(part, prints, recipe.sample_rate):
+            found.append([(part[number].role, part[number].name) for number in pair])
+    with replacing(work / _COPIES, overwrite=True) as path:
+        path.write_text(json.dumps(found))
+
+
+def _read_copies(
+    work: Path, recordings: Mapping[Role, list[Recording]], skipped: list[Skipped]
+) -> list[tuple[Recording, Recording]]:
+    """Read what ``_find_copies`` found, and leave out copies of what another role keeps."""
+    if not (work / _COPIES).exists():
+        return []
+    known = {(one.role, one.name): one for part in recordings.values() for one in part}
+    copies = []
+    for first, second in json.loads((work / _COPIES).read_text()):
+        one, other = known[tuple(first)], known[tuple(second)]
+        if one.role == other.role:
+            copies.append((one, other))
+        elif other in recordings[other.role]:
+            recordings[other.role].remove(other)
+            reason = f"is a copy of {one.role} file {one.name}"
+            skipped.append(Skipped(other.role, other.name, reason))
+    return copies
 
 
 NARROW = 0.8
@@ -475,9 +527,10 @@ def _build_sets(
     """Build all sets and their manifest in the work folder, or what is left to do of it."""
     recipe = request.recipe
     _decode_all(work, request, workers, on_progress)
+    _find_copies(work, recipe, workers)
     _check_pairs(work, recipe, workers)
     build_id = uuid4().hex
-    sets, skipped, notes = load_sets(work, build_id, recipe)
+    sets, skipped, notes, copies = load_sets(work, build_id, recipe)
     tasks = {
         name: [MixTask(work, build_id, recipe, name, *span) for span in mixtures.spans()]
         for name, mixtures in sets.items()
@@ -504,6 +557,7 @@ def _build_sets(
         },
         skipped=[*skipped, *(skip for part in _parts(tasks) for skip in part.skipped)],
         notes=notes,
+        copies=copies,
         recordings=[
             Source(role, recording.name, recording.rate, recording.bandwidth)
             for mixtures in sets.values()

@@ -38,7 +38,9 @@ Sets = dict[str, dict[Role, Sequence[Recording]]]
 
 
 def split_into_sets(
-    recordings: Mapping[Role, Sequence[Recording]], recipe: Recipe
+    recordings: Mapping[Role, Sequence[Recording]],
+    recipe: Recipe,
+    copies: Sequence[tuple[Recording, Recording]] = (),
 ) -> tuple[Sets, list[str]]:
     """Divide recordings, noises and rooms among the sets of a dataset.
 
@@ -49,6 +51,7 @@ def split_into_sets(
         recordings: The recordings of each role, perhaps without noise. The test set gets those of
             "test clean" and "test noise", if there are some, and likewise the validation set.
         recipe: Its shares, the keys it groups by, and its seed are used.
+        copies: Pairs of recordings whose groups must be in one set.
 
     Returns:
         For each set ("train", "valid", "test"), the recordings of the roles "clean", "noise" and,
@@ -87,7 +90,8 @@ def split_into_sets(
                 f"gap of up to {GAP_SECONDS:g} s: a test on more recordings would say more"
             )
             continue
-        parts, moved = split(recordings[role], role_shares, recipe.seed, _group_by(role, recipe))
+        group_by = _group_by(role, recipe)
+        parts, moved = split(recordings[role], role_shares, recipe.seed, group_by, copies)
         for name, part in parts.items():
             sets[name][role] = part
         notes += [
@@ -195,6 +199,7 @@ def split(
     shares: Mapping[str, float],
     seed: int,
     group_by: str = "file",
+    copies: Sequence[tuple[Recording, Recording]] = (),
 ) -> tuple[dict[str, list[Recording]], dict[str, str]]:
     """Divide recordings into sets, none of them empty.
 
@@ -209,6 +214,7 @@ def split(
         seed: Seed of the hash.
         group_by: "file"; "folder" to keep all files of a folder (a speaker) together; or a regular
             expression whose first group, found in the name, names the group.
+        copies: Pairs of recordings, whose groups become one.
 
     Returns:
         The recordings of each set; and the set of each group that was moved because the set would
@@ -219,8 +225,10 @@ def split(
         UsageError: See :func:`group_keys`.
     """
     groups: dict[str, list[Recording]] = {}
-    for recording, key in zip(recordings, group_keys(recordings, group_by), strict=True):
-        groups.setdefault(key, []).append(recording)
+    keys = group_keys(recordings, group_by)
+    merged = _merged(dict(zip(recordings, keys, strict=True)), copies)
+    for recording, key in zip(recordings, keys, strict=True):
+        groups.setdefault(merged.get(key, key), []).append(recording)
     if len(groups) < len(shares):
         unit = group_by if group_by in ("file", "folder") else "group"
         raise DatasetError(
@@ -255,6 +263,21 @@ def split(
         for name in shares
     }
     return parts, moved
+
+
+def _merged(
+    keys: Mapping[Recording, str], copies: Sequence[tuple[Recording, Recording]]
+) -> dict[str, str]:
+    """Return for each group with a copy the first of the groups that it is one with."""
+    first: dict[str, str] = {}
+    for one, other in copies:
+        if one in keys and other in keys:
+            found = {first.get(keys[recording], keys[recording]) for recording in (one, other)}
+            found |= {keys[one], keys[other]}
+            name = min(found)
+            first |= {key: name for key in found}
+            first |= {key: name for key, old in first.items() if old in found}
+    return first
 
 
 def _place(seed: int, role: Role, key: str) -> float:

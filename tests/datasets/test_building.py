@@ -618,7 +618,7 @@ def work(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 def test_no_recording_is_in_two_sets(work: Path) -> None:
     recipe = Recipe(ratio=0.5, split=(0.8, 0.2), group_by="folder")
-    sets, skipped, _ = load_sets(work, "1", recipe)
+    sets, skipped, _, _ = load_sets(work, "1", recipe)
     assert skipped == []
     assert list(sets) == ["train", "valid", "test"]
     for role, count in (("clean", 20), ("noise", 20), ("room", 10)):
@@ -637,7 +637,7 @@ def test_no_recording_is_in_two_sets(work: Path) -> None:
 
 
 def test_sets_of_one_seed_are_mixed_differently(work: Path) -> None:
-    sets, _, _ = load_sets(work, "1", Recipe(ratio=(0.0, 1.0), split=(0.5, 0.5)))
+    sets, *_ = load_sets(work, "1", Recipe(ratio=(0.0, 1.0), split=(0.5, 0.5)))
     ratios = []
     for set_mixtures in sets.values():
         pair = set_mixtures.mix(0)

@@ -1,0 +1,116 @@
+"""Near-duplicates: the same sound in another format, rate or level, or trimmed.
+
+Fingerprints are compared first: signs of differences of the energies of bands, as in Haitsma and
+Kalker, "A highly robust audio fingerprinting system" (ISMIR 2002). Cross-correlation verifies.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import numpy as np
+from jaxtyping import Float
+
+from denoisecli.audio.resampling import resample
+from denoisecli.datasets.recordings import Recording
+from denoisecli.types import AudioVector
+
+COMPARED_SECONDS = 20
+"""Duration of a recording that is compared, from its beginning on."""
+
+MIN_CORRELATION = 0.6
+"""Smallest correlation of two copies where they overlap, which is at least half of the shorter."""
+
+_RATE = 4000  # Hz, which suffices for these bands
+_FRAME, _HOP = 0.256, 0.016  # s
+_BANDS = 25  # between these limits in Hz, which all sample rates share
+_LIMITS = 200.0, 1900.0
+_SKETCH = 96  # values that are kept of each recording: those of the lowest hash
+_SHARED = 2  # values that two recordings must share to be compared
+_COMMON = 20  # a value that more recordings have does not distinguish them
+
+
+@dataclass(frozen=True)
+class FingerprintTask:
+    """Recordings whose fingerprints are computed together, and their sample rate in Hz."""
+
+    recordings: tuple[Recording, ...]
+    sample_rate: int
+
+
+def fingerprints(task: FingerprintTask) -> list[list[int]]:
+    """Return the fingerprint of each recording of a task; runs in any process."""
+    rate = task.sample_rate
+    return [
+        fingerprint(recording.read(0, min(recording.samples, COMPARED_SECONDS * rate)), rate)
+        for recording in task.recordings
+    ]
+
+
+def fingerprint(sound: AudioVector, sample_rate: int) -> list[int]:
+    """Return values of 24 bits that copies of a sound share with it."""
+    rate = min(sample_rate, _RATE)
+    sound = resample(sound, sample_rate, rate)
+    size, hop = round(_FRAME * rate), round(_HOP * rate)
+    if sound.size < size + hop:
+        return []
+    frames = np.lib.stride_tricks.sliding_window_view(sound, size)[::hop]
+    edges = np.geomspace(*_LIMITS, _BANDS + 1) * size / rate
+    bounds = np.minimum(np.round(edges).astype(int), size // 2)
+    bands = np.empty((len(frames), _BANDS))
+    window = np.hanning(size).astype(np.float32)
+    for start in range(0, len(frames), 64):  # so that little memory is needed
+        power = np.abs(np.fft.rfft(frames[start : start + 64] * window)) ** 2
+        for band, (low, high) in enumerate(pairwise(bounds)):
+            bands[start : start + 64, band] = power[:, low : max(high, low + 1)].sum(axis=1)
+    levels = np.log(bands + 1e-12)
+    changes = np.diff(np.diff(levels, axis=1), axis=0) > 0
+    loud = bands.sum(axis=1)[1:] > 1e-3 * bands.sum(axis=1).max()
+    values = np.unique(changes[loud] @ (1 << np.arange(_BANDS - 1)))
+    hashes = (values.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
+    return [int(value) for value in values[np.argsort(hashes)][:_SKETCH]]
+
+
+def find_copies(
+    recordings: Sequence[Recording], prints: Sequence[Iterable[int]], sample_rate: int
+) -> list[tuple[int, int]]:
+    """Return the pairs of indices of recordings that are copies of each other."""
+    owners: dict[int, list[int]] = defaultdict(list)
+    for number, values in enumerate(prints):
+        for value in values:
+            owners[value].append(number)
+    shared = Counter(
+        pair
+        for numbers in owners.values()
+        if len(numbers) <= _COMMON
+        for pair in combinations(numbers, 2)
+    )
+    return [
+        (one, other)
+        for (one, other), count in sorted(shared.items())
+        if count >= _SHARED and are_copies(recordings[one], recordings[other], sample_rate)
+    ]
+
+
+def are_copies(one: Recording, other: Recording, sample_rate: int) -> bool:
+    """Return whether two recordings correlate where they overlap, at any delay and level."""
+    limit = COMPARED_SECONDS * sample_rate
+    first, second = (
+        recording.read(0, min(recording.samples, limit)).astype(float) for recording in (one, other)
+    )
+    first, second = first - first.mean(), second - second.mean()
+    size = first.size + second.size
+    products = np.fft.irfft(np.fft.rfft(first, size).conj() * np.fft.rfft(second, size), size)
+    lag = int(np.argmax(np.abs(products)))
+    lag = lag if lag < second.size else lag - size
+    a, b = first[max(0, -lag) :], second[max(0, lag) :]
+    overlap = min(a.size, b.size)
+    if overlap < 0.5 * min(first.size, second.size):
+        return False
+    return abs(_correlation(a[:overlap], b[:overlap])) >= MIN_CORRELATION
+
+
+def _correlation(one: Float[np.ndarray, "t"], other: Float[np.ndarray, "t"]) -> float:
+    norm = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(np.dot(one, other)) / norm if norm else 0.0

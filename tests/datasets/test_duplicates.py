@@ -1,0 +1,75 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from denoisecli.audio.resampling import resample
+from denoisecli.datasets.building import build
+from denoisecli.datasets.manifest import load_manifest
+from denoisecli.datasets.recipe import Recipe
+
+RATE = 16000
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_copies_stay_on_one_side_and_are_listed(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    rng: np.random.Generator,
+    tmp_path: Path,
+    seed: int,
+) -> None:
+    sounds = []
+    for number in range(12):
+        # Syllables of random pitch and length, which differ between the recordings.
+        parts = [speech(0.2 + 0.3 * rng.random(), RATE, 90 + 160 * rng.random()) for _ in range(12)]
+        sound = np.concatenate(parts).astype(np.float32)
+        sounds.append(sound + 0.003 * rng.standard_normal(sound.size).astype(np.float32))
+        audio_file(f"clean/{number}.wav", sounds[number])
+        noise = 0.1 * rng.standard_normal(3 * RATE).astype(np.float32)
+        audio_file(f"noise/{number}.wav", noise)
+        if number == 0:
+            audio_file("noise/quieter.wav", 0.3 * noise)
+    audio_file("clean/x0.ogg", sounds[0])
+    audio_file("clean/x1.wav", resample(sounds[1], RATE, 8000), 8000)
+    audio_file("clean/x2.flac", 0.2 * sounds[2])
+    audio_file("clean/x3.wav", sounds[3][5000:])
+    build(tmp_path / "clean", tmp_path / "noise", tmp_path / "data",
+          Recipe(ratio=0.5, split=0.5, valid_share=0, seed=seed))  # fmt: skip
+    manifest = load_manifest(tmp_path / "data")
+    sides = {Path(row.clean).name: row.set for row in manifest.mixtures}
+    for number, copy in enumerate(("x0.ogg", "x1.wav", "x2.flac", "x3.wav")):
+        assert sides[f"{number}.wav"] == sides[copy]
+    assert manifest.copies == [
+        ["clean 0.wav", "clean x0.ogg"],
+        ["clean 1.wav", "clean x1.wav"],
+        ["clean 2.wav", "clean x2.flac"],
+        ["clean 3.wav", "clean x3.wav"],
+        ["noise 0.wav", "noise quieter.wav"],
+    ]
+    assert any("5 recordings are copies of others" in note for note in manifest.notes)
+
+
+def test_a_copy_of_a_test_recording_is_not_trained_on(
+    audio_file: Callable[..., Path], rng: np.random.Generator, tmp_path: Path
+) -> None:
+    for number in range(3):
+        audio_file(f"clean/{number}.wav", 0.1 * rng.standard_normal(2 * RATE))
+        audio_file(f"noise/{number}.wav", 0.1 * rng.standard_normal(2 * RATE))
+    test = rng.standard_normal(2 * RATE)
+    audio_file("test/own.wav", 0.1 * test)
+    audio_file("clean/copy.wav", 0.05 * test)
+    audio_file("test noise/own.wav", 0.1 * rng.standard_normal(2 * RATE))
+    build(
+        tmp_path / "clean",
+        tmp_path / "noise",
+        tmp_path / "data",
+        Recipe(ratio=0.5, split=1.0),
+        test_clean=tmp_path / "test",
+        test_noise=tmp_path / "test noise",
+    )
+    manifest = load_manifest(tmp_path / "data")
+    assert [(skip.file, skip.reason) for skip in manifest.skipped] == [
+        ("copy.wav", "is a copy of test clean file own.wav")
+    ]
