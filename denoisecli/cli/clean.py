@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -337,10 +338,34 @@ def _clean_files(
         for job in planned.jobs:
             _report_planned(job, batch)
         return
-    _report_cleaned(_run(planned.jobs, denoiser, files, batch))
-    if plot is not None:
-        (job,) = planned.jobs
-        plot_files([job.source, job.target], plot, overwrite=batch.overwrite)
+    if plot is None:
+        _report_cleaned(_run(planned.jobs, denoiser, files, batch))
+        return
+    (job,) = planned.jobs
+    with TemporaryDirectory() as folder:
+        before = job.source
+        in_place = job.source.resolve() == job.target.resolve()
+        if in_place or files.keep_readable or files.replace_nan:
+            before = Path(folder, f"{job.source.stem} (before).w64")
+            _copy_readable(job.source, before, files)
+        _report_cleaned(_run(planned.jobs, denoiser, files, batch))
+        plot_files([before, job.target], plot, overwrite=batch.overwrite)
+
+
+def _copy_readable(source: Path, target: Path, files: "FileOptions") -> None:
+    """Copy what is read of a recording, in floating point, so that it can be drawn afterwards."""
+    from denoisecli.audio.reading import reader
+    from denoisecli.audio.writing import writer
+
+    with reader(
+        source, replace_nan=files.replace_nan, keep_readable=files.keep_readable
+    ) as recording:
+        info = recording.info
+        with writer(
+            target, info.sample_rate, info.channels, frames=info.frames, subtype="FLOAT"
+        ) as copy:
+            for block in recording:
+                copy.write(block)
 
 
 def _run(

@@ -247,6 +247,33 @@ def test_files_that_are_left_out_are_named(audio_file: Callable[..., Path], tmp_
     assert denoise(*arguments, "--quiet").stderr == ""
 
 
+@pytest.mark.parametrize("options", [["--overwrite"], ["--overwrite", "--keep-readable"]])
+def test_the_picture_shows_what_was_read(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    halving: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+) -> None:
+    """In place, and of a damaged file, the source cannot be read again afterwards."""
+    sound = speech(1.0, 16000)
+    source = audio_file("in.wav", sound)
+    if "--keep-readable" in options:
+        source.write_bytes(source.read_bytes()[:-10_000])
+        sound = sound[:-5000]
+    drawn: list[np.ndarray] = []
+
+    def plot_files(files: list[Path], output: Path, **_: Any) -> None:
+        drawn.extend(soundfile.read(file)[0] for file in files)
+
+    monkeypatch.setattr("denoisecli.audio.plot.plot_files", plot_files)
+    arguments = ("clean", source, "-o", source, "--model", halving, "--plot", "p.png")
+    result = denoise(*arguments, *options)
+    assert result.exit_code == 0, result.output
+    np.testing.assert_allclose(drawn[0], sound, atol=1e-4)
+    np.testing.assert_allclose(drawn[1], sound / 2, atol=1e-4)
+
+
 @pytest.mark.parametrize("arguments", [["x.wav", "-o", "-"], ["-"]])
 def test_sound_is_not_written_to_a_terminal(arguments: list[str], halving: Path) -> None:
     code = "from denoisecli.cli.app import main; main()"
