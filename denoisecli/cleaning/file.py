@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +22,9 @@ from denoisecli.cleaning.stream import DenoiseStream, Piece
 from denoisecli.cleaning.tracks import Sink, Track, finish_tracks
 from denoisecli.errors import UsageError
 from denoisecli.types import AudioBlock
+
+_CANCELLING_DB = 12.0
+"""The mean of uncorrelated channels is 3 dB below two channels, and 9 dB below eight."""
 
 OnProgress = Callable[[float, float], None]
 """Called with the seconds of audio that are cleaned and with all; 0 if that is unknown."""
@@ -256,7 +259,8 @@ def clean_recording(
             track = Track(sink, channels, info.sample_rate, sample_rate, spool_folder)
             tracks.append(stack.enter_context(closing(track)))
         stream = open_stream(info.sample_rate, channels, source.is_pipe and target.is_pipe)
-        for piece in _pieces(stream, recording, options.mono):
+        downmix = _Downmix(recording) if options.mono else recording
+        for piece in _pieces(stream, downmix):
             meter_in.add(piece.noisy)
             meter_out.add(piece.clean)
             tracks[0].write(piece.clean)
@@ -279,7 +283,10 @@ def clean_recording(
         clipped_samples=clipped,
         replaced_samples=recording.replaced,
         gain=gain,
-        warnings=_warnings(recording, clipped, gain),
+        warnings=(
+            *_warnings(recording, clipped, gain),
+            *(downmix.warnings() if isinstance(downmix, _Downmix) else ()),
+        ),
     )
 
 
@@ -303,10 +310,36 @@ def _samples(count: int) -> str:
     return "1 sample was" if count == 1 else f"{count} samples were"
 
 
-def _pieces(stream: DenoiseStream, recording: AudioReader, mono: bool) -> Iterator[Piece]:
-    for block in recording:
-        yield from stream.pieces(block.mean(axis=0, keepdims=True) if mono else block)
+def _pieces(stream: DenoiseStream, blocks: Iterable[AudioBlock]) -> Iterator[Piece]:
+    for block in blocks:
+        yield from stream.pieces(block)
     yield from stream.last_pieces()
+
+
+class _Downmix:
+    """The mean of the channels of a recording, whose level is compared with theirs."""
+
+    def __init__(self, blocks: Iterable[AudioBlock]) -> None:
+        self._blocks = blocks
+        self._channels, self._mean = _Meter(), _Meter()
+
+    def __iter__(self) -> Iterator[AudioBlock]:
+        """Yield the blocks."""
+        for block in self._blocks:
+            mean = block.mean(axis=0, keepdims=True)
+            self._channels.add(block)
+            self._mean.add(mean)
+            yield mean
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return a warning if the channels cancel each other out."""
+        lost = self._channels.dbfs - self._mean.dbfs
+        if math.isnan(lost) or lost <= _CANCELLING_DB:
+            return ()
+        return (
+            f"the mean of the channels is {lost:.0f} dB below them, since they cancel each other "
+            "out; one may have the inverse polarity, so clean without --mono and keep one channel",
+        )
 
 
 def _subtype(name: Path, info: AudioInfo, options: FileOptions) -> str:

@@ -69,6 +69,21 @@ def test_length_at_another_rate(half, audio_file, noise, tmp_path, rates, timest
     assert abs(length - timesteps * rates[1] / rates[0]) <= 0.5 or length == 1
 
 
+@pytest.mark.parametrize(
+    ("second", "cancels"), [(-1.0, True), (-0.8, True), (0.0, False), (1.0, False)]
+)
+def test_channels_that_cancel_each_other_out(half, audio_file, speech, tmp_path, second, cancels):
+    sound = np.stack([speech(1, 16000), second * speech(1, 16000)])
+    path = audio_file("x.wav", sound)
+    result = half.clean_file(path, tmp_path / "y.wav", FileOptions(mono=True))
+    assert any("cancel each other out" in warning for warning in result.warnings) == cancels
+
+
+def test_silence_cancels_nothing(half, audio_file, tmp_path):
+    path = audio_file("x.wav", np.zeros((2, 1000)))
+    assert not half.clean_file(path, tmp_path / "y.wav", FileOptions(mono=True)).warnings
+
+
 def test_clean_and_noise_make_up_the_source(half, audio_file, speech, tmp_path):
     sound = np.stack([speech(1, 44100), 0.5 * speech(1, 44100)])
     path = audio_file("x.wav", sound, 44100, "FLOAT")
