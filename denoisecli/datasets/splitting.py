@@ -234,7 +234,7 @@ def split(
         raise DatasetError(
             f"cannot split the {recordings[0].role} recordings: only {len(groups)} "
             f"{unit}{'s' if len(groups) > 1 else ''} can be used, and {len(shares)} sets need at "
-            f"least one {unit} each"
+            f"least one {unit} each" + ("; copies of one recording count once" if merged else "")
         )
     places = {key: _place(seed, recordings[0].role, key) for key in groups}
     ends = dict(zip(shares, accumulate(shares.values()), strict=True))
