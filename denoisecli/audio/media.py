@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denoisecli.errors import AudioError
+from denoisecli.errors import AudioError, UsageError
 from denoisecli.system.extras import require
 from denoisecli.types import AudioBlock
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream, Packet
+    from av.container import InputContainer
 
 
 _LOSSLESS = {
@@ -32,45 +33,67 @@ _DEEP = {(codec, f"s32{layout}") for codec in _LOSSLESS for layout in ("", "p")}
 """Codecs with the sample format in which they decode sound of more than 16 bits."""
 
 
+_DEFAULT = 1  # FFmpeg's AV_DISPOSITION_DEFAULT
+
+_WITHOUT_CLOCK = ("aac", "mp3", "avi", "ac3", "eac3", "dts", "amr", "flac", "ogg")
+"""Containers whose timestamps are counted, estimated from the bit rate, or absent."""
+
+_SHORTEST_GAP = 0.03  # s; below it timestamps are rounded
+_LONGEST_GAP = 86400.0
+_SILENCE_FRAMES = 2**16
+
+
 class DecodingError(Exception):
     """FFmpeg failed in the middle of a file."""
 
 
 class MediaFile:
-    """The first audio track of a media file, with the interface of ``reading.SequentialFile``.
+    """An audio track of a media file, with the interface of ``reading.SequentialFile``.
+
+    Where the track begins later than the picture, or has gaps, it is filled with silence, so that
+    the sound fits the picture.
 
     Args:
         path: Media file.
+        track: Number of the audio track, from 1 on (default: the one that is marked as the
+            default, or the first).
 
     Attributes:
         samplerate: Sample rate in Hz.
         channels: Number of channels.
         frames: Estimated number of samples per channel.
         promised: Number of samples per channel that the container states; None if it states none.
+        warnings: Which track was taken, if there are several.
         format: FFmpeg's name of the container.
         codec: FFmpeg's name of the codec.
         subtype: libsndfile's name of the sample format if the codec is lossless, otherwise the
             name of the codec.
 
     Raises:
-        UsageError: PyAV is not installed.
+        UsageError: PyAV is not installed, or there is no such track.
         AudioError: The file is damaged, is of an unknown format, or has no audio track.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, track: int | None = None) -> None:
         require("media", "av", purpose=f"reading {path}")
         import av
 
         self._errors = av.error.FFmpegError
         av.logging.set_level(av.logging.PANIC)  # FFmpeg's messages are not for users
         try:
-            self._container = av.open(str(path))
+            # Tags in another encoding must not stop the sound.
+            self._container = av.open(str(path), metadata_errors="replace")
         except self._errors as error:
             raise AudioError(f"{path} is damaged or not a media file of a known format") from error
         if not self._container.streams.audio:
             self._container.close()
             raise AudioError(f"{path} has no audio track")
-        stream = self._container.streams.audio[0]
+        try:
+            stream = self._choose(path, track)
+        except UsageError:
+            self._container.close()
+            raise
+        self._index = self._container.streams.audio.index(stream)
         self.samplerate = stream.rate
         self.channels = stream.channels
         self.format = self._container.format.name
@@ -80,6 +103,9 @@ class MediaFile:
             self.subtype = "PCM_24"
         self._tags = {**self._container.metadata, **stream.metadata}
         seconds = _stated_seconds(stream)
+        self._begin = _start_of(self._container)
+        if seconds is not None and stream.metadata.get("DURATION"):
+            seconds -= self._begin  # Matroska states the last timestamp
         self.promised = None if seconds is None else round(seconds * self.samplerate)
         container_seconds = (self._container.duration or 0) / av.time_base
         self.frames = self.promised or max(1, round(container_seconds * self.samplerate))
@@ -101,6 +127,22 @@ class MediaFile:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
+
+    def _choose(self, path: Path, track: int | None) -> "AudioStream":
+        """Return the audio track to read."""
+        tracks = self._container.streams.audio
+        count = len(tracks)
+        if track is not None and not 1 <= track <= count:
+            raise UsageError(f"{path} has no audio track {track}; it has {count}")
+        default = [bool(stream.disposition & _DEFAULT) for stream in tracks]
+        chosen = track or (default.index(True) if any(default) else 0) + 1
+        self.warnings: list[str] = []
+        if count > 1 and track is None:
+            self.warnings.append(
+                f"{path} has {count} audio tracks, of which track {chosen} is cleaned; --track "
+                "chooses another"
+            )
+        return tracks[chosen - 1]
 
     def copy_metadata(self) -> dict[str, str]:
         """Return the tags that soundfile has a name for."""
@@ -131,8 +173,9 @@ class MediaFile:
 
     def _decode(self) -> Iterator[AudioBlock]:
         try:
-            for packet in self._container.demux(audio=0):
+            for packet in self._container.demux(audio=self._index):
                 for decoded in self._frames(packet):
+                    yield from self._silence_before(decoded)
                     for frame in self._resampler.resample(decoded):
                         part = frame.to_ndarray()
                         if part.shape[0] != self.channels or frame.sample_rate != self.samplerate:
@@ -140,6 +183,22 @@ class MediaFile:
                         yield part
         except self._errors as error:
             raise DecodingError(error.strerror) from error
+
+    def _silence_before(self, frame: "AudioFrame") -> Iterator[AudioBlock]:
+        """Yield silence for the time between the last frame, or the beginning, and this one."""
+        if frame.pts is None or frame.time_base is None:
+            return
+        begin = float(frame.pts * frame.time_base)
+        missing = round((begin - self._begin) * self.samplerate)
+        self._begin = begin + frame.samples / self.samplerate
+        if self.format in _WITHOUT_CLOCK or missing < _SHORTEST_GAP * self.samplerate:
+            return
+        if missing > _LONGEST_GAP * self.samplerate:
+            raise DecodingError(f"its timestamps jump by {missing / self.samplerate:.0f} s")
+        while missing > 0:
+            part = min(missing, _SILENCE_FRAMES)
+            yield np.zeros((self.channels, part), np.float32)
+            missing -= part
 
     def _frames(self, packet: "Packet") -> "list[AudioFrame]":
         """Decode a packet; the tag between two joined MP3 files is no sound."""
@@ -149,6 +208,16 @@ class MediaFile:
             if self.format == "mp3" and b"ID3" in bytes(packet):
                 return []
             raise
+
+
+def _start_of(container: "InputContainer") -> float:
+    """Return the time in s at which the picture begins, or the sound if there is none."""
+    starts = [
+        float(stream.start_time * stream.time_base)
+        for stream in container.streams.video or container.streams.audio
+        if stream.start_time is not None and stream.time_base is not None
+    ]
+    return min(starts, default=0.0)
 
 
 def _stated_seconds(stream: "AudioStream") -> float | None:

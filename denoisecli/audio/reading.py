@@ -275,6 +275,7 @@ def reader(
     block_frames: int = BLOCK_FRAMES,
     replace_nan: bool = False,
     keep_readable: bool = False,
+    track: int | None = None,
 ) -> Iterator[AudioReader]:
     """Open an audio file to read it block by block.
 
@@ -284,14 +285,16 @@ def reader(
         replace_nan: Set NaN and infinite samples to zero and count them, instead of raising.
         keep_readable: Read what can be read of a damaged or cut-off file and set ``problem``,
             instead of raising.
+        track: Number of the audio track of a media file, from 1 on (default: the one that is
+            marked as the default, or the first).
 
     Raises:
-        UsageError: The file does not exist, or is a folder.
+        UsageError: The file does not exist, is a folder, or has no such track.
         AudioError: The file is not an audio file, has no samples, or was changed while it was
             read.
     """
     path = Path(path)
-    with _open(path) as (file, warnings):
+    with _open(path, track) as (file, warnings):
         stops = False
         if isinstance(file, MediaFile):
             promised, ended = file.promised, True
@@ -343,13 +346,13 @@ def require_finite(
 
 @contextmanager
 def _open(
-    path: Path,
+    path: Path, track: int | None
 ) -> Iterator[tuple[SequentialFile | ChainedFile | MediaFile, list[str]]]:
     """Open a file, and yield it with warnings about its header."""
     _check_readable(path)
     if path.suffix.lower() in MEDIA:
-        with MediaFile(path) as media:
-            yield media, []
+        with MediaFile(path, track) as media:
+            yield media, media.warnings
         return
     with ExitStack() as stack:
         source: Path | Patched = path
@@ -362,8 +365,11 @@ def _open(
         try:
             file = stack.enter_context(SequentialFile(source))
         except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless raw audio
-            yield stack.enter_context(_open_other(path, error)), []
+            media = stack.enter_context(_open_other(path, track, error))
+            yield media, media.warnings
             return
+        if track not in (None, 1):
+            raise UsageError(f"{path} has no audio track {track}; it has 1")
         if file.frames == 0:
             raise AudioError(f"{path} has no samples")
         if holds_more(path, file):
@@ -385,7 +391,7 @@ def _wrong_size(path: Path, layout: WavLayout) -> str | None:
     return None
 
 
-def _open_other(path: Path, error: Exception) -> MediaFile:
+def _open_other(path: Path, track: int | None, error: Exception) -> MediaFile:
     """Open a file that libsndfile does not know through PyAV, by its content.
 
     Raises:
@@ -393,7 +399,7 @@ def _open_other(path: Path, error: Exception) -> MediaFile:
     """
     if find_spec("av") is not None:
         with suppress(AudioError):
-            media = MediaFile(path)
+            media = MediaFile(path, track)
             if media.format not in _OWN or not media.codec.startswith(("pcm_", "flac", "alac")):
                 return media
             media.close()

@@ -46,6 +46,8 @@ class FileOptions:
         keep_readable: Clean what can be read of a damaged or cut-off file, with a warning, instead
             of failing.
         raw: Format of a source pipe without a header; a target pipe has no header either then.
+        track: Number of the audio track of a media file, from 1 on (default: the one that is
+            marked as the default, or the first).
 
     Raises:
         UsageError: The sample rate is below 1, or ``clip`` has another value.
@@ -58,6 +60,7 @@ class FileOptions:
     replace_nan: bool = False
     keep_readable: bool = False
     raw: RawFormat | None = None
+    track: int | None = None
 
     def __post_init__(self) -> None:
         if self.clip not in list(Clip):
@@ -122,7 +125,10 @@ class FileSource:
     def open(self, options: FileOptions) -> AbstractContextManager[AudioReader]:
         """Open the file."""
         return reader(
-            self.path, replace_nan=options.replace_nan, keep_readable=options.keep_readable
+            self.path,
+            replace_nan=options.replace_nan,
+            keep_readable=options.keep_readable,
+            track=options.track,
         )
 
 

@@ -138,6 +138,16 @@ Mono = Annotated[
     ),
 ]
 
+Track = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Audio track of a video, such as 2 (default: the one marked as the default).",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+
 Jobs = Annotated[
     int, typer.Option(min=1, help="Recordings cleaned at a time.", rich_help_panel=_BATCH)
 ]
@@ -230,6 +240,7 @@ def clean(
     subtype: Subtype = None,
     sample_rate: SampleRate = None,
     mono: Mono = False,
+    track: Track = None,
     clip: ClipOption = Clip.CLAMP,
     keep_noise: KeepNoise = None,
     plot: Plot = None,
@@ -264,6 +275,7 @@ def clean(
         sample_rate=sample_rate,
         subtype=subtype,
         mono=mono,
+        track=track,
         clip=clip,
         replace_nan=replace_nan,
         keep_readable=keep_readable,
@@ -358,7 +370,10 @@ def _copy_readable(source: Path, target: Path, files: "FileOptions") -> None:
     from denoisecli.audio.writing import writer
 
     with reader(
-        source, replace_nan=files.replace_nan, keep_readable=files.keep_readable
+        source,
+        replace_nan=files.replace_nan,
+        keep_readable=files.keep_readable,
+        track=files.track,
     ) as recording:
         info = recording.info
         with writer(

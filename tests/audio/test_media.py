@@ -1,4 +1,5 @@
 import sys
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -8,7 +9,9 @@ from helpers import constant_mask
 
 from denoisecli.audio import files as audio
 from denoisecli.audio.reading import reader
+from denoisecli.audio.writing import writer
 from denoisecli.cleaning.denoiser import Denoiser
+from denoisecli.cleaning.file import FileOptions
 from denoisecli.errors import AudioError, UsageError
 
 KINDS = {"m4a": "aac", "aac": "aac", "mp4": "aac", "mov": "aac", "mkv": "aac", "webm": "libopus"}
@@ -95,6 +98,100 @@ def test_bit_depth_is_kept(tmp_path, speech, model_folder, suffix, codec, form, 
     assert soundfile.info(tmp_path / "y.wav").subtype == subtype
     back, _ = soundfile.read(tmp_path / "y.wav")
     np.testing.assert_allclose(back, sound, atol=2**-14 if "16" in subtype else 1e-6)
+
+
+CODECS = {"mp4": "aac", "mov": "pcm_s16le", "mkv": "libopus", "webm": "libopus"}
+
+
+def write_parts(path, tracks, default=None):
+    """Write a video of 4 s with audio tracks, each a list of (start in s, sound) at 48 kHz."""
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("libvpx" if path.suffix == ".webm" else "mpeg4", rate=10)
+        picture.width = picture.height = 32
+        streams = []
+        for number, _ in enumerate(tracks):
+            stream = container.add_stream(CODECS[path.suffix[1:]], rate=48000, layout="mono")
+            stream.bit_rate = 128_000
+            if default is not None:
+                stream.disposition = int(number == default)
+            streams.append(stream)
+        for _ in range(40):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))
+            container.mux(picture.encode(frame))
+        container.mux(picture.encode(None))
+        for stream, parts in zip(streams, tracks, strict=True):
+            size = stream.frame_size or 960
+            for start, sound in parts:
+                for at in range(0, sound.size, size):
+                    piece = sound[at : at + size]
+                    if stream.format.is_planar or stream.format.name == "flt":
+                        piece, form = piece[None], "fltp" if stream.format.is_planar else "flt"
+                    else:
+                        piece, form = np.int16(32767 * piece)[None], "s16"
+                    frame = av.AudioFrame.from_ndarray(piece, format=form, layout="mono")
+                    frame.sample_rate, frame.time_base = 48000, Fraction(1, 48000)
+                    frame.pts = round(start * 48000) + at
+                    container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+
+
+def onset(sound):
+    """Return the time in s at which a sound begins."""
+    return np.argmax(np.abs(sound) > 0.05) / 48000
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_sound_that_begins_late_fits_the_picture(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    tone = np.float32(0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * 48000) / 48000))
+    write_parts(path, [[(1.5, tone)]])
+    sound, _ = audio.read(path)
+    assert sound.shape[1] / 48000 == pytest.approx(3.5, abs=0.05)
+    assert onset(sound[0]) == pytest.approx(1.5, abs=0.03)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm"])
+@pytest.mark.parametrize("gap", [0.1, 1.0])
+def test_gaps_are_silent(tmp_path, suffix, gap):
+    path = tmp_path / f"x.{suffix}"
+    tone = np.float32(0.3 * np.sin(2 * np.pi * 440 * np.arange(24_000) / 48000))
+    starts = [number * (0.5 + gap) for number in range(3)]
+    write_parts(path, [[(start, tone) for start in starts]])
+    sound, _ = audio.read(path)
+    assert sound.shape[1] / 48000 == pytest.approx(starts[-1] + 0.5, abs=0.05)
+    for start in starts:
+        around = sound[0, round(max(start - gap / 2, 0) * 48000) :]
+        assert onset(around) == pytest.approx(start - max(start - gap / 2, 0), abs=0.03)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mov"])
+def test_tracks(tmp_path, model_folder, speech, suffix):
+    path, half = tmp_path / f"x.{suffix}", Denoiser(model_folder(constant_mask(0.5)))
+    tracks = [[(0, np.zeros(96_000, np.float32))], [(0, speech(2, 48000))]]
+    write_parts(path, tracks, default=1)
+    result = half.clean_file(path, tmp_path / "y.wav")
+    assert "has 2 audio tracks, of which track 2 is cleaned" in result.warnings[0]
+    assert np.std(soundfile.read(tmp_path / "y.wav")[0]) > 0.01
+    result = half.clean_file(path, tmp_path / "z.wav", FileOptions(track=1))
+    assert not result.warnings
+    assert not soundfile.read(tmp_path / "z.wav")[0].any()
+    for source in (path, tmp_path / "z.wav"):
+        with pytest.raises(UsageError, match="has no audio track 3"):
+            half.clean_file(source, tmp_path / "w.wav", FileOptions(track=3))
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "mkv", "webm"])
+def test_tags_in_another_encoding_do_not_stop_the_sound(media_file, stereo, tmp_path, suffix):
+    path = media_file(suffix, stereo)
+    content = path.read_bytes()
+    assert b"Wind" in content
+    path.write_bytes(content.replace(b"Wind", b"W\xf1\xe9d"))
+    assert audio.read(path)[0].size
+    with (
+        reader(path) as file,
+        writer(tmp_path / "y.flac", 48000, 2, frames=9, tags=file.info.tags) as target,
+    ):
+        target.write(np.zeros((2, 9), np.float32))
 
 
 def test_blocks_make_up_the_file(media_file, stereo):
