@@ -1,5 +1,6 @@
 """The public API: removes noise from arrays, streams and files."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,26 @@ from denoisecli.models.catalogue import find_model
 
 MAX_CHANNELS = 64
 """An array with more channels than this and than samples has its axes the wrong way round."""
+
+
+@dataclass(frozen=True)
+class DenoiserOptions:
+    """The arguments of :class:`Denoiser`, to be sent to another process."""
+
+    model: str | Path = "speech"
+    strength: float = 1.0
+    attenuation_limit_db: float | None = None
+    engine: str = Engine.AUTO
+    device: str = Device.AUTO
+    threads: int | None = None
+
+    def load(self) -> "Denoiser":
+        """Load the model."""
+        return Denoiser(**vars(self))
+
+
+_inherited: list[Masking] = []
+"""Networks of the parent of a forked process: closing them would wait for threads of the parent."""
 
 
 class Denoiser:
@@ -62,6 +83,9 @@ class Denoiser:
             raise UsageError(
                 f"the attenuation limit must be at least 0 dB, not {attenuation_limit_db:g}"
             )
+        self._arguments = DenoiserOptions(
+            model, strength, attenuation_limit_db, engine, device, threads
+        )
         folder = find_model(model)
         self.spec = folder.spec
         self.amount = strength
@@ -71,6 +95,22 @@ class Denoiser:
         self._masking = Masking(
             self.spec, open_engine(folder, engine=engine, device=device, threads=threads)
         )
+        self._process = os.getpid()
+
+    def __getstate__(self) -> DenoiserOptions:
+        """Return the arguments, since the network itself cannot be sent to another process."""
+        return self._arguments
+
+    def __setstate__(self, state: DenoiserOptions) -> None:
+        """Load the model anew."""
+        self.__init__(**vars(state))  # type: ignore[misc]
+
+    def _own_masking(self) -> Masking:
+        """Return the network; a forked process loads it anew, since threads survive no fork."""
+        if self._process != os.getpid():
+            _inherited.append(self._masking)
+            self.__setstate__(self._arguments)
+        return self._masking
 
     def clean(
         self, audio: Shaped[np.ndarray, "*channels timesteps"], sample_rate: int
@@ -104,7 +144,7 @@ class Denoiser:
             )
         channels = np.atleast_2d(audio).astype(np.float32, copy=False)
         require_finite(channels, sample_rate)
-        blocks = self._masking.blocks(live=False)
+        blocks = self._own_masking().blocks(live=False)
         stream = self.stream(sample_rate, len(channels), blocks=blocks)
         cleaned = np.concatenate([stream.process(channels), stream.finish()], axis=1)
         return cleaned.reshape(audio.shape)
@@ -126,8 +166,9 @@ class Denoiser:
         Raises:
             UsageError: The sample rate or the number of channels is below 1.
         """
-        blocks = blocks or self._masking.blocks(live=True)
-        return DenoiseStream(self._masking, sample_rate, channels, blocks, self.amount)
+        masking = self._own_masking()
+        blocks = blocks or masking.blocks(live=True)
+        return DenoiseStream(masking, sample_rate, channels, blocks, self.amount)
 
     def clean_file(
         self,
@@ -173,21 +214,5 @@ class Denoiser:
         )
 
     def _open_stream(self, sample_rate: int, channels: int, live: bool) -> DenoiseStream:
-        blocks = self._masking.blocks(live=live)
+        blocks = self._own_masking().blocks(live=live)
         return self.stream(sample_rate, channels, blocks=blocks)
-
-
-@dataclass(frozen=True)
-class DenoiserOptions:
-    """The arguments of :class:`Denoiser`, to be sent to another process."""
-
-    model: str | Path = "speech"
-    strength: float = 1.0
-    attenuation_limit_db: float | None = None
-    engine: str = Engine.AUTO
-    device: str = Device.AUTO
-    threads: int | None = None
-
-    def load(self) -> Denoiser:
-        """Load the model."""
-        return Denoiser(**vars(self))

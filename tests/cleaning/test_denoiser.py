@@ -1,3 +1,6 @@
+import multiprocessing
+import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import Future
@@ -360,6 +363,34 @@ def test_nothing_piles_up(half, noise):
         given += stream.process(block).shape[1]
         assert taken - given < 8 * 44100
     assert given + stream.finish().shape[1] == 60 * 44100
+
+
+def test_a_denoiser_is_pickled_as_its_arguments(half, speech):
+    sound = speech(1, 16000)
+    copy = pickle.loads(pickle.dumps(Denoiser(half, strength=0.5)))
+    np.testing.assert_allclose(copy.clean(sound, 16000), 0.75 * sound, atol=1e-5)
+
+
+def _clean_and_send(denoiser, sound, connection):
+    connection.send(denoiser.clean(sound, 16000))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_denoiser_works_after_a_fork(half, speech):
+    """The fork method is the default of multiprocessing on Linux before Python 3.14."""
+    sound, denoiser = speech(1, 16000), Denoiser(half, threads=2)
+    denoiser.clean(sound, 16000)  # its threads run
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_clean_and_send, args=(denoiser, sound, sender))
+    process.start()
+    try:
+        assert receiver.poll(60)
+        np.testing.assert_allclose(receiver.recv(), sound / 2, atol=1e-5)
+        process.join(60)
+        assert process.exitcode == 0
+    finally:
+        process.kill()
 
 
 def test_importing_is_light():
