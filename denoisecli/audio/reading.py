@@ -413,6 +413,8 @@ def _check_readable(path: Path) -> None:
         raise UsageError(f"{path} does not exist")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; an audio file is needed")
+    if not path.is_file():
+        raise UsageError(f"{path} is a pipe or a device; an audio file is needed")
     try:
         str(path).encode()
     except UnicodeEncodeError as error:

@@ -25,7 +25,7 @@ from denoisecli.cleaning.stream import DenoiseStream
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.models.catalogue import find_model
 
-MAX_CHANNELS = 64
+MAX_CHANNELS = 8
 """An array with more channels than this and than samples has its axes the wrong way round."""
 
 
@@ -130,6 +130,8 @@ class Denoiser:
             AudioError: There are no samples, they are not floating-point numbers, they are NaN or
                 infinite, or the axes are the wrong way round.
         """
+        if not isinstance(audio, np.ndarray):
+            raise AudioError(f"audio must be a NumPy array, not {type(audio).__name__}")
         if not np.issubdtype(audio.dtype, np.floating):
             raise AudioError(f"samples must be floating point in -1..1, not {audio.dtype}")
         if audio.ndim not in (1, 2) or audio.size == 0:

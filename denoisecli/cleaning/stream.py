@@ -46,6 +46,8 @@ class DenoiseStream:
     def __init__(
         self, masking: Masking, sample_rate: int, channels: int, blocks: Blocks, amount: float
     ) -> None:
+        if not isinstance(sample_rate, int | np.integer):
+            raise UsageError(f"the sample rate must be a whole number of Hz, not {sample_rate!r}")
         if sample_rate < 1:
             raise UsageError(f"the sample rate must be at least 1 Hz, not {sample_rate}")
         if channels < 1:

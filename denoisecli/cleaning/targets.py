@@ -100,6 +100,8 @@ def plan(
     for source in inputs:
         if not str(source):
             raise UsageError("the name of a recording is empty; is a variable not set?")
+        if Path(source).is_fifo():
+            raise UsageError(f"{source} is a pipe; give it as -, as in: command | denoise clean -")
         if Path(source).resolve() == Path(Path(source).resolve().anchor):
             raise UsageError(f"{source} is the root of the file system; name a folder in it")
     if suffix is not None:

@@ -284,9 +284,9 @@ def clean(
     batch = _BatchOptions(jobs, cluster, skip_existing, overwrite, dry_run, as_json)
     if skip_existing and overwrite:
         raise UsageError("--skip-existing and --overwrite exclude each other")
+    if raw_rate is not None and _PIPE not in sources:
+        raise UsageError("--raw-rate is for stdin; give - as the recording")
     if _PIPE not in (*sources, output):
-        if raw_rate is not None:
-            raise UsageError("--raw-rate is for stdin; give - as the recording")
         _clean_files(sources, output, keep_noise, suffix, plot, denoiser, files, batch)
         return
     if len(sources) > 1 or plot or jobs > 1 or cluster or skip_existing or dry_run or suffix:
@@ -305,7 +305,11 @@ def _clean_pipe(
     files: "FileOptions",
     batch: _BatchOptions,
 ) -> None:
+    if source == _PIPE and sys.stdin is None:
+        raise UsageError("stdin is closed; nothing can be read from it")
     if target == _PIPE:
+        if sys.stdout is None:
+            raise UsageError("stdout is closed; write a file with --output")
         if batch.as_json:
             raise UsageError("stdout cannot hold both the sound and --json")
         if sys.stdout.isatty():
@@ -440,9 +444,13 @@ def _report_cleaned(outcomes: "Sequence[Outcome]") -> None:
     """Report how the jobs ended; raise an exception if one failed."""
     if len(outcomes) > 1:
         _report_batch(outcomes, total=len(outcomes))
-        failed = sum(outcome.error is not None for outcome in outcomes)
+        failed = [outcome for outcome in outcomes if outcome.error is not None]
         if failed:
-            raise DenoiseError(f"{failed} of {len(outcomes)} files failed")
+            if console.get_verbosity().quiet:  # the table is not printed
+                for outcome in failed:
+                    message = _without_name(outcome.job.source, str(outcome.error))
+                    console.warn(f"{outcome.job.source} failed: {message}")
+            raise DenoiseError(f"{len(failed)} of {len(outcomes)} files failed")
         return
     (outcome,) = outcomes
     if outcome.error is not None:

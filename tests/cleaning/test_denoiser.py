@@ -233,6 +233,7 @@ def test_float64_is_taken(half, speech):
         (np.zeros((2, 2, 50), np.float32), r"not \(2, 2, 50\)"),
         (np.array([0, 0, np.nan, 0], np.float32), "NaN or infinite sample at 0.000 s, channel 1"),
         (np.array([[0.0], [np.inf]]), "channel 2"),
+        (np.zeros((50, 2)), r"would be 50 channels; .* pass audio\.T"),
         (np.zeros((1000, 2)), r"would be 1000 channels; .* pass audio\.T"),
     ],
 )
@@ -363,6 +364,27 @@ def test_nothing_piles_up(half, noise):
         given += stream.process(block).shape[1]
         assert taken - given < 8 * 44100
     assert given + stream.finish().shape[1] == 60 * 44100
+
+
+def test_wrong_types_are_reported_in_a_sentence(half):
+    """In a process of its own, in which annotations are not checked."""
+    program = (
+        "import sys, numpy\n"
+        "from denoisecli import Denoiser\n"
+        "denoiser = Denoiser(sys.argv[1])\n"
+        "for sound, rate in (([0.0], 16000), (numpy.zeros(9), 16000.5), (numpy.zeros(9), 8e3)):\n"
+        "    try:\n"
+        "        denoiser.clean(sound, rate)\n"
+        "    except Exception as error:\n"
+        "        print(error)\n"
+    )
+    command = [sys.executable, "-c", program, str(half)]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert result.stdout.splitlines() == [
+        "audio must be a NumPy array, not list",
+        "the sample rate must be a whole number of Hz, not 16000.5",
+        "the sample rate must be a whole number of Hz, not 8000.0",
+    ]
 
 
 def test_a_denoiser_is_pickled_as_its_arguments(half, speech):

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,9 @@ def test_refusals(tree):
         plan([], "out")
     with pytest.raises(UsageError, match="the name of a recording is empty"):
         plan([""], "out")
+    os.mkfifo("pipe")
+    with pytest.raises(UsageError, match="pipe is a pipe; give it as -"):
+        plan(["pipe"], "out")
     with pytest.raises(UsageError, match="/ is the root of the file system"):
         plan(["/"], "out")
     with pytest.raises(UsageError, match=r"no\.wav does not exist"):

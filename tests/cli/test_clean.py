@@ -116,6 +116,23 @@ def test_batch_ends_with_a_table(
     assert "1 done, 1 skipped, 1 failed; 0.0 min of audio" in lines
 
 
+def test_quiet_still_reports_which_files_failed(
+    audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], halving: Path
+) -> None:
+    folder = audio_file("in/a.wav", speech(0.3, 16000)).parent
+    (folder / "broken.wav").write_text("no sound")
+    result = denoise("clean", folder, "--model", halving, "--quiet")
+    fails(result, 1, "broken.wav failed: is damaged", "1 of 2 files failed")
+    assert "a.wav" not in result.stderr
+
+
+def test_raw_rate_is_for_stdin(audio_file: Callable[..., Path], halving: Path) -> None:
+    source = audio_file("in.wav", np.zeros(100))
+    for target in ("out.wav", "-"):
+        result = denoise("clean", source, "-o", target, "--model", halving, "--raw-rate", "8000")
+        fails(result, 2, "--raw-rate is for stdin")
+
+
 def test_ctrl_c_reports_what_was_done(
     audio_file: Callable[..., Path],
     speech: Callable[..., np.ndarray],
