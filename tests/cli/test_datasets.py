@@ -273,7 +273,7 @@ def test_reports_what_was_built(
     tmp_path: Path,
 ) -> None:
     for index in range(4):
-        audio_file(f"clean/{index}.wav", speech(0.5 + 0.1 * index, 16000))
+        audio_file(f"clean/{index}.wav", speech(0.5 + 0.1 * index, 16000, 100.0 + 45 * index))
         audio_file(f"noise/{index}.wav", noise(0.7, 16000))
     (tmp_path / "clean" / "broken.wav").write_text("no sound")
     data = tmp_path / "data"
@@ -281,8 +281,11 @@ def test_reports_what_was_built(
         "build-dataset", tmp_path / "clean", tmp_path / "noise", "--snr=-5:5", "-o", data
     )
     assert result.exit_code == 0, result.output
-    assert "train: 3 mixtures" in result.stderr
-    assert "test: 1 mixture," in result.stderr
+    sets = load_manifest(data).sets
+    assert sum(facts.mixtures for facts in sets.values()) == 4
+    for name, facts in sets.items():
+        noun = "mixture" if facts.mixtures == 1 else "mixtures"
+        assert f"{name}: {facts.mixtures} {noun}," in result.stderr
     assert "broken.wav" in result.stderr
     assert {path.name for path in data.iterdir()} == {"train", "test", "dataset.json"}
 
