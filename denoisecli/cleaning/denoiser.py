@@ -25,6 +25,8 @@ from denoisecli.cleaning.stream import DenoiseStream
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.models.catalogue import find_model
 
+_CLEAN_FRAMES = 2**18
+
 MAX_CHANNELS = 8
 """An array with more channels than this and than samples has its axes the wrong way round."""
 
@@ -148,7 +150,10 @@ class Denoiser:
         require_finite(channels, sample_rate)
         blocks = self._own_masking().blocks(live=False)
         stream = self.stream(sample_rate, len(channels), blocks=blocks)
-        cleaned = np.concatenate([stream.process(channels), stream.finish()], axis=1)
+        # Block by block, since the stream copies all that waits for every block of the network.
+        starts = range(0, channels.shape[1], _CLEAN_FRAMES)
+        pieces = [stream.process(channels[:, start : start + _CLEAN_FRAMES]) for start in starts]
+        cleaned = np.concatenate([*pieces, stream.finish()], axis=1)
         return cleaned.reshape(audio.shape)
 
     def stream(

@@ -366,6 +366,27 @@ def test_nothing_piles_up(half, noise):
     assert given + stream.finish().shape[1] == 60 * 44100
 
 
+def test_a_long_array_takes_linear_time(half, noise, monkeypatch):
+    """What is joined for the blocks of the network stays in proportion to the length."""
+    joined = 0
+    concatenate = np.concatenate
+
+    def counting(arrays, *arguments, **options):
+        nonlocal joined
+        result = concatenate(arrays, *arguments, **options)
+        joined += result.size
+        return result
+
+    denoiser = Denoiser(half)
+    monkeypatch.setattr(masking.np, "concatenate", counting)
+    counts = []
+    for seconds in (100, 400):
+        joined = 0
+        denoiser.clean(np.tile(noise(10, 4000), seconds // 10), 4000)
+        counts.append(joined)
+    assert counts[1] < 5 * counts[0]
+
+
 def test_wrong_types_are_reported_in_a_sentence(half):
     """In a process of its own, in which annotations are not checked."""
     program = (
