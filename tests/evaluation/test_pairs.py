@@ -33,10 +33,10 @@ def folders(audio_file, speech):
 
 
 @pytest.fixture
-def dataset(audio_file, speech, noise, tmp_path) -> Path:
+def dataset(audio_file, noise, tmp_path) -> Path:
     """A test set of three mixtures of each recording; one or two noises, in folders or not."""
     for number in range(4):
-        audio_file(f"speech/s{number}.wav", speech(0.4 + 0.1 * number, 8000, 100 + number), 8000)
+        audio_file(f"speech/s{number}.wav", noise(0.4 + 0.1 * number, 8000), 8000)
         for folder in ("rain/", "street/", ""):
             audio_file(f"noise/{folder}n{number}.wav", noise(0.6, 8000), 8000)
     recipe = Recipe(
@@ -170,9 +170,9 @@ def test_the_test_set_of_a_dataset(dataset):
     assert not found[0].noisy.exists()
 
 
-def test_a_dataset_without_noise_has_no_snr(audio_file, speech, noise, tmp_path):
+def test_a_dataset_without_noise_has_no_snr(audio_file, noise, tmp_path):
     for number in range(2):
-        audio_file(f"speech/{number}.wav", speech(0.4, 8000, 100 + number), 8000)
+        audio_file(f"speech/{number}.wav", noise(0.4, 8000), 8000)
         audio_file(f"noise/{number}.wav", noise(0.6, 8000), 8000)
     recipe = Recipe(ratio=0.0, split=0.5, sample_rate=8000)
     build(tmp_path / "speech", tmp_path / "noise", tmp_path / "data", recipe)
