@@ -250,7 +250,8 @@ def clean_recording(
     start = time.perf_counter()
     meter_in, meter_out = _Meter(), _Meter()
     with ExitStack() as stack:
-        recording = stack.enter_context(source.open(options))
+        reading = stack.enter_context(ExitStack())
+        recording = reading.enter_context(source.open(options))
         info = recording.info
         channels = 1 if options.mono else info.channels
         sample_rate = options.sample_rate or info.sample_rate
@@ -274,6 +275,7 @@ def clean_recording(
                 tracks[1].write(piece.noisy - piece.clean)
             if on_progress is not None and piece.clean.size:
                 on_progress(meter_out.timesteps / info.sample_rate, info.duration)
+        reading.close()  # Windows replaces no file that is open
         gain = finish_tracks(tracks)
     clipped = tracks[0].sink.clipped
     return CleanResult(

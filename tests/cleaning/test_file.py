@@ -1,4 +1,5 @@
 import json
+import os
 import resource
 import tempfile
 from pathlib import Path
@@ -92,6 +93,23 @@ def test_clean_and_noise_make_up_the_source(half, audio_file, speech, tmp_path):
     clean, removed = samples(tmp_path / "y.wav"), samples(tmp_path / "n.wav")
     assert np.abs(removed).max() > 0.05
     np.testing.assert_allclose(clean + removed, sound, atol=1e-6)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are not listed")
+@pytest.mark.parametrize("name", ["x.wav", "x.flac", "x.ogg", "x.mp3"])
+def test_the_source_is_closed_before_it_is_replaced(half, audio_file, speech, monkeypatch, name):
+    path = audio_file(name, speech(1, 16000))
+    rename = Path.replace
+    opened = []
+
+    def replace(self, target):
+        opened.extend(os.path.realpath(link) for link in Path("/proc/self/fd").iterdir())
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    half.clean_file(path, path, overwrite=True)
+    assert opened
+    assert str(path) not in opened
 
 
 def test_noise_must_have_a_file_of_its_own(half, audio_file, speech, tmp_path):
