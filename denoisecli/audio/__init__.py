@@ -5,6 +5,7 @@
 - ``pipe``: standard input and output; ``media``: video and MPEG-4 files, through PyAV.
 - ``formats``: file suffixes, sample formats and their limits.
 - ``integrity``: how many samples a file claims to hold, to detect one that is cut off.
+- ``riff``: the chunks of WAV files, and sizes that do not fit; ``ogg``: chained Ogg files.
 - ``resampling``: changes of the sample rate; ``level``: RMS, dBFS and SNR.
 - ``stft``: the short-time Fourier transform; ``spectrogram``: its scales, inversion and files.
 - ``panels``: recordings reduced to the columns of a picture; ``plot``: the pictures.
