@@ -93,6 +93,9 @@ class MediaFile:
         except UsageError:
             self._container.close()
             raise
+        if stream.codec_context.format is None:  # FFmpeg takes any bytes for some codec
+            self._container.close()
+            raise AudioError(f"{path} is damaged or not a media file of a known format")
         self._index = self._container.streams.audio.index(stream)
         self.samplerate = stream.rate
         self.channels = stream.channels

@@ -247,3 +247,11 @@ def test_pyav_is_missing(tmp_path, monkeypatch):
         UsageError, match=r"reading .*x\.m4a needs PyAV: pip install 'denoisecli\[media"
     ):
         audio.probe(tmp_path / "x.m4a")
+
+
+@pytest.mark.parametrize("content", [b"no sound in it", b"not a recording " * 500, bytes(2000)])
+def test_bytes_that_are_no_media_file(tmp_path, content) -> None:
+    path = tmp_path / "text.m4a"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"text\.m4a"), reader(path):
+        pass
