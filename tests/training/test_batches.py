@@ -99,7 +99,7 @@ def assert_same(first: list[Any], second: list[Any]) -> None:
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 20])
+@pytest.mark.parametrize("steps", [5, 20])
 def test_successive_epochs_continue_through_the_data(data: Path, steps: int) -> None:
     batches = open_batches(data, spec_of(steps_per_epoch=steps))
     chunks = sum(batches.clips["train"].chunks(batches.chunk))
