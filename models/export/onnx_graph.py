@@ -122,7 +122,7 @@ class Map:
 
     @property
     def first(self) -> str:
-        """Name as (batch, channels, frequency, time)."""
+        """Return the name of the map as (batch, channels, frequency, time)."""
         if self._first is None:
             assert self._last is not None
             self._first = self._graph.add("Transpose", self._last, perm=[0, 3, 1, 2])
@@ -130,7 +130,7 @@ class Map:
 
     @property
     def last(self) -> str:
-        """Name as (batch, frequency, time, channels)."""
+        """Return the name of the map as (batch, frequency, time, channels)."""
         if self._last is None:
             assert self._first is not None
             self._last = self._graph.add("Transpose", self._first, perm=[0, 2, 3, 1])
@@ -143,7 +143,7 @@ class Map:
 
     @property
     def name(self) -> str:
-        """Name in an order that exists already."""
+        """Return the name in an order that exists already."""
         return self.last if self.channels_last else self.first
 
     def elementwise(self, operator: str, *others: str, **options: Any) -> "Map":

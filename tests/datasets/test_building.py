@@ -72,7 +72,7 @@ def fingerprint(pairs: tf.data.Dataset) -> list[str]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Give all that a user sees in a folder."""
+    """Return all that a user sees in a folder."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
