@@ -11,6 +11,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 from jaxtyping import Float
+from scipy.fft import next_fast_len
 
 from denoisecli.audio.resampling import resample
 from denoisecli.datasets.recordings import Recording
@@ -100,7 +101,7 @@ def are_copies(one: Recording, other: Recording, sample_rate: int) -> bool:
         recording.read(0, min(recording.samples, limit)).astype(float) for recording in (one, other)
     )
     first, second = first - first.mean(), second - second.mean()
-    size = first.size + second.size
+    size = next_fast_len(first.size + second.size, real=True)
     products = np.fft.irfft(np.fft.rfft(first, size).conj() * np.fft.rfft(second, size), size)
     lag = int(np.argmax(np.abs(products)))
     lag = lag if lag < second.size else lag - size
