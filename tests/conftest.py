@@ -124,12 +124,6 @@ def tiny_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return _build_once(tmp_path_factory, "tiny_run", train)
 
 
-@pytest.fixture(scope="session")
-def tiny_model(tiny_run: Path) -> Path:
-    """Return the model folder of tiny_run. Do not change it."""
-    return tiny_run / "model"
-
-
 def _build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
     """Return a folder that is built by the first process of pytest-xdist that wants it."""
     base = factory.getbasetemp()

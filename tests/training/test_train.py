@@ -219,6 +219,7 @@ class TestFinishedRun:
             train(full_spec(), tiny_dataset, finished[0], Recorder())
 
 
+@pytest.mark.slow
 def test_resuming_is_exact(
     finished: tuple[Path, Recorder],
     tiny_dataset: Path,

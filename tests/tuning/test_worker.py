@@ -73,6 +73,7 @@ def read_history(path: Path) -> list[dict[str, str]]:
     return [{name: text for name, text in row.items() if name != "minutes"} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_trial_in_parts_trains_as_train_does(
     make: Callable[..., TrialTrainer], tiny_run: Path, tmp_path: Path
 ) -> None:
