@@ -18,7 +18,7 @@ from denoisecli.audio.reading import AudioInfo, AudioReader, reader
 from denoisecli.audio.resampling import resampled_length
 from denoisecli.audio.writing import writer
 from denoisecli.cleaning.choices import Clip
-from denoisecli.cleaning.stream import DenoiseStream, Piece
+from denoisecli.cleaning.stream import Piece, PieceStream
 from denoisecli.cleaning.tracks import Sink, Track, finish_tracks
 from denoisecli.errors import UsageError
 from denoisecli.types import AudioBlock
@@ -226,7 +226,7 @@ def target_of(target: Path | str | ByteSink) -> Target:
 
 
 def clean_recording(
-    open_stream: Callable[[int, int, bool], DenoiseStream],
+    open_stream: Callable[[int, int, bool], PieceStream],
     source: Source,
     target: Target,
     noise_target: FileTarget | None,
@@ -318,7 +318,7 @@ def _samples(count: int) -> str:
     return "1 sample was" if count == 1 else f"{count} samples were"
 
 
-def _pieces(stream: DenoiseStream, blocks: Iterable[AudioBlock]) -> Iterator[Piece]:
+def _pieces(stream: PieceStream, blocks: Iterable[AudioBlock]) -> Iterator[Piece]:
     for block in blocks:
         yield from stream.pieces(block)
     yield from stream.last_pieces()

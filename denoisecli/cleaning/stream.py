@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped
@@ -22,6 +23,17 @@ class Piece:
 
     noisy: AudioBlock
     clean: AudioBlock
+
+
+@runtime_checkable
+class PieceStream(Protocol):
+    """Returns every sample of a recording before and after cleaning."""
+
+    def pieces(self, block: AudioBlock) -> Iterator[Piece]:
+        """Take the next samples, and yield those that are clean by now."""
+
+    def last_pieces(self) -> Iterator[Piece]:
+        """End the stream, and yield the remaining samples."""
 
 
 class DenoiseStream:
