@@ -99,7 +99,7 @@ def _load_recording(
     hop_length = min(n_fft // 4, max(1, length // columns))
     frames_per_column = -(-length // (columns * hop_length))
     step = hop_length * frames_per_column
-    power, extremes = _StreamedPower(n_fft, hop_length, frames_per_column), _Pooling(step)
+    power, extremes = StreamedPower(n_fft, hop_length, frames_per_column), _Pooling(step)
 
     # Frames are centred on their samples: they reach half a window beyond the part shown.
     before, after = n_fft // 2, n_fft // 2 - 1
@@ -237,7 +237,7 @@ def _pooled(values: Float[np.ndarray, "rows _"], size: int) -> Columns:
     return pooling.result()
 
 
-class _StreamedPower:
+class StreamedPower:
     """The power spectrogram of a stream, with frames pooled into columns.
 
     Args:
