@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from denoisecli.models.export.onnx_graph import Graph, Map
+from denoisecli.models.export.stream_graph import StreamGraph
 from denoisecli.models.ops import raised
 from denoisecli.models.reach import Reach
 from denoisecli.models.traits import Traits
@@ -76,6 +77,8 @@ class Features(Traits, keras.layers.Layer):
 class FrequencyMatrix(Traits, keras.layers.Layer):
     """Product of the frequency axis and a fixed matrix: bins to bands, or bands to bins.
 
+    Low frequencies that the matrix leaves as they are cost nothing.
+
     Args:
         matrix: Array or nested lists of shape (frequency in, frequency out).
 
@@ -87,9 +90,15 @@ class FrequencyMatrix(Traits, keras.layers.Layer):
     def __init__(self, matrix: Any, **kwargs: Any):
         super().__init__(**kwargs)
         self.matrix = np.asarray(matrix, "float32")
+        self.kept = _identity_size(self.matrix)
 
     def call(self, inputs: Any) -> Any:
-        return ops.einsum("bftc,fg->bgtc", inputs, self.matrix)
+        low, high = ops.split(inputs, [self.kept], axis=1)
+        batch, frequency, time, channels = ops.shape(high)
+        high = ops.reshape(high, (batch, frequency, time * channels))
+        high = ops.matmul(ops.cast(self.matrix[self.kept :, self.kept :].T, high.dtype), high)
+        high = ops.reshape(high, (batch, self.matrix.shape[1] - self.kept, time, channels))
+        return ops.concatenate([low, high], axis=1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (input_shape[0], self.matrix.shape[1], *input_shape[2:])
@@ -99,10 +108,26 @@ class FrequencyMatrix(Traits, keras.layers.Layer):
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
-        return Map(graph, first=graph.add("MatMul", graph.constant(self.matrix.T), x.first))
+        bins = self.matrix.shape[0]
+        matrix = graph.constant(self.matrix[self.kept :, self.kept :].T)
+        if self.kept == 0:
+            return Map(graph, first=graph.add("MatMul", matrix, x.first))
+        low = graph.slice(x.first, 2, 0, self.kept)
+        high = graph.add("MatMul", matrix, graph.slice(x.first, 2, self.kept, bins))
+        return Map(graph, first=graph.add("Concat", low, high, axis=2))
 
     def macs_per_output(self, context: float) -> float:
-        return self.matrix.shape[0]
+        bins, bands = self.matrix.shape
+        return (bins - self.kept) * (bands - self.kept) / bands
+
+
+def _identity_size(matrix: np.ndarray) -> int:
+    """Return the number of leading rows and columns that are those of an identity matrix."""
+    size = min(matrix.shape)
+    same = matrix[:size, :size] == np.eye(size)
+    beyond = (matrix[:size, size:] == 0).all(axis=1) & (matrix[size:, :size] == 0).all(axis=0)
+    differs = ~(same.all(axis=0) & same.all(axis=1) & beyond)
+    return int(np.argmax(differs)) if differs.any() else size
 
 
 @register
@@ -171,6 +196,10 @@ class CropLike(Traits, keras.layers.Layer):
         cropped = graph.add("Slice", x.first, graph.integers(0, 0), ends, graph.integers(2, 3))
         return Map(graph, first=cropped)
 
+    def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
+        x, _ = inputs  # of the reference only the shape matters, which need not be delayed
+        return Map(graph, first=graph.slice(x.first, 2, 0, self.output.shape[1]))
+
 
 @register
 class CausalPad(Traits, keras.layers.Layer):
@@ -207,6 +236,13 @@ class CausalPad(Traits, keras.layers.Layer):
         low = self.frequency // 2
         pads = graph.integers(0, 0, low, self.frames, 0, 0, self.frequency - low, 0)
         return Map(graph, first=graph.add("Pad", x.first, pads))
+
+    def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
+        (x,) = inputs
+        low = self.frequency // 2
+        pads = graph.integers(0, 0, low, 0, 0, 0, self.frequency - low, 0)
+        past = graph.history(x, self.frames)
+        return Map(graph, first=graph.add("Pad", past.first, pads))
 
     def reach(self, inputs: Reach) -> Reach:
         return inputs.widened(self.frames, -self.frames)

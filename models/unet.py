@@ -83,10 +83,12 @@ class _Builder:
             last = index == len(spec.upsampling) - 1
             x = self.up(x, skips.pop(), up, spec.downsampling[-1 - index], f"up{index}", last)
         x = layers.CropLike(name="crop")(x, whole)
-        if spec.features.bands is not None:
-            x = layers.FrequencyMatrix(to_bins, name="bands_to_bins")(x)
         output = spec.output
-        return layers.BoundedMask(output.mask, output.limit, output.gain, name="mask")(x)
+        if spec.features.bands is None:
+            return layers.BoundedMask(output.mask, output.limit, output.gain, name="mask")(x)
+        # Bounds and gains are cheaper in bands than in bins.
+        x = layers.BoundedMask(output.mask, output.limit, output.gain, name="band_mask")(x)
+        return layers.FrequencyMatrix(to_bins, name="mask")(x)
 
     def down(self, x: Any, level: DownLevel, name: str) -> tuple[Any, Any]:
         """Append a level of the encoder; return its output and its skip connection."""

@@ -93,6 +93,19 @@ class Spec(Section):
         share = (bands.count - 1) / (scale[-1] - scale[0])
         return [(value - scale[0]) * share for value in scale]
 
+    def stft_at(self, sample_rate: int) -> Stft | None:
+        """Return the STFT at a lower sample rate in Hz, with frames and hops of equal duration.
+
+        Its bins are the lowest bins of the spec's STFT. It is None if the rate is higher than the
+        spec's, or if its lengths would not be whole numbers of samples.
+        """
+        rate = self.audio.sample_rate
+        n_fft, n_rest = divmod(self.stft.n_fft * sample_rate, rate)
+        hop_length, hop_rest = divmod(self.stft.hop_length * sample_rate, rate)
+        if sample_rate > rate or n_rest or hop_rest or n_fft % 2:
+            return None
+        return self.stft.model_copy(update={"n_fft": n_fft, "hop_length": hop_length})
+
     @property
     def total_strides(self) -> tuple[int, int]:
         """Factors by which all levels together reduce (frequency, time)."""
@@ -160,10 +173,12 @@ class Spec(Section):
 
     def _check_losses(self) -> None:
         for index, loss in enumerate(self.training.losses):
-            if loss.kind == "perceptual" and self.audio.sample_rate != PERCEPTUAL_SAMPLE_RATE:
+            if loss.kind == "perceptual" and self.stft_at(PERCEPTUAL_SAMPLE_RATE) is None:
                 raise ValueError(
                     f"training.losses[{index}]: 'perceptual' needs an audio.sample_rate of "
-                    f"{PERCEPTUAL_SAMPLE_RATE}, found {self.audio.sample_rate}; leave it out"
+                    f"{PERCEPTUAL_SAMPLE_RATE}, or a higher one at which stft.n_fft and "
+                    f"stft.hop_length are whole numbers of samples at {PERCEPTUAL_SAMPLE_RATE}, "
+                    f"found {self.audio.sample_rate}; leave it out"
                 )
 
     def _check_causal(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float
 
-from denoisecli.datasets.manifest import Row, load_manifest
+from denoisecli.datasets.manifest import Manifest, Row, load_manifest
 from denoisecli.datasets.records import PairRecords
 from denoisecli.datasets.stored import SETS, load_pairs
 from denoisecli.errors import DatasetError
@@ -30,11 +30,14 @@ class Clips:
         records: Pairs of the set.
         indices: Index of each clip in the set.
         samples: Length of each clip in samples.
+        bandwidths: Highest frequency in Hz at which the clean recording of each clip has sound, if
+            there are any that do not have the full band.
     """
 
     records: PairRecords
     indices: tuple[int, ...]
     samples: tuple[int, ...]
+    bandwidths: tuple[int, ...] | None = None
 
     def chunks(self, chunk: int) -> tuple[int, ...]:
         """Return the number of chunks of each clip, given the length of a chunk in samples."""
@@ -72,23 +75,24 @@ class Batches:
             skip: Number of batches at the start to leave out.
 
         Shape:
-            - elements: (noisy, clean), each (batch_size, segment)
+            - elements: (noisy, clean), each (batch_size, segment), and, if there are recordings
+              without the full band, the bandwidths, (batch_size, CHUNKS)
         """
         clips = self.clips["train"]
         size, seed = self.spec.training.batch_size, self.spec.training.seed
         order = SegmentOrder(clips.chunks(self.chunk), seed)
 
-        def read(index: np.int64) -> Float[np.ndarray, "2 batch segment"]:
+        def read(index: np.int64) -> list[np.ndarray]:
             return self._read(clips, [order[int(index) * size + row] for row in range(size)])
 
         @tf.autograph.experimental.do_not_convert
-        def batch(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            pair = tf.numpy_function(read, [index], tf.float32)
-            pair.set_shape((2, size, self.segment))
+        def batch(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            pair, *bandwidths = self._tensors(clips, read, index, size)
             # Seeds are 32-bit integers.
-            return self._augment(
+            augmented = self._augment(
                 pair[0], pair[1], tf.stack([seed % 2**31, tf.cast(index, tf.int32)])
             )
+            return (*augmented, *bandwidths)
 
         first = epoch * self.train_steps
         indices = tf.data.Dataset.range(first + skip, first + self.train_steps)
@@ -133,22 +137,40 @@ class Batches:
         segments = stored_order(clips.chunks(self.chunk))
 
         @tf.autograph.experimental.do_not_convert
-        def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            def read(start: np.int64) -> Float[np.ndarray, "2 batch segment"]:
+        def batch(start: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            def read(start: np.int64) -> list[np.ndarray]:
                 return self._read(clips, segments[start : start + size])
 
-            pair = tf.numpy_function(read, [start], tf.float32)
-            pair.set_shape((2, None, self.segment))
-            return pair[0], pair[1]
+            pair, *bandwidths = self._tensors(clips, read, start, None)
+            return (pair[0], pair[1], *bandwidths)
 
         starts = tf.data.Dataset.range(0, len(segments), size)
         return starts.map(batch).prefetch(2)
 
-    def _read(self, clips: Clips, segments: list[Places]) -> Float[np.ndarray, "2 batch segment"]:
-        return np.stack(
+    def _read(self, clips: Clips, segments: list[Places]) -> list[np.ndarray]:
+        """Return the pairs of a batch, and the bandwidths of their chunks if clips have them."""
+        pairs = np.stack(
             [read_segment(clips.records, clips.indices, places, self.chunk) for places in segments],
             axis=1,
         )
+        if clips.bandwidths is None:
+            return [pairs]
+        chunks = np.array(clips.bandwidths, np.float32)[np.stack(segments)[:, :, 0]]
+        return [pairs, chunks]
+
+    def _tensors(
+        self,
+        clips: Clips,
+        read: Callable[..., list[np.ndarray]],
+        index: tf.Tensor,
+        rows: int | None,
+    ) -> list[tf.Tensor]:
+        """Return what `_read` returns as tensors, whose shapes are known."""
+        shapes = [(2, rows, self.segment), (rows, CHUNKS)][: 1 if clips.bandwidths is None else 2]
+        tensors = tf.numpy_function(read, [index], [tf.float32] * len(shapes))
+        for tensor, shape in zip(tensors, shapes, strict=True):
+            tensor.set_shape(shape)
+        return tensors
 
 
 def open_batches(folder: Path, spec: Spec) -> Batches:
@@ -176,7 +198,8 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
     for name, facts in manifest.sets.items():
         samples = tuple(row.samples for row in manifest.rows(name))
         records = PairRecords(folder / facts.folder, samples)
-        clips[name] = Clips(records, tuple(range(len(samples))), samples)
+        bandwidths = _bandwidths(manifest, name)
+        clips[name] = Clips(records, tuple(range(len(samples))), samples, bandwidths)
     if VALID not in clips:
         held_out = _split_off(manifest.rows("train"), training.validation_share, folder)
         clips[VALID] = _select(clips["train"], held_out)
@@ -228,7 +251,36 @@ def _split_off(rows: list[Row], share: float, folder: Path) -> Bool[np.ndarray, 
 def _select(clips: Clips, chosen: Bool[np.ndarray, "pairs"]) -> Clips:
     """Return the chosen ones of clips."""
     indices = [index for index, one in zip(clips.indices, chosen, strict=True) if one]
-    return Clips(clips.records, tuple(indices), tuple(clips.samples[index] for index in indices))
+    bandwidths = clips.bandwidths
+    return Clips(
+        clips.records,
+        tuple(indices),
+        tuple(clips.samples[index] for index in indices),
+        None if bandwidths is None else tuple(bandwidths[index] for index in indices),
+    )
+
+
+FULL_BAND = 0.95
+"""A recording whose band ends above this share of half of the sample rate has the full band."""
+
+
+def _bandwidths(manifest: Manifest, name: str) -> tuple[int, ...] | None:
+    """Return the bandwidth in Hz of the clean part of each clip, or None if all are full.
+
+    That of a joined clip is the smallest one of its recordings.
+    """
+    full = manifest.recipe.sample_rate // 2
+    known = {one.name: one.bandwidth for one in manifest.recordings if one.role == "clean"}
+
+    def bandwidth(recording: str) -> int:
+        found = known.get(recording, 0)
+        return found if 0 < found < FULL_BAND * full else full
+
+    bandwidths = tuple(
+        min(bandwidth(part) for part in [row.clean, *(joined.clean for joined in row.joined)])
+        for row in manifest.rows(name)
+    )
+    return bandwidths if min(bandwidths, default=full) < full else None
 
 
 def _chunk_samples(spec: Spec) -> int:

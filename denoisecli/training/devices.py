@@ -81,12 +81,12 @@ class Devices:
         if self.replicas == 1:
             return batches
 
-        def own_rows(noisy: tf.Tensor, clean: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            count = tf.shape(noisy)[0] // self.replicas * (self.replicas // self.processes)
+        def own_rows(*parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            count = tf.shape(parts[0])[0] // self.replicas * (self.replicas // self.processes)
             start = self.process * count
-            return noisy[start : start + count], clean[start : start + count]
+            return tuple(part[start : start + count] for part in parts)
 
-        return batches.map(own_rows).filter(lambda noisy, clean: tf.shape(noisy)[0] > 0)
+        return batches.map(own_rows).filter(lambda noisy, *_: tf.shape(noisy)[0] > 0)
 
     def broadcast(self, values: Sequence[int | float]) -> list[float]:
         """Return the values that process 0 passes; all processes wait for each other here."""

@@ -32,5 +32,5 @@ def sample_excerpts(batches: tf.data.Dataset, count: int) -> Excerpts:
     clips = batches.unbatch()
     total = int(clips.reduce(np.int64(0), lambda number, *_: number + 1))
     chosen = clips.shard(max(1, total // count), 0).take(count)
-    noisy, clean = zip(*chosen.as_numpy_iterator(), strict=True)
+    noisy, clean, *_ = zip(*chosen.as_numpy_iterator(), strict=True)
     return Excerpts(np.stack(noisy), np.stack(clean))

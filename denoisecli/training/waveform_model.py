@@ -9,9 +9,10 @@ from denoisecli.models.ops import apply_mask
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import Spec
 from denoisecli.training.losses.tensor_stft import as_map, istft, stft
-from denoisecli.training.losses.waveform import SILENCE, si_sdr_db, total_loss
+from denoisecli.training.losses.signals import SILENCE
+from denoisecli.training.losses.waveform import si_sdr_db, total_loss
 
-FULL_PRECISION = ("features", "mask")
+FULL_PRECISION = ("features", "band_mask", "mask")
 """Layers that always compute in float32, because 16 bits hold neither small powers nor the mask."""
 
 
@@ -53,8 +54,12 @@ class WaveformModel(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Compute this device's share of the weighted sum of the spec's losses."""
-        return total_loss(y_pred, y, x, self.spec) / self.replicas
+        """Compute this device's share of the weighted sum of the spec's losses.
+
+        The place of the weights of the examples is taken by the bandwidths of their clean
+        recordings, if the batches have them.
+        """
+        return total_loss(y_pred, y, x, self.spec, sample_weight) / self.replicas
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Update the mean improvement of the SI-SDR over the noisy input, in dB.
@@ -81,6 +86,7 @@ def build_network(spec: Spec, precision: str = "float32") -> keras.Model:
         network = build_model(spec)
     finally:
         keras.config.set_dtype_policy(policy)
-    for name in FULL_PRECISION:
-        network.get_layer(name).dtype_policy = "float32"
+    for layer in network.layers:
+        if layer.name in FULL_PRECISION:
+            layer.dtype_policy = "float32"
     return network

@@ -2,6 +2,7 @@
 
 Files:
 
+- ``signals``: what the losses compare, at the model's rate and at 16 kHz
 - ``waveform``: all losses that a spec can name, and their weighted sum
 - ``pesq``: a differentiable model of the perceptual speech quality
 - ``estoi``: a differentiable model of the speech intelligibility

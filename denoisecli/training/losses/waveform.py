@@ -5,9 +5,7 @@ spectral losses see the spectrum of what is heard, after the inverse STFT (Le Ro
 "Consistent Wiener filtering for audio source separation", 2013). All losses and their gradients are
 finite on silence.
 
-Shape of every loss:
-    - estimate, clean, noisy: (batch, timesteps), full scale is -1..1
-    - output: (batch,)
+Every loss takes `Signals` and returns one value per example, shape (batch,).
 """
 
 from typing import Any
@@ -17,12 +15,11 @@ from keras import ops
 from denoisecli.models.ops import raised
 from denoisecli.spec.document import Spec
 from denoisecli.spec.network import Stft
+from denoisecli.spec.training import PERCEPTUAL_SAMPLE_RATE as SAMPLE_RATE
 from denoisecli.training.losses.estoi import estoi
 from denoisecli.training.losses.pesq import degradation
+from denoisecli.training.losses.signals import SILENCE, Signals
 from denoisecli.training.losses.tensor_stft import stft
-
-SILENCE = 1e-6
-"""Mean power (-60 dBFS) below which an example is silent, and ratios to it are not computed."""
 
 POWER_FLOOR = 1e-5
 """Power added to |X|² before compression: that of white noise at -74 dBFS in 512 samples."""
@@ -35,66 +32,67 @@ RESOLUTIONS = (
 """STFTs that `multi_resolution_stft` compares; lengths in samples."""
 
 
-def compressed_magnitude(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
+def compressed_magnitude(signals: Signals) -> Any:
     """Compute the mean squared difference of the compressed magnitudes, 0 or more.
 
-    Magnitudes are raised to the power `features.compression` of the spec. Source: Ephrat et al.,
+    Magnitudes are raised to the power `features.compression` of the spec. Bins above 8 kHz weigh
+    less, see `Signals.bin_weights`. Source: Ephrat et al.,
     "Looking to listen at the cocktail party", 2018; Braun and Tashev, "A consolidated view of loss
     functions for supervised deep learning-based speech enhancement", 2021, for the sum with
     `compressed_complex`.
     """
-    power = spec.features.compression
-    x = raised(_power(stft(estimate, spec.stft)), power / 2)
-    y = raised(_power(stft(clean, spec.stft)), power / 2)
-    return ops.mean(ops.square(x - y), axis=(1, 2))
+    power = signals.spec.features.compression
+    x, y = (raised(_power(spectrum), power / 2) for spectrum in signals.spectra)
+    return ops.mean(ops.square(x - y) * signals.bin_weights, axis=(1, 2))
 
 
-def compressed_complex(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
+def compressed_complex(signals: Signals) -> Any:
     """Compute the mean squared difference of complex spectra with compressed magnitudes, 0 or more.
 
     Source: Braun and Tashev 2021, equation 3.
     """
-    power = spec.features.compression
-    difference = _squared_difference(stft(estimate, spec.stft), stft(clean, spec.stft), power)
-    return ops.mean(difference, axis=(1, 2))
+    power = signals.spec.features.compression
+    difference = _squared_difference(*signals.spectra, power)
+    return ops.mean(difference * signals.bin_weights, axis=(1, 2))
 
 
-def multi_resolution_stft(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
+def multi_resolution_stft(signals: Signals) -> Any:
     """Compute the mean of both compressed differences over three window lengths, 0 or more.
 
     Source: Yamamoto et al., "Parallel WaveGAN", 2020, for the resolutions. Compressed spectra take
     the place of logarithmic ones, which silence would dominate.
     """
-    power = spec.features.compression
+    power = signals.spec.features.compression
     total = 0.0
     for settings in RESOLUTIONS:
-        x, y = stft(estimate, settings), stft(clean, settings)
+        x, y = stft(signals.estimate, settings), stft(signals.clean, settings)
         magnitude = ops.square(raised(_power(x), power / 2) - raised(_power(y), power / 2))
         total += ops.mean(magnitude + _squared_difference(x, y, power), axis=(1, 2)) / 2
     return total / len(RESOLUTIONS)
 
 
-def si_sdr(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
+def si_sdr(signals: Signals) -> Any:
     """Compute the negative SI-SDR in dB, -50 or more; 0 where the clean part is silent."""
-    return -si_sdr_db(estimate, clean)
+    return -si_sdr_db(signals.estimate, signals.clean)
 
 
-def waveform_l1(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
+def waveform_l1(signals: Signals) -> Any:
     """Compute the mean absolute difference, relative to the RMS of the clean part, 0 or more.
 
     The RMS is taken to be 0.01 (-40 dBFS) at least.
     """
-    scale = ops.sqrt(ops.maximum(ops.mean(ops.square(clean), axis=1), 1e-4))
-    return ops.mean(ops.abs(estimate - clean), axis=1) / scale
+    scale = ops.sqrt(ops.maximum(ops.mean(ops.square(signals.clean), axis=1), 1e-4))
+    return ops.mean(ops.abs(signals.estimate - signals.clean), axis=1) / scale
 
 
-def weighted_sdr(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
+def weighted_sdr(signals: Signals) -> Any:
     """Compute the negative cosine similarity of speech and of noise, weighted by energy, -1..1.
 
     Source: Choi et al., "Phase-aware speech enhancement with deep complex U-Net", 2019, section
     3.3.
     """
-    noise, noise_estimate = noisy - clean, noisy - estimate
+    estimate, clean = signals.estimate, signals.clean
+    noise, noise_estimate = signals.noisy - clean, signals.noisy - estimate
     clean_energy = ops.sum(ops.square(clean), axis=1)
     noise_energy = ops.sum(ops.square(noise), axis=1)
     weight = clean_energy / (clean_energy + noise_energy + 1e-8)
@@ -102,19 +100,21 @@ def weighted_sdr(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
     return -(speech + (1 - weight) * _cosine_similarity(noise_estimate, noise))
 
 
-def perceptual(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
-    """Compute the degradation of wide-band PESQ (see `pesq`), 0 to about 6.
+def perceptual(signals: Signals) -> Any:
+    """Compute the degradation of wide-band PESQ (see `pesq`) at 16 kHz, 0 to about 6.
 
-    It is 0 where the clean part is silent. The sample rate must be 16 kHz.
+    It is 0 where the clean part is silent.
     """
-    audible = ops.mean(ops.square(clean), axis=1) > SILENCE
-    return ops.where(audible, degradation(estimate, clean), 0.0)
+    return ops.where(signals.audible, degradation(*signals.at_16k), 0.0)
 
 
-def intelligibility(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
+def intelligibility(signals: Signals) -> Any:
     """Compute 1 - ESTOI (see `estoi`), about 0 to 1; 0 where the clean part is silent."""
-    audible = ops.mean(ops.square(clean), axis=1) > SILENCE
-    return ops.where(audible, 1 - estoi(estimate, clean, spec.audio.sample_rate), 0.0)
+    if signals.spec.stft_at(SAMPLE_RATE) is None:
+        value = estoi(signals.estimate, signals.clean, signals.spec.audio.sample_rate)
+    else:
+        value = estoi(*signals.at_16k, SAMPLE_RATE)
+    return ops.where(signals.audible, 1 - value, 0.0)
 
 
 LOSSES = {
@@ -133,22 +133,30 @@ LOSSES = {
 """Loss by its name in a spec."""
 
 
-def total_loss(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
+def total_loss(estimate: Any, clean: Any, noisy: Any, spec: Spec, bandwidth: Any = None) -> Any:
     """Compute the weighted sum of the losses of a spec, averaged over the batch.
 
     Every example is first scaled to a mixture of -20 dBFS, so that soft recordings count as much as
     loud ones.
 
+    Args:
+        estimate: Estimated speech.
+        clean: Clean speech.
+        noisy: Mixtures.
+        spec: Spec of the model.
+        bandwidth: Highest frequency in Hz at which each stretch of the clean recordings has sound;
+            what the estimate has above it, while there is speech, is left out (default: all
+            recordings have the full band).
+
     Shape:
+        - estimate, clean, noisy: (batch, timesteps)
+        - bandwidth: (batch, stretches), stretches of equal length
         - output: a scalar
     """
     power = ops.mean(ops.square(noisy), axis=1, keepdims=True)
     gain = 0.1 / ops.sqrt(ops.maximum(power, SILENCE))
-    estimate, clean, noisy = estimate * gain, clean * gain, noisy * gain
-    terms = (
-        loss.weight * ops.mean(LOSSES[loss.kind](estimate, clean, noisy, spec))
-        for loss in spec.training.losses
-    )
+    signals = Signals(estimate * gain, clean * gain, noisy * gain, spec, bandwidth)
+    terms = (loss.weight * ops.mean(LOSSES[loss.kind](signals)) for loss in spec.training.losses)
     return sum(terms, 0.0)
 
 

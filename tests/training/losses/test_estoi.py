@@ -9,7 +9,8 @@ from scipy.signal import butter, resample_poly, sosfilt
 
 from denoisecli.spec.document import parse_spec
 from denoisecli.training.losses.estoi import estoi
-from denoisecli.training.losses.waveform import LOSSES, SILENCE
+from denoisecli.training.losses.signals import SILENCE, Signals
+from denoisecli.training.losses.waveform import LOSSES
 
 RATE = 16000
 SECONDS = 4.0
@@ -82,7 +83,7 @@ def test_loss_and_its_gradient(clean: np.ndarray, rng: np.random.Generator) -> N
     spec = parse_spec({"name": "x", **LEVELS})
     x: Any = tf.Variable(estimate)
     with tf.GradientTape() as tape:
-        losses = LOSSES["intelligibility"](x, target, x, spec)
+        losses = LOSSES["intelligibility"](Signals(x, target, x, spec))
         total = tf.reduce_sum(losses)
     gradient = tape.gradient(total, x).numpy()
     assert np.isfinite(gradient).all()
@@ -91,7 +92,7 @@ def test_loss_and_its_gradient(clean: np.ndarray, rng: np.random.Generator) -> N
     assert float(losses[3]) == pytest.approx(1, abs=1e-3)
     assert float(losses[4]) == pytest.approx(0, abs=0.02)
     step = gradient[0] / np.abs(gradient[0]).max() * 0.005
-    better = LOSSES["intelligibility"](estimate[:1] - step, target[:1], target[:1], spec)
+    better = LOSSES["intelligibility"](Signals(estimate[:1] - step, target[:1], target[:1], spec))
     assert better[0] < losses[0]
 
 

@@ -12,7 +12,8 @@ from denoisecli.audio.stft import istft, stft
 from denoisecli.errors import SpecError
 from denoisecli.spec.document import parse_spec
 from denoisecli.training.losses.pesq import SAMPLE_RATE, degradation, disturbance
-from denoisecli.training.losses.waveform import LOSSES, SILENCE
+from denoisecli.training.losses.signals import SILENCE, Signals
+from denoisecli.training.losses.waveform import LOSSES
 
 SECONDS = 3.0
 LENGTH = round(SECONDS * SAMPLE_RATE)
@@ -202,9 +203,9 @@ def test_silent_clean_counts_as_zero(clean: np.ndarray, rng: np.random.Generator
     estimate = rng.normal(0, 0.1, LENGTH).astype(np.float32)
     spec = parse_spec({"name": "x", **LEVELS})
     for silent in (faint, 0 * clean):
-        found = LOSSES["perceptual"](estimate[None], silent[None], estimate[None], spec)
+        found = LOSSES["perceptual"](Signals(estimate[None], silent[None], estimate[None], spec))
         np.testing.assert_array_equal(found, 0)
-    found = LOSSES["perceptual"](estimate[None], 1.1 * faint[None], estimate[None], spec)
+    found = LOSSES["perceptual"](Signals(estimate[None], 1.1 * faint[None], estimate[None], spec))
     assert found > 1
 
 

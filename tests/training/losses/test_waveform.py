@@ -7,7 +7,8 @@ import tensorflow as tf
 from denoisecli.audio.stft import stft
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.spec.training import Loss
-from denoisecli.training.losses.waveform import LOSSES, SILENCE, si_sdr_db, total_loss
+from denoisecli.training.losses.signals import SILENCE, Signals
+from denoisecli.training.losses.waveform import LOSSES, si_sdr_db, total_loss
 
 LENGTH = 2000
 
@@ -47,12 +48,12 @@ def test_the_spec_allows_exactly_these_losses() -> None:
 def test_minimum_at_equality(kind: str, pair: tuple[np.ndarray, np.ndarray]) -> None:
     clean, noise = pair
     noisy = clean + noise
-    best = np.asarray(LOSSES[kind](clean, clean, noisy, SPEC))
+    best = np.asarray(LOSSES[kind](Signals(clean, clean, noisy, SPEC)))
     least = {"si_sdr": -50.0, "weighted_sdr": -1.0}.get(kind, 0.0)
     assert best.shape == (3,)
     np.testing.assert_allclose(best, least, atol=1e-3)
     losses = [
-        np.asarray(LOSSES[kind](clean + share * noise, clean, noisy, SPEC))
+        np.asarray(LOSSES[kind](Signals(clean + share * noise, clean, noisy, SPEC)))
         for share in (0.03, 0.1, 0.3, 1.0)
     ]
     assert (np.diff([best, *losses], axis=0) > 0).all()  # the more noise, the worse
@@ -61,9 +62,9 @@ def test_minimum_at_equality(kind: str, pair: tuple[np.ndarray, np.ndarray]) -> 
 @pytest.mark.parametrize("kind", LOSSES)
 def test_rows_are_independent(kind: str, pair: tuple[np.ndarray, np.ndarray]) -> None:
     clean, noise = pair
-    together = LOSSES[kind](clean + 0.5 * noise, clean, clean + noise, SPEC)
+    together = LOSSES[kind](Signals(clean + 0.5 * noise, clean, clean + noise, SPEC))
     alone = [
-        LOSSES[kind](c + 0.5 * n, c, c + n, SPEC)
+        LOSSES[kind](Signals(c + 0.5 * n, c, c + n, SPEC))
         for c, n in zip(clean[:, None], noise[:, None], strict=True)
     ]
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4)
@@ -90,7 +91,9 @@ def test_si_sdr_equals_its_formula_at_any_scale(
         found = si_sdr_db(np.float32(scale) * estimate, clean)
         np.testing.assert_allclose(found, expected, atol=0.01)
     np.testing.assert_allclose(si_sdr_db(clean, clean), 50, atol=1e-3)
-    np.testing.assert_allclose(LOSSES["si_sdr"](estimate, clean, clean, SPEC), -expected, atol=0.01)
+    np.testing.assert_allclose(
+        LOSSES["si_sdr"](Signals(estimate, clean, clean, SPEC)), -expected, atol=0.01
+    )
 
 
 def test_si_sdr_of_silence(pair: tuple[np.ndarray, np.ndarray]) -> None:
@@ -103,10 +106,10 @@ def test_si_sdr_of_silence(pair: tuple[np.ndarray, np.ndarray]) -> None:
 
 def test_waveform_l1(pair: tuple[np.ndarray, np.ndarray]) -> None:
     clean, noise = pair
-    found = LOSSES["waveform_l1"](clean + noise, clean, clean, SPEC)
+    found = LOSSES["waveform_l1"](Signals(clean + noise, clean, clean, SPEC))
     expected = np.abs(noise).mean(1) / np.sqrt((clean**2).mean(1))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    found = LOSSES["waveform_l1"](noise, 0 * clean, noise, SPEC)
+    found = LOSSES["waveform_l1"](Signals(noise, 0 * clean, noise, SPEC))
     np.testing.assert_allclose(found, np.abs(noise).mean(1) / 0.01, rtol=1e-4)
 
 
@@ -115,16 +118,17 @@ def test_weighted_sdr(pair: tuple[np.ndarray, np.ndarray]) -> None:
     loss = LOSSES["weighted_sdr"]
     noisy = clean + noise
     share = np.sum(clean**2, 1) / (np.sum(clean**2, 1) + np.sum(noise**2, 1))
-    np.testing.assert_allclose(loss(clean, clean, noisy, SPEC), -1, atol=1e-5)
-    np.testing.assert_allclose(loss(noisy, clean, noisy, SPEC), -(share**1.5), atol=1e-3)
+    np.testing.assert_allclose(loss(Signals(clean, clean, noisy, SPEC)), -1, atol=1e-5)
+    found = loss(Signals(noisy, clean, noisy, SPEC))
+    np.testing.assert_allclose(found, -(share**1.5), atol=1e-3)
     # An inverted estimate: its term of the speech is the worst possible.
-    found = loss(-clean, clean, noisy, SPEC)
+    found = loss(Signals(-clean, clean, noisy, SPEC))
     residual = 2 * clean + noise
     cosine = np.sum(residual * noise, 1) / np.linalg.norm(residual, axis=1)
     cosine /= np.linalg.norm(noise, axis=1)
     np.testing.assert_allclose(found, share - (1 - share) * cosine, atol=1e-3)
     for estimate in (noise, 0 * clean, 100 * clean):
-        assert (np.abs(loss(estimate, clean, noisy, SPEC)) <= 1 + 1e-6).all()
+        assert (np.abs(loss(Signals(estimate, clean, noisy, SPEC))) <= 1 + 1e-6).all()
 
 
 def test_compressed_losses_of_a_gain(pair: tuple[np.ndarray, np.ndarray]) -> None:
@@ -134,12 +138,12 @@ def test_compressed_losses_of_a_gain(pair: tuple[np.ndarray, np.ndarray]) -> Non
     for gain in (0.1, 0.5, 3):
         estimate = np.float32(gain) * clean
         for kind in ("compressed_magnitude", "compressed_complex"):
-            found = LOSSES[kind](estimate, clean, clean, SPEC)
+            found = LOSSES[kind](Signals(estimate, clean, clean, SPEC))
             np.testing.assert_allclose(found, energy * (1 - gain**power) ** 2, rtol=0.01)
     # Only the complex loss depends on the sign.
-    flipped = LOSSES["compressed_magnitude"](-clean, clean, clean, SPEC)
+    flipped = LOSSES["compressed_magnitude"](Signals(-clean, clean, clean, SPEC))
     np.testing.assert_allclose(flipped, 0, atol=1e-6)
-    flipped = LOSSES["compressed_complex"](-clean, clean, clean, SPEC)
+    flipped = LOSSES["compressed_complex"](Signals(-clean, clean, clean, SPEC))
     np.testing.assert_allclose(flipped, 4 * energy, rtol=0.01)
 
 
@@ -159,7 +163,7 @@ def test_finite_on_digital_silence(
     }[silent]
     variable = tf.Variable(estimate)
     with tf.GradientTape() as tape:
-        value = tf.reduce_sum(LOSSES[kind](variable, clean, noisy, SPEC))
+        value = tf.reduce_sum(LOSSES[kind](Signals(variable, clean, noisy, SPEC)))
         value += total_loss(variable, clean, noisy, spec_of(**{kind: 1.0}))
     assert np.isfinite(value)
     assert np.isfinite(tape.gradient(value, variable)).all()
@@ -194,7 +198,7 @@ def test_total_is_the_weighted_sum(pair: tuple[np.ndarray, np.ndarray]) -> None:
     gain = 0.1 / np.sqrt(np.mean(noisy**2, 1, keepdims=True))
     scaled = [(gain * sound).astype(np.float32) for sound in (estimate, clean, noisy)]
     expected = sum(
-        weight * np.mean(LOSSES[kind](*scaled, SPEC)) for kind, weight in weights.items()
+        weight * np.mean(LOSSES[kind](Signals(*scaled, SPEC))) for kind, weight in weights.items()
     )
     found = total_loss(estimate, clean, noisy, spec_of(**weights))
     assert float(found) == pytest.approx(expected, rel=1e-4)
