@@ -10,6 +10,7 @@ from keras import ops
 from onnx import TensorProto, helper
 
 from denoisecli.models.export.onnx_graph import Graph, Map
+from denoisecli.models.export.stream_graph import StreamGraph
 from denoisecli.models.layers import AlongAxis, register
 from denoisecli.models.reach import ALL, Reach
 
@@ -150,6 +151,36 @@ class AxisRecurrent(AlongAxis):
         y = graph.add("Reshape", y, graph.add("Concat", shape, size, axis=0))
         back = np.argsort(_TO_SEQUENCES[self.axis])
         return Map(graph, last=graph.add("Transpose", y, perm=back.tolist()))
+
+    def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
+        (x,) = inputs
+        if self.axis == "frequency":
+            return self.onnx_nodes(graph, x)
+        bands = self.output.shape[1]
+        weights = [
+            graph.constant(array[None]) for array in _onnx_weights(self.recurrent, self.cell)
+        ]
+        rows = graph.add("Reshape", x.last, graph.integers(1, -1, self.input.shape[-1]))
+        by_row = graph.integers(1, -1, self.units)
+        states = []
+        for _ in range(1 if self.cell == "gru" else 2):  # the LSTM has the state of its cell, too
+            state = graph.remembered((bands, self.units))
+            states.append(graph.add("Reshape", state, by_row))
+        by_band = graph.integers(-1, bands, 1, self.units)
+        options = {"linear_before_reset": 1} if self.cell == "gru" else {}
+        outputs = [f"{self.name}_{value}" for value in ("output", "cell")[: len(states)]]
+        graph.add_node(
+            self.cell.upper(),
+            [rows, *weights, "", *states],
+            ["", *outputs],
+            hidden_size=self.units,
+            **options,
+        )
+        maps = [Map(graph, last=graph.add("Reshape", y, by_band)) for y in outputs]
+        for y in maps:
+            y.reach = x.reach
+            graph.remember(graph.gated(y).last)  # the state stays zero before the sound
+        return maps[0]
 
     def _stateful_gru(
         self,

@@ -2,12 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
-from denoisecli.models.reach import Reach
-from denoisecli.models.traits import traits_of
+from denoisecli.models.traits import reaches_of, traits_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def summarize_network(network: keras.Model) -> NetworkSummary:
                     macs_per_second=macs,
                 )
             )
-    reach = _reach_of_output(network)
+    reach = reaches_of(network)[id(network.outputs[0])]
     past = math.inf if reach.stateful else max(reach.past, spec.output.past_taps)
     future = max(reach.future, spec.output.future_taps)
     window = spec.stft.n_fft / spec.audio.sample_rate
@@ -88,15 +86,3 @@ def summarize_network(network: keras.Model) -> NetworkSummary:
         future_seconds=future / rate + window,
     )
 
-
-def _reach_of_output(network: keras.Model) -> Reach:
-    """Return the frames of the spectrum that a frame of the mask depends on."""
-    reaches: dict[int, Reach] = {}
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.InputLayer):
-            reaches[id(layer.output)] = Reach()
-            continue
-        tensors: Any = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
-        inputs = [reaches[id(tensor)] for tensor in tensors]
-        reaches[id(layer.output)] = traits_of(layer).reach(Reach.joined(*inputs))
-    return reaches[id(network.outputs[0])]

@@ -12,6 +12,7 @@ import numpy as np
 
 from denoisecli.errors import ModelError
 from denoisecli.models.export.onnx_graph import Graph, Map
+from denoisecli.models.export.stream_graph import StreamGraph
 from denoisecli.models.reach import Reach
 
 
@@ -29,6 +30,21 @@ class Traits:
             The output of the layer.
         """
         raise NotImplementedError
+
+    def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
+        """Append the nodes of the layer to a graph of one frame per run.
+
+        By default they are those of `onnx_nodes`, which suit every layer that looks at no other
+        frame and has one input.
+
+        Args:
+            graph: Graph that the nodes are appended to, which keeps what the layer remembers.
+            inputs: Inputs of the layer, each behind the spectrum by its `Reach.future` frames.
+
+        Returns:
+            The output of the layer.
+        """
+        return self.onnx_nodes(graph, *inputs)
 
     def reach(self, inputs: Reach) -> Reach:
         """Return the reach of the output, given that of the inputs; by default the same."""
@@ -51,6 +67,22 @@ def traits_of(layer: keras.layers.Layer) -> Traits:
         if kind in _KERAS_LAYERS:
             return _KERAS_LAYERS[kind](layer)
     return KerasTraits(layer)
+
+
+def reaches_of(network: keras.Model) -> dict[int, Reach]:
+    """Return the frames of the spectrum that the output of each layer depends on.
+
+    The keys are the ``id`` of the tensors.
+    """
+    reaches: dict[int, Reach] = {}
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            reaches[id(layer.output)] = Reach()
+            continue
+        tensors: Any = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
+        inputs = [reaches[id(tensor)] for tensor in tensors]
+        reaches[id(layer.output)] = traits_of(layer).reach(Reach.joined(*inputs))
+    return reaches
 
 
 class KerasTraits(Traits):
@@ -76,12 +108,21 @@ class Convolution(KerasTraits):
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
+        return self._convolve(graph, x, [self._padding(axis) for axis in (0, 1)])
+
+    def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
+        (x,) = inputs
+        if self._padding(1):
+            x = graph.history(x, self._padding(1))
+        return self._convolve(graph, x, [self._padding(0), 0])
+
+    def _convolve(self, graph: Graph, x: Map, paddings: list[int]) -> Map:
         layer, kernel = self.layer, self.layer.kernel.numpy()
         options: dict[str, Any] = {
             "kernel_shape": list(kernel.shape[:2]),
             "strides": list(layer.strides),
             "dilations": list(layer.dilation_rate),
-            "pads": _halves([self._padding(axis) for axis in (0, 1)]),
+            "pads": _halves(paddings),
         }
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             options["group"] = kernel.shape[2]
@@ -248,12 +289,18 @@ class Add(KerasTraits):
             return Map(graph, last=graph.add("Add", x.last, y.last))
         return Map(graph, first=graph.add("Add", x.first, y.first))
 
+    def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
+        return self.onnx_nodes(graph, *graph.aligned(*inputs))
+
 
 class Concatenate(KerasTraits):
     """Concatenate along the channels."""
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         return Map(graph, first=graph.add("Concat", *(x.first for x in inputs), axis=1))
+
+    def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
+        return self.onnx_nodes(graph, *graph.aligned(*inputs))
 
 
 class Identity(KerasTraits):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from denoisecli.models.reach import Reach
 
@@ -31,6 +31,12 @@ class Graph:
         output = output or f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **options))
         return output
+
+    def add_node(
+        self, operator: str, inputs: Sequence[str], outputs: Sequence[str], **options: Any
+    ) -> None:
+        """Append a node with several outputs; an empty name leaves an output out."""
+        self.nodes.append(helper.make_node(operator, inputs, outputs, **options))
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
         """Append a constant and return its name."""
@@ -91,13 +97,20 @@ class Graph:
         self.constants[bias] = self.constants[bias] * scale + shift
         return True
 
-    def model(self, input_shape: Sequence[Any], output_shape: Sequence[Any]) -> onnx.ModelProto:
-        """Return the finished model, with inputs "spectrum" and outputs "mask" of these shapes."""
+    def model(
+        self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+    ) -> onnx.ModelProto:
+        """Return the finished model.
+
+        Args:
+            inputs: Inputs before those that `input` appended.
+            outputs: Outputs before those in the attribute `outputs`.
+        """
         graph = helper.make_graph(
             self.nodes,
             "denoise",
-            [_value("spectrum", input_shape), *self.inputs],
-            [_value("mask", output_shape), *self.outputs],
+            [*inputs, *self.inputs],
+            [*outputs, *self.outputs],
             [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
         )
         opset = helper.make_opsetid("", OPSET)
@@ -119,6 +132,8 @@ class Map:
         self._graph, self._first, self._last = graph, first, last
         self.reach = Reach()
         """Frames of the spectrum that a frame of the map depends on."""
+        self.shape = (0, 0)
+        """Number of frequency bands and of channels."""
 
     @property
     def first(self) -> str:
@@ -150,8 +165,3 @@ class Map:
         """Apply an operator that does not depend on the order of the axes."""
         y = self._graph.add(operator, self.name, *others, **options)
         return Map(self._graph, last=y) if self.channels_last else Map(self._graph, first=y)
-
-
-def _value(name: str, shape: Sequence[Any]) -> onnx.ValueInfoProto:
-    dims = ["batch", shape[1], "time", shape[3]]
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)

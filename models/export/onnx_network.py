@@ -23,18 +23,18 @@ two threads can work on two blocks, one behind the other in the network.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import helper
+from onnx import TensorProto, helper
 
 from denoisecli.errors import ModelError
 from denoisecli.models.export.onnx_graph import Graph, Map
-from denoisecli.models.reach import Reach
-from denoisecli.models.traits import traits_of
+from denoisecli.models.traits import reaches_of, traits_of
 
 TOLERANCE = 1e-2
 """Largest allowed difference from Keras; rounding alone stays far below it, also on GPUs."""
@@ -58,23 +58,21 @@ def export_onnx(network: keras.Model, path: Path) -> float:
         ModelError: A layer cannot be exported, or the graph computes something else.
     """
     graph = Graph()
+    reaches = reaches_of(network)
     maps: dict[int, Map] = {}
     for layer in network.layers:
         if isinstance(layer, keras.layers.InputLayer):
             maps[id(layer.output)] = Map(graph, last="spectrum")
             continue
-        traits = traits_of(layer)
         tensors = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
-        inputs = [maps[id(tensor)] for tensor in tensors]
-        reach = traits.reach(Reach.joined(*(x.reach for x in inputs)))
-        output = traits.onnx_nodes(graph, *inputs)
-        output.reach = reach
+        output = traits_of(layer).onnx_nodes(graph, *(maps[id(tensor)] for tensor in tensors))
+        output.reach = reaches[id(layer.output)]
         maps[id(layer.output)] = output
     mask = network.outputs[0]
     graph.add("Identity", maps[id(mask)].last, output="mask")
-    model = graph.model(network.inputs[0].shape, mask.shape)
-    reach = maps[id(mask)].reach
-    blocks_align = all(map_.reach.stride == 1 for map_ in maps.values())
+    model = graph.model([_value("spectrum", network.inputs[0].shape)], [_value("mask", mask.shape)])
+    reach = reaches[id(mask)]
+    blocks_align = all(each.stride == 1 for each in reaches.values())
     if blocks_align and math.isfinite(reach.past) and math.isfinite(reach.future):
         metadata = {
             "past_frames": reach.past,
@@ -88,6 +86,11 @@ def export_onnx(network: keras.Model, path: Path) -> float:
         raise ModelError(f"the ONNX graph differs from Keras by {difference:.2g}")
     path.write_bytes(model.SerializeToString())
     return difference
+
+
+def _value(name: str, shape: Sequence[int | None]) -> onnx.ValueInfoProto:
+    dims = ["batch", shape[1], "time", shape[3]]
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
 
 
 def _largest_difference(network: keras.Model, model: onnx.ModelProto) -> float:

@@ -1,0 +1,197 @@
+"""A trained Keras network as an ONNX graph for a stream: a frame in, a cleaned frame out.
+
+The mask and its taps are applied inside the graph. Its inputs and outputs are float32; a batch
+holds the channels of a recording:
+
+- ``spectrum`` (batch, bins, 1, 2): the next frame of the STFT, real and imaginary part
+- ``state`` (batch, size): zeros for the first frame, then ``next_state`` of the frame before
+- ``cleaned`` (batch, bins, 1, 2): the frame ``delay_frames`` before, cleaned
+- ``next_state`` (batch, size)
+- ``mask`` (batch, bins, 1, parts): what was applied, as the graph of `onnx_network` returns it
+
+A causal network has a delay of 0. With a delay there is one more input, ``present`` (1,), whose
+default is 1. At the end of the sound, ``delay_frames`` runs more with zeros as ``spectrum`` and as
+``present`` return the last frames.
+
+The metadata are those of `stream_metadata`.
+"""
+
+import hashlib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper
+
+from denoisecli.errors import ModelError
+from denoisecli.models.export.onnx_graph import Map
+from denoisecli.models.export.onnx_network import TOLERANCE
+from denoisecli.models.export.stream_graph import StreamGraph
+from denoisecli.models.ops import apply_mask
+from denoisecli.models.traits import reaches_of, traits_of
+from denoisecli.spec.document import Spec
+
+if TYPE_CHECKING:
+    from denoisecli.models.unet import UNet
+
+
+def stream_delay(network: "UNet") -> int | None:
+    """Return the number of frames by which a stream is behind its input.
+
+    None means that the network cannot process a stream frame by frame: it strides along time, runs
+    backwards along time, or attends along time.
+    """
+    reaches = reaches_of(network)
+    future = reaches[id(network.outputs[0])].future
+    if not math.isfinite(future) or any(reach.stride > 1 for reach in reaches.values()):
+        return None
+    return max(int(future), network.spec.output.future_taps)
+
+
+def export_stream(network: "UNet", path: Path, *, whole: bytes = b"") -> float:
+    """Write the graph of a network for a stream, and compare it with Keras.
+
+    Args:
+        network: Trained network.
+        path: File to write.
+        whole: Content of the ``model.onnx`` of the network, whose SHA-256 is added to the metadata.
+
+    Returns:
+        The largest difference from the cleaned spectrum of Keras, on random input.
+
+    Raises:
+        ModelError: The network cannot process a stream, a layer cannot be exported, or the graph
+            computes something else.
+    """
+    delay = stream_delay(network)
+    if delay is None:
+        raise ModelError(
+            f"the model {network.spec.name} cannot process a stream frame by frame: it strides, "
+            "attends or runs backwards along time"
+        )
+    model = _stream_model(network, delay)
+    metadata = stream_metadata(network.spec, delay)
+    if whole:
+        metadata["whole"] = hashlib.sha256(whole).hexdigest()
+    helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    difference = _largest_difference(network, model, delay)
+    if not difference < TOLERANCE:
+        raise ModelError(f"the ONNX graph for streams differs from Keras by {difference:.2g}")
+    path.write_bytes(model.SerializeToString())
+    return difference
+
+
+def stream_metadata(spec: Spec, delay: int) -> dict[str, str]:
+    """Return what a program has to know to run the graph.
+
+    Args:
+        spec: Spec of the model.
+        delay: Number of frames by which the output is behind the input.
+    """
+    return {
+        "name": spec.name,
+        "sample_rate": str(spec.audio.sample_rate),
+        "n_fft": str(spec.stft.n_fft),
+        "hop_length": str(spec.stft.hop_length),
+        "window": spec.stft.window,
+        "delay_frames": str(delay),
+        "initial_state": "zeros",
+        "description": (
+            "Frame t of the STFT is centred on sample t * hop_length, with zeros before the sound "
+            "and behind it. The window is applied before the transform and again after its "
+            "inverse; the sum of the overlapping frames is divided by that of the squared windows. "
+            "Run the graph once per frame: spectrum and state in, cleaned and next_state out."
+        ),
+    }
+
+
+def _stream_model(network: "UNet", delay: int) -> onnx.ModelProto:
+    graph = StreamGraph(delay)
+    reaches = reaches_of(network)
+    maps: dict[int, Map] = {}
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            output = Map(graph, last="spectrum")
+        else:
+            tensors = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
+            inputs = [maps[id(tensor)] for tensor in tensors]
+            output = traits_of(layer).stream_nodes(graph, *inputs)
+        output.reach = reaches[id(layer.output)]
+        output.shape = layer.output.shape[1], layer.output.shape[3]
+        maps[id(layer.output)] = output
+    spectrum, mask = maps[id(network.inputs[0])], maps[id(network.outputs[0])]
+    mask = graph.delayed(mask, int(delay - mask.reach.future))
+    graph.add("Identity", mask.last, output="mask")
+    _append_filter(graph, network.spec, mask, spectrum)
+    graph.next_state()
+    bins, parts = network.spec.stft.bins, network.spec.output.parts
+    return graph.model(
+        [_value("spectrum", bins, 1, 2), _value("state", graph.state_size)],
+        [
+            _value("cleaned", bins, 1, 2),
+            _value("next_state", graph.state_size),
+            _value("mask", bins, 1, parts),
+        ],
+    )
+
+
+def _append_filter(graph: StreamGraph, spec: Spec, mask: Map, spectrum: Map) -> None:
+    """Append the product of the mask and the frames of the spectrum that its taps apply to."""
+    output, bins = spec.output, spec.stft.bins
+    past = graph.history(spectrum, graph.delay + output.past_taps)  # zero outside the sound
+    newest = graph.delay + output.past_taps
+    frames = [newest - graph.delay + offset for offset in output.offsets]
+    if output.mask == "magnitude":
+        frame = graph.slice(past.first, 3, frames[0], frames[0] + 1)
+        product = graph.add("Mul", frame, mask.first)
+        graph.add("Transpose", product, perm=[0, 2, 3, 1], output="cleaned")
+        return
+    # Both as (batch, taps, part, bins).
+    shape = graph.integers(-1, len(frames), 2, bins)
+    factors = graph.add("Reshape", mask.first, shape)
+    chosen = graph.add("Gather", past.first, graph.integers(*frames), axis=3)
+    chosen = graph.add("Transpose", chosen, perm=[0, 3, 1, 2])
+    a, b = (graph.slice(factors, 2, part, part + 1) for part in (0, 1))
+    c, d = (graph.slice(chosen, 2, part, part + 1) for part in (0, 1))
+    real = graph.add("Sub", graph.add("Mul", a, c), graph.add("Mul", b, d))
+    imaginary = graph.add("Add", graph.add("Mul", a, d), graph.add("Mul", b, c))
+    products = graph.add("Concat", real, imaginary, axis=2)
+    total = graph.add("ReduceSum", products, graph.integers(1))  # (batch, 1, part, bins)
+    graph.add("Transpose", total, perm=[0, 3, 1, 2], output="cleaned")
+
+
+def _value(name: str, *sizes: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *sizes])
+
+
+def _largest_difference(network: "UNet", model: onnx.ModelProto, delay: int) -> float:
+    """Return the largest difference from the cleaned spectrum of Keras on random input."""
+    shape = (2, network.spec.stft.bins, 37, 2)
+    spectrum = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    parts = (spectrum[..., 0].swapaxes(1, 2), spectrum[..., 1].swapaxes(1, 2))
+    mask = network(spectrum, training=False)
+    expected = [
+        keras.ops.convert_to_numpy(part).swapaxes(1, 2)
+        for part in apply_mask(mask, parts, network.spec.output.offsets)
+    ]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of every input that has a default
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    state = np.zeros((2, session.get_inputs()[1].shape[1]), np.float32)
+    padded = np.pad(spectrum, [(0, 0), (0, 0), (0, delay), (0, 0)])
+    found = []
+    for index in range(padded.shape[2]):
+        inputs = {"spectrum": padded[:, :, index : index + 1], "state": state}
+        if delay:
+            inputs["present"] = np.array([index < spectrum.shape[2]], np.float32)
+        cleaned, state = session.run(["cleaned", "next_state"], inputs)
+        found.append(cleaned)
+    cleaned = np.concatenate(found, axis=2)[:, :, delay:]
+    return float(np.abs(cleaned - np.stack(expected, axis=-1)).max())

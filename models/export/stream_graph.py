@@ -1,0 +1,106 @@
+"""An ONNX graph that processes one frame per run and carries its state from run to run."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from denoisecli.models.export.onnx_graph import Graph, Map
+
+_END = np.iinfo(np.int64).max
+
+
+class StreamGraph(Graph):
+    """An ONNX graph in which every map has one frame.
+
+    What the layers remember of earlier frames is one vector per channel of sound, which the graph
+    takes as ``state`` and returns as ``next_state``; it is zero before the first frame.
+
+    If a layer looks ahead, its map is behind the spectrum by `Reach.future` frames. Then the frame
+    of the map lies before the beginning of the sound in the first runs, and behind its end in the
+    last ones. `gated` sets such frames to zero, as the padding of a whole recording does.
+
+    Args:
+        delay: Number of frames by which the output is behind the spectrum.
+    """
+
+    def __init__(self, delay: int) -> None:
+        super().__init__()
+        self.delay = delay
+        self.state_size = 0
+        """Length of the state."""
+        self._next_parts: list[str] = []
+        self._gates: dict[int, str] = {}
+        if delay:
+            # Whether there is a frame of sound, for this run and the earlier ones.
+            present = self.input("present", np.ones(1, np.float32), [1])
+            earlier = self.remembered((delay,))
+            present = self.add("Expand", present, self.add("Shape", self.slice("state", 1, 0, 1)))
+            self._presence = self.add("Concat", earlier, present, axis=1)
+            self.remember(self.slice(self._presence, 1, 1, _END))
+
+    def remembered(self, shape: Sequence[int]) -> str:
+        """Append a part of the state, and return its name.
+
+        `remember` has to store the next values of the parts in the same order.
+
+        Args:
+            shape: Shape of the part for one channel of sound; the part has one more axis before.
+        """
+        start, self.state_size = self.state_size, self.state_size + math.prod(shape)
+        part = self.slice("state", 1, start, self.state_size)
+        return part if len(shape) == 1 else self.add("Reshape", part, self.integers(-1, *shape))
+
+    def remember(self, part: str) -> None:
+        """Store the next value of a part of the state; see `remembered`."""
+        self._next_parts.append(self.add("Flatten", part, axis=1))
+
+    def next_state(self) -> str:
+        """Append the next state and return its name."""
+        if not self._next_parts:
+            return self.add("Identity", "state", output="next_state")
+        return self.add("Concat", *self._next_parts, axis=1, output="next_state")
+
+    def history(self, x: Map, frames: int) -> Map:
+        """Return a map whose last frame is that of ``x``, behind this number of earlier frames."""
+        if frames == 0:
+            return x
+        bands, channels = x.shape
+        earlier = self.remembered((channels, bands, frames))
+        y = self.add("Concat", earlier, self.gated(x).first, axis=3)
+        self.remember(self.slice(y, 3, 1, _END))
+        return Map(self, first=y)
+
+    def delayed(self, x: Map, frames: int) -> Map:
+        """Return the map of some frames ago."""
+        if frames == 0:
+            return x
+        bands, channels = x.shape
+        earlier = self.remembered((frames, channels, bands))  # whole frames are moved faster
+        y = self.add("Concat", earlier, self.add("Transpose", x.first, perm=[0, 3, 1, 2]), axis=1)
+        self.remember(self.slice(y, 1, 1, _END))
+        return Map(self, first=self.add("Transpose", self.slice(y, 1, 0, 1), perm=[0, 2, 3, 1]))
+
+    def aligned(self, *maps: Map) -> list[Map]:
+        """Return the maps at the same frame: those that look ahead less are delayed."""
+        latest = max(x.reach.future for x in maps)
+        return [self.delayed(x, int(latest - x.reach.future)) for x in maps]
+
+    def gated(self, x: Map) -> Map:
+        """Return the map, with zeros in place of a frame before the sound or behind it."""
+        if not self.delay:
+            return x
+        y = x.elementwise("Mul", self._gate(int(x.reach.future)))
+        y.reach, y.shape = x.reach, x.shape
+        return y
+
+    def _gate(self, delay: int) -> str:
+        """Return the name of a tensor that is 1 if there was a frame some frames ago, otherwise 0.
+
+        Its shape is (batch, 1, 1, 1).
+        """
+        if delay not in self._gates:
+            index = self.delay - delay
+            gate = self.slice(self._presence, 1, index, index + 1)
+            self._gates[delay] = self.add("Reshape", gate, self.integers(-1, 1, 1, 1))
+        return self._gates[delay]
