@@ -9,6 +9,7 @@ EXTRAS = {
     "metrics": "pesq, pystoi and jinja2",
     "baselines": "noisereduce",
     "asr": "faster-whisper",
+    "dnsmos": "speechmos",
     "media": "PyAV",
     "cluster": "Dask",
     "tune": "KerasTuner",
