@@ -30,6 +30,13 @@ class SpecError(UsageError):
 
 
 class Interrupted(DenoiseError):
-    """Ctrl-C or SIGTERM stopped the work, whose progress was saved and can be resumed."""
+    """Ctrl-C or SIGTERM stopped the work, whose progress was saved and can be resumed.
 
-    exit_code = 130
+    Args:
+        message: The message.
+        exit_code: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    def __init__(self, message: str, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

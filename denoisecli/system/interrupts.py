@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from denoisecli.errors import Interrupted
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM arrived; what Ctrl-C stops, it stops in the same way."""
@@ -15,6 +17,8 @@ class _Signal:
     """The signal that ends the program, if one arrived."""
 
     pending: KeyboardInterrupt | None = None
+    requested: int = signal.SIGINT
+    """The last signal that `stop_requests` turned into an event."""
 
 
 def end_on_signals() -> None:
@@ -58,13 +62,15 @@ def stop_requests(event: threading.Event | None = None) -> Iterator[threading.Ev
         KeyboardInterrupt: A second signal arrived.
     """
     event = event or threading.Event()
+    _Signal.requested = signal.SIGINT
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
         if event.is_set():
-            raise KeyboardInterrupt
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        _Signal.requested = number
         event.set()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -73,6 +79,11 @@ def stop_requests(event: threading.Event | None = None) -> Iterator[threading.Ev
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stopped(message: str) -> Interrupted:
+    """Return the error of work that stopped as `stop_requests` asked it to."""
+    return Interrupted(message, 128 + _Signal.requested)
 
 
 @contextmanager

@@ -103,8 +103,8 @@ class _Facts(BaseModel):
 
 
 def clear(run: Path) -> None:
-    """Delete what an earlier run left in the folder, except for its finished model."""
-    for name in (CHECKPOINT, HISTORY, FACTS, BAD_BATCH):
+    """Delete what an earlier run left in the folder, except for its checkpoint and its model."""
+    for name in (HISTORY, FACTS, BAD_BATCH):
         (run / name).unlink(missing_ok=True)
     shutil.rmtree(run / LOGS, ignore_errors=True)
 

@@ -1,6 +1,5 @@
 """Train the model of a spec on a stored dataset."""
 
-import warnings
 from pathlib import Path
 
 from denoisecli.errors import UsageError
@@ -78,19 +77,15 @@ def train(
         observer.on_message(message)
     if not fresh and (run / MODEL).exists() and not (run / CHECKPOINT).exists():
         raise UsageError(
-            f"{run} is finished, its model is {run / MODEL}; --fresh starts over, "
-            "--run selects another folder"
+            f"{run} is finished, its model is {run / MODEL}; --fresh starts over; another --run "
+            f"with --init-from {run} starts with its weights"
         )
     is_first = devices.process == 0
-    with locked(run, write=is_first), warnings.catch_warnings():
-        # Keras does not know the length of the datasets and takes their end for a mistake.
-        warnings.filterwarnings("ignore", "Your input ran out of data")
-        if fresh and is_first:
-            clear(run)
-        devices.broadcast([0])  # the other processes wait for that
-        logs = _open_logs(run / LOGS, spec, observer) if is_first else None
-        trainer = Trainer(spec, batches, run, observer, devices, logs, minutes)
-        if trainer.checkpoint.exists():
+    with locked(run, write=is_first):
+        trainer = Trainer(spec, batches, run, observer, devices, minutes)
+        if fresh:
+            trainer.how_to_resume = "the same command without --fresh resumes there"
+        if trainer.checkpoint.exists() and not fresh:
             trainer.resume()
             if code_changed(run):
                 observer.on_message(
@@ -103,6 +98,13 @@ def train(
         if devices.broadcast(position) != position:
             raise UsageError(f"{run} is not the same folder for all processes; share it")
         if is_first:
+            if fresh:
+                if (run / MODEL).exists():
+                    trainer.save()  # or the old model would pass for that of the new spec
+                else:
+                    trainer.checkpoint.unlink(missing_ok=True)
+                clear(run)
+            trainer.logs = _open_logs(run / LOGS, spec, observer)
             record_start(
                 run,
                 spec,
@@ -113,8 +115,8 @@ def train(
             )
         trainer.fit()
         trainer.finish()
-        if logs is not None:
-            logs.close()
+        if trainer.logs is not None:
+            trainer.logs.close()
     return run / MODEL
 
 

@@ -3,7 +3,9 @@
 import math
 import threading
 import time
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -12,13 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from denoisecli.datasets.manifest import load_manifest
-from denoisecli.errors import DatasetError, Interrupted, ModelError, UsageError
+from denoisecli.errors import DatasetError, ModelError, UsageError
 from denoisecli.models.catalogue import find_model
 from denoisecli.models.folder import Metrics, ModelFolder
 from denoisecli.models.summary import summarize_network
 from denoisecli.spec.document import Spec
 from denoisecli.system.atomic_files import replacing
-from denoisecli.system.interrupts import stop_requests
+from denoisecli.system.interrupts import stop_requests, stopped
 from denoisecli.training.batches import Batches
 from denoisecli.training.checkpoint import (
     Arrays,
@@ -56,6 +58,17 @@ LOGGED_TIMES = 20
 """Approximate number of epochs of a run whose clips are logged; each takes about a megabyte."""
 
 
+@contextmanager
+def _without_end_of_data_warning() -> Iterator[None]:
+    """Silence Keras, which does not know the length of data that several devices share.
+
+    It takes the end of the data for a mistake.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        yield
+
+
 class Trainer:
     """The network, its optimizer and the state of the run.
 
@@ -65,7 +78,6 @@ class Trainer:
         run: Folder of the run, which exists.
         observer: Object that is informed of the progress.
         devices: Devices to train on.
-        logs: Writer of the TensorBoard logs, if any.
         minutes: Training time in minutes after which the run ends, if that is limited.
 
     Raises:
@@ -79,15 +91,16 @@ class Trainer:
         run: Path,
         observer: Observer,
         devices: Devices,
-        logs: TensorBoardLogs | None = None,
         minutes: float | None = None,
     ):
         self.spec, self.batches, self.observer = spec, batches, observer
-        self.run, self.devices, self.logs = run, devices, logs
+        self.run, self.devices = run, devices
+        self.logs: TensorBoardLogs | None = None
         self.seconds_limit = math.inf if minutes is None else 60 * minutes
         self.checkpoint = run / CHECKPOINT
         self.state = State()
         self.clock = time.monotonic()
+        self.how_to_resume = "the same command resumes there"
         training = spec.training
         if training.batch_size % devices.replicas:
             raise UsageError(
@@ -136,12 +149,13 @@ class Trainer:
         if changed:
             raise UsageError(
                 f"{self.run} was begun with another spec, which differs in {', '.join(changed)}; "
-                f"to resume it, give its own spec, {self.run / SPEC}; --fresh starts over, --run "
-                "selects another folder"
+                f"to resume it, give its own spec, {self.run / SPEC}; --fresh starts over; another "
+                f"--run with --init-from {self.run} starts with its weights"
             )
         if saved.dataset != self.batches.dataset_id:
             raise UsageError(
-                f"{self.checkpoint} was trained on another dataset; --fresh starts over"
+                f"{self.checkpoint} was trained on another dataset; --fresh starts over; another "
+                f"--run with --init-from {self.run} starts with its weights"
             )
         try:
             assign(self.model.variables, saved.task)
@@ -168,7 +182,7 @@ class Trainer:
                 start.
             ModelError: The weights cannot be loaded.
         """
-        matched, missing = transfer_weights(self.network, folder)
+        matched, missing, others = transfer_weights(self.network, folder)
         self.best = get_arrays(self.network.weights)
         if self.spec.training.start_share:
             if missing:
@@ -178,8 +192,13 @@ class Trainer:
                 )
             self.start = self.best
         self.state.init_from = str(folder)
-        others = f"; layers not found in it: {', '.join(missing)}" if missing else ""
-        self.observer.on_message(f"initialized {matched} layers from {folder}{others}")
+        unmatched = f"; layers not found in it: {', '.join(missing)}" if missing else ""
+        self.observer.on_message(f"initialized {matched} layers from {folder}{unmatched}")
+        if others:
+            self.observer.on_message(
+                f"warning: the weights fit in shape, but were trained with {', '.join(others)}; "
+                "they may be worth little here"
+            )
 
     def save(self) -> None:
         """Write a checkpoint.
@@ -209,6 +228,7 @@ class Trainer:
             ),
         )
 
+    @_without_end_of_data_warning()
     def fit(self, *, until: int | None = None, stop: threading.Event | None = None) -> None:
         """Train for the remaining epochs.
 
@@ -229,10 +249,9 @@ class Trainer:
                     break
                 self._run_epoch(stop)
                 if stop.is_set():
-                    raise Interrupted(
-                        f"stopped after epoch {state.epoch}; the same command resumes there"
-                    )
+                    raise stopped(f"stopped after epoch {state.epoch}; {self.how_to_resume}")
 
+    @_without_end_of_data_warning()
     def finish(self) -> None:
         """Test the final weights, write the model folder and delete the checkpoint."""
         spec, state, batches = self.spec, self.state, self.batches
@@ -460,7 +479,7 @@ class Trainer:
     def _save_batch(self) -> Path:
         """Generate the last batch again and write it to the folder of the run."""
         state, path = self.state, self.run / BAD_BATCH
-        noisy, clean = next(
+        noisy, clean, *_ = next(
             iter(self.batches.training(state.epoch, skip=state.step - 1).as_numpy_iterator())
         )
         if self.devices.process == 0:
@@ -512,7 +531,7 @@ class _StepCallback(keras.callbacks.Callback):
             trainer.update_clock()
             trainer.save()
         if self.stop.is_set():
-            raise Interrupted(f"stopped in epoch {state.epoch + 1}; the same command resumes there")
+            raise stopped(f"stopped in epoch {state.epoch + 1}; {trainer.how_to_resume}")
         if trainer.is_time_up():
             self.model.stop_training = True
 

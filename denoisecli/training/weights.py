@@ -30,7 +30,7 @@ def assign(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) ->
         variable.assign(array)
 
 
-def transfer_weights(network: keras.Model, folder: Path) -> tuple[int, list[str]]:
+def transfer_weights(network: keras.Model, folder: Path) -> tuple[int, list[str], list[str]]:
     """Copy the weights of a trained model, layer by layer, where names and shapes match.
 
     If the network is causal and the trained one is not, each convolution kernel is moved so that
@@ -41,7 +41,9 @@ def transfer_weights(network: keras.Model, folder: Path) -> tuple[int, list[str]
         folder: Folder of a model, or of an unfinished run, whose best weights so far are used.
 
     Returns:
-        The number of layers that match, and the names of those that do not.
+        The number of layers that match, the names of those that do not, and the settings in which
+        the sound that the weights were trained for differs, such as "audio.sample_rate 8000 (here
+        16000)".
 
     Raises:
         UsageError: No layer matches.
@@ -66,7 +68,14 @@ def transfer_weights(network: keras.Model, folder: Path) -> tuple[int, list[str]
         matched += 1
     if not matched:
         raise UsageError(f"no layer of {folder} matches a layer of {network.spec.name!r}")
-    return matched, missing
+    before, after = (spec.model_dump(mode="json") for spec in (trained.spec, network.spec))
+    other_sound = [
+        f"{section}.{key} {value} (here {after[section][key]})"
+        for section in ("audio", "stft", "features")
+        for key, value in before[section].items()
+        if value != after[section][key]
+    ]
+    return matched, missing, other_sound
 
 
 def make_causal(

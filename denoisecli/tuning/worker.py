@@ -5,7 +5,6 @@ import shutil
 import threading
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -229,14 +228,11 @@ class TrialTrainer:
                     shutil.copyfile(earlier, part)
         folder.mkdir(parents=True, exist_ok=True)
         observer = _TrialObserver(proposal.name, self.observer)
-        with warnings.catch_warnings():
-            # Keras does not know how long the datasets are and takes their ends for a mistake.
-            warnings.filterwarnings("ignore", "Your input ran out of data")
-            batches = open_batches(self.data, spec)
-            trainer = Trainer(batches.spec, batches, folder, observer, self.devices)
-            if checkpoint.exists():
-                trainer.resume()
-            trainer.fit(until=proposal.until, stop=stop)
+        batches = open_batches(self.data, spec)
+        trainer = Trainer(batches.spec, batches, folder, observer, self.devices)
+        if checkpoint.exists():
+            trainer.resume()
+        trainer.fit(until=proposal.until, stop=stop)
         return trainer.state.history
 
     def _best_epoch(self, history: list[Row]) -> tuple[Row, int]:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from denoisecli.system.interrupts import stop_requests
+from denoisecli.system.interrupts import stop_requests, stopped
 
 
 def interrupt() -> None:
@@ -20,10 +20,12 @@ def test_second_interrupt_does_not_wait() -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_a_polite_kill_waits_too() -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_exit_code_tells_which_signal_stopped_the_work(number: int, code: int) -> None:
     with stop_requests() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         assert stop.is_set()
+    assert stopped("stopped").exit_code == code
 
 
 def test_other_threads_get_no_signals() -> None:

@@ -18,7 +18,7 @@ from denoisecli.datasets.manifest import load_manifest
 from denoisecli.errors import DatasetError, Interrupted, ModelError, UsageError
 from denoisecli.models.folder import ModelFolder
 from denoisecli.models.summary import summarize_network
-from denoisecli.spec.document import Spec, parse_spec, read_spec
+from denoisecli.spec.document import Spec, parse_spec, read_spec, save_spec
 from denoisecli.training import checkpoint, trainer, waveform_model
 from denoisecli.training.batches import open_batches
 from denoisecli.training.checkpoint import State, load_checkpoint, save_checkpoint
@@ -109,6 +109,10 @@ class Recorder:
 
 def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Killed(Exception):
@@ -332,6 +336,27 @@ def test_starting_over_keeps_the_old_model_until_the_end(
         with pytest.raises(Interrupted):
             train(spec_of(), tiny_dataset, tmp_path, recorder, fresh=fresh)
         assert (model / "model.onnx").read_bytes() == b"old"
+    assert recorder.steps == [(0, 2)]
+
+
+def test_starting_over_and_killed_at_once_is_not_finished(
+    tiny_dataset: Path, tmp_path: Path, no_logs: None
+) -> None:
+    """The old model does not pass for that of the new spec, and the run can be resumed."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.onnx").write_bytes(b"old")
+    save_spec(spec_of("old"), tmp_path / "spec.json")
+    with pytest.raises(UsageError, match=r"another --run with --init-from .* starts with its"):
+        train(spec_of(), tiny_dataset, tmp_path, Recorder())
+    with pytest.raises(Killed):
+        train(spec_of(), tiny_dataset, tmp_path, Recorder((0, 1), kill), fresh=True)
+    assert [run.state for run in list_runs(tmp_path)[0]] == ["stopped"]
+    with pytest.raises(Interrupted, match="the same command without --fresh resumes there"):
+        train(spec_of(), tiny_dataset, tmp_path, Recorder((0, 1), interrupt), fresh=True)
+    recorder = Recorder((0, 2), terminate)
+    with pytest.raises(Interrupted, match="the same command resumes there") as raised:
+        train(spec_of(), tiny_dataset, tmp_path, recorder)
+    assert raised.value.exit_code == 143
     assert recorder.steps == [(0, 2)]
 
 

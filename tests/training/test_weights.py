@@ -53,7 +53,7 @@ def test_from_a_model_and_from_an_unfinished_run(tmp_path: Path) -> None:
     trained.save(tmp_path / "model.keras")
     network = network_of(2)
     assert not all(same(network, trained))
-    assert transfer_weights(network, tmp_path) == (5, [])
+    assert transfer_weights(network, tmp_path) == (5, [], [])
     assert all(same(network, trained))
 
     best = network_of(3)
@@ -67,7 +67,7 @@ def test_from_a_model_and_from_an_unfinished_run(tmp_path: Path) -> None:
         best=get_arrays(best.weights),
     )
     save_checkpoint(tmp_path / "checkpoint.npz", checkpoint)
-    assert transfer_weights(network, tmp_path) == (5, [])
+    assert transfer_weights(network, tmp_path) == (5, [], [])
     assert all(same(network, best))
 
     wrong = replace(checkpoint, best=checkpoint.best[1:])
@@ -80,7 +80,7 @@ def test_layers_that_do_not_match(tmp_path: Path) -> None:
     trained = network_of(1)
     trained.save(tmp_path / "model.keras")
     wider = network_of(2, upsampling=[{"filters": 5}])
-    matched, left = transfer_weights(wider, tmp_path)
+    matched, left, _ = transfer_weights(wider, tmp_path)
     assert left == ["up0_0_convolution", "up0_0_norm", "output"]
     assert matched == 2
     other = {"downsampling": [{"filters": 5, "strides": [4, 1]}], "upsampling": [{"filters": 5}]}
@@ -88,6 +88,18 @@ def test_layers_that_do_not_match(tmp_path: Path) -> None:
         transfer_weights(network_of(2, **other), tmp_path)
     with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
         transfer_weights(trained, tmp_path / "nowhere")
+
+
+def test_weights_of_another_rate_or_frame_are_reported(tmp_path: Path) -> None:
+    """They fit in shape, but their bands are others."""
+    network_of(1).save(tmp_path / "model.keras")
+    stft = {"n_fft": 32, "hop_length": 8}
+    other = network_of(2, audio={"sample_rate": 8000}, stft=stft)
+    assert transfer_weights(other, tmp_path) == (
+        5,
+        [],
+        ["audio.sample_rate 16000 (here 8000)", "stft.hop_length 16 (here 8)"],
+    )
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5])
