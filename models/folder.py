@@ -64,6 +64,7 @@ class ModelFolder:
         self.keras_path = path / "model.keras"
         self.onnx_path = path / "model.onnx"
         self.stage_paths = [path / "stage1.onnx", path / "stage2.onnx"]
+        self.stream_path = path / "stream.onnx"
         self.metrics_path = path / "metrics.json"
         self.history_path = path / "history.csv"
         self.curves_path = path / "curves.png"
@@ -94,7 +95,7 @@ class ModelFolder:
         return load_network(self.keras_path)
 
     def write_network(self, network: "keras.Model") -> float:
-        """Write the spec, the Keras network and the ONNX network into the existing folder.
+        """Write the spec, the Keras network and the ONNX networks into the existing folder.
 
         Returns:
             The largest difference between the masks of ONNX Runtime and Keras on random input.
@@ -104,11 +105,14 @@ class ModelFolder:
         """
         from denoisecli.models.export.onnx_network import export_onnx
         from denoisecli.models.export.onnx_stages import write_stages
+        from denoisecli.models.export.onnx_stream import export_stream, stream_delay
 
         save_spec(network.spec, self.spec_path)
         network.save(self.keras_path)
         difference = export_onnx(network, self.onnx_path)
         write_stages(self.onnx_path, self.stage_paths)
+        if stream_delay(network) is not None:
+            export_stream(network, self.stream_path, whole=self.onnx_path)
         return difference
 
     def write_metrics(self, metrics: Metrics) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import Float, Shaped
 from denoisecli.audio.pipe import ByteSink, ByteSource
 from denoisecli.audio.reading import require_finite
 from denoisecli.cleaning.choices import Device, Engine
-from denoisecli.cleaning.engines import open_engine
+from denoisecli.cleaning.engines import OnnxEngine, open_engine, open_frame_engine
 from denoisecli.cleaning.file import (
     CleanResult,
     FileOptions,
@@ -94,9 +95,11 @@ class Denoiser:
         if attenuation_limit_db is not None:
             # What the mask removes completely stays at the limit, as in DeepFilterNet.
             self.amount *= 1 - 10 ** (-attenuation_limit_db / 20)
-        self._masking = Masking(
-            self.spec, open_engine(folder, engine=engine, device=device, threads=threads)
-        )
+        network = open_engine(folder, engine=engine, device=device, threads=threads)
+        self._masking = Masking(self.spec, network)
+        # On a GPU, a frame at a time would take longer than on the CPU.
+        on_cpu = isinstance(network, OnnxEngine) and not network.on_gpu
+        self._open_frames = cache(lambda: open_frame_engine(folder) if on_cpu else None)
         self._process = os.getpid()
 
     def __getstate__(self) -> DenoiserOptions:
@@ -164,8 +167,9 @@ class Denoiser:
         Args:
             sample_rate: Sample rate in Hz.
             channels: Number of channels.
-            blocks: How the sound is divided into blocks (default: for a short delay,
-                ``masking.HOPS`` with a causal model and ``masking.LIVE`` with any other).
+            blocks: How the sound is divided into blocks (default: frame by frame if the model has a
+                network for streams; otherwise for a short delay, ``masking.HOPS`` with a causal
+                model and ``masking.LIVE`` with any other).
 
         Returns:
             A stream with ``process(block)``, ``finish()``, and its ``delay`` in seconds.
@@ -174,8 +178,9 @@ class Denoiser:
             UsageError: The sample rate or the number of channels is below 1.
         """
         masking = self._own_masking()
+        frames = self._open_frames() if blocks is None else None
         blocks = blocks or masking.blocks(live=True)
-        return DenoiseStream(masking, sample_rate, channels, blocks, self.amount)
+        return DenoiseStream(masking, sample_rate, channels, blocks, self.amount, frames)
 
     def clean_file(
         self,
@@ -221,5 +226,5 @@ class Denoiser:
         )
 
     def _open_stream(self, sample_rate: int, channels: int, live: bool) -> DenoiseStream:
-        blocks = self._own_masking().blocks(live=live)
+        blocks = None if live else self._own_masking().blocks(live=False)
         return self.stream(sample_rate, channels, blocks=blocks)

@@ -4,12 +4,13 @@ import hashlib
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import onnxruntime
-from jaxtyping import Shaped
+from jaxtyping import Complex, Float, Shaped
 
 from denoisecli.cleaning.choices import Device, Engine
 from denoisecli.errors import ModelError, UsageError
@@ -25,6 +26,20 @@ output "mask" is float32 (batch, frequency, frames, parts).
 
 State = dict[str, Shaped[np.ndarray, "..."]]
 """What a network remembers of the blocks of one channel so far; empty before the first one."""
+
+
+@dataclass
+class FrameState:
+    """What the network for streams remembers of the frames of a stream so far.
+
+    Attributes:
+        values: State of every channel.
+        ahead: Number of frames whose results are still to come before that of the first frame.
+    """
+
+    values: Float[np.ndarray, "channels size"]
+    ahead: int
+
 
 _CUDA = "CUDAExecutionProvider"
 _MAX_FRAMES = 10_000  # more than any network here reaches: the file is damaged
@@ -141,6 +156,87 @@ class OnnxEngine:
         for session, thread in zip(self._sessions, self._threads, strict=True):
             future = thread.submit(_run_stage, session, future, state)
         return future
+
+
+class FrameEngine:
+    """Run ``stream.onnx``, the network for streams, on one frame of every channel at a time.
+
+    Any number of streams and threads can share it. One core is enough, and more of them would only
+    wait for each other.
+
+    Args:
+        folder: Model folder, which has the file.
+
+    Attributes:
+        delay: Number of frames that the network looks ahead.
+    """
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self._path = folder.stream_path
+        self._session = _open_session(self._path, 1)
+        self.metadata = self._session.get_modelmeta().custom_metadata_map
+        try:
+            self.delay = int(self.metadata["delay_frames"])
+            self._size = int(self._session.get_inputs()[1].shape[1])
+            if not 0 <= self.delay <= _MAX_FRAMES:
+                raise ValueError(f"a delay of {self.delay} frames")
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ModelError(f"{self._path} is damaged: {error} in its metadata") from error
+
+    def start(self, channels: int) -> FrameState:
+        """Return the state before the first frame."""
+        return FrameState(np.zeros((channels, self._size), np.float32), self.delay)
+
+    def run(
+        self,
+        spectrum: Complex[np.ndarray, "channels bins"],
+        state: FrameState,
+        *,
+        present: bool = True,
+    ) -> tuple[Complex[np.ndarray, "channels bins"], Complex[np.ndarray, "channels bins"]] | None:
+        """Process the next frame of every channel.
+
+        Args:
+            spectrum: The frame.
+            state: State of the stream, which is replaced by that after the frame.
+            present: False for the silence behind the end of the sound, which returns what the
+                network has delayed.
+
+        Returns:
+            The cleaned frame and its mask, of ``delay`` frames ago, or None if that is before the
+            beginning of the sound.
+        """
+        shape = (*spectrum.shape, 1, 2)
+        inputs = {
+            "spectrum": np.ascontiguousarray(spectrum).view(np.float32).reshape(shape),
+            "state": state.values,
+        }
+        if self.delay:
+            inputs["present"] = np.array([present], np.float32)
+        try:
+            cleaned, state.values, mask = self._session.run(
+                ["cleaned", "next_state", "mask"], inputs
+            )
+        except Exception as error:  # ONNX Runtime has no common base class for its errors
+            raise ModelError(f"{self._path} does not fit its spec: {error}") from error
+        if state.ahead:
+            state.ahead -= 1
+            return None
+        parts = mask[:, :, 0]
+        if parts.shape[-1] == 1:
+            factors = parts[..., 0].astype(np.complex64)
+        else:
+            factors = np.ascontiguousarray(parts[..., :2]).view(np.complex64)[..., 0]
+        return cleaned[:, :, 0].view(np.complex64)[..., 0], factors
+
+
+def open_frame_engine(folder: ModelFolder) -> FrameEngine | None:
+    """Load the network for streams; return None if there is none, or it is of another network."""
+    if not folder.stream_path.is_file():
+        return None
+    engine = FrameEngine(folder)
+    digest = hashlib.sha256(folder.onnx_path.read_bytes()).hexdigest()
+    return engine if engine.metadata.get("whole") == digest else None
 
 
 def _run_stage(

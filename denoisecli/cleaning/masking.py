@@ -210,16 +210,25 @@ class Masking:
         length = self.round_up(block.sound.size)
         clean = istft(masked, length=length, **self._stft_options)[block.start : block.end]
 
-        mask = factors[0]  # up there the other taps change the level by 0.02 dB only
-        bins = [round(share * top * (mask.shape[0] - 1)) for share in GAIN_BAND]
         frames = slice(block.start // hop_length, self.round_up(block.end) // hop_length + 1)
-        gains = np.abs(mask[bins[0] : bins[1] + 1, frames]).mean(axis=0).clip(max=1)
-        return clean, gains
+        # Up there the other taps change the level by 0.02 dB only.
+        return clean, gains_of_bands(factors[0, :, frames].T, top)
 
     def round_up(self, timesteps: int | float) -> int:
         """Round up to a multiple of the hop."""
         hop_length = self.spec.stft.hop_length
         return math.ceil(timesteps / hop_length) * hop_length
+
+
+def gains_of_bands(mask: Complex[np.ndarray, "rows bins"], top: float) -> Float[np.ndarray, "rows"]:
+    """Return the mean gain of the bins in `GAIN_BAND`, at most 1.
+
+    Args:
+        mask: Complex factors.
+        top: Highest frequency of the sound as a share of the model's.
+    """
+    low, high = (round(share * top * (mask.shape[1] - 1)) for share in GAIN_BAND)
+    return np.abs(mask[:, low : high + 1]).mean(axis=1).clip(max=1)
 
 
 def apply_taps(

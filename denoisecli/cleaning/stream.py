@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from denoisecli.audio.resampling import StreamResampler
+from denoisecli.cleaning.engines import FrameEngine
+from denoisecli.cleaning.frames import FrameStream
 from denoisecli.cleaning.masking import Blocks, Gains, Masked, Masking, MaskStream
 from denoisecli.errors import UsageError
 from denoisecli.types import AudioBlock
@@ -50,13 +52,20 @@ class DenoiseStream:
         channels: Number of channels.
         blocks: How the sound is divided into blocks for the network.
         amount: Share of what the model removes that is removed, 0..1.
+        frames: Network for streams, which is run frame by frame instead of in blocks.
 
     Raises:
         UsageError: The sample rate or the number of channels is below 1.
     """
 
     def __init__(
-        self, masking: Masking, sample_rate: int, channels: int, blocks: Blocks, amount: float
+        self,
+        masking: Masking,
+        sample_rate: int,
+        channels: int,
+        blocks: Blocks,
+        amount: float,
+        frames: FrameEngine | None = None,
     ) -> None:
         if not isinstance(sample_rate, int | np.integer):
             raise UsageError(f"the sample rate must be a whole number of Hz, not {sample_rate!r}")
@@ -71,7 +80,12 @@ class DenoiseStream:
         self._to_model = StreamResampler(sample_rate, model_rate, channels)
         self._clean_back = StreamResampler(model_rate, sample_rate, channels)
         self._image_back = StreamResampler(model_rate, sample_rate, channels)
-        self._masked = MaskStream(masking, blocks, min(sample_rate, model_rate) / model_rate)
+        top = min(sample_rate, model_rate) / model_rate
+        self._masked: MaskStream | FrameStream = (
+            MaskStream(masking, blocks, top)
+            if frames is None
+            else FrameStream(masking.spec, frames, channels, top)
+        )
         self._piece = round(_PIECE_SECONDS * model_rate)
         self._original = _Queue(channels)
         self._gains = _GainCurve(

@@ -52,13 +52,13 @@ def stream_delay(network: "UNet") -> int | None:
     return max(int(future), network.spec.output.future_taps)
 
 
-def export_stream(network: "UNet", path: Path, *, whole: bytes = b"") -> float:
+def export_stream(network: "UNet", path: Path, *, whole: Path | None = None) -> float:
     """Write the graph of a network for a stream, and compare it with Keras.
 
     Args:
         network: Trained network.
         path: File to write.
-        whole: Content of the ``model.onnx`` of the network, whose SHA-256 is added to the metadata.
+        whole: The ``model.onnx`` of the network, whose SHA-256 becomes part of the metadata.
 
     Returns:
         The largest difference from the cleaned spectrum of Keras, on random input.
@@ -75,8 +75,8 @@ def export_stream(network: "UNet", path: Path, *, whole: bytes = b"") -> float:
         )
     model = _stream_model(network, delay)
     metadata = stream_metadata(network.spec, delay)
-    if whole:
-        metadata["whole"] = hashlib.sha256(whole).hexdigest()
+    if whole is not None:
+        metadata["whole"] = hashlib.sha256(whole.read_bytes()).hexdigest()
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     difference = _largest_difference(network, model, delay)
