@@ -6,9 +6,9 @@ Two-element lists of a spec are [frequency, time], like the axes of a spectrogra
 import json
 from math import log10, prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, WithJsonSchema, model_validator
 
 from denoisecli.errors import SpecError
 from denoisecli.spec.errors import explain
@@ -18,6 +18,7 @@ from denoisecli.spec.network import (
     ConvolutionBlock,
     DownLevel,
     Features,
+    OneOfOrOwn,
     Output,
     Section,
     Stft,
@@ -26,6 +27,11 @@ from denoisecli.spec.network import (
 )
 from denoisecli.spec.search import Search
 from denoisecli.spec.training import PERCEPTUAL_SAMPLE_RATE, Training
+
+ModelName = Annotated[str, OneOfOrOwn(("unet",))]
+
+LEVELS = ("downsampling", "upsampling")
+"""Keys that the class `unet` needs."""
 
 
 class Spec(Section):
@@ -37,7 +43,14 @@ class Spec(Section):
         description="Name of the model; `train` writes to `runs/NAME`.",
     )
     description: str = Field("", description="One line about the model, for `denoise models`.")
-    model: Literal["unet"] = Field("unet", description="Class of the network.")
+    model: ModelName = Field(
+        "unet",
+        description="Class of the network: `unet`, or one of your own as `module:name`, whose code "
+        "runs only if `--model-class` names it too.",
+    )
+    options: dict[str, Annotated[JsonValue, WithJsonSchema({})]] = Field(
+        {}, description="Whatever a class of your own needs; `unet` has no options."
+    )
     causal: bool = Field(
         False, description="Whether the network must not look ahead in time, for live use."
     )
@@ -45,20 +58,27 @@ class Spec(Section):
     stft: Stft = Field(Stft(), description="The short-time Fourier transform.")
     features: Features = Field(Features(), description="The input of the network.")
     downsampling: tuple[DownLevel, ...] = Field(
-        min_length=1, description="Levels of the encoder, from the input down."
+        (),
+        description="Levels of the encoder, from the input down; only `unet` needs them.",
+        json_schema_extra={"minItems": 1},
     )
     valley: tuple[ValleyBlock, ...] = Field(
         (), description="Blocks at the lowest resolution, in order."
     )
     upsampling: tuple[UpLevel, ...] = Field(
-        min_length=1,
+        (),
         description="Levels of the decoder, from the valley up; as many as in `downsampling`.",
+        json_schema_extra={"minItems": 1},
     )
     output: Output = Field(Output(), description="The mask that the network returns.")
     training: Training = Field(Training(), description="How the network is trained.")
     search: Search | None = Field(
         None, description="What `denoise tune` varies; not part of a trained model."
     )
+
+    def __hash__(self) -> int:
+        """Return the hash of the whole document, as `options` has none."""
+        return hash(self.model_dump_json())
 
     @property
     def feature_bands(self) -> int:
@@ -116,8 +136,9 @@ class Spec(Section):
     def _can_be_built(self) -> "Spec":
         """Check that the sections fit together, before anything is built."""
         self._check_bands()
-        self._check_sizes()
-        self._check_skips()
+        if self.model == "unet":
+            self._check_sizes()
+            self._check_skips()
         if self.causal:
             self._check_causal()
         self._check_losses()
@@ -140,6 +161,11 @@ class Spec(Section):
             )
 
     def _check_sizes(self) -> None:
+        if self.options:
+            raise ValueError(f"options: the class unet has none, found {', '.join(self.options)}")
+        for name in LEVELS:
+            if not getattr(self, name):
+                raise ValueError(f"{name}: must be a list of at least 1 element, found []")
         size = self.feature_bands
         for index, level in enumerate(self.downsampling):
             if level.strides[0] > size:
@@ -236,19 +262,26 @@ def parse_spec(document: object) -> Spec:
         SpecError: The spec is not valid; the message has one line per problem, which says where it
             is, what is allowed and what was found.
     """
+    missing: list[str] = []
     if isinstance(document, dict):
         document = {key: value for key, value in document.items() if key != "$schema"}
+        if document.get("model", "unet") == "unet":
+            missing = [f"{key}: missing, but required" for key in LEVELS if key not in document]
     try:
         # As JSON, so that strictness is JSON's: lists are tuples, integers are not strings.
         return Spec.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
         schema = Spec.model_json_schema()
-        problems = [
+        problems = missing + [
             explain(problem, schema)
             for problem in error.errors()
+            # How the sections fit together cannot be said if one is missing.
+            if not (missing and problem["type"] == "value_error" and not problem["loc"])
             # A list of wrong items is not too short, though pydantic counts the right ones only.
-            if problem["type"] != "too_short"
-            or problem["ctx"]["min_length"] > len(problem["input"])
+            and (
+                problem["type"] != "too_short"
+                or problem["ctx"]["min_length"] > len(problem["input"])
+            )
         ]
         if len(problems) == 1:
             raise SpecError(problems[0]) from error
@@ -264,5 +297,7 @@ def save_spec(spec: Spec, path: Path) -> None:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a spec file, for completion in editors."""
     schema = Spec.model_json_schema()
+    schema["if"] = {"properties": {"model": {"const": "unet"}}}  # also if there is no such key
+    schema["then"] = {"required": list(LEVELS)}
     schema["properties"]["$schema"] = {"type": "string"}  # by which an editor finds this schema
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

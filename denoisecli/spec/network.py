@@ -1,8 +1,20 @@
 """The sections of a spec that describe the network: input, layers and mask."""
 
+import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import PydanticCustomError, core_schema
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Activation = Literal["relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "linear"]
@@ -15,6 +27,39 @@ def _both_axes(value: Any) -> Any:
     if type(value) is int:
         return value, value
     return tuple(value) if isinstance(value, list) else value
+
+
+OWN_NAME = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+"""A class or function of the user's own, such as ``mine.networks:Small``."""
+
+
+@dataclass(frozen=True)
+class OneOfOrOwn:
+    """Metadata of a string: one of several names, or something of the user's own.
+
+    Attributes:
+        names: The names.
+    """
+
+    names: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Return the schema by which pydantic validates."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Return the JSON Schema."""
+        own = {"type": "string", "pattern": OWN_NAME, "format": "module:name"}
+        return {"anyOf": [{"type": "string", "enum": list(self.names)}, own]}
+
+    def _check(self, value: str) -> str:
+        if value not in self.names and not re.match(OWN_NAME, value):
+            raise PydanticCustomError("unknown_name", "unknown name")
+        return value
 
 
 Pair = Annotated[

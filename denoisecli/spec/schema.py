@@ -124,7 +124,9 @@ def _range_text(schema: Schema, root: Schema) -> str:
         parts.append(_at_least(schema["minItems"], "element"))
     if "minProperties" in schema:
         parts.append(_at_least(schema["minProperties"], "key"))
-    if "pattern" in schema:
+    if "format" in schema:
+        parts.append(f"of the form {schema['format']}")
+    elif "pattern" in schema:
         parts.append(f"matching {schema['pattern']}")
     return " and ".join(parts)
 

@@ -1,10 +1,10 @@
 """The sections of a spec that describe the training: losses, augmentation, schedule."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from denoisecli.spec.network import PositiveInt, Section
+from denoisecli.spec.network import OneOfOrOwn, PositiveInt, Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
@@ -31,6 +31,9 @@ LossName = Literal[
 ]
 
 
+LossKind = Annotated[str, OneOfOrOwn(get_args(LossName))]
+
+
 class Loss(Section):
     """A weighted term of the loss. The name of a loss alone stands for the weight 1.
 
@@ -44,7 +47,10 @@ class Loss(Section):
     - `intelligibility`: a differentiable ESTOI, subtracted from 1
     """
 
-    kind: LossName = Field(description="Kind of loss.")
+    kind: LossKind = Field(
+        description="Kind of loss; or a function of your own as `module:name`, whose code runs "
+        "only if `--loss` names it too."
+    )
     weight: float = Field(1.0, gt=0, description="Factor that the term is multiplied by.")
 
 
@@ -83,6 +89,11 @@ class Augmentation(Section):
         "dataset",
         description='RMS level of the mixture in dBFS; null keeps the level, "dataset" takes the '
         "range that the dataset was built with, or -45 to -12 dBFS if it was built without one.",
+    )
+    whisper: Fraction = Field(
+        0.0,
+        description="Share of the speech whose voice is replaced by noise with the same spectral "
+        "envelope, in input and target.",
     )
     equalization_db: float = Field(
         6.0,
@@ -143,6 +154,17 @@ class Augmentation(Section):
         (2000.0, 7000.0),
         description="Frequency in Hz above which a band limit cuts, drawn on a logarithmic scale.",
     )
+    low_pass: Fraction = Field(
+        0.0,
+        description="Share of the examples, input and target, that lose all above one of the "
+        "frequencies in `low_pass_hz`, as a low sample rate does.",
+    )
+    low_pass_hz: tuple[PositiveFloat, ...] = Field(
+        (4000.0, 5500.0, 8000.0, 11000.0, 15000.0),
+        min_length=1,
+        description="Frequencies in Hz that `low_pass` chooses from; those above the model's band "
+        "are left out.",
+    )
     clipping: Fraction = Field(
         0.0, description="Share of the inputs that are clipped; the target is not."
     )
@@ -161,7 +183,8 @@ class Augmentation(Section):
     @model_validator(mode="after")
     def _ranges_are_ordered(self) -> "Augmentation":
         for name, limits in self:
-            if isinstance(limits, tuple) and limits[0] > limits[1]:
+            is_range = isinstance(limits, tuple) and name != "low_pass_hz"
+            if is_range and limits[0] > limits[1]:
                 raise ValueError(f"{name}: the range must be [low, high], found {list(limits)}")
         if self.clean_only + self.noise_only > 1:
             raise ValueError("the sum of clean_only and noise_only must be at most 1")
@@ -177,7 +200,7 @@ class Training(Section):
     """How the network is trained."""
 
     losses: tuple[
-        Annotated[Loss, BeforeValidator(_loss_of_name, json_schema_input_type=Loss | LossName)], ...
+        Annotated[Loss, BeforeValidator(_loss_of_name, json_schema_input_type=Loss | LossKind)], ...
     ] = Field(
         (
             Loss(kind="compressed_magnitude", weight=1.0),

@@ -5,6 +5,7 @@
 - ``interrupts``: lets Ctrl-C and SIGTERM wait until a task can stop
 - ``locks``: keeps two processes out of the same folder
 - ``pools``: runs tasks in worker processes or on a Dask cluster
+- ``references``: loads classes and functions of the user's own, named as ``module:name``
 
 It imports only ``errors``.
 """

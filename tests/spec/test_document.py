@@ -15,7 +15,7 @@ from denoisecli.models.catalogue import load_spec
 from denoisecli.spec.document import Spec, json_schema, parse_spec, save_spec
 from denoisecli.spec.network import Bands, ConvolutionBlock, Stft
 from denoisecli.spec.search_space import with_values
-from denoisecli.spec.training import Augmentation, Loss
+from denoisecli.spec.training import Augmentation, LossName
 
 ROOT = Path(__file__).parents[2]
 
@@ -319,6 +319,15 @@ def test_schema_key_is_tolerated(spec_file: Callable[[str], Path]) -> None:
     assert "$schema" in problem(stft={"$schema": "x"})
 
 
+def test_a_class_of_ones_own_needs_no_levels_and_may_have_options(tmp_path: Path) -> None:
+    spec = parse_spec({"name": "x", "model": "mine.nets:Small", "options": {"width": [4, None]}})
+    save_spec(spec, tmp_path / "spec.json")
+    assert load_spec(tmp_path) == spec
+    assert with_values(spec, {"options.width": 5}).options == {"width": 5}
+    assert problem(model="resnet").startswith('model: must be one of "unet" or a string, of the fo')
+    assert problem(options={"width": 4}) == "options: the class unet has none, found width"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -377,7 +386,9 @@ def test_augmentations_that_came_later_are_off() -> None:
 def test_json_schema() -> None:
     schema = json.loads(json.dumps(json_schema(), allow_nan=False))
     assert schema["$schema"].endswith("2020-12/schema")
-    assert schema["required"] == ["name", "downsampling", "upsampling"]
+    assert schema["required"] == ["name"]
+    assert schema["if"] == {"properties": {"model": {"const": "unet"}}}
+    assert schema["then"]["required"] == ["downsampling", "upsampling"]
     assert set(schema["properties"]) == {"$schema", *Spec.model_fields}
     names = {part["$ref"].removeprefix("#/$defs/") for part in objects(schema) if "$ref" in part}
     assert names == set(schema["$defs"])
@@ -386,9 +397,9 @@ def test_json_schema() -> None:
     stft = schema["$defs"]["Stft"]["properties"]
     assert stft["n_fft"]["default"] == Stft().n_fft
     assert stft["window"]["enum"] == list(get_args(Stft.model_fields["window"].annotation))
-    assert schema["$defs"]["Loss"]["properties"]["kind"]["enum"] == list(
-        get_args(Loss.model_fields["kind"].annotation)
-    )
+    named, own = schema["$defs"]["Loss"]["properties"]["kind"]["anyOf"]
+    assert named["enum"] == list(get_args(LossName))
+    assert own["format"] == "module:name"
     levels = schema["$defs"]["Augmentation"]["properties"]["level_dbfs"]
     assert levels["default"] == Augmentation().level_dbfs == "dataset"
 
