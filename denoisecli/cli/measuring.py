@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 _METRICS = (
     "pesq_wb, pesq_nb, stoi, estoi, si_sdr, si_sdr_60hz, snr, segmental_snr, lsd, csig, cbak, covl"
 )
+_BLIND = "dnsmos_ovrl, dnsmos_sig, dnsmos_bak, noise_floor, speech_level, estimated_snr"
+_DEFAULT = "pesq,stoi,estoi,si_sdr,si_sdr_60hz"
 _PAIRS = "Pairs of files, in place of a dataset"
+_REAL = "Real recordings, whose clean sound is unknown"
 _SPEECH = "Speech recognition"
 _ESTIMATORS = "Estimators"
 _OUTPUT = "Output"
@@ -72,6 +75,14 @@ def evaluate(
             rich_help_panel=_PAIRS,
         ),
     ] = None,
+    recordings: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of recordings that are scored without a reference.",
+            show_default=False,
+            rich_help_panel=_REAL,
+        ),
+    ] = None,
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,12 +117,15 @@ def evaluate(
         ),
     ] = "input",
     metrics: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help=f"all, or metrics separated by commas: {_METRICS}. pesq is wide band, or narrow "
-            "band if the clean recordings are below 16 kHz."
+            help=f"all, or metrics separated by commas: {_METRICS}; without clean recordings: "
+            f"{_BLIND}. pesq is wide band, or narrow band if the clean recordings are below "
+            "16 kHz; dnsmos is all three of its ratings (default: "
+            f"{_DEFAULT}; with --recordings all).",
+            show_default=False,
         ),
-    ] = "pesq,stoi,estoi,si_sdr,si_sdr_60hz",
+    ] = None,
     align: Annotated[
         bool,
         typer.Option(
@@ -186,14 +200,17 @@ def evaluate(
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score models and other denoisers on noisy recordings whose clean sound is known.
+    """Score models and other denoisers on noisy recordings.
 
-    Scores are of whole recordings; those that `train` prints are of short segments.
+    Their clean sound is known or, with --recordings, it is not. Scores are of whole recordings;
+    those that `train` prints are of short segments.
 
     Examples: the test set of a dataset,
     `denoise evaluate speech data/ --baseline wiener --report report.html`;
     pairs of files with the same name,
     `denoise evaluate runs/mine --clean valid/clean --noisy valid/noisy`;
+    real recordings,
+    `denoise evaluate --recordings takes/ --model speech --baseline noisereduce`;
     with the errors of a speech recognizer,
     `denoise evaluate speech --clean valid/clean --noisy valid/noisy --asr base.en`
     """
@@ -207,20 +224,23 @@ def evaluate(
         refuse_existing(csv, overwrite=overwrite)
     if report is not None:
         check_report(report, overwrite=overwrite)
-    check_metrics(_metric_names(metrics, lowest_rate=None))
+    if metrics is None:
+        metrics = _DEFAULT if recordings is None else "all"
+    blind = recordings is not None
+    check_metrics(_metric_names(metrics, blind=blind, lowest_rate=None))
     recognizer = _make_recognizer(asr, transcripts, language)
     estimators = _make_estimators([*filter(None, [model]), *(models or [])], estimate, baseline)
     if report is not None and not estimators.keys() - {compare_with}:
         raise UsageError(f"a report needs an estimator to compare with {compare_with}")
 
     with (
-        _open_pairs(dataset, clean, noisy, match, pairs) as found,
+        _open_pairs(dataset, clean, noisy, match, pairs, recordings) as found,
         TemporaryDirectory(prefix="denoise-") as temporary,
     ):
         if dataset is not None:
             for estimator in estimators.values():
                 _warn_of_leak(estimator, dataset)
-        names = _metric_names(metrics, lowest_rate=_lowest_rate(found))
+        names = _metric_names(metrics, blind=blind, lowest_rate=_lowest_rate(found))
         with (
             _partial_scores(csv, [*names, *(["wer"] if recognizer else [])]) as on_scores,
             displays.progress("evaluating", unit="files") as on_progress,
@@ -265,14 +285,24 @@ def _open_pairs(
     noisy: Path | None,
     match: str | None,
     listed: Path | None,
+    recordings: Path | None,
 ) -> "Iterator[list[Pair]]":
-    """Return the pairs of a dataset, a list or two folders, as files that exist in the block."""
-    from denoisecli.evaluation.pairs import folder_pairs, listed_pairs, stored_pairs
+    """Return the pairs of a dataset, a list or folders, as files that exist in the block."""
+    from denoisecli.evaluation.pairs import (
+        folder_pairs,
+        listed_pairs,
+        real_recordings,
+        stored_pairs,
+    )
 
     folders = clean is not None or noisy is not None
     if match is not None and not folders:
         raise UsageError("--match needs --clean and --noisy")
-    if dataset is None and listed is None and clean is not None and noisy is not None:
+    if recordings is not None:
+        if dataset is not None or listed is not None or folders:
+            raise UsageError("--recordings excludes a dataset, --clean, --noisy and --pairs")
+        yield real_recordings(recordings)
+    elif dataset is None and listed is None and clean is not None and noisy is not None:
         yield folder_pairs(clean, noisy, match)
     elif dataset is None and listed is not None and not folders:
         yield listed_pairs(listed)
@@ -283,7 +313,7 @@ def _open_pairs(
     else:
         raise UsageError(
             "evaluate needs a model and a dataset (denoise evaluate speech data/), or both --clean "
-            "and --noisy, or --pairs"
+            "and --noisy, or --pairs, or --recordings"
         )
 
 
@@ -320,27 +350,33 @@ def _warn_of_leak(estimator: "Estimator", dataset: Path) -> None:
         )
 
 
-def _metric_names(text: str, *, lowest_rate: int | None) -> list[str]:
+def _metric_names(text: str, *, blind: bool = False, lowest_rate: int | None) -> list[str]:
     """Return the names of the metrics that an option lists.
 
     Args:
         text: The option: names separated by commas, or "all".
+        blind: Whether "all" are those that need no clean recording.
         lowest_rate: Lowest sample rate of a clean recording in Hz, which decides what "pesq" is,
             and what of "all" is defined; None if it is not known yet.
     """
-    from denoisecli.evaluation.metrics import METRICS, WIDE_BAND_RATE, pesq_for
+    from denoisecli.evaluation.metrics import BLIND_METRICS, METRICS, WIDE_BAND_RATE, pesq_for
 
     rate = WIDE_BAND_RATE if lowest_rate is None else lowest_rate
     if text.strip() == "all":
-        return [name for name, metric in METRICS.items() if metric.lowest_rate <= rate]
-    names = [name.strip() for name in text.split(",")]
-    return list(dict.fromkeys(pesq_for(rate) if name == "pesq" else name for name in names))
+        known = BLIND_METRICS if blind else METRICS
+        return [name for name, metric in known.items() if metric.lowest_rate <= rate]
+    short = {
+        "pesq": [pesq_for(rate)],
+        "dnsmos": [name for name in BLIND_METRICS if name.startswith("dnsmos_")],
+    }
+    names = [short.get(name.strip(), [name.strip()]) for name in text.split(",")]
+    return list(dict.fromkeys(name for several in names for name in several))
 
 
 def _lowest_rate(pairs: "Sequence[Pair]") -> int | None:
-    """Return the lowest sample rate of the clean recordings in Hz; None if none can be read."""
+    """Return the lowest sample rate of the references in Hz; None if none can be read."""
     rates = []
-    for path in {pair.clean for pair in pairs}:
+    for path in {pair.reference for pair in pairs}:
         with suppress(DenoiseError):  # the evaluation reports it
             rates.append(probe(path).sample_rate)
     return min(rates, default=None)
@@ -412,12 +448,13 @@ def _make_baseline(text: str) -> "tuple[str, Estimator]":
 def _print_result(result: "Evaluation") -> None:
     """Print means, means by group, differences to the baseline, costs and the worst files."""
     from denoisecli.evaluation import formatting
-    from denoisecli.evaluation.scores import INPUT
+    from denoisecli.evaluation.scores import INPUT, WORSE
 
     number = len(result.values(INPUT, result.metrics[0]))
     files = formatting.count(number, "file")
     if result.clusters < number:
-        files += f" of {formatting.count(result.clusters, 'clean recording')}"
+        noun = "different recording" if result.blind else "clean recording"
+        files += f" of {formatting.count(result.clusters, noun)}"
     console.result(f"{files}; mean ± half of the 95 % interval")
     console.result(formatting.sample_rates(result))
     _print_means(
@@ -442,7 +479,7 @@ def _print_result(result: "Evaluation") -> None:
     if costs:
         console.result("")
         console.print_table(["estimator", *formatting.COST_LABELS], costs)
-    if differences and "si_sdr" in result.metrics:
+    if differences and result.ranking in WORSE:
         _print_worst(result)
 
 
@@ -478,18 +515,22 @@ def _print_means(
 
 
 def _print_worst(result: "Evaluation") -> None:
-    """Print how many files got worse, and those with the smallest gains in SI-SDR."""
+    """Print how many files got worse, and those with the smallest gains."""
     from denoisecli.evaluation import formatting
-    from denoisecli.evaluation.scores import WORSE_DB, WORST
+    from denoisecli.evaluation.metrics import DESCRIPTIONS
+    from denoisecli.evaluation.scores import WORSE, WORST
 
+    metric = DESCRIPTIONS[result.ranking]
+    decimals = 1 if metric.unit else metric.decimals
     rows = []
     for name in result.compared:
-        gains = result.gains(name, "si_sdr")
+        gains = result.gains(name, result.ranking)
         worst = ", ".join(
-            f"{file} {formatting.number(gain, 1, signed=True)}"
+            f"{file} {formatting.number(gain, decimals, signed=True)}"
             for file, gain in list(gains.items())[:WORST]
         )
         rows.append([name, f"{len(result.worsened(name))} of {len(gains)}", worst])
-    columns = ["estimator", f"worse by > {WORSE_DB} dB", "smallest gains in SI-SDR, dB"]
+    limit = f"{WORSE[result.ranking]} {metric.unit}".rstrip()
+    columns = ["estimator", f"worse by > {limit}", f"smallest gains in {metric.heading}"]
     console.result("")
     console.print_table(columns, rows, texts=len(columns))

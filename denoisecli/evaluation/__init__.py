@@ -1,13 +1,14 @@
-"""Scores of models and other denoisers on noisy recordings whose clean sound is known.
+"""Scores of models and other denoisers on noisy recordings, with their clean sound or without.
 
 - ``evaluate``: cleans pairs with several estimators and scores the results
 - ``estimators``: what can be evaluated: models, folders, external programs, classical baselines
 - ``wiener``: a classical Wiener filter, one of the baselines
-- ``pairs``: pairs (noisy, clean) from two folders or from a stored dataset
+- ``pairs``: pairs (noisy, clean) from two folders or from a stored dataset, and real recordings
 - ``leaks``: recordings of a test set that a model was trained on
 - ``clusters``: which pairs share a clean recording
 - ``metrics``: PESQ, STOI, SI-SDR and other metrics; ``training`` uses this file only
 - ``segmental``: metrics that are means over short frames
+- ``pauses``: levels of speech and noise without a clean reference
 - ``recognition``: word error rate of a speech recognizer
 - ``scores``: results: scores per file, means with intervals, gains over a baseline
 - ``formatting``: text of figures and choice of groups, for the terminal and the report

@@ -18,7 +18,14 @@ from denoisecli.audio.resampling import fit_length
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 from denoisecli.evaluation.clusters import Signature, find_clusters, signature
 from denoisecli.evaluation.estimators import Estimator, Unchanged
-from denoisecli.evaluation.metrics import METRICS, WER, EstimateVector, check_metrics, measure
+from denoisecli.evaluation.metrics import (
+    BLIND_METRICS,
+    METRICS,
+    WER,
+    EstimateVector,
+    check_metrics,
+    measure,
+)
 from denoisecli.evaluation.pairs import Pair, join_names
 from denoisecli.evaluation.recognition import Recognizer, word_error_rate
 from denoisecli.evaluation.scores import INPUT, Cost, Evaluation, Score
@@ -67,7 +74,8 @@ def evaluate(
     First each estimator cleans all recordings, one after the other, in a new process of its own
     while nothing else runs, so that times can be compared. Then ``jobs`` processes score pair by
     pair: a pair is read once, and all its estimates are scored. Channels are averaged, and the
-    noisy recording and the estimates are resampled to the rate of the clean recording. Processes
+    noisy recording and the estimates are resampled to the rate of the clean recording. A real
+    recording has no clean one; it is the reference itself then, see BLIND_METRICS. Processes
     are spawned, so a script that calls this function needs ``if __name__ == "__main__":``.
 
     A file that cannot be read, cleaned or scored does not stop the others. Its score has an
@@ -77,7 +85,7 @@ def evaluate(
     Args:
         pairs: The pairs to evaluate on.
         estimators: The estimators by name. The unchanged input is added as ``INPUT``.
-        metrics: Keys of METRICS.
+        metrics: Keys of METRICS and BLIND_METRICS; of the latter only, if a pair has no clean file.
         baseline: Name of the estimator that the others are compared with.
         jobs: Number of scoring processes; 1 scores in this process.
         keep: New or empty folder for the cleaned files, ``ESTIMATOR/NAME.wav``. By default they
@@ -93,12 +101,18 @@ def evaluate(
     Raises:
         UsageError: There are no pairs, two pairs have the same name, the name of an estimator is
             reserved or cannot name a folder, an estimator cannot clean the recordings, the baseline
-            or a metric is unknown, a package is not installed, or ``keep`` is not empty.
+            or a metric is unknown, a metric needs the clean file that a pair lacks, a package is
+            not installed, or ``keep`` is not empty.
         DenoiseError: An estimator cannot be loaded.
     """
     systems: dict[str, Estimator] = {INPUT: Unchanged(), **estimators}
     _check_arguments(pairs, estimators, baseline, jobs, keep)
     check_metrics(metrics)
+    if any(pair.clean is None for pair in pairs) and (others := set(metrics) & set(METRICS)):
+        raise UsageError(
+            f"{join_names(sorted(others))}: without clean recordings there are only "
+            f"{', '.join(BLIND_METRICS)}"
+        )
     if recognizer is not None:
         recognizer.check()
     names = [pair.name for pair in pairs]
@@ -191,10 +205,10 @@ class _Scored:
     """A pair and its estimates by estimator.
 
     Attributes:
-        snr_db: SNR of the noisy recording in dB.
-        seconds: Length of the clean recording in s.
-        sample_rate: Sample rate of the clean recording in Hz; None if it could not be read.
-        signature: Signature of the clean recording.
+        snr_db: SNR of the noisy recording in dB, estimated if there is no clean one.
+        seconds: Length of the clean recording in s, or of the noisy one if there is none.
+        sample_rate: Its sample rate in Hz; None if it could not be read.
+        signature: Its signature.
         estimates: The estimates by estimator.
         words: Number of words of the reference transcript.
     """
@@ -338,8 +352,10 @@ def _recognize(
     result: _Scored,
 ) -> _Scored:
     """Add the word error rates of the cleaned files of a pair."""
+    if transcript is None and pair.clean is None:
+        return result  # what is understood of a noisy recording is no reference
     try:
-        understood, language = recognizer.transcribe(pair.clean)
+        understood, language = recognizer.transcribe(pair.reference)
     except DenoiseError:  # the clean file cannot be read, which the scores say already
         return result
     reference = understood if transcript is None else transcript
@@ -409,14 +425,15 @@ def _score_pair(metrics: Sequence[str], align: bool, task: _Task) -> _Scored:
     """Read a pair once and score all its cleaned files at the sample rate of the clean one."""
     pair, outputs = task
     try:
-        clean, rate = read_mono(pair.clean)
-        noisy, _ = read_mono(pair.noisy, rate)
-        _check_length(noisy, pair.noisy, clean, pair.clean, rate)
+        reference, rate = read_mono(pair.reference)
+        noisy = reference if pair.clean is None else read_mono(pair.noisy, rate)[0]
+        _check_length(noisy, pair.noisy, reference, pair.reference, rate)
     except DenoiseError as error:
         return _failed(task, str(error))
     snr_db = pair.snr_db
     if snr_db is None:
-        snr_db = measure(clean, fit_length(noisy, clean.size), rate, ["snr"])["snr"]
+        name = "snr" if pair.clean is not None else "estimated_snr"
+        snr_db = measure(reference, fit_length(noisy, reference.size), rate, [name])[name]
     estimates = {}
     for name, path in outputs.items():
         try:
@@ -424,16 +441,17 @@ def _score_pair(metrics: Sequence[str], align: bool, task: _Task) -> _Scored:
                 estimates[name] = _Estimate()
                 continue
             sound = noisy if path == pair.noisy else read_mono(path, rate)[0]
-            _check_length(sound, path, clean, pair.clean, rate)
+            _check_length(sound, path, reference, pair.reference, rate)
             delay = _delay(noisy, sound, rate)
             aligned = align or abs(delay) <= DELAY_TOLERANCE
             if aligned:
                 sound = np.pad(sound, (max(-delay, 0), 0))[max(delay, 0) :]
-            values = measure(clean, fit_length(sound, clean.size), rate, metrics)
+            values = measure(reference, fit_length(sound, reference.size), rate, metrics)
             estimates[name] = _Estimate(values, delay / rate, aligned)
         except DenoiseError as error:
             estimates[name] = _Estimate(error=str(error))
-    return _Scored(snr_db, clean.size / rate, rate, signature(clean, rate), estimates)
+    seconds = reference.size / rate
+    return _Scored(snr_db, seconds, rate, signature(reference, rate), estimates)
 
 
 def _failed(task: _Task, error: str) -> _Scored:
@@ -444,12 +462,16 @@ def _failed(task: _Task, error: str) -> _Scored:
 
 
 def _check_length(
-    sound: EstimateVector, path: Path, clean: AudioVector, clean_path: Path, sample_rate: int
+    sound: EstimateVector,
+    path: Path,
+    reference: AudioVector,
+    reference_path: Path,
+    sample_rate: int,
 ) -> None:
-    difference = (sound.size - clean.size) / sample_rate
+    difference = (sound.size - reference.size) / sample_rate
     if abs(difference) > MAX_SHIFT:
         longer = "longer" if difference > 0 else "shorter"
-        raise AudioError(f"{path} is {abs(difference):.3f} s {longer} than {clean_path}")
+        raise AudioError(f"{path} is {abs(difference):.3f} s {longer} than {reference_path}")
 
 
 def _delay(noisy: AudioVector, estimate: EstimateVector, sample_rate: int) -> int:

@@ -57,7 +57,8 @@ def groupings(result: Evaluation) -> dict[str, dict[str, list[str]]]:
     Returns:
         Name of the property ("input SNR", "kind of noise"), label of the group, names of the files.
     """
-    properties = {"input SNR": result.groups("snr"), "kind of noise": result.groups("noise")}
+    snr = "estimated SNR" if result.blind else "input SNR"
+    properties = {snr: result.groups("snr"), "kind of noise": result.groups("noise")}
     return {name: groups for name, groups in properties.items() if len(groups) > 1}
 
 
@@ -74,7 +75,8 @@ def sample_rates(result: Evaluation) -> str:
     for (fixed, rates), labels in sorted(by_rates.items()):
         if rates:
             kilohertz = " and ".join(f"{rate / 1000:g}" for rate in rates)
-            whose = "" if fixed else ", that of the clean recordings"
+            own = "the recordings" if result.blind else "the clean recordings"
+            whose = "" if fixed else f", that of {own}"
             parts.append(f"{', '.join(labels)} at {kilohertz} kHz{whose}")
     return "; ".join(parts)
 

@@ -1,10 +1,11 @@
-"""Objective quality metrics of an estimate against its clean reference.
+"""Objective quality metrics of an estimate against its reference, which is usually the clean sound.
 
 Every metric is a function of a reference, an estimate of the same length, and their sample rate
 in Hz, and returns a float. It returns NaN if the reference is digital silence, or if the metric is
 undefined for another reason that its docstring states. It raises AudioError if the lengths differ,
-if there are no samples, or if samples are NaN or infinite. ``METRICS`` lists all metrics, and
-:func:`measure` computes several at once.
+if there are no samples, or if samples are NaN or infinite. ``METRICS`` lists the metrics that need
+the clean sound as their reference, ``BLIND_METRICS`` those of real recordings, whose clean sound is
+unknown: their reference is the unprocessed recording. :func:`measure` computes several at once.
 
 Metrics of waveforms and spectra are computed at the sample rate that they are given. Models of
 hearing are defined at one rate and resample to it (``Metric.sample_rate``): they do not hear what
@@ -13,7 +14,7 @@ lies above half of it, and those of wide-band speech are undefined for a lower r
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from typing import NamedTuple
@@ -21,10 +22,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from denoisecli.audio import dnsmos
 from denoisecli.audio.resampling import resample
 from denoisecli.audio.stft import stft
 from denoisecli.errors import AudioError, UsageError
-from denoisecli.evaluation import segmental
+from denoisecli.evaluation import pauses, segmental
 from denoisecli.system.extras import require
 from denoisecli.types import AudioVector
 
@@ -53,6 +55,8 @@ HIGH_PASS_HZ = 60.0
 WIDE_BAND_RATE = 16000
 """Sample rate in Hz of wide-band PESQ and of the composite ratings; lower ones have none."""
 
+_RATINGS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl")
+
 MetricFunction = Callable[[AudioVector, EstimateVector, int], float]
 
 
@@ -61,21 +65,25 @@ def _metric(function: MetricFunction) -> MetricFunction:
 
     @wraps(function)
     def checked(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> float:
-        if reference.shape != estimate.shape:
-            raise AudioError(
-                f"the reference has {reference.size} samples and the estimate {estimate.size}; "
-                "both must have the same length"
-            )
-        if reference.size == 0:
-            raise AudioError("the reference and the estimate have no samples")
-        for sound, name in ((reference, "the reference"), (estimate, "the estimate")):
-            if not np.isfinite(sound).all():
-                raise AudioError(f"{name} contains NaN or infinite samples")
+        _validate(reference, estimate)
         if not reference.any():
             return math.nan
         return function(reference.astype(np.float64), estimate.astype(np.float64), sample_rate)
 
     return checked
+
+
+def _validate(reference: AudioVector, estimate: EstimateVector) -> None:
+    if reference.shape != estimate.shape:
+        raise AudioError(
+            f"the reference has {reference.size} samples and the estimate {estimate.size}; "
+            "both must have the same length"
+        )
+    if reference.size == 0:
+        raise AudioError("the reference and the estimate have no samples")
+    for sound, name in ((reference, "the reference"), (estimate, "the estimate")):
+        if not np.isfinite(sound).all():
+            raise AudioError(f"{name} contains NaN or infinite samples")
 
 
 @_metric
@@ -264,6 +272,43 @@ def covl(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> 
     return composite(reference, estimate, sample_rate).covl
 
 
+def blind_metrics(
+    reference: AudioVector, estimate: EstimateVector, sample_rate: int, names: Collection[str]
+) -> dict[str, float]:
+    """Compute metrics of BLIND_METRICS: DNSMOS once, and the levels of ``pauses`` once.
+
+    Args:
+        reference: The unprocessed recording, in which pauses are found.
+        estimate: The sound to score, of the same length.
+        sample_rate: Sample rate of both in Hz.
+        names: Names of the metrics; others are left out.
+
+    Returns:
+        At least these metrics by name; all are NaN if the reference is silent.
+
+    Raises:
+        UsageError: The package ``speechmos`` is not installed.
+        AudioError: As :func:`measure`.
+    """
+    _validate(reference, estimate)
+    values: dict[str, float] = {}
+    if not set(_RATINGS).isdisjoint(names):
+        ratings = dnsmos.dnsmos(estimate, sample_rate) if reference.any() else None
+        values |= zip(_RATINGS, ratings or [math.nan] * len(_RATINGS), strict=True)
+    if not set(pauses.Levels._fields).isdisjoint(names):
+        values |= pauses.levels(reference, estimate.astype(np.float64), sample_rate)._asdict()
+    return values
+
+
+def _blind(name: str) -> MetricFunction:
+    """Return the function of one metric of BLIND_METRICS."""
+
+    def function(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> float:
+        return blind_metrics(reference, estimate, sample_rate, [name])[name]
+
+    return function
+
+
 @dataclass(frozen=True)
 class Description:
     """Description of a figure of quality, an entry of DESCRIPTIONS.
@@ -272,7 +317,7 @@ class Description:
         label: The usual abbreviation.
         description: One sentence for readers of the report.
         unit: ``"dB"``, ``"%"``, or ``""`` for a dimensionless figure.
-        higher_is_better: False for a distance.
+        higher_is_better: False for a distance; None if neither is better.
         decimals: Number of decimals to display.
         sample_rate: Sample rate in Hz that both signals are resampled to, or None if the figure is
             computed at that of the clean recording.
@@ -282,7 +327,7 @@ class Description:
     label: str
     description: str
     unit: str = ""
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
     decimals: int = 2
     sample_rate: int | None = None
     lowest_rate: int = 0
@@ -300,10 +345,12 @@ class Metric(Description):
     Attributes:
         function: Computes the metric from reference, estimate and sample rate in Hz.
         package: Optional package that computes the metric, or None.
+        extra: Extra of this project that installs the package.
     """
 
     function: MetricFunction
     package: str | None = None
+    extra: str = "metrics"
 
 
 METRICS: dict[str, Metric] = {
@@ -396,13 +443,65 @@ METRICS: dict[str, Metric] = {
         lowest_rate=WIDE_BAND_RATE,
     ),
 }
-"""All metrics by name."""
+"""The metrics that need the clean sound, by name."""
+
+BLIND_METRICS: dict[str, Metric] = {
+    "dnsmos_ovrl": Metric(
+        function=_blind("dnsmos_ovrl"),
+        label="DNSMOS OVRL",
+        description="Predicted rating of the overall quality, 1 to 5 (DNSMOS P.835).",
+        package="speechmos",
+        extra="dnsmos",
+        sample_rate=dnsmos.SAMPLE_RATE,
+    ),
+    "dnsmos_sig": Metric(
+        function=_blind("dnsmos_sig"),
+        label="DNSMOS SIG",
+        description="Predicted rating of the speech signal, 1 to 5 (DNSMOS P.835).",
+        package="speechmos",
+        extra="dnsmos",
+        sample_rate=dnsmos.SAMPLE_RATE,
+    ),
+    "dnsmos_bak": Metric(
+        function=_blind("dnsmos_bak"),
+        label="DNSMOS BAK",
+        description="Predicted rating of the background, 1 to 5: noise is imperceptible at 5.",
+        package="speechmos",
+        extra="dnsmos",
+        sample_rate=dnsmos.SAMPLE_RATE,
+    ),
+    "noise_floor": Metric(
+        function=_blind("noise_floor"),
+        label="Noise floor",
+        description="Level in the pauses of the recording, in dBFS.",
+        unit="dBFS",
+        higher_is_better=False,
+        decimals=1,
+    ),
+    "speech_level": Metric(
+        function=_blind("speech_level"),
+        label="Speech",
+        description="Level where the recording has speech, without the noise floor, in dBFS.",
+        unit="dBFS",
+        higher_is_better=None,
+        decimals=1,
+    ),
+    "estimated_snr": Metric(
+        function=_blind("estimated_snr"),
+        label="Estimated SNR",
+        description="Level of the speech above the noise floor in dB.",
+        unit="dB",
+        decimals=1,
+    ),
+}
+"""The metrics of recordings whose clean sound is unknown, by name."""
 
 WER = "wer"
 """Name of the word error rate, which ``evaluate`` computes from transcripts."""
 
 DESCRIPTIONS: dict[str, Description] = {
     **METRICS,
+    **BLIND_METRICS,
     WER: Description(
         label="WER",
         description="Word error rate of a speech recognizer: errors per word of the transcript.",
@@ -426,12 +525,13 @@ def check_metrics(names: Iterable[str]) -> None:
     Raises:
         UsageError: A name is unknown, or a package is not installed.
     """
+    known = METRICS | BLIND_METRICS
     for name in names:
-        if name not in METRICS:
-            raise UsageError(f"there is no metric {name!r}; choose from {', '.join(METRICS)}")
-        metric = METRICS[name]
+        if name not in known:
+            raise UsageError(f"there is no metric {name!r}; choose from {', '.join(known)}")
+        metric = known[name]
         if metric.package is not None:
-            require("metrics", metric.package, purpose=f"the metric {name}")
+            require(metric.extra, metric.package, purpose=f"the metric {name}")
 
 
 def measure(
@@ -443,10 +543,10 @@ def measure(
     """Compute several metrics; intermediate results that they share are computed once.
 
     Args:
-        reference: The clean sound, full scale -1..1.
+        reference: The clean sound, full scale -1..1; for BLIND_METRICS the unprocessed one.
         estimate: The sound to score, of the same length.
         sample_rate: Sample rate of both in Hz.
-        names: Keys of METRICS.
+        names: Keys of METRICS and BLIND_METRICS.
 
     Returns:
         The values by name, in the order of ``names``; NaN if a metric is undefined.
@@ -462,6 +562,7 @@ def measure(
         shared = composite(reference, estimate, sample_rate)._asdict()
         if sample_rate != WIDE_BAND_RATE:
             del shared["segmental_snr"]  # it is computed at the own rate
+    shared |= blind_metrics(reference, estimate, sample_rate, names)
     return {
         name: shared[name]
         if name in shared

@@ -1,4 +1,4 @@
-"""Pairs to evaluate on: noisy recordings whose clean sound is known."""
+"""Pairs to evaluate on: noisy recordings, whose clean sound is known or not."""
 
 import csv
 import re
@@ -18,11 +18,11 @@ _MAX_LISTED = 10  # names in an error message
 
 @dataclass(frozen=True)
 class Pair:
-    """A noisy recording and its clean sound.
+    """A noisy recording and its clean sound, if there is one.
 
     Attributes:
         name: Name in the results; unique among the pairs of an evaluation.
-        clean: Path of the clean file.
+        clean: Path of the clean file; None for a real recording, whose clean sound is unknown.
         noisy: Path of the noisy file.
         noise: Kind of noise, or None if it is unknown.
         snr_db: SNR of the noisy file in dB, or None to measure it.
@@ -30,11 +30,16 @@ class Pair:
     """
 
     name: str
-    clean: Path
+    clean: Path | None
     noisy: Path
     noise: str | None = None
     snr_db: float | None = None
     sources: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> Path:
+        """The clean file, or the noisy one if there is none."""
+        return self.clean or self.noisy
 
 
 def folder_pairs(clean: Path | str, noisy: Path | str, match: str | None = None) -> list[Pair]:
@@ -99,6 +104,16 @@ def _keys(folder: Path, match: str | None) -> dict[str, tuple[str, Path]]:
             f"--match {match!r} is not in these names of {folder}: {join_names(missing)}"
         )
     return {name: (result[1], recordings[name]) for name, result in found.items() if result}
+
+
+def real_recordings(folder: Path | str) -> list[Pair]:
+    """Return the recordings of a folder, whose clean sound is unknown, as pairs without it.
+
+    Raises:
+        UsageError: The folder is missing, is empty or has two recordings of the same name.
+    """
+    recordings = find_recordings(Path(folder))
+    return [Pair(name, None, path) for name, path in recordings.items()]
 
 
 def listed_pairs(source: Path | str) -> list[Pair]:
@@ -175,7 +190,7 @@ def stored_pairs(dataset: Path | str) -> Iterator[list[Pair]]:
                 snr_db=row.pair_snr_db,
                 sources=tuple(joined.clean for joined in row.joined) or (row.clean,),
             )
-            write(pair.clean, clean, rate, subtype="FLOAT")
+            write(pair.reference, clean, rate, subtype="FLOAT")
             write(pair.noisy, noisy, rate, subtype="FLOAT")
             pairs.append(pair)
         yield pairs

@@ -141,7 +141,7 @@ def read_transcripts(pairs: Sequence[Pair], source: Path | None) -> dict[str, li
         UsageError: The CSV file cannot be read, lacks a heading, or lacks a recording.
     """
     if source is None:
-        beside = {pair.name: pair.clean.with_suffix(".txt") for pair in pairs}
+        beside = {pair.name: pair.reference.with_suffix(".txt") for pair in pairs}
         return {
             name: normalize(path.read_text(encoding="utf-8", errors="replace"))
             for name, path in beside.items()
@@ -151,7 +151,7 @@ def read_transcripts(pairs: Sequence[Pair], source: Path | None) -> dict[str, li
     found = {
         pair.name: texts[key]
         for pair in pairs
-        for key in [next((k for k in (pair.name, pair.clean.stem) if k in texts), None)]
+        for key in [next((k for k in (pair.name, pair.reference.stem) if k in texts), None)]
         if key is not None
     }
     missing = sorted({pair.name for pair in pairs} - found.keys())

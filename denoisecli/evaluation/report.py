@@ -179,7 +179,7 @@ def write_report(
     page = environment.get_template("report.html").render(
         result=result,
         metrics={name: DESCRIPTIONS[name] for name in result.metrics},
-        ranking=ranking_metric(result),
+        ranking=result.ranking,
         input=INPUT,
         missing=MISSING,
         isfinite=math.isfinite,
@@ -216,15 +216,13 @@ def signed(value: float, decimals: int) -> str:
     return typeset(formatting.number(value, decimals, signed=True))
 
 
-def ranking_metric(result: Evaluation) -> str:
-    """Return the name of the metric that recordings are ranked by."""
-    return "si_sdr" if "si_sdr" in result.metrics else result.metrics[0]
-
-
 def best_means(result: Evaluation) -> dict[str, str | None]:
     """Return the estimator with the best mean of each metric; None if there is no mean."""
     best: dict[str, str | None] = {}
     for metric in result.metrics:
+        if DESCRIPTIONS[metric].higher_is_better is None:
+            best[metric] = None
+            continue
         means = {name: result.mean(name, metric).mean for name in result.costs}
         finite = {name: mean for name, mean in means.items() if math.isfinite(mean)}
         pick = max if DESCRIPTIONS[metric].higher_is_better else min
@@ -244,7 +242,7 @@ def choose(result: Evaluation, number: int) -> list[tuple[str, list[str]]]:
     Returns:
         A heading and the names of the recordings, for each group.
     """
-    metric = ranking_metric(result)
+    metric = result.ranking
     gains = result.gains(result.compared[0], metric)
     ranked = [file for file, gain in gains.items() if math.isfinite(gain)]
     label = DESCRIPTIONS[metric].label
@@ -264,7 +262,7 @@ def choose(result: Evaluation, number: int) -> list[tuple[str, list[str]]]:
 
 def scatter(result: Evaluation) -> Scatter:
     """Place a point for every recording and estimator: the ranking metric before and after."""
-    metric = ranking_metric(result)
+    metric = result.ranking
     before = result.values(result.baseline, metric)
     values = [
         (name, file, before[file], after)
@@ -339,10 +337,8 @@ def _recording(result: Evaluation, pair: Pair) -> Recording:
     matrices = [previews.levels(sound, rate) for _, sound, _ in sounds]
     ceiling_db = max(previews.ceiling(matrix) for matrix in matrices)
     peak = max(float(abs(sound).max()) for _, sound, _ in sounds)
-    metric = DESCRIPTIONS[ranking_metric(result)]
-    before, after = (
-        scores[name].values[ranking_metric(result)] for name in (result.baseline, main)
-    )
+    metric = DESCRIPTIONS[result.ranking]
+    before, after = (scores[name].values[result.ranking] for name in (result.baseline, main))
     return Recording(
         file=pair.name,
         score=scores[main],

@@ -11,11 +11,14 @@ from typing import Literal, TextIO
 import numpy as np
 
 from denoisecli.errors import DenoiseError
-from denoisecli.evaluation.metrics import DESCRIPTIONS, WER
+from denoisecli.evaluation.metrics import BLIND_METRICS, DESCRIPTIONS, WER
 from denoisecli.system.atomic_files import replacing
 
 INPUT = "input"
 """Name of the noisy input among the estimators; it is always evaluated."""
+
+RANKING = ("si_sdr", "dnsmos_ovrl")
+"""Metrics that recordings are ranked by: the first one of these, or else of all, that there is."""
 
 CONFIDENCE = 0.95
 """Coverage of the bootstrap intervals."""
@@ -26,8 +29,8 @@ RESAMPLES = 2000
 SNR_STEP = 5.0
 """Width of the groups by input SNR in dB; groups are centred on its multiples."""
 
-WORSE_DB = 0.5
-"""A file is worse than the baseline if its SI-SDR is lower by more than this, in dB."""
+WORSE = {"si_sdr": 0.5, "dnsmos_ovrl": 0.1}
+"""A file is worse than the baseline if its ranking metric is lower by more than this."""
 
 WORST = 5
 """Number of files with the smallest gain that a summary lists."""
@@ -139,6 +142,16 @@ class Evaluation:
         return {s.file: s.values[metric] for s in self.scores if s.estimator == estimator}
 
     @property
+    def ranking(self) -> str:
+        """The metric that recordings are ranked by."""
+        return next((name for name in RANKING if name in self.metrics), self.metrics[0])
+
+    @property
+    def blind(self) -> bool:
+        """Whether the metrics are those of recordings whose clean sound is unknown."""
+        return bool(self.metrics) and BLIND_METRICS.keys() >= set(self.metrics) - {WER}
+
+    @property
     def compared(self) -> list[str]:
         """The estimators that are compared with the baseline."""
         return [name for name in self.costs if name not in (INPUT, self.baseline)]
@@ -147,7 +160,7 @@ class Evaluation:
         """Return the difference to the baseline by file, the worst first and NaN last."""
         before = self.values(self.baseline, metric)
         after = self.values(estimator, metric)
-        sign = 1 if DESCRIPTIONS[metric].higher_is_better else -1
+        sign = -1 if DESCRIPTIONS[metric].higher_is_better is False else 1
         gains = {file: after[file] - before[file] for file in after}
         return dict(
             sorted(gains.items(), key=lambda item: (math.isnan(item[1]), sign * item[1], item[0]))
@@ -205,13 +218,14 @@ class Evaluation:
         return [s for s in self.scores if s.estimator == estimator and not s.aligned]
 
     def worsened(self, estimator: str) -> list[str]:
-        """Return the files whose SI-SDR is worse than the baseline by WORSE_DB, the worst first.
+        """Return the files that are worse than the baseline by the limit in WORSE, the worst first.
 
-        The list is empty if SI-SDR is not among the metrics.
+        The list is empty if WORSE has no limit for the metric that recordings are ranked by.
         """
-        if "si_sdr" not in self.metrics:
+        if self.ranking not in WORSE:
             return []
-        return [file for file, db in self.gains(estimator, "si_sdr").items() if db < -WORSE_DB]
+        gains = self.gains(estimator, self.ranking)
+        return [file for file, gain in gains.items() if gain < -WORSE[self.ranking]]
 
     def groups(self, by: Literal["snr", "noise"] = "snr") -> dict[str, list[str]]:
         """Return the files by input SNR, rounded to 5 dB, or by kind of noise.
@@ -278,9 +292,9 @@ class Evaluation:
             summary["by_noise"] = {group: intervals(files) for group, files in by_noise.items()}
         if estimator in self.compared:
             summary["gain"] = {name: asdict(self.gain(estimator, name)) for name in self.metrics}
-            if "si_sdr" in self.metrics:
+            if self.ranking in WORSE:
                 summary["worsened"] = len(self.worsened(estimator))
-                summary["worst"] = dict(list(self.gains(estimator, "si_sdr").items())[:WORST])
+                summary["worst"] = dict(list(self.gains(estimator, self.ranking).items())[:WORST])
         return summary
 
 

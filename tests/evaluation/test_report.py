@@ -172,7 +172,7 @@ def test_least_typical_and_most_gained(tmp_path, make_evaluation):
 def test_a_distance_gains_by_decreasing(tmp_path, make_evaluation):
     result, _ = make_evaluation(tmp_path, {"a": 1.0, "b": 2.0})
     result = Evaluation(["lsd"], result.costs, result.scores, files=result.files)
-    assert report.ranking_metric(result) == "lsd"
+    assert result.ranking == "lsd"
     assert report.best_means(result) == {"lsd": "mine"}
     assert [heading for heading, _ in choose(result, 1)] == ["Smallest gain in LSD"]
 
