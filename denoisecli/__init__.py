@@ -8,6 +8,7 @@ The rooms, each of which imports only from those below it:
 - ``cli``: the commands, their messages and progress displays
 - ``tuning``: the search for better hyperparameters of a spec
 - ``training``: from a spec and a dataset to a model folder
+- ``serving``: the page and the HTTP API that clean recordings
 - ``evaluation``: metrics and reports of models and other denoisers
 - ``cleaning``: noisy recordings in, clean ones out; ``datasets``: recordings to stored pairs
 - ``models``: the U-Net, its layers, its ONNX export, the model folder and the bundled models

@@ -17,7 +17,17 @@ from rich.padding import Padding
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-from denoisecli.cli import clean, console, datasets, measuring, models, sound, training, tuning
+from denoisecli.cli import (
+    clean,
+    console,
+    datasets,
+    measuring,
+    models,
+    serving,
+    sound,
+    training,
+    tuning,
+)
 from denoisecli.cli.options import Debug, Quiet, Verbose
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.interrupts import Terminated, end_on_signals
@@ -170,7 +180,13 @@ def _add_commands(panel: str, **commands: Callable[..., None]) -> None:
         register(with_shared_options(function))
 
 
-_add_commands("Clean and look", clean=clean.clean, spectrogram=sound.spectrogram, plot=sound.plot)
+_add_commands(
+    "Clean and look",
+    clean=clean.clean,
+    serve=serving.serve,
+    spectrogram=sound.spectrogram,
+    plot=sound.plot,
+)
 _add_commands(
     "Datasets",
     mix=sound.mix,

@@ -1,0 +1,142 @@
+"""The command that serves the page and the HTTP API: serve."""
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from denoisecli.cli import console
+from denoisecli.errors import UsageError
+from denoisecli.system.extras import require
+
+_NETWORK, _LIMITS = "Network", "Limits"
+_SHORTEST_TOKEN = 12
+
+Model = Annotated[str, typer.Option(help="Model that is chosen first, by name or folder.")]
+Models = Annotated[
+    Path, typer.Option(help="Folder with further models to choose from, such as adapted ones.")
+]
+Jobs = Annotated[int, typer.Option(min=1, help="Recordings cleaned at a time.")]
+Browser = Annotated[bool, typer.Option(help="Open the page in the browser.")]
+Host = Annotated[
+    str,
+    typer.Option(
+        help="Address to listen at; 0.0.0.0 is reached from other machines.",
+        rich_help_panel=_NETWORK,
+    ),
+]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=65535,
+        help="Port to listen at (default: 8765, or another if it is in use).",
+        show_default=False,
+        rich_help_panel=_NETWORK,
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DENOISE_TOKEN",
+        help="Password that every request needs (default: none at 127.0.0.1, a random one beyond "
+        "it).",
+        show_default=False,
+        rich_help_panel=_NETWORK,
+    ),
+]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Further host name of the server, such as that of a reverse proxy; may be repeated.",
+        show_default=False,
+        rich_help_panel=_NETWORK,
+    ),
+]
+MaxSize = Annotated[
+    float,
+    typer.Option(min=0.001, help="Largest size of a recording in MiB.", rich_help_panel=_LIMITS),
+]
+MaxWaiting = Annotated[
+    int, typer.Option(min=1, help="Most recordings that may wait.", rich_help_panel=_LIMITS)
+]
+Keep = Annotated[
+    float,
+    typer.Option(
+        min=0.1,
+        help="Minutes after which a recording that no page has open is removed.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+
+
+def serve(
+    model: Model = "speech",
+    models: Models = Path("runs"),
+    jobs: Jobs = 1,
+    browser: Browser = True,
+    host: Host = "127.0.0.1",
+    port: Port = None,
+    token: Token = None,
+    allow_host: AllowHost = None,
+    max_size: MaxSize = 4096.0,
+    max_waiting: MaxWaiting = 100,
+    keep: Keep = 60.0,
+) -> None:
+    """Clean recordings on a page in the browser, or through an HTTP API.
+
+    Recordings stay on this machine, and are removed when the server ends. Only this machine can
+    reach the page, unless `--host` says otherwise.
+
+    Example: `denoise serve`,
+    for a team: `denoise serve --host 0.0.0.0 --no-browser`
+    """
+    require(
+        "serve", "starlette", "uvicorn", "python_multipart", purpose="the page"
+    )  # before the modules that import them
+    from denoisecli.cleaning.engines import cpu_cores
+    from denoisecli.models.catalogue import find_model
+    from denoisecli.serving.app import Settings
+    from denoisecli.serving.guard import is_loopback, own_names
+    from denoisecli.serving.server import address_of, listening
+    from denoisecli.serving.server import serve as run
+
+    find_model(model)
+    if token is not None and len(token) < _SHORTEST_TOKEN:
+        raise UsageError(f"the token must have at least {_SHORTEST_TOKEN} characters")
+    beyond = not is_loopback(host)
+    if beyond and token is None:
+        token = secrets.token_urlsafe(18)
+    settings = Settings(
+        model=model,
+        models_folder=models,
+        workers=jobs,
+        threads=max(1, cpu_cores() // jobs),
+        max_bytes=round(max_size * 2**20),
+        max_waiting=max_waiting,
+        keep_seconds=60 * keep,
+        token=token,
+        names=own_names(host, allow_host or ()),
+        beyond_loopback=beyond,
+    )
+    with listening(host, port) as bound:
+        page = address_of(bound, host) + (f"?token={token}" if token else "")
+        console.result(f"{page}  (Ctrl-C stops the server)")
+        if beyond:
+            console.info("the connection is not encrypted; put a proxy with TLS in front of it")
+        run(
+            settings,
+            bound,
+            page=page if browser and _has_display() else None,
+            on_error=lambda text: console.warn(text.strip()),
+        )
+
+
+def _has_display() -> bool:
+    """Return whether a browser can open a window, and not only draw in the terminal."""
+    return sys.platform in ("win32", "darwin") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )

@@ -1,0 +1,14 @@
+"""A web page and an HTTP API that clean recordings; ``denoise serve`` starts them.
+
+- ``server``: binds the port, opens the browser, runs the application until a signal ends it
+- ``app``: the ASGI application: its routes, limits and answers
+- ``guard``: checks Host, Origin and token of every request, and sets the security headers
+- ``uploads``: writes a multipart upload to disk as it arrives
+- ``jobs``: the queue, the worker processes, and the folder of each job
+- ``work``: what a worker process does with a job
+- ``schema``: the OpenAPI document of the API
+- ``page/``: the page, in plain HTML, CSS and JavaScript
+
+It may import ``evaluation``, ``cleaning``, ``models``, ``audio``, ``spec``, ``system``, ``errors``
+and ``types``. Starlette, uvicorn and python-multipart come with the extra ``serve``.
+"""

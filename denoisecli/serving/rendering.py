@@ -1,0 +1,140 @@
+"""Results as files: at a strength and in a format, one by one or as an archive."""
+
+import io
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from denoisecli.audio.formats import FORMATS
+from denoisecli.cleaning.file import FileOptions
+from denoisecli.cleaning.remix import remix_file
+from denoisecli.errors import DenoiseError
+from denoisecli.serving.answers import Refused, as_refused
+from denoisecli.serving.jobs import Job
+
+_PIECE = 2**18
+
+
+class Body(BaseModel):
+    """Fields of a request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Rendering(Body):
+    """How a recording is to be written."""
+
+    strength: float = Field(1.0, ge=0, le=1, description="Share of the noise that is removed.")
+    format: str = Field(
+        "", description='Suffix of the format, such as ".flac"; "" is that of the recording.'
+    )
+
+    def suffix(self, name: str) -> str:
+        """Return the suffix of the file; raise Refused if it cannot be written."""
+        suffix = self.format.lower() or PurePosixPath(name).suffix.lower()
+        if not self.format and suffix not in FORMATS:
+            suffix = ".wav"
+        if suffix not in FORMATS:
+            raise Refused(400, f"format: {self.format!r} is not one of {', '.join(FORMATS)}")
+        return suffix
+
+
+def clean_name(name: str, suffix: str) -> PurePosixPath:
+    """Return the name of the result for that of a recording: ``talk.clean.wav``."""
+    path = PurePosixPath(name)
+    return path.with_name(f"{path.stem}.clean{suffix}")
+
+
+def render(job: Job, rendering: Rendering) -> tuple[Path, list[str]]:
+    """Write a recording in a folder of its own; return the file and warnings."""
+    suffix = rendering.suffix(job.upload.name)
+    folder = job.folder / secrets.token_urlsafe(8)
+    target = folder / clean_name(job.upload.name, suffix).name
+
+    def stop_if_removed(seconds: float, total: float) -> None:
+        if job.removed:
+            raise Refused(404, f"{job.upload.name} was removed")
+
+    try:
+        folder.mkdir()
+        result = remix_file(
+            job.upload.path,
+            job.task.target,
+            target,
+            FileOptions(keep_readable=True),
+            strength=rendering.strength,
+            on_progress=stop_if_removed,
+        )
+        stop_if_removed(0.0, 0.0)
+    except (DenoiseError, OSError) as error:
+        shutil.rmtree(job.folder if job.removed else folder, ignore_errors=True)
+        message = job.plain(str(error).replace(str(target), target.name))
+        raise as_refused(error, message) from error
+    return target, [job.plain(warning) for warning in result.warnings]
+
+
+class _Pipe(io.RawIOBase):
+    """Collects what an archive writes, until it is sent."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Append bytes."""
+        self._waiting.extend(data)
+        return len(data)
+
+    def take(self) -> bytes:
+        """Remove and return what was written."""
+        taken = bytes(self._waiting)
+        self._waiting.clear()
+        return taken
+
+
+def zip_pieces(entries: list[tuple[Job, Rendering]]) -> Iterator[bytes]:
+    """Yield an archive, whose files are written one after the other while it is sent.
+
+    What cannot be written is listed in the file ``errors.txt`` of the archive.
+    """
+    pipe = _Pipe()
+    names: set[str] = set()
+    errors: list[str] = []
+    with ZipFile(pipe, "w", ZIP_STORED) as archive:
+        for job, rendering in entries:
+            name = clean_name(job.upload.name, rendering.suffix(job.upload.name))
+            try:
+                path, _ = render(job, rendering)
+            except Refused as error:
+                errors.append(f"{name}: {error}")
+                continue
+            try:
+                info = ZipInfo(_unused(name, names))
+                info.external_attr = 0o644 << 16
+                with path.open("rb") as file, archive.open(info, "w", force_zip64=True) as part:
+                    while data := file.read(_PIECE):
+                        part.write(data)
+                        yield pipe.take()
+            finally:
+                shutil.rmtree(path.parent, ignore_errors=True)
+        if errors:
+            archive.writestr("errors.txt", "\n".join(errors) + "\n")
+    yield pipe.take()
+
+
+def _unused(name: PurePosixPath, used: set[str]) -> str:
+    """Return a name that is not used yet, ignoring case, and note that it is used."""
+    candidate, number = name, 2
+    while str(candidate).lower() in used:
+        candidate = name.with_name(f"{name.stem} ({number}){name.suffix}")
+        number += 1
+    used.add(str(candidate).lower())
+    return str(candidate)

@@ -1,0 +1,226 @@
+"""What a worker process does with a job: clean the recording, and prepare it for the page."""
+
+import math
+from collections.abc import MutableSequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from pydantic_core import to_jsonable_python
+
+from denoisecli.audio.panels import StreamedPower
+from denoisecli.audio.reading import reader
+from denoisecli.audio.resampling import StreamResampler, fit_length, resampled_length
+from denoisecli.audio.spectrogram import decibels
+from denoisecli.audio.writing import writer
+from denoisecli.cleaning.denoiser import Denoiser, DenoiserOptions
+from denoisecli.cleaning.file import CleanResult, FileOptions
+from denoisecli.errors import DenoiseError
+from denoisecli.types import AudioBlock, AudioVector
+
+COLUMNS = 1200
+"""Approximate width of the spectrograms, in columns."""
+
+ROWS = 256
+"""Largest height of the spectrograms, in rows."""
+
+STEPS_PER_DB = 2
+"""Steps of a byte of a spectrogram: 255 is 0 dBFS, 254 is -0.5 dBFS."""
+
+PREVIEW_RATES = (8_000, 48_000)
+"""Lowest and highest sample rate in Hz of what the page plays."""
+
+_WINDOW = "hann"
+_WINDOW_SECONDS = 0.032
+_CLEANING_SHARE = 0.9  # of the time; the rest is the preview
+
+State = MutableSequence[float]
+"""Shared with the server: the share of the job that is done (0..1), and 1 to cancel it."""
+
+
+class Cancelled(DenoiseError):
+    """The job was cancelled while it was worked on."""
+
+    def __init__(self) -> None:
+        super().__init__("the job was cancelled")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A recording to be cleaned.
+
+    Attributes:
+        source: The upload.
+        denoiser: Model, and strength for :func:`clean`.
+        files: How it is read and written.
+        target: Cleaned file; its suffix chooses the format.
+    """
+
+    source: Path
+    denoiser: DenoiserOptions
+    files: FileOptions
+    target: Path
+
+    @property
+    def preview(self) -> Path:
+        """What the page plays: noisy and clean sound as channels of one file."""
+        return self.source.with_name("preview.flac")
+
+    @property
+    def pictures(self) -> Path:
+        """The spectrograms."""
+        return self.source.with_name("spectrogram.bin")
+
+
+class _Worker:
+    """State of this process."""
+
+    state: State
+
+
+def start(state: State) -> None:
+    """Initialize a worker."""
+    _Worker.state = state
+
+
+def warm_up() -> None:
+    """Import what the first recording would wait for."""
+    silence = np.zeros(1, np.float32)
+    _Pictures(PREVIEW_RATES[0], 1).add(silence, silence)
+
+
+@lru_cache(maxsize=2)
+def load(denoiser: DenoiserOptions) -> Denoiser:
+    """Load a model, or return it if it is one of the last two."""
+    return denoiser.load()
+
+
+def clean(task: Task) -> dict[str, Any]:
+    """Clean a recording; return the facts about the result as JSON data."""
+    return _record(_clean(task, 1.0))
+
+
+def prepare(task: Task) -> dict[str, Any]:
+    """Clean a recording at full strength in floating point, and make what the page shows and plays.
+
+    Returns:
+        The facts about the result as JSON data, with ``preview_channels`` and ``spectrogram``, the
+        size of the spectrograms.
+    """
+    result = _clean(task, _CLEANING_SHARE)
+    return {**_record(result), **_write_preview(task, result)}
+
+
+def _clean(task: Task, share: float) -> CleanResult:
+    def on_progress(seconds: float, total: float) -> None:
+        _advance(share * min(seconds / total, 1.0) if total else 0.0)
+
+    return load(task.denoiser).clean_file(
+        task.source, task.target, task.files, overwrite=True, on_progress=on_progress
+    )
+
+
+def _advance(share: float) -> None:
+    if _Worker.state[1]:
+        raise Cancelled
+    _Worker.state[0] = share
+
+
+def _record(result: CleanResult) -> dict[str, Any]:
+    left_out = ("source", "target", "noise_target")
+    values = {name: value for name, value in asdict(result).items() if name not in left_out}
+    record: dict[str, Any] = to_jsonable_python(values, inf_nan_mode="null")
+    return record
+
+
+def _write_preview(task: Task, result: CleanResult) -> dict[str, Any]:
+    """Write what the page plays and shows.
+
+    The clean channels stand behind the noisy ones in one file, so that a player keeps them in step.
+    More than two channels become their mean.
+
+    Returns:
+        ``preview_channels``, the number of noisy channels, and ``spectrogram``, see `_Pictures`.
+    """
+    lowest, highest = PREVIEW_RATES
+    rate = min(max(result.sample_rate, lowest), highest)
+    channels = result.channels if result.channels <= 2 else 1
+    resample = StreamResampler(result.sample_rate, rate, 2 * channels)
+    timesteps = round(result.seconds * result.sample_rate)
+    frames = resampled_length(timesteps, result.sample_rate, rate)
+    pictures = _Pictures(rate, frames)
+    files = task.files
+    with (
+        reader(
+            task.source, replace_nan=files.replace_nan, keep_readable=files.keep_readable
+        ) as noisy,
+        soundfile.SoundFile(task.target) as cleaned,
+        writer(task.preview, rate, 2 * channels, frames=frames, overwrite=True) as target,
+    ):
+
+        def add(block: AudioBlock) -> None:
+            target.write(block)
+            pictures.add(block[:channels].mean(axis=0), block[channels:].mean(axis=0))
+            share = target.frames / frames
+            _advance(_CLEANING_SHARE + (1 - _CLEANING_SHARE) * min(share, 1.0))
+
+        for block in noisy:
+            clean = cleaned.read(block.shape[1], dtype="float32", always_2d=True).T
+            if block.shape[0] != channels:
+                block, clean = (part.mean(axis=0, keepdims=True) for part in (block, clean))
+            add(resample(np.concatenate([block, clean])))
+        add(fit_length(resample.finish(), max(frames - target.frames, 0)))
+    return {"preview_channels": channels, "spectrogram": pictures.write(task.pictures)}
+
+
+class _Pictures:
+    """The spectrograms of the noisy and the clean sound.
+
+    Args:
+        sample_rate: Sample rate in Hz.
+        timesteps: Length of the sound in samples.
+    """
+
+    def __init__(self, sample_rate: int, timesteps: int) -> None:
+        self._sample_rate = sample_rate
+        self._n_fft = 2 ** round(math.log2(_WINDOW_SECONDS * sample_rate))
+        self._hop_length = min(self._n_fft // 4, max(1, timesteps // COLUMNS))
+        per_column = -(-timesteps // (COLUMNS * self._hop_length))
+        self._step = self._hop_length * per_column
+        self._powers = [StreamedPower(self._n_fft, self._hop_length, per_column) for _ in range(2)]
+        margin = np.zeros(self._n_fft // 2, np.float32)  # frames are centred on their samples
+        self.add(margin, margin)
+
+    def add(self, noisy: AudioVector, clean: AudioVector) -> None:
+        """Append samples."""
+        for power, sound in zip(self._powers, (noisy, clean), strict=True):
+            power.add(sound)
+
+    def write(self, path: Path) -> dict[str, int | float]:
+        """Write the levels of the noisy and then of the clean sound, a byte each, row by row.
+
+        Returns:
+            ``rows`` and ``columns`` of each spectrogram, ``top_hz``, the frequency of its upper
+            edge in Hz, and ``seconds``, the time that its columns span.
+        """
+        margin = np.zeros(self._n_fft // 2, np.float32)
+        self.add(margin, margin)
+        both = [power.result() for power in self._powers]
+        columns = both[0].shape[1]
+        bins = both[0].shape[0] - 1  # without 0 Hz
+        step = -(-bins // ROWS)
+        with path.open("wb") as file:
+            for power in both:
+                highest = np.maximum.reduceat(power[1:], range(0, bins, step))[::-1]
+                levels = decibels(np.sqrt(highest), n_fft=self._n_fft, window=_WINDOW)
+                steps = np.clip(np.rint(255 + STEPS_PER_DB * levels), 0, 255)
+                file.write(steps.astype(np.uint8).tobytes())
+        return {
+            "rows": -(-bins // step),
+            "columns": columns,
+            "top_hz": self._sample_rate / 2,
+            "seconds": columns * self._step / self._sample_rate,
+        }

@@ -1,0 +1,308 @@
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import constant_mask
+from starlette.testclient import TestClient
+
+RATE = 8000
+
+
+@pytest.fixture
+def wav(noise: Callable[..., np.ndarray]) -> bytes:
+    """Return a stereo recording of half a second."""
+    return encoded(np.stack([noise(0.5, RATE), noise(0.5, RATE)]))
+
+
+def encoded(audio: np.ndarray, format: str = "WAV") -> bytes:
+    content = io.BytesIO()
+    soundfile.write(content, audio.T, RATE, format=format)
+    return content.getvalue()
+
+
+def decoded(content: bytes) -> np.ndarray:
+    audio, rate = soundfile.read(io.BytesIO(content), dtype="float32")
+    assert rate == RATE
+    return audio.T
+
+
+def add(client: TestClient, content: bytes, name: str = "talk.wav", **fields: Any) -> str:
+    """Send a recording and wait until it is done; return the id of its job."""
+    answer = client.post("/api/jobs", files={"file": (name, content)}, data=fields)
+    assert answer.status_code == 202, answer.text
+    return wait(client, answer.json()["id"])["id"]
+
+
+def wait(client: TestClient, job: str) -> dict[str, Any]:
+    for _ in range(500):
+        record = client.get(f"/api/jobs/{job}").json()
+        if record["stage"] in ("done", "failed"):
+            return record
+        time.sleep(0.01)
+    raise AssertionError(record)
+
+
+def refused(answer: Any, status: int, *words: str) -> None:
+    assert answer.status_code == status, answer.text
+    message = answer.json()["error"]
+    for word in words:
+        assert word in message
+    assert "/tmp" not in message
+    assert "Traceback" not in message
+
+
+def test_clean_answers_with_the_cleaned_file(client: TestClient, wav: bytes, root: Path) -> None:
+    answer = client.post("/api/clean", files={"file": ("talk.wav", wav)})
+    assert answer.status_code == 200
+    assert 'filename="talk.clean.wav"' in answer.headers["content-disposition"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert json.loads(answer.headers["denoise-warnings"]) == []
+    np.testing.assert_allclose(decoded(answer.content), decoded(wav) / 4, atol=2e-4)
+    assert list(root.iterdir()) == []
+
+
+def test_clean_takes_strength_format_and_mono(client: TestClient, wav: bytes) -> None:
+    answer = client.post(
+        "/api/clean",
+        files={"file": ("talk.wav", wav)},
+        data={"strength": "0.5", "format": ".flac", "mono": "true"},
+    )
+    assert soundfile.info(io.BytesIO(answer.content)).format == "FLAC"
+    np.testing.assert_allclose(
+        decoded(answer.content), decoded(wav).mean(axis=0) * 0.625, atol=2e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"strength": "2"}, ["strength", "less than or equal to 1"]),
+        ({"strength": "loud"}, ["strength", "number"]),
+        ({"format": ".exe"}, ["format", ".flac"]),
+        ({"model": "../../etc"}, ["model", "speech"]),
+        ({"volume": "1"}, ["volume", "strength"]),
+    ],
+)
+def test_wrong_fields_are_refused_with_a_sentence(
+    client: TestClient, wav: bytes, root: Path, fields: dict[str, str], words: list[str]
+) -> None:
+    answer = client.post("/api/clean", files={"file": ("talk.wav", wav)}, data=fields)
+    refused(answer, 400, *words)
+    assert list(root.iterdir()) == []
+
+
+def test_damaged_recordings_are_refused_by_their_name(
+    client: TestClient, wav: bytes, root: Path
+) -> None:
+    refused(
+        client.post("/api/clean", files={"file": ("talk.wav", b"no sound at all" * 9)}),
+        422,
+        "talk.wav",
+    )
+    cut = client.post("/api/clean", files={"file": ("talk.wav", wav[:-3000])})
+    refused(cut, 422, "talk.wav is cut off")
+    kept = client.post(
+        "/api/clean", files={"file": ("talk.wav", wav[:-3000])}, data={"keep_readable": "1"}
+    )
+    assert kept.status_code == 200
+    assert "talk.wav is cut off" in json.loads(kept.headers["denoise-warnings"])[0]
+    assert list(root.iterdir()) == []
+
+
+def test_a_job_is_played_shown_and_written_at_any_strength(client: TestClient, wav: bytes) -> None:
+    job = add(client, wav)
+    result = client.get(f"/api/jobs/{job}").json()["result"]
+    assert (result["channels"], result["seconds"], result["warnings"]) == (2, 0.5, [])
+    assert result["rms_in_dbfs"] - result["rms_out_dbfs"] == pytest.approx(12.04, abs=0.05)
+
+    preview = decoded(client.get(f"/api/jobs/{job}/preview").content)
+    assert result["preview_channels"] == 2
+    np.testing.assert_allclose(preview[2:], preview[:2] / 4, atol=2e-4)
+    part = client.get(f"/api/jobs/{job}/preview", headers={"Range": "bytes=0-3"})
+    assert (part.status_code, part.content) == (206, b"fLaC")
+
+    size = result["spectrogram"]
+    levels = np.frombuffer(client.get(f"/api/jobs/{job}/spectrogram").content, np.uint8)
+    noisy, clean = levels.reshape(2, size["rows"], size["columns"]).astype(int)
+    difference = (noisy - clean)[noisy > 100] / 2
+    assert np.median(difference) == pytest.approx(12, abs=0.5)
+    assert size["top_hz"] == RATE / 2
+    assert size["seconds"] == pytest.approx(0.5, abs=0.01)
+
+    for strength, gain in ((0, 1.0), (0.4, 0.7), (1, 0.25)):
+        answer = client.post(f"/api/jobs/{job}/file", json={"strength": strength})
+        file = client.get(answer.json()["url"])
+        assert 'filename="talk.clean.wav"' in file.headers["content-disposition"]
+        np.testing.assert_allclose(decoded(file.content), decoded(wav) * gain, atol=2e-4)
+
+
+def test_only_the_last_files_of_a_job_are_kept(client: TestClient, wav: bytes, root: Path) -> None:
+    job = add(client, wav)
+    urls = [client.post(f"/api/jobs/{job}/file").json()["url"] for _ in range(6)]
+    refused(client.get(urls[0]), 404, "ask for it again")
+    assert client.get(urls[-1]).status_code == 200
+    assert len(list(root.glob("*/*/talk.clean.wav"))) == 4
+
+
+def test_high_rates_many_channels_and_unknown_formats_get_a_preview(
+    client: TestClient, noise: Callable[..., np.ndarray]
+) -> None:
+    content = io.BytesIO()
+    soundfile.write(content, np.stack([noise(0.2, 96000)] * 3).T, 96000, format="WAV")
+    job = add(client, content.getvalue(), "studio.wav")
+    preview = client.get(f"/api/jobs/{job}/preview").content
+    info = soundfile.info(io.BytesIO(preview))
+    assert (info.samplerate, info.channels, info.frames) == (48000, 2, 9600)
+
+
+def test_the_archive_holds_all_results_under_their_own_names(
+    client: TestClient, wav: bytes, root: Path
+) -> None:
+    jobs = [add(client, wav, name) for name in ("a/talk.wav", "a/Talk.wav", "b/talk.wav")]
+    answer = client.post("/api/zip", json={"jobs": [{"id": job, "strength": 0} for job in jobs]})
+    content = client.get(answer.json()["url"])
+    assert content.headers["content-type"] == "application/zip"
+    archive = zipfile.ZipFile(io.BytesIO(content.content))
+    assert archive.testzip() is None
+    assert archive.namelist() == ["a/talk.clean.wav", "a/Talk.clean (2).wav", "b/talk.clean.wav"]
+    np.testing.assert_allclose(decoded(archive.read("b/talk.clean.wav")), decoded(wav), atol=2e-4)
+    assert list(root.glob("*/*/*.wav")) == []
+
+
+def test_the_archive_lists_what_could_not_be_written(
+    client: TestClient, wav: bytes, noise: Callable[..., np.ndarray]
+) -> None:
+    surround = add(client, encoded(np.stack([noise(0.2, RATE)] * 3)), "surround.wav")
+    jobs = [{"id": surround, "format": ".mp3"}, {"id": add(client, wav)}]
+    url = client.post("/api/zip", json={"jobs": jobs}).json()["url"]
+    archive = zipfile.ZipFile(io.BytesIO(client.get(url).content))
+    assert archive.namelist() == ["talk.clean.wav", "errors.txt"]
+    assert b"at most 2 channels" in archive.read("errors.txt")
+    assert b"/tmp" not in archive.read("errors.txt")
+
+
+def test_a_recording_is_cleaned_again_with_another_model(
+    start: Callable[..., TestClient],
+    tmp_path: Path,
+    model_folder: Callable[..., Path],
+    wav: bytes,
+) -> None:
+    model_folder(constant_mask(0.5)).rename(tmp_path / "runs")
+    client = start()
+    models = client.get("/api/models").json()
+    names = {row["name"]: row["kind"] for row in models["models"]}
+    local = "runs"
+    assert names["speech"] == "bundled"
+    assert names[local] == "local"
+
+    job = add(client, wav)
+    assert client.post(f"/api/jobs/{job}", json={"model": local}).status_code == 202
+    assert wait(client, job)["model"] == local
+    url = client.post(f"/api/jobs/{job}/file").json()["url"]
+    np.testing.assert_allclose(decoded(client.get(url).content), decoded(wav) / 2, atol=2e-4)
+
+
+def test_a_removed_job_is_gone_with_its_files(client: TestClient, wav: bytes, root: Path) -> None:
+    job = add(client, wav)
+    assert client.delete(f"/api/jobs/{job}").status_code == 204
+    assert list(root.iterdir()) == []
+    for method, path in (("GET", ""), ("GET", "/preview"), ("POST", "/file"), ("DELETE", "")):
+        refused(client.request(method, f"/api/jobs/{job}{path}"), 404, "no such recording")
+    assert client.get("/api/jobs", params={"id": job}).json() == {"jobs": []}
+
+
+def test_a_failed_job_keeps_its_sentence(client: TestClient) -> None:
+    job = add(client, b"no sound" * 20, "broken.flac")
+    record = client.get(f"/api/jobs/{job}").json()
+    assert record["stage"] == "failed"
+    assert "broken.flac" in record["error"]
+    refused(client.get(f"/api/jobs/{job}/preview"), 409, "could not be cleaned")
+    refused(client.post("/api/zip", json={"jobs": [{"id": job}]}), 409, "broken.flac")
+
+
+def test_old_jobs_are_removed(start: Callable[..., TestClient], wav: bytes, root: Path) -> None:
+    client = start(keep_seconds=0.2)
+    job = add(client, wav)
+    time.sleep(0.5)
+    refused(client.get(f"/api/jobs/{job}"), 404, "removed")
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../../etc/passwd.wav", "C:\\Windows\\win.wav", "/etc/cron.d/x.wav", "..\\..\\.hidden.wav"],
+)
+def test_no_name_leads_out_of_the_folder(
+    client: TestClient, wav: bytes, root: Path, name: str
+) -> None:
+    job = add(client, wav, name)
+    record = client.get(f"/api/jobs/{job}").json()
+    assert ".." not in record["name"].split("/")
+    assert ":" not in record["name"]
+    assert not record["name"].startswith("/")
+    assert {path.parent for path in root.rglob("*.*") if path.is_file()} == {root / job}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/..%2fapp.py",
+        "/static/%2e%2e/app.py",
+        "/static//etc/passwd",
+        "/api/jobs/..%2f..%2fetc%2fpasswd/preview",
+        "/etc/passwd",
+        "/static/login.html/..",
+    ],
+)
+def test_no_file_of_the_server_can_be_read(client: TestClient, path: str) -> None:
+    refused(client.get(path), 404)
+
+
+def test_the_page_loads_only_files_of_the_package(client: TestClient) -> None:
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "http" not in page.text.replace("http://www.w3.org", "")
+
+
+def test_the_api_is_described_completely(client: TestClient) -> None:
+    document = client.get("/api/openapi.json").json()
+    described = {
+        (path, method.upper())
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+    served = {
+        (route.path, method)
+        for route in client.app.routes  # type: ignore[attr-defined]
+        for method in route.methods - {"HEAD"}
+        if route.path.startswith("/api/")
+    }
+    assert described == served
+    form = document["paths"]["/api/clean"]["post"]["requestBody"]["content"]
+    assert {"file", "model", "strength"} < set(form["multipart/form-data"]["schema"]["properties"])
+
+
+def test_limits_are_told_in_advance(start: Callable[..., TestClient]) -> None:
+    server = start(max_bytes=1000, keep_seconds=120.0).get("/api/server").json()
+    assert (server["max_bytes"], server["keep_minutes"]) == (1000, 2)
+    assert {".wav", ".mp4"} < set(server["reads"])
+    assert ".mp4" not in server["writes"]
+
+
+def test_a_full_queue_refuses_more(
+    start: Callable[..., TestClient], wav: bytes, root: Path
+) -> None:
+    client = start(max_waiting=0)
+    answer = client.post("/api/jobs", files={"file": ("talk.wav", wav)})
+    refused(answer, 503, "try again")
+    assert answer.headers["retry-after"] == "5"
+    assert list(root.iterdir()) == []
