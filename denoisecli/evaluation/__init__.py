@@ -12,7 +12,8 @@
 - ``recognition``: word error rate of a speech recognizer
 - ``scores``: results: scores per file, means with intervals, gains over a baseline
 - ``formatting``: text of figures and choice of groups, for the terminal and the report
-- ``report``: a self-contained HTML page (``report.html``, ``report.css``, ``report.js``)
+- ``report``: a self-contained HTML page (``report.html``, ``report.css``, ``report.js``); its
+  colours and controls (``theme.css``) and its player (``player.js``) serve other pages, too
 - ``previews``: pictures and sound of that page
 
 The room may import ``cleaning``, ``datasets``, ``models``, ``audio``, ``spec``, ``system``,

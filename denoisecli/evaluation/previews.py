@@ -19,6 +19,9 @@ DYNAMIC_RANGE = 70.0
 ROWS = 256
 """Height of a spectrogram in pixels."""
 
+MAX_COLUMNS = 4000
+"""Largest width of a spectrogram in pixels; WebP holds four times as many."""
+
 WAVE_COLUMNS = 600
 """Width of a waveform in units; its height is 100."""
 
@@ -62,10 +65,14 @@ def opus(sound: AudioVector, sample_rate: int) -> str:
 
 
 def levels(sound: AudioVector, sample_rate: int) -> Levels:
-    """Compute the levels of ROWS equal bands up to half the sample rate in dBFS, every 8 ms."""
+    """Compute the levels of ROWS equal bands up to half the sample rate in dBFS.
+
+    They are 8 ms apart, or as much as a picture of MAX_COLUMNS needs.
+    """
     shortest = 2 * ROWS
     n_fft = shortest * 2 ** max(round(math.log2(_WINDOW_SECONDS * sample_rate / shortest)), 0)
-    hop_length = max(round(_WINDOW_SECONDS / 4 * sample_rate), 1)
+    shortest_hop = max(round(_WINDOW_SECONDS / 4 * sample_rate), 1)
+    hop_length = max(shortest_hop, math.ceil(sound.size / MAX_COLUMNS))
     spectrum = stft(sound, n_fft=n_fft, hop_length=hop_length, window=_WINDOW)
     power = np.square(np.abs(spectrum[:-1])).reshape(ROWS, -1, spectrum.shape[1]).mean(axis=1)
     return decibels(np.sqrt(power), n_fft=n_fft, window=_WINDOW)

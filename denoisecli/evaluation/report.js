@@ -1,5 +1,3 @@
-"use strict";
-
 // Tables: every heading has a button that sorts; missing values come last in both directions.
 function makeSortable(table) {
   const body = table.tBodies[0];
@@ -51,8 +49,9 @@ function makeFilter(table) {
   apply();
 }
 
-// Viewers: the sounds of a recording share one position, one zoom and one scroll bar.
+// Viewers: the sounds of a recording play in step and share one position, zoom and scroll bar.
 const MAX_ZOOM = 32;
+let audioContext = null;
 let stopCurrent = () => {};
 
 function makeViewer(recording) {
@@ -64,59 +63,83 @@ function makeViewer(recording) {
   const view = recording.querySelector(".view");
   const stage = recording.querySelector(".stage");
   const axis = recording.querySelector(".axis");
+  const toggle = tools.querySelector(".toggle");
   const sounds = [...recording.querySelectorAll("audio")];
   const buttons = [...recording.querySelectorAll(".play")];
+  let player = null;
   let at = 0;
   let zoom = 1;
-  let playing = -1;
+  let heard = 0; // the sound that plays, or that played last
+  let playing = false;
 
   const show = () => {
     slider.value = at;
     const text = `${(start + at).toFixed(1)} of ${(start + seconds).toFixed(1)} s`;
     if (clock.value !== text) clock.value = text;
     stage.style.setProperty("--at", at / seconds);
-    stage.style.setProperty("--marked", at > 0 || playing >= 0 ? 1 : 0);
+    stage.style.setProperty("--marked", at > 0 || playing ? 1 : 0);
   };
-  const follow = (index) => {
-    if (playing !== index) return;
-    if (!sounds[index].seeking) at = Math.min(sounds[index].currentTime, seconds);
+  const mark = () =>
+    buttons.forEach((button, index) => {
+      button.ariaPressed = String(playing && index === heard);
+    });
+  const follow = () => {
+    if (!playing) return;
+    at = Math.min(player.at, seconds);
     show();
     const x = (at / seconds) * stage.clientWidth - view.scrollLeft;
     if (zoom > 1 && (x < 0 || x > view.clientWidth)) view.scrollLeft += x - view.clientWidth / 8;
-    requestAnimationFrame(() => follow(index));
+    requestAnimationFrame(follow);
   };
   const stop = () => {
-    if (playing < 0) return;
-    sounds[playing].pause();
-    buttons[playing].ariaPressed = "false";
-    playing = -1;
+    if (player) player.pause();
+    playing = false;
+    mark();
   };
-  const play = (index) => {
-    if (playing === index) return stop();
-    if (playing < 0) stopCurrent();
-    stop();
+  const load = async () => {
+    audioContext ??= new AudioContext();
+    const loaded = new Player(audioContext, () => {
+      stop();
+      seek(0);
+    });
+    const decoded = sounds.map((sound) => decodeDataUri(audioContext, sound.src));
+    loaded.buffers = await Promise.all(decoded);
+    player = loaded;
+  };
+  const listen = (index) => {
+    heard = index;
+    if (player) player.mix(sounds.map((_, other) => Number(other === index)));
+    mark();
+  };
+  const play = async (index) => {
+    if (playing && heard === index) return stop();
+    if (playing) return listen(index);
+    stopCurrent();
     stopCurrent = stop;
+    playing = true;
+    listen(index);
+    try {
+      if (!player) await load();
+    } catch {
+      stop();
+      clock.value = "This browser cannot play Ogg Opus.";
+      return;
+    }
+    if (!playing) return; // stopped while the sounds were decoded
     if (at >= seconds - 0.02) at = 0;
-    playing = index;
-    buttons[index].ariaPressed = "true";
-    sounds[index].currentTime = at;
-    sounds[index].play().then(
-      () => follow(index),
-      (error) => {
-        if (error.name === "AbortError") return; // stopped before playback began
-        if (playing === index) stop();
-        clock.value = "This browser cannot play Ogg Opus.";
-      },
-    );
+    listen(heard);
+    player.play(at);
+    follow();
   };
   const seek = (time) => {
     at = Math.min(Math.max(time, 0), seconds);
-    if (playing >= 0) sounds[playing].currentTime = at;
+    if (player) player.seek(at);
     show();
   };
   const drawAxis = () => {
     const shortest = (70 / stage.clientWidth) * seconds;
-    const step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5].find((size) => size >= shortest) || 5;
+    const steps = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30];
+    const step = steps.find((size) => size >= shortest) || 60;
     axis.replaceChildren();
     const digits = step < 0.1 ? 2 : step < 1 ? 1 : 0;
     for (let tick = Math.ceil(start / step) * step; tick < start + seconds - step / 4; tick += step) {
@@ -141,13 +164,10 @@ function makeViewer(recording) {
 
   sounds.forEach((sound, index) => {
     sound.hidden = true;
-    sound.addEventListener("ended", () => {
-      if (playing !== index) return;
-      stop();
-      seek(0);
-    });
     buttons[index].addEventListener("click", () => play(index));
   });
+  const compare = () => listen(heard === 0 ? 1 : 0);
+  toggle.addEventListener("click", compare);
   recording.querySelectorAll(".play, .tools").forEach((part) => (part.hidden = false));
   recording.querySelectorAll(".still").forEach((part) => (part.hidden = true));
   slider.addEventListener("input", () => seek(Number(slider.value)));
@@ -174,7 +194,12 @@ function makeViewer(recording) {
   );
   recording.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "+" || event.key === "=") setZoom(zoom * 2);
+    const onControl = event.target.matches("button, input, summary");
+    if (event.key === " " && !onControl) play(heard);
+    else if (event.key === "a") listen(0);
+    else if (event.key === "b") listen(1);
+    else if (event.key === "x") compare();
+    else if (event.key === "+" || event.key === "=") setZoom(zoom * 2);
     else if (event.key === "-") setZoom(zoom / 2);
     else if (event.key === "0") setZoom(1);
     else if (Number(event.key) >= 1 && Number(event.key) <= sounds.length) play(event.key - 1);

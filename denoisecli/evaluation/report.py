@@ -21,7 +21,13 @@ FILES = 9
 """Default number of recordings with pictures and sound."""
 
 SECONDS = 10.0
-"""Length in s of the excerpt of a recording that is longer than this by more than a quarter."""
+"""Default length in s of the excerpt of a recording that is longer by more than a quarter."""
+
+CLEANED_SECONDS = (10.0, 180.0)
+"""Shortest and longest excerpt in s in a report on cleaned recordings."""
+
+CLEANED_TOTAL_SECONDS = 600.0
+"""Length in s of all excerpts in a report on cleaned recordings: about 5 MB for each version."""
 
 MISSING = "\N{EN DASH}"
 """Stands for a value that is unknown or undefined."""
@@ -136,6 +142,8 @@ def write_report(
     output: Path,
     *,
     files: int = FILES,
+    seconds: float = SECONDS,
+    cleaned: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Write an evaluation as one HTML file that contains its styles, pictures and sounds.
@@ -148,6 +156,8 @@ def write_report(
         pairs: The pairs of the evaluation.
         output: Path of the .html file.
         files: Approximate number of recordings with pictures and sound.
+        seconds: Length in s of the excerpt of a longer recording.
+        cleaned: The page is about recordings that were cleaned, not about what cleaned them.
         overwrite: Replace an existing file.
 
     Raises:
@@ -183,7 +193,11 @@ def write_report(
         input=INPUT,
         missing=MISSING,
         isfinite=math.isfinite,
+        pairs=pairs,
         number_of_pairs=len(pairs),
+        cleaned=cleaned,
+        blind=result.blind,
+        timed=any(math.isfinite(cost.real_time_factor) for cost in result.costs.values()),
         best=best_means(result),
         sample_rates=formatting.sample_rates(result),
         files_in_means=formatting.files_in_means(result),
@@ -191,14 +205,18 @@ def write_report(
         cost_labels=formatting.COST_LABELS,
         groupings=formatting.groupings(result),
         scatter=scatter(result),
-        sections=_sections(result, pairs, files),
+        sections=_sections(result, pairs, files, seconds),
         dynamic_range=previews.DYNAMIC_RANGE,
         version=version("denoisecli"),
-        style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
-        script=Markup((_HERE / "report.js").read_text(encoding="utf-8")),
+        style=Markup(_assets("theme.css", "report.css")),
+        script=Markup(_assets("player.js", "report.js")),
     )
     with replacing(output, overwrite=overwrite) as part:
         part.write_text(page, encoding="utf-8")
+
+
+def _assets(*names: str) -> str:
+    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in names)
 
 
 def typeset(text: str) -> str:
@@ -293,24 +311,26 @@ def _ticks(values: Sequence[float]) -> list[float]:
 
 
 def _sections(
-    result: Evaluation, pairs: Sequence[Pair], number: int
+    result: Evaluation, pairs: Sequence[Pair], number: int, seconds: float
 ) -> list[tuple[str, list[Recording]]]:
     by_name = {pair.name: pair for pair in pairs}
     sections = []
     shown: set[str] = set()
     for heading, names in choose(result, number):
-        recordings = [_recording(result, by_name[name]) for name in names if name not in shown]
+        recordings = [
+            _recording(result, by_name[name], seconds) for name in names if name not in shown
+        ]
         shown.update(names)
         sections.append((heading, recordings))
     return sections
 
 
-def _recording(result: Evaluation, pair: Pair) -> Recording:
+def _recording(result: Evaluation, pair: Pair, longest: float) -> Recording:
     scores = {score.estimator: score for score in result.scores if score.file == pair.name}
     main = result.compared[0]
     rate = previews.playable_rate(probe(pair.noisy).sample_rate)
     seconds = scores[main].seconds
-    length = SECONDS if seconds > 1.25 * SECONDS else seconds
+    length = longest if seconds > 1.25 * longest else seconds
     start = (seconds - length) / 2
 
     def excerpt(path: Path, delay: float = 0.0) -> previews.Excerpt:
@@ -332,7 +352,8 @@ def _recording(result: Evaluation, pair: Pair) -> Recording:
         sounds.append((f"Cleaned{by}", cleaned, scores[name]))
         if name == main:
             sounds.append((f"Removed{by}", noisy - cleaned, None))
-    sounds.append(("Clean", excerpt(pair.clean), None))
+    if pair.clean is not None:
+        sounds.append(("Clean", excerpt(pair.clean), None))
 
     matrices = [previews.levels(sound, rate) for _, sound, _ in sounds]
     ceiling_db = max(previews.ceiling(matrix) for matrix in matrices)

@@ -115,25 +115,36 @@ def test_filtering(page: Page) -> None:
     assert len(column(page, 0)) == 3
 
 
-def test_players_share_the_position(page: Page, recording: Locator) -> None:
-    """One plays at a time; the next one continues at the position of the last one."""
-    buttons, sounds = recording.locator(".play"), recording.locator("audio")
+def test_switching_keeps_the_position(page: Page, recording: Locator) -> None:
+    """All sounds play in step; one is heard, and another one is heard without a new start."""
+    buttons = recording.locator(".play")
     expect(buttons).to_have_text(
         ["Noisy", "Cleaned by mine", "Removed by mine", "Cleaned by old", "Clean"]
     )
+    page.evaluate(
+        "() => { window.starts = []; const start = AudioBufferSourceNode.prototype.start;"
+        "AudioBufferSourceNode.prototype.start = function (...args) {"
+        "window.starts.push(args); return start.apply(this, args); } }"
+    )
+    position = "Number(document.querySelector('.recording input').value)"
     recording.locator("input").fill("1")
     buttons.nth(0).click()
-    until(page, "document.querySelector('audio').currentTime > 1.1")
+    until(page, f"{position} > 1.1")
+    starts = page.evaluate("starts")
+    assert [start[1] for start in starts] == [1] * 5
+    assert len({start[0] for start in starts}) == 1
     buttons.nth(1).click()
-    playing = "[...document.querySelectorAll('audio')].map(audio => !audio.paused)"
-    until(page, f"{playing}.indexOf(true) === 1")
-    assert page.evaluate(playing).count(True) == 1
-    assert sounds.nth(1).evaluate("audio => audio.currentTime") >= 1.1
     expect(buttons.nth(0)).to_have_attribute("aria-pressed", "false")
     expect(buttons.nth(1)).to_have_attribute("aria-pressed", "true")
+    recording.locator(".toggle").click()
+    expect(buttons.nth(0)).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("b")
+    expect(buttons.nth(1)).to_have_attribute("aria-pressed", "true")
+    until(page, f"{position} > 1.5")
+    assert len(page.evaluate("starts")) == 5
     buttons.nth(1).click()
-    until(page, f"{playing}.indexOf(true) === -1")
-    assert float(recording.locator("input").input_value()) >= 1.1
+    expect(buttons.nth(1)).to_have_attribute("aria-pressed", "false")
+    assert page.evaluate(position) >= 1.5
 
 
 def test_every_sound_can_be_played(page: Page) -> None:
@@ -189,8 +200,10 @@ def test_keyboard(page: Page, recording: Locator) -> None:
     page.keyboard.press("0")
     page.keyboard.press("2")
     expect(recording.locator(".play").nth(1)).to_have_attribute("aria-pressed", "true")
-    page.keyboard.press("2")
-    expect(recording.locator(".play").nth(1)).to_have_attribute("aria-pressed", "false")
+    page.keyboard.press("x")
+    expect(recording.locator(".play").nth(0)).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press(" ")
+    expect(recording.locator(".play").nth(0)).to_have_attribute("aria-pressed", "false")
 
 
 def test_the_page_works_without_scripts(browser: Browser, report: str) -> None:
