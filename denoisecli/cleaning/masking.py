@@ -228,7 +228,8 @@ def gains_of_bands(mask: Complex[np.ndarray, "rows bins"], top: float) -> Float[
         top: Highest frequency of the sound as a share of the model's.
     """
     low, high = (round(share * top * (mask.shape[1] - 1)) for share in GAIN_BAND)
-    return np.abs(mask[:, low : high + 1]).mean(axis=1).clip(max=1)
+    gains = np.abs(mask[:, low : high + 1]).sum(axis=1)  # `mean` and `clip` take twice the time
+    return np.minimum(gains / np.float32(high + 1 - low), np.float32(1))
 
 
 def apply_taps(

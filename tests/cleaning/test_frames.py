@@ -1,0 +1,141 @@
+import itertools
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+from denoisecli import Denoiser
+from denoisecli.cleaning.engines import FrameEngine, OnnxEngine, open_frame_engine
+from denoisecli.cleaning.frames import FrameStream
+from denoisecli.cleaning.masking import Blocks, Masking, MaskStream
+from denoisecli.errors import ModelError
+from denoisecli.models.folder import ModelFolder
+from denoisecli.models.registry import build_model
+from denoisecli.spec.document import parse_spec
+
+GRU = {"block": "recurrent", "axis": "time", "units": 4, "bidirectional": False}
+MODELS = {
+    "causal": {
+        "causal": True,
+        "stft": {"n_fft": 512, "hop_length": 200, "window": "hann"},  # the hops do not divide n_fft
+        "valley": [GRU],
+        "output": {"past_taps": 1},
+    },
+    "looks ahead": {"valley": [GRU], "output": {"future_taps": 1}},
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def folder(request, tmp_path_factory):
+    """A model folder as training writes it, with weights that do something."""
+    levels = {"downsampling": [{"filters": 3, "strides": [4, 1]}], "upsampling": [{"filters": 3}]}
+    network = build_model(parse_spec({"name": "test", **levels, **MODELS[request.param]}))
+    for seed, weight in enumerate(network.trainable_variables):
+        if len(weight.shape) > 1:
+            weight.assign(keras.random.normal(weight.shape, stddev=0.4, seed=seed))
+    folder = ModelFolder(tmp_path_factory.mktemp("model"))
+    folder.write_network(network)
+    return folder
+
+
+def joined(pieces):
+    """The noisy sound, the clean sound, and the gains: neighbouring blocks share a frame."""
+    noisy, clean = (
+        np.concatenate([getattr(piece, name) for piece in pieces], axis=1)
+        for name in ("noisy", "clean")
+    )
+    gains = [piece.gains[:, i > 0 :] for i, piece in enumerate(pieces)]
+    for before, after in itertools.pairwise(pieces):
+        np.testing.assert_array_equal(before.gains[:, -1], after.gains[:, 0])
+    return noisy, clean, np.concatenate(gains, axis=1)
+
+
+def streamed(stream, sound, size):
+    blocks = [sound[:, i : i + size] for i in range(0, sound.shape[1], size)]
+    return joined([piece for b in blocks for piece in stream.process(b)] + list(stream.finish()))
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "size"), [(1, 1), (255, 100), (512, 512), (8001, 257), (8000, 8000)]
+)
+def test_frames_are_those_of_the_whole(folder, speech, noise, timesteps, size):
+    """Of the recording in one block, to float32 rounding."""
+    sound = np.stack([speech(1, 16000) + noise(1, 16000), noise(1, 16000)])[:, :timesteps]
+    engine = OnnxEngine(folder, threads=1)
+    expected = streamed(
+        MaskStream(Masking(folder.spec, engine), Blocks(100.0), 1.0), sound, timesteps
+    )
+    found = streamed(FrameStream(folder.spec, FrameEngine(folder), 2, 1.0), sound, size)
+    np.testing.assert_array_equal(found[0], sound)
+    assert np.abs(found[1] - sound).max() > 1e-4  # the network does something
+    for ours, whole in zip(found[1:], expected[1:], strict=True):
+        np.testing.assert_allclose(ours, whole, atol=1e-6)
+
+
+def test_the_output_is_behind_by_the_delay(folder, noise):
+    lags, given = [], 0
+    stream = FrameStream(folder.spec, FrameEngine(folder), 1, 1.0)
+    for taken, sample in enumerate(noise(0.2, 16000)[:, None, None], start=1):
+        given += sum(piece.clean.shape[1] for piece in stream.process(sample))
+        lags.append(taken - given)
+    assert stream.delay - folder.spec.stft.hop_length <= max(lags) < stream.delay
+
+
+def test_streams_of_one_engine_are_independent(folder, noise):
+    engine, sound = FrameEngine(folder), noise(0.5, 16000)[None]
+    ours, other = (FrameStream(folder.spec, engine, 1, 1.0) for _ in range(2))
+    pieces = []
+    for start in range(0, 8000, 500):
+        pieces += ours.process(sound[:, start : start + 500])
+        list(other.process(-2 * sound[:, start : start + 400]))
+    alone = FrameStream(folder.spec, engine, 1, 1.0)
+    found = joined(pieces + list(ours.finish()))
+    np.testing.assert_array_equal(found[1], streamed(alone, sound, 8000)[1])
+
+
+def test_nothing_in_nothing_out(folder):
+    assert list(FrameStream(folder.spec, FrameEngine(folder), 1, 1.0).finish()) == []
+
+
+def test_a_denoiser_streams_frame_by_frame(folder, speech):
+    denoiser, sound = Denoiser(folder.path), speech(1, 16000)[None]
+    stream = denoiser.stream(16000)
+    assert stream.delay == FrameStream(folder.spec, FrameEngine(folder), 1, 1.0).delay / 16000
+    blocks = denoiser.stream(16000, blocks=Blocks(100.0))
+    found, expected = (
+        np.concatenate([each.process(sound), each.finish()], axis=1) for each in (stream, blocks)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_stream_of_another_network_is_not_used(folder, tmp_path):
+    assert open_frame_engine(ModelFolder(tmp_path)) is None
+    model = onnx.load(folder.onnx_path)
+    model.doc_string = "changed"
+    onnx.save(model, tmp_path / "model.onnx")
+    (tmp_path / "stream.onnx").write_bytes(folder.stream_path.read_bytes())
+    assert open_frame_engine(ModelFolder(tmp_path)) is None
+    assert open_frame_engine(folder) is not None
+
+
+def test_damaged_metadata_and_wrong_frames(folder, tmp_path):
+    model = onnx.load(folder.stream_path)
+    onnx.helper.set_model_props(model, {"delay_frames": "-1"})
+    onnx.save(model, tmp_path / "stream.onnx")
+    with pytest.raises(ModelError, match=r"stream\.onnx is damaged: .* in its metadata"):
+        FrameEngine(ModelFolder(tmp_path))
+    engine = FrameEngine(folder)
+    with pytest.raises(ModelError, match="does not fit its spec"):
+        engine.run(np.zeros((1, 100), np.complex64), engine.start(1))
+
+
+def test_values_that_are_not_finite(folder):
+    class Broken(FrameEngine):
+        def run(self, spectrum, state, *, present=True):
+            return np.full_like(spectrum, np.nan), spectrum
+
+    with pytest.raises(ModelError, match="not finite"):
+        list(
+            FrameStream(folder.spec, Broken(folder), 1, 1.0).process(np.zeros((1, 600), np.float32))
+        )
