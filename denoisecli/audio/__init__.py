@@ -7,7 +7,7 @@
 - ``integrity``: how many samples a file claims to hold, to detect one that is cut off.
 - ``riff``: the chunks of WAV files, and sizes that do not fit; ``ogg``: chained Ogg files.
 - ``resampling``: changes of the sample rate; ``level``: RMS, dBFS and SNR.
-- ``dnsmos``: quality of speech, predicted without a reference.
+- ``dnsmos``: quality of speech, predicted without a reference; ``loudness``: EBU R 128.
 - ``stft``: the short-time Fourier transform; ``spectrogram``: its scales, inversion and files.
 - ``panels``: recordings reduced to the columns of a picture; ``plot``: the pictures.
 - ``choices``: enumerations for the options.

@@ -6,6 +6,7 @@
 - ``stream``: cleans a stream at any sample rate, and restores what the model's rate cannot hold
 - ``file``: cleans one recording, from a file or a pipe to a file or a pipe
 - ``tracks``: resample the results and write them, scaled down if wanted
+- ``normalization``: brings the result to a loudness
 - ``remix``: mixes a recording with its clean version, at another strength
 - ``targets``: decides which recording is written where
 - ``batch``: cleans many recordings, in several processes or on a cluster

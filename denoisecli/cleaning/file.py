@@ -18,6 +18,7 @@ from denoisecli.audio.reading import AudioInfo, AudioReader, reader
 from denoisecli.audio.resampling import resampled_length
 from denoisecli.audio.writing import writer
 from denoisecli.cleaning.choices import Clip
+from denoisecli.cleaning.normalization import Normalization, finish_normalized
 from denoisecli.cleaning.stream import Piece, PieceStream
 from denoisecli.cleaning.tracks import Sink, Track, finish_tracks
 from denoisecli.errors import UsageError
@@ -48,9 +49,13 @@ class FileOptions:
         raw: Format of a source pipe without a header; a target pipe has no header either then.
         track: Number of the audio track of a media file, from 1 on (default: the one that is
             marked as the default, or the first).
+        loudness: Integrated loudness of the target in LUFS, -50..-5 (default: as it comes out).
+        keep_loudness: Make the speech as loud as it is in the source.
+        true_peak: Largest true peak in dBFS, -20..0, of a target whose loudness is changed.
 
     Raises:
-        UsageError: The sample rate is below 1, or ``clip`` has another value.
+        UsageError: A number is out of range, ``clip`` has another value, or two options exclude
+            each other.
     """
 
     sample_rate: int | None = None
@@ -61,12 +66,30 @@ class FileOptions:
     keep_readable: bool = False
     raw: RawFormat | None = None
     track: int | None = None
+    loudness: float | None = None
+    keep_loudness: bool = False
+    true_peak: float = -1.0
 
     def __post_init__(self) -> None:
+        if self.loudness is not None and not -50 <= self.loudness <= -5:
+            raise UsageError(f"the loudness must be -50 to -5 LUFS, not {self.loudness:g}")
+        if not -20 <= self.true_peak <= 0:
+            raise UsageError(f"the true peak must be -20 to 0 dBFS, not {self.true_peak:g}")
+        if self.loudness is not None and self.keep_loudness:
+            raise UsageError("a loudness and keeping the loudness exclude each other")
+        if self.normalizes and self.clip == Clip.RESCALE:
+            raise UsageError(
+                "rescaling and a loudness exclude each other; the loudness stays below full scale"
+            )
         if self.clip not in list(Clip):
             raise UsageError(f"clip must be one of {', '.join(Clip)}, not {self.clip}")
         if self.sample_rate is not None and self.sample_rate < 1:
             raise UsageError(f"the sample rate must be at least 1 Hz, not {self.sample_rate}")
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether the loudness of the target is changed when all of it is known."""
+        return self.loudness is not None or self.keep_loudness
 
 
 @dataclass(frozen=True)
@@ -85,8 +108,10 @@ class CleanResult:
         rms_out_dbfs: Level of the output in dBFS.
         clipped_samples: Number of samples beyond full scale that were clamped.
         replaced_samples: Number of NaN and infinite samples that were set to zero.
-        gain: Factor that the output was scaled with to stay within full scale.
+        gain: Factor that the output was scaled with, to stay within full scale or for its loudness.
         warnings: What the user should know about the result.
+        loudness_lufs: Integrated loudness of the output in LUFS, if it was changed.
+        true_peak_dbfs: True peak of the output in dBFS, if its loudness was changed.
     """
 
     source: Path
@@ -102,6 +127,8 @@ class CleanResult:
     replaced_samples: int
     gain: float
     warnings: tuple[str, ...]
+    loudness_lufs: float | None = None
+    true_peak_dbfs: float | None = None
 
     @property
     def real_time_factor(self) -> float:
@@ -190,7 +217,10 @@ class PipeTarget:
     @property
     def spool_folder(self) -> Path:
         """Raise UsageError, since what waits for its end does not belong in a pipe."""
-        raise UsageError("a pipe cannot be rescaled, since its peak is known only at its end")
+        raise UsageError(
+            "a pipe cannot be rescaled or brought to a loudness, since its peak and its loudness "
+            "are known only at its end; write a file"
+        )
 
     def open(
         self, info: AudioInfo, options: FileOptions, *, overwrite: bool
@@ -259,7 +289,13 @@ def clean_recording(
         if noise_target is not None:
             targets.append(noise_target)
             _require_different(info.path, target, noise_target)
-        spool_folder = target.spool_folder if options.clip == Clip.RESCALE else None
+        waits = options.clip == Clip.RESCALE or options.normalizes
+        spool_folder = target.spool_folder if waits else None
+        normalization = None
+        if options.normalizes:
+            normalization = Normalization(
+                options.loudness, options.true_peak, info.sample_rate, channels
+            )
         tracks = []
         for place in targets:
             sink = stack.enter_context(place.open(info, options, overwrite=overwrite))
@@ -269,6 +305,8 @@ def clean_recording(
         downmix = _Downmix(recording) if options.mono else recording
         for piece in _pieces(stream, downmix):
             meter_in.add(piece.noisy)
+            if normalization is not None:
+                normalization.add(piece.noisy)
             meter_out.add(piece.clean)
             tracks[0].write(piece.clean)
             if noise_target is not None:
@@ -276,7 +314,12 @@ def clean_recording(
             if on_progress is not None and piece.clean.size:
                 on_progress(meter_out.timesteps / info.sample_rate, info.duration)
         reading.close()  # Windows replaces no file that is open
-        gain = finish_tracks(tracks)
+        leveling = None
+        if normalization is None:
+            gain = finish_tracks(tracks)
+        else:
+            leveling = finish_normalized(tracks, normalization)
+            gain = leveling.gain
     clipped = tracks[0].sink.clipped
     return CleanResult(
         source=info.path,
@@ -287,14 +330,17 @@ def clean_recording(
         seconds=meter_out.timesteps / info.sample_rate,
         wall_seconds=time.perf_counter() - start,
         rms_in_dbfs=meter_in.dbfs,
-        rms_out_dbfs=meter_out.dbfs + dbfs(gain),
+        rms_out_dbfs=meter_out.dbfs + dbfs(gain) if leveling is None else leveling.rms_dbfs,
         clipped_samples=clipped,
         replaced_samples=recording.replaced,
         gain=gain,
         warnings=(
-            *_warnings(recording, clipped, gain),
+            *_warnings(recording, clipped, gain if leveling is None else 1.0),
+            *(() if leveling is None else leveling.warnings),
             *(downmix.warnings() if isinstance(downmix, _Downmix) else ()),
         ),
+        loudness_lufs=None if leveling is None else leveling.loudness,
+        true_peak_dbfs=None if leveling is None else leveling.true_peak,
     )
 
 

@@ -1,7 +1,7 @@
 """Tracks of sound on their way to a file or a pipe: resampled, and scaled down if wanted."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -38,6 +38,8 @@ class Track:
 
     Attributes:
         sink: The sink.
+        channels: Number of channels.
+        target_rate: Sample rate of the sink in Hz.
         peak: Largest absolute sample so far; only with a spool.
     """
 
@@ -51,8 +53,9 @@ class Track:
     ) -> None:
         self.sink = sink
         self.peak = 0.0
+        self.channels = channels
+        self.target_rate = target_rate
         self._rates = sample_rate, target_rate
-        self._channels = channels
         self._resample = StreamResampler(sample_rate, target_rate, channels)
         self._received = self._passed = 0  # samples per channel
         # The file has no name, so that it is gone however the process ends.
@@ -68,14 +71,13 @@ class Track:
         length = resampled_length(self._received, *self._rates)
         self._pass_on(fit_length(self._resample.finish(), max(length - self._passed, 0)))
 
-    def empty_spool(self, gain: float) -> None:
-        """Write the sound in the spool, if there is one, times the gain."""
+    def spooled(self) -> Iterator[AudioBlock]:
+        """Yield the sound in the spool from its beginning, nothing if there is no spool."""
         if self._spool is None:
             return
         self._spool.seek(0)
-        while data := self._spool.read(_SPOOL_FRAMES * self._channels * 4):
-            block = np.frombuffer(data, np.float32).reshape(-1, self._channels).T
-            self.sink.write(block * np.float32(gain))
+        while data := self._spool.read(_SPOOL_FRAMES * self.channels * 4):
+            yield np.frombuffer(data, np.float32).reshape(-1, self.channels).T
 
     def close(self) -> None:
         """Delete the spool."""
@@ -92,7 +94,7 @@ class Track:
             try:
                 self._spool.write(np.ascontiguousarray(block.T).tobytes())
             except OSError as error:
-                raise DenoiseError(f"cannot store the sound to rescale it: {error}") from error
+                raise DenoiseError(f"cannot store the sound until its end: {error}") from error
 
 
 def finish_tracks(tracks: Sequence[Track]) -> float:
@@ -106,5 +108,6 @@ def finish_tracks(tracks: Sequence[Track]) -> float:
     peak = max(track.peak for track in tracks)
     gain = (1 - 1e-6) / peak if peak > 1 else 1.0  # rounding must not exceed full scale again
     for track in tracks:
-        track.empty_spool(gain)
+        for block in track.spooled():
+            track.sink.write(block * np.float32(gain))
     return gain

@@ -13,7 +13,7 @@ import typer
 
 from denoisecli.cleaning.choices import Clip, Device, Engine
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import Overwrite, load_tensorflow
+from denoisecli.cli.options import ModelClass, Overwrite, load_tensorflow
 from denoisecli.errors import DenoiseError, UsageError
 
 if TYPE_CHECKING:
@@ -148,6 +148,35 @@ Track = Annotated[
     ),
 ]
 
+Loudness = Annotated[
+    float | None,
+    typer.Option(
+        min=-50,
+        max=-5,
+        help="Loudness of the output in LUFS (EBU R 128), such as -16 for a podcast.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+TruePeak = Annotated[
+    float | None,
+    typer.Option(
+        min=-20,
+        max=0,
+        help="Largest true peak in dBFS with --loudness or --keep-loudness (default: -1).",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+KeepLoudness = Annotated[
+    bool,
+    typer.Option(
+        "--keep-loudness",
+        help="Make the speech as loud as it is in the input.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+
 Jobs = Annotated[
     int, typer.Option(min=1, help="Recordings cleaned at a time.", rich_help_panel=_BATCH)
 ]
@@ -236,12 +265,16 @@ def clean(
     engine: EngineOption = Engine.AUTO,
     device: DeviceOption = Device.AUTO,
     threads: Threads = None,
+    model_class: ModelClass = None,
     suffix: Suffix = None,
     subtype: Subtype = None,
     sample_rate: SampleRate = None,
     mono: Mono = False,
     track: Track = None,
     clip: ClipOption = Clip.CLAMP,
+    loudness: Loudness = None,
+    true_peak: TruePeak = None,
+    keep_loudness: KeepLoudness = False,
     keep_noise: KeepNoise = None,
     plot: Plot = None,
     jobs: Jobs = 1,
@@ -268,9 +301,13 @@ def clean(
 
     folder = find_model(model).path  # once, instead of an error for every file
     console.detail(f"model {folder}, engine {engine}, device {device}")
-    if engine is Engine.KERAS:
+    if engine is Engine.KERAS or model_class is not None:
         load_tensorflow("the Keras engine")
-    denoiser = DenoiserOptions(model, strength, attenuation_limit, engine, device, threads)
+    denoiser = DenoiserOptions(
+        model, strength, attenuation_limit, engine, device, threads, model_class
+    )
+    if true_peak is not None and loudness is None and not keep_loudness:
+        raise UsageError("--true-peak needs --loudness or --keep-loudness")
     files = FileOptions(
         sample_rate=sample_rate,
         subtype=subtype,
@@ -279,6 +316,9 @@ def clean(
         clip=clip,
         replace_nan=replace_nan,
         keep_readable=keep_readable,
+        loudness=loudness,
+        keep_loudness=keep_loudness,
+        true_peak=-1.0 if true_peak is None else true_peak,
         raw=None if raw_rate is None else RawFormat(raw_rate, raw_channels, raw_subtype),
     )
     batch = _BatchOptions(jobs, cluster, skip_existing, overwrite, dry_run, as_json)
@@ -498,7 +538,13 @@ def _speed(result: "CleanResult") -> str:
 
 
 def _levels(result: "CleanResult") -> str:
-    return f"level {result.rms_in_dbfs:.1f} -> {result.rms_out_dbfs:.1f} dBFS"
+    levels = f"level {result.rms_in_dbfs:.1f} -> {result.rms_out_dbfs:.1f} dBFS"
+    if result.loudness_lufs is None:
+        return levels
+    return (
+        f"{levels}, loudness {result.loudness_lufs:.1f} LUFS, "
+        f"true peak {result.true_peak_dbfs:.1f} dBFS"
+    )
 
 
 def _without_name(source: Path, message: str) -> str:

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import soundfile
+from helpers import constant_mask
+
+from denoisecli.audio.loudness import LoudnessMeter
+from denoisecli.cleaning.denoiser import Denoiser
+from denoisecli.cleaning.file import FileOptions
+from denoisecli.errors import UsageError
+
+RATE = 16000
+
+
+def loudness_of(path):
+    sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    meter = LoudnessMeter(rate, sound.shape[1])
+    meter.add(np.ascontiguousarray(sound.T))
+    return meter.finish()
+
+
+@pytest.fixture
+def halving(model_folder):
+    return model_folder(constant_mask(0.5))
+
+
+@pytest.fixture
+def noisy(audio_file, speech, noise):
+    return audio_file("noisy.wav", 0.3 * speech(3.0, RATE) + 0.01 * noise(3.0, RATE))
+
+
+def cleaned(model, noisy, tmp_path, **options):
+    target = tmp_path / "out.wav"
+    result = Denoiser(model).clean_file(noisy, target, FileOptions(**options), overwrite=True)
+    return result, loudness_of(target)
+
+
+@pytest.mark.parametrize("target", [-30.0, -23.0])
+def test_the_output_has_the_loudness(halving, noisy, tmp_path, target):
+    result, found = cleaned(halving, noisy, tmp_path, loudness=target)
+    assert found.integrated == pytest.approx(target, abs=0.1)
+    assert result.loudness_lufs == pytest.approx(target, abs=0.1)
+    assert result.true_peak_dbfs == pytest.approx(found.true_peak, abs=0.1)
+    assert soundfile.info(tmp_path / "out.wav").frames == 3 * RATE
+
+
+def test_peaks_are_limited_and_the_loudness_is_reached(halving, audio_file, speech, tmp_path):
+    sound = 0.05 * speech(3.0, RATE)
+    sound[::4000] = 0.4  # clicks, 18 dB above the rest
+    result, found = cleaned(halving, audio_file("clicks.wav", sound), tmp_path, loudness=-20.0)
+    assert found.integrated == pytest.approx(-20, abs=0.3)
+    assert found.true_peak <= -1 + 0.1
+    assert result.clipped_samples == 0
+
+
+def test_a_loudness_beyond_the_peaks_is_a_warning(halving, noisy, tmp_path):
+    result, found = cleaned(halving, noisy, tmp_path, loudness=-5.0, true_peak=-12.0)
+    assert found.true_peak <= -11.9
+    assert "its peaks allow only" in result.warnings[-1]
+
+
+def test_kept_loudness_undoes_an_attenuation(halving, audio_file, speech, tmp_path):
+    path = audio_file("speech.wav", 0.2 * speech(3.0, RATE), subtype="FLOAT")
+    result, found = cleaned(halving, path, tmp_path, keep_loudness=True)
+    assert found.integrated == pytest.approx(loudness_of(path).integrated, abs=0.3)
+    assert result.gain == pytest.approx(2, abs=0.05)
+
+
+def test_noise_and_result_have_the_same_gain(halving, noisy, tmp_path):
+    target, removed = tmp_path / "out.wav", tmp_path / "noise.wav"
+    options = FileOptions(loudness=-30.0, subtype="FLOAT")
+    result = Denoiser(halving).clean_file(noisy, target, options, noise_target=removed)
+    total = soundfile.read(target)[0] + soundfile.read(removed)[0]
+    np.testing.assert_allclose(total, result.gain * soundfile.read(noisy)[0], atol=1e-5)
+
+
+def test_silence_is_left_as_it_is(halving, audio_file, tmp_path):
+    path = audio_file("silence.wav", np.zeros(RATE))
+    result, _ = cleaned(halving, path, tmp_path, loudness=-16.0)
+    assert result.gain == 1
+    assert "too quiet to measure its loudness" in result.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loudness": -60.0}, "-50 to -5 LUFS"),
+        ({"loudness": -16.0, "true_peak": 1.0}, "-20 to 0 dBFS"),
+        ({"loudness": -16.0, "keep_loudness": True}, "exclude each other"),
+        ({"loudness": -16.0, "clip": "rescale"}, "exclude each other"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        FileOptions(**options)
