@@ -108,21 +108,12 @@ class Convolution(KerasTraits):
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
-        return self._convolve(graph, x, [self._padding(axis) for axis in (0, 1)])
-
-    def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
-        (x,) = inputs
-        if self._padding(1):
-            x = graph.history(x, self._padding(1))
-        return self._convolve(graph, x, [self._padding(0), 0])
-
-    def _convolve(self, graph: Graph, x: Map, paddings: list[int]) -> Map:
         layer, kernel = self.layer, self.layer.kernel.numpy()
         options: dict[str, Any] = {
             "kernel_shape": list(kernel.shape[:2]),
             "strides": list(layer.strides),
             "dilations": list(layer.dilation_rate),
-            "pads": _halves(paddings),
+            "pads": _halves([self._padding(axis) for axis in (0, 1)]),
         }
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             options["group"] = kernel.shape[2]
@@ -130,6 +121,45 @@ class Convolution(KerasTraits):
         else:
             kernel = kernel.transpose(3, 2, 0, 1)
         return Map(graph, first=graph.linear("Conv", x.first, kernel, self.bias, 0, **options))
+
+    def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
+        (x,) = inputs
+        if self._span(1) == 0:
+            return self.onnx_nodes(graph, x)
+        layer, kernel = self.layer, self.layer.kernel.numpy()
+        size, taps, channels, _ = kernel.shape
+        # The frames are channels of a convolution along frequency: then they are moved as a whole.
+        frames = graph.recent(graph.gated(x), self._span(1))
+        if layer.dilation_rate[1] > 1:
+            chosen = range(0, self._span(1) + 1, layer.dilation_rate[1])
+            frames = graph.add("Gather", frames, graph.integers(*chosen), axis=1)
+        options: dict[str, Any] = {}
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            frames = graph.add("Transpose", frames, perm=[0, 2, 1, 3])
+            options["group"] = channels
+            kernel = kernel.transpose(2, 3, 1, 0).reshape(-1, taps, 1, size)
+        else:
+            kernel = kernel.transpose(3, 1, 2, 0).reshape(-1, taps * channels, 1, size)
+        below, above = x.padding
+        if layer.padding == "same":
+            _, below, _, above = _halves([0, self._padding(0)])
+        rows = graph.add("Reshape", frames, graph.integers(-1, taps * channels, 1, x.shape[0]))
+        y = graph.linear(
+            "Conv",
+            rows,
+            kernel,
+            self.bias,
+            0,
+            kernel_shape=[1, size],
+            strides=[1, layer.strides[0]],
+            dilations=[1, layer.dilation_rate[0]],
+            pads=[0, below, 0, above],
+            **options,
+        )
+        _, bands, _, filters = layer.output.shape
+        reshaped = graph.add("Reshape", y, graph.integers(-1, filters, bands, 1))
+        graph.foldable[reshaped] = graph.foldable[y]
+        return Map(graph, first=reshaped)
 
     def _span(self, axis: int) -> int:
         """Return the distance between the first and the last tap of the kernel."""

@@ -1,4 +1,4 @@
-"""Export a trained model as ONNX, LiteRT or SavedModel."""
+"""Export a trained model for other programs."""
 
 import warnings
 from collections.abc import Callable
@@ -14,6 +14,8 @@ from denoisecli.errors import ModelError, UsageError
 from denoisecli.models.catalogue import find_model
 from denoisecli.models.export import ExportFormat
 from denoisecli.models.export.onnx_network import TOLERANCE, export_onnx
+from denoisecli.models.export.onnx_stream import export_stream
+from denoisecli.models.export.sherpa import export_sherpa
 from denoisecli.system.atomic_files import refuse_existing, replacing
 
 
@@ -27,7 +29,8 @@ def export_model(
 ) -> float:
     """Export the network of a trained model, and compare it with Keras.
 
-    In every format the network takes ``spectrum`` (batch, frequency, time, 2), the real and
+    For a stream, the network takes and returns one frame at a time; see `onnx_stream` and `sherpa`.
+    In every other format it takes ``spectrum`` (batch, frequency, time, 2), the real and
     imaginary parts of the STFT, and returns ``mask`` (batch, frequency, time, parts), both float32.
     The model's ``spec.json`` describes the STFT and the parts. ONNX and SavedModel take any batch
     size and number of frames. LiteRT supports recurrent layers only for a fixed number of frames
@@ -41,7 +44,8 @@ def export_model(
         overwrite: Replace an existing target.
 
     Returns:
-        The largest difference from the masks of Keras on random input.
+        The largest difference from Keras on random input, of the masks or, for a stream, of the
+        cleaned spectrum.
 
     Raises:
         UsageError: There is no such model, the target exists or has the wrong suffix, or
@@ -59,6 +63,10 @@ def export_model(
     with replacing(target, overwrite=overwrite) as part:
         if format is ExportFormat.ONNX:
             return export_onnx(network, part)
+        if format is ExportFormat.ONNX_STREAM:
+            return export_stream(network, part)
+        if format is ExportFormat.SHERPA_ONNX:
+            return export_sherpa(network, part)
         if format is ExportFormat.LITERT:
             return _export_litert(network, part, frames)
         _save(network, part, (None, None))

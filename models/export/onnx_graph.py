@@ -134,6 +134,8 @@ class Map:
         """Frames of the spectrum that a frame of the map depends on."""
         self.shape = (0, 0)
         """Number of frequency bands and of channels."""
+        self.padding = (0, 0)
+        """Zeros that the next convolution of a stream has to add below and above the bands."""
 
     @property
     def first(self) -> str:

@@ -67,6 +67,20 @@ def export_stream(network: "UNet", path: Path, *, whole: Path | None = None) -> 
         ModelError: The network cannot process a stream, a layer cannot be exported, or the graph
             computes something else.
     """
+    model, difference = stream_model(network)
+    if whole is not None:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = "whole", hashlib.sha256(whole.read_bytes()).hexdigest()
+    path.write_bytes(model.SerializeToString())
+    return difference
+
+
+def stream_model(network: "UNet") -> tuple[onnx.ModelProto, float]:
+    """Return the graph of a network for a stream, and its largest difference from Keras.
+
+    Raises:
+        ModelError: As `export_stream` raises it.
+    """
     delay = stream_delay(network)
     if delay is None:
         raise ModelError(
@@ -74,16 +88,12 @@ def export_stream(network: "UNet", path: Path, *, whole: Path | None = None) -> 
             "attends or runs backwards along time"
         )
     model = _stream_model(network, delay)
-    metadata = stream_metadata(network.spec, delay)
-    if whole is not None:
-        metadata["whole"] = hashlib.sha256(whole.read_bytes()).hexdigest()
-    helper.set_model_props(model, metadata)
+    helper.set_model_props(model, stream_metadata(network.spec, delay))
     onnx.checker.check_model(model, full_check=True)
     difference = _largest_difference(network, model, delay)
     if not difference < TOLERANCE:
         raise ModelError(f"the ONNX graph for streams differs from Keras by {difference:.2g}")
-    path.write_bytes(model.SerializeToString())
-    return difference
+    return model, difference
 
 
 def stream_metadata(spec: Spec, delay: int) -> dict[str, str]:
@@ -122,7 +132,8 @@ def _stream_model(network: "UNet", delay: int) -> onnx.ModelProto:
             inputs = [maps[id(tensor)] for tensor in tensors]
             output = traits_of(layer).stream_nodes(graph, *inputs)
         output.reach = reaches[id(layer.output)]
-        output.shape = layer.output.shape[1], layer.output.shape[3]
+        _, bands, _, channels = layer.output.shape
+        output.shape = bands - sum(output.padding), channels
         maps[id(layer.output)] = output
     spectrum, mask = maps[id(network.inputs[0])], maps[id(network.outputs[0])]
     mask = graph.delayed(mask, int(delay - mask.reach.future))
@@ -143,19 +154,17 @@ def _stream_model(network: "UNet", delay: int) -> onnx.ModelProto:
 def _append_filter(graph: StreamGraph, spec: Spec, mask: Map, spectrum: Map) -> None:
     """Append the product of the mask and the frames of the spectrum that its taps apply to."""
     output, bins = spec.output, spec.stft.bins
-    past = graph.history(spectrum, graph.delay + output.past_taps)  # zero outside the sound
-    newest = graph.delay + output.past_taps
-    frames = [newest - graph.delay + offset for offset in output.offsets]
+    # Frames outside the sound are zero.
+    frames = graph.recent(spectrum, graph.delay + output.past_taps)  # (batch, frame, part, bins)
+    indices = [output.past_taps + offset for offset in output.offsets]
     if output.mask == "magnitude":
-        frame = graph.slice(past.first, 3, frames[0], frames[0] + 1)
-        product = graph.add("Mul", frame, mask.first)
-        graph.add("Transpose", product, perm=[0, 2, 3, 1], output="cleaned")
+        frame = graph.slice(frames, 1, indices[0], indices[0] + 1)
+        gains = graph.add("Reshape", mask.first, graph.integers(-1, 1, 1, bins))
+        product = graph.add("Mul", frame, gains)
+        graph.add("Transpose", product, perm=[0, 3, 1, 2], output="cleaned")
         return
-    # Both as (batch, taps, part, bins).
-    shape = graph.integers(-1, len(frames), 2, bins)
-    factors = graph.add("Reshape", mask.first, shape)
-    chosen = graph.add("Gather", past.first, graph.integers(*frames), axis=3)
-    chosen = graph.add("Transpose", chosen, perm=[0, 3, 1, 2])
+    factors = graph.add("Reshape", mask.first, graph.integers(-1, len(indices), 2, bins))
+    chosen = graph.add("Gather", frames, graph.integers(*indices), axis=1)
     a, b = (graph.slice(factors, 2, part, part + 1) for part in (0, 1))
     c, d = (graph.slice(chosen, 2, part, part + 1) for part in (0, 1))
     real = graph.add("Sub", graph.add("Mul", a, c), graph.add("Mul", b, d))

@@ -61,25 +61,32 @@ class StreamGraph(Graph):
             return self.add("Identity", "state", output="next_state")
         return self.add("Concat", *self._next_parts, axis=1, output="next_state")
 
-    def history(self, x: Map, frames: int) -> Map:
-        """Return a map whose last frame is that of ``x``, behind this number of earlier frames."""
-        if frames == 0:
-            return x
+    def recent(self, x: Map, frames: int) -> str:
+        """Return the name of the frames of a map up to this one.
+
+        Args:
+            x: The map.
+            frames: Number of earlier frames.
+
+        Returns:
+            Name of a tensor (batch, frames + 1, channels, bands), the earliest frame first.
+        """
         bands, channels = x.shape
-        earlier = self.remembered((channels, bands, frames))
-        y = self.add("Concat", earlier, self.gated(x).first, axis=3)
-        self.remember(self.slice(y, 3, 1, _END))
-        return Map(self, first=y)
+        frame = self.add("Reshape", x.first, self.integers(-1, 1, channels, bands))
+        if frames == 0:
+            return frame
+        earlier = self.remembered((frames, channels, bands))
+        y = self.add("Concat", earlier, frame, axis=1)
+        self.remember(self.slice(y, 1, 1, _END))
+        return y
 
     def delayed(self, x: Map, frames: int) -> Map:
         """Return the map of some frames ago."""
         if frames == 0:
             return x
         bands, channels = x.shape
-        earlier = self.remembered((frames, channels, bands))  # whole frames are moved faster
-        y = self.add("Concat", earlier, self.add("Transpose", x.first, perm=[0, 3, 1, 2]), axis=1)
-        self.remember(self.slice(y, 1, 1, _END))
-        return Map(self, first=self.add("Transpose", self.slice(y, 1, 0, 1), perm=[0, 2, 3, 1]))
+        earliest = self.slice(self.recent(x, frames), 1, 0, 1)
+        return Map(self, first=self.add("Reshape", earliest, self.integers(-1, channels, bands, 1)))
 
     def aligned(self, *maps: Map) -> list[Map]:
         """Return the maps at the same frame: those that look ahead less are delayed."""
