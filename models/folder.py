@@ -4,6 +4,7 @@ This is the only module that knows the names of the files in it. Keras and ONNX 
 functions that need them, so that cleaning with ONNX Runtime starts fast.
 """
 
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field, ValidationError
 
 from denoisecli.errors import ModelError
-from denoisecli.models.registry import load_network
+from denoisecli.models.registry import find_class, load_network
 from denoisecli.spec.document import Spec, read_spec, save_spec
 
 if TYPE_CHECKING:
@@ -91,7 +92,14 @@ class ModelFolder:
             raise ModelError(f"{self.metrics_path} is damaged: {reason}") from error
 
     def load_network(self) -> "keras.Model":
-        """Load the Keras network; raises ModelError if it is missing or damaged."""
+        """Load the Keras network.
+
+        Raises:
+            ModelError: The network is missing or damaged.
+            UsageError: It is of a class that `registry.allow_class` has not loaded.
+        """
+        if self.spec_path.is_file():
+            find_class(self.spec.model)
         return load_network(self.keras_path)
 
     def write_network(self, network: "keras.Model") -> float:
@@ -105,13 +113,13 @@ class ModelFolder:
         """
         from denoisecli.models.export.onnx_network import export_onnx
         from denoisecli.models.export.onnx_stages import write_stages
-        from denoisecli.models.export.onnx_stream import export_stream, stream_delay
+        from denoisecli.models.export.onnx_stream import export_stream
 
         save_spec(network.spec, self.spec_path)
         network.save(self.keras_path)
         difference = export_onnx(network, self.onnx_path)
         write_stages(self.onnx_path, self.stage_paths)
-        if stream_delay(network) is not None:
+        with suppress(ModelError):  # without this file, streams are cleaned in blocks
             export_stream(network, self.stream_path, whole=self.onnx_path)
         return difference
 

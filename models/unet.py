@@ -8,9 +8,10 @@ from keras import layers as kl
 
 from denoisecli.models import layers
 from denoisecli.models.attention import AxisAttention
+from denoisecli.models.network import MaskNetwork
 from denoisecli.models.normalization import BatchNormalization
 from denoisecli.models.recurrence import AxisRecurrent
-from denoisecli.spec.document import Spec, parse_spec
+from denoisecli.spec.document import Spec
 from denoisecli.spec.network import (
     AttentionBlock,
     ConvolutionBlock,
@@ -25,35 +26,18 @@ INITIAL_GAIN = 4.0
 
 
 @layers.register
-class UNet(keras.Model):
+class UNet(MaskNetwork):
     """U-Net (Ronneberger et al. 2015) over frequency and time.
 
     Args:
         spec: The spec, whose sections `features`, `downsampling`, `valley`, `upsampling` and
             `output` describe the network.
-
-    Shape:
-        - input: (batch, frequency, time, 2), real and imaginary part of the noisy STFT, with
-          n_fft // 2 + 1 frequencies and any number of frames
-        - output: the mask, (batch, frequency, time, 2) if complex, (batch, frequency, time, 1) if
-          magnitude; with taps (batch, frequency, time, 2 * taps), in the order of
-          `spec.output.offsets`
     """
 
-    def __init__(self, spec: Spec, **kwargs: Any):
-        spectrum = keras.Input((spec.stft.bins, None, 2), name="spectrum")
-        mask = _Builder(spec).mask(spectrum)
-        super().__init__(inputs=spectrum, outputs=mask, name=kwargs.pop("name", "unet"), **kwargs)
-        self.spec = spec
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the spec, from which the network can be built again."""
-        return {"spec": self.spec.model_dump(mode="json")}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "UNet":
-        """Build the network from the result of `get_config`."""
-        return cls(parse_spec(config["spec"]))
+    @staticmethod
+    def build_mask(spec: Spec, spectrum: Any) -> Any:
+        """Return the mask for a spectrum."""
+        return _Builder(spec).mask(spectrum)
 
 
 class _Builder:

@@ -25,6 +25,7 @@ from denoisecli.cleaning.masking import Blocks, Masking
 from denoisecli.cleaning.stream import DenoiseStream
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.models.catalogue import find_model
+from denoisecli.models.registry import allow_class
 
 _CLEAN_FRAMES = 2**18
 
@@ -42,6 +43,7 @@ class DenoiserOptions:
     engine: str = Engine.AUTO
     device: str = Device.AUTO
     threads: int | None = None
+    model_class: str | None = None
 
     def load(self) -> "Denoiser":
         """Load the model."""
@@ -64,9 +66,11 @@ class Denoiser:
         engine: "onnx", "keras", or "auto".
         device: "cpu", "gpu", or "auto".
         threads: Number of CPU threads (default: one per core).
+        model_class: Class of a network of the user's own as ``"module:Class"``, whose code the
+            engine "keras" runs. The engine "onnx" needs none.
 
     Raises:
-        UsageError: The model, engine or device does not exist, or a number is out of range.
+        UsageError: The model, engine, device or class does not exist, or a number is out of range.
         SpecError, ModelError: The model folder is damaged.
     """
 
@@ -79,6 +83,7 @@ class Denoiser:
         engine: str = Engine.AUTO,
         device: str = Device.AUTO,
         threads: int | None = None,
+        model_class: str | None = None,
     ) -> None:
         if not 0 <= strength <= 1:
             raise UsageError(f"the strength must be between 0 and 1, not {strength:g}")
@@ -87,8 +92,10 @@ class Denoiser:
                 f"the attenuation limit must be at least 0 dB, not {attenuation_limit_db:g}"
             )
         self._arguments = DenoiserOptions(
-            model, strength, attenuation_limit_db, engine, device, threads
+            model, strength, attenuation_limit_db, engine, device, threads, model_class
         )
+        if model_class is not None:
+            allow_class(model_class)
         folder = find_model(model)
         self.spec = folder.spec
         self.amount = strength

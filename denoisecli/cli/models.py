@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from denoisecli.cli import console
-from denoisecli.cli.options import Json, Overwrite, load_tensorflow
+from denoisecli.cli.options import Json, ModelClass, Overwrite, allow_code, load_tensorflow
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.models.export import ExportFormat
 from denoisecli.system.extras import require
@@ -134,6 +134,7 @@ def spec(
     resolved: Annotated[
         bool, typer.Option("--resolved", help="Print the spec with all its defaults.")
     ] = False,
+    model_class: ModelClass = None,
     as_json: Json = False,
 ) -> None:
     """Check a spec and show its network: layers, parameters, arithmetic, receptive field.
@@ -158,6 +159,7 @@ def spec(
         console.print_json(loaded.model_dump(mode="json"), indent=2)
         return
     load_tensorflow("showing the network of a spec")
+    allow_code(model_class)
     from denoisecli.models.registry import build_model
     from denoisecli.models.summary import summarize_network
 
@@ -209,6 +211,7 @@ def export(
     frames: Annotated[
         int, typer.Option(min=1, help="Number of STFT frames that a LiteRT network takes.")
     ] = 64,
+    model_class: ModelClass = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Export the network of a model for other programs, and compare it with Keras.
@@ -220,6 +223,7 @@ def export(
     Example: `denoise export speech --format litert -o speech.tflite`
     """
     load_tensorflow("exporting a model")
+    allow_code(model_class)
     with console.native_stderr_muted():
         from denoisecli.models.export.convert import export_model
 

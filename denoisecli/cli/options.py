@@ -1,6 +1,7 @@
 """Options that several commands share, and the reading of their values."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,28 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", s
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+
+ModelClass = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:CLASS",
+        help="Class of your own that the network is of, such as mine:Small; its code is run "
+        "(docs/new-model.md).",
+        show_default=False,
+        rich_help_panel="Code of your own",
+    ),
+]
+
+Losses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--loss",
+        metavar="MODULE:FUNCTION",
+        help="Loss of your own that the spec names, such as mine:hiss; its code is run.",
+        show_default=False,
+        rich_help_panel="Code of your own",
+    ),
+]
 
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
@@ -77,6 +100,23 @@ def host_and_port(text: str) -> str:
     if not host or not port.isdigit() or int(port) > 65535:
         raise typer.BadParameter(f"expected HOST:PORT, such as localhost:8000, found {text!r}")
     return text
+
+
+def allow_code(model_class: str | None, losses: Sequence[str] | None = None) -> None:
+    """Run the code that the options `--model-class` and `--loss` name, after `load_tensorflow`.
+
+    Raises:
+        UsageError: There is no such class or function.
+    """
+    from denoisecli.models.registry import allow_class
+
+    if model_class is not None:
+        allow_class(model_class)
+    if losses:
+        from denoisecli.training.losses.own import allow_loss
+
+        for reference in losses:
+            allow_loss(reference)
 
 
 def load_tensorflow(purpose: str) -> None:

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import Json, host_and_port, load_tensorflow
+from denoisecli.cli.options import (
+    Json,
+    Losses,
+    ModelClass,
+    allow_code,
+    host_and_port,
+    load_tensorflow,
+)
 from denoisecli.errors import UsageError
 from denoisecli.system.extras import require
 from denoisecli.training.devices import Cluster, Device
@@ -76,6 +83,17 @@ def train(
             rich_help_panel=_START,
         ),
     ] = False,
+    model_class: ModelClass = None,
+    loss: Losses = None,
+    callback: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:CLASS",
+            help="Keras callback of your own, such as mine:Report; its code is run.",
+            show_default=False,
+            rich_help_panel="Code of your own",
+        ),
+    ] = None,
     device: Annotated[
         Device,
         typer.Option(
@@ -126,10 +144,14 @@ def train(
     if init_from is not None:
         is_unfinished = (Path(init_from) / CHECKPOINT).exists()
         start = Path(init_from) if is_unfinished else find_model(init_from).path
-    overrides = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    overrides = {
+        "model": model_class,
+        "training.epochs": epochs,
+        "training.learning_rate": learning_rate,
+        "training.batch_size": batch_size,
+    }
     loaded = with_values(  # before TensorFlow, so that errors in the spec show at once
-        load_spec(spec),
-        {f"training.{key}": value for key, value in overrides.items() if value is not None},
+        load_spec(spec), {key: value for key, value in overrides.items() if value is not None}
     )
     cluster = None
     if coordinator is not None:
@@ -139,6 +161,8 @@ def train(
     elif processes > 1 or process > 0:
         raise UsageError("several processes need --coordinator HOST:PORT, the address of process 0")
     load_tensorflow("training")
+    allow_code(model_class, loss)
+    from denoisecli.training.train import load_callback
     from denoisecli.training.train import train as run_training
 
     with displays.TrainingDisplay() as display:
@@ -150,6 +174,7 @@ def train(
             fresh=fresh,
             init_from=start,
             minutes=minutes,
+            callbacks=[load_callback(reference) for reference in callback or ()],
             device=device,
             cluster=cluster,
             cpu_parts=cpu_parts,

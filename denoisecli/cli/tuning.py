@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import Json, host_and_port, load_tensorflow
+from denoisecli.cli.options import (
+    Json,
+    Losses,
+    ModelClass,
+    allow_code,
+    host_and_port,
+    load_tensorflow,
+)
 from denoisecli.system.extras import require
 from denoisecli.training.devices import Device
 from denoisecli.tuning.method import Method
@@ -31,6 +38,8 @@ def tune(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete the search in the folder and start over.")
     ] = False,
+    model_class: ModelClass = None,
+    loss: Losses = None,
     as_json: Json = False,
     method: Annotated[
         Method, typer.Option(help="How to choose values.", rich_help_panel=_SEARCH)
@@ -103,6 +112,7 @@ def tune(
     require("tune", "keras_tuner", purpose="tuning")
     loaded = load_spec(spec)  # before TensorFlow, so that errors in the spec show at once
     load_tensorflow("tuning")
+    allow_code(model_class, loss)
     from denoisecli.tuning.tune import BEST, PICTURE, TABLE
     from denoisecli.tuning.tune import tune as run_search
 

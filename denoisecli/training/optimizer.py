@@ -1,7 +1,6 @@
 """The optimizer, its learning-rate schedule and its weight decay."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import keras
@@ -86,6 +85,32 @@ def decay_start(training: Training, total_steps: int) -> int:
     return round(total_steps * (1 - training.decay_share))
 
 
+class _Summed:
+    """Mixin that clips the whole gradient in place of each device's part of it.
+
+    Each device gets the same share of the sum, which Keras clips and then sums up again.
+    """
+
+    def apply(
+        self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
+    ) -> Any:
+        """Apply the gradients of all TensorFlow devices."""
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        total = context.all_reduce(tf.distribute.ReduceOp.SUM, list(grads))
+        shares = [gradient / context.num_replicas_in_sync for gradient in total]
+        return super().apply(shares, trainable_variables)  # type: ignore[misc]
+
+
+class _SummedAdamW(_Summed, keras.optimizers.AdamW):
+    """AdamW for several TensorFlow devices."""
+
+
+class _SummedMuon(_Summed, keras.optimizers.Muon):
+    """Muon for several TensorFlow devices."""
+
+
 def make_optimizer(
     training: Training,
     total_steps: int,
@@ -101,41 +126,25 @@ def make_optimizer(
             normalizations, and other vectors do not.
         replicas: Number of TensorFlow devices that sum up their gradients.
     """
-    create = keras.optimizers.AdamW
+    options: dict[str, Any] = {}
+    create: type[keras.optimizers.Optimizer] = (
+        _SummedAdamW if replicas > 1 else keras.optimizers.AdamW
+    )
     if training.optimizer == "muon":  # it leaves all but matrices to Adam, with its own decay
-        create = partial(keras.optimizers.Muon, adam_weight_decay=training.weight_decay)
+        create = _SummedMuon if replicas > 1 else keras.optimizers.Muon
+        options["adam_weight_decay"] = training.weight_decay
     optimizer = create(
         learning_rate=make_schedule(training, total_steps),
         weight_decay=training.weight_decay,
         global_clipnorm=training.gradient_clip / replicas,
         use_ema=training.average_decay > 0,
         ema_momentum=training.average_decay or 0.99,
+        **options,
     )
     optimizer.exclude_from_weight_decay(
         # The two biases of a GRU form a matrix.
         var_list=[v for v in variables if len(v.shape) < 2 or v.name == "bias"]
     )
-    if replicas > 1:
-        _sum_before_clipping(optimizer, replicas)
     if training.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
-
-
-def _sum_before_clipping(optimizer: keras.optimizers.Optimizer, replicas: int) -> None:
-    """Make the optimizer clip the whole gradient in place of each device's part of it.
-
-    Each device gets the same share of the sum, which Keras clips and then sums up again.
-    """
-    import tensorflow as tf
-
-    apply = optimizer.apply
-
-    def apply_sum(
-        grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
-    ) -> Any:
-        context = tf.distribute.get_replica_context()
-        total = context.all_reduce(tf.distribute.ReduceOp.SUM, list(grads))
-        return apply([gradient / replicas for gradient in total], trainable_variables)
-
-    optimizer.apply = apply_sum

@@ -1,12 +1,20 @@
 """Train the model of a spec on a stored dataset."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import keras
 
 from denoisecli.errors import UsageError
+from denoisecli.models.folder import ModelFolder
+from denoisecli.models.registry import CLASSES, find_class
 from denoisecli.spec.document import Spec
 from denoisecli.system.extras import require
+from denoisecli.system.references import load_reference
 from denoisecli.training.batches import open_batches
 from denoisecli.training.devices import Cluster, Device, find_devices
+from denoisecli.training.losses.own import require_losses
 from denoisecli.training.observer import Observer
 from denoisecli.training.run_folder import (
     CHECKPOINT,
@@ -31,6 +39,7 @@ def train(
     fresh: bool = False,
     init_from: Path | None = None,
     minutes: float | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     device: Device = Device.AUTO,
     cluster: Cluster | None = None,
     cpu_parts: int = 1,
@@ -49,6 +58,11 @@ def train(
         minutes: Training time in minutes after which the run ends as if its last epoch was over:
             the epoch in progress is cut short and validated, and the model folder is written. The
             time of earlier calls counts. The learning rate follows the schedule of the spec.
+        callbacks: Callbacks of Keras. They see the epochs and steps of the run, with the figures of
+            the history; `model.stop_training` ends the run with its best weights so far. When an
+            epoch ends, the model has the averaged weights that were validated, and training goes
+            on with its own: what a callback changes then has no effect. The state of a callback
+            is no part of the checkpoint.
         device: Device to train on.
         cluster: Processes that train together. Each of them makes this call, and they share
             ``data`` and ``run``.
@@ -61,7 +75,8 @@ def train(
 
     Raises:
         UsageError: ``run`` holds a finished run or one of another spec, another process trains
-            there, or the device or a package that the spec needs is missing.
+            there, the device or a package that the spec needs is missing, or the spec names a class
+            or loss of the user's own that `allow_class` or `allow_loss` has not loaded.
         DatasetError: The dataset cannot be used.
         ModelError: Training diverged (the last checkpoint is kept, the batch saved), or the
             checkpoint is damaged.
@@ -69,6 +84,8 @@ def train(
     """
     if spec.training.perceptual_every is not None:
         require_scores()
+    find_class(spec.model)
+    require_losses(spec)
     devices = find_devices(device, cluster, cpu_parts)
     observer.on_message(f"training on {devices.name}")
     batches = open_batches(data, spec)
@@ -82,7 +99,10 @@ def train(
         )
     is_first = devices.process == 0
     with locked(run, write=is_first):
-        trainer = Trainer(spec, batches, run, observer, devices, minutes)
+        trainer = Trainer(spec, batches, run, observer, devices, minutes, callbacks)
+        if spec.model not in CLASSES:  # found now and not after hours of training
+            with TemporaryDirectory(prefix="denoise-") as folder:
+                ModelFolder(Path(folder)).write_network(trainer.plain.network)
         if fresh:
             trainer.how_to_resume = "the same command without --fresh resumes there"
         if trainer.checkpoint.exists() and not fresh:
@@ -118,6 +138,25 @@ def train(
         if trainer.logs is not None:
             trainer.logs.close()
     return run / MODEL
+
+
+def load_callback(reference: str) -> keras.callbacks.Callback:
+    """Import a callback of the user's own, which runs its code, and create it without arguments.
+
+    Args:
+        reference: Module and name of a subclass of `keras.callbacks.Callback`, such as
+            ``"mine:Report"``.
+
+    Raises:
+        UsageError: There is no such class, or it cannot be created without arguments.
+    """
+    kind = load_reference(reference)
+    if not (isinstance(kind, type) and issubclass(kind, keras.callbacks.Callback)):
+        raise UsageError(f"{reference} is not a subclass of keras.callbacks.Callback")
+    try:
+        return kind()
+    except TypeError as error:
+        raise UsageError(f"{reference} cannot be created without arguments: {error}") from error
 
 
 def _open_logs(folder: Path, spec: Spec, observer: Observer) -> TensorBoardLogs | None:

@@ -4,14 +4,14 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.errors import DatasetError, ModelError, UsageError
@@ -47,6 +47,7 @@ from denoisecli.training.run_folder import (
 )
 from denoisecli.training.scoring import CLIPS, SCORES, scoring
 from denoisecli.training.statistics import STATISTICS_BATCHES, BatchStatistics
+from denoisecli.training.stream import Batch
 from denoisecli.training.tensorboard import TensorBoardLogs
 from denoisecli.training.waveform_model import WaveformModel, build_network
 from denoisecli.training.weights import assign, get_arrays, transfer_weights
@@ -79,6 +80,8 @@ class Trainer:
         observer: Object that is informed of the progress.
         devices: Devices to train on.
         minutes: Training time in minutes after which the run ends, if that is limited.
+        callbacks: Callbacks of the user's own. They see the epochs of the run; at the end of one,
+            the model has the weights that were validated.
 
     Raises:
         UsageError: The batch size cannot be shared evenly by the devices.
@@ -92,6 +95,7 @@ class Trainer:
         observer: Observer,
         devices: Devices,
         minutes: float | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
     ):
         self.spec, self.batches, self.observer = spec, batches, observer
         self.run, self.devices = run, devices
@@ -131,6 +135,11 @@ class Trainer:
             self.optimizer.build(self.model.trainable_variables)
             self.statistics = BatchStatistics(self.model)
             self.statistics.compile(jit_compile=compiled)
+        self.callbacks = keras.callbacks.CallbackList(
+            list(callbacks), model=self.model, epochs=training.epochs, steps=batches.train_steps
+        )
+        self.ended = False
+        """Whether a callback has ended the training by `model.stop_training`."""
         self.best = get_arrays(self.network.weights)
         self.start: Arrays = []
 
@@ -244,12 +253,14 @@ class Trainer:
         last = min(training.epochs, until or training.epochs)
         self.observer.on_train_begin(last, self.batches.train_steps, state.epoch)
         with stop_requests(stop) as stop:
-            while state.epoch < last and not self._stopped_improving():
+            self.callbacks.on_train_begin()
+            while state.epoch < last and not self._stopped_improving() and not self.ended:
                 if self.is_time_up() and state.step == 0 and state.history:
                     break
                 self._run_epoch(stop)
                 if stop.is_set():
                     raise stopped(f"stopped after epoch {state.epoch}; {self.how_to_resume}")
+            self.callbacks.on_train_end()
 
     @_without_end_of_data_warning()
     def finish(self) -> None:
@@ -325,7 +336,7 @@ class Trainer:
         (seconds,) = self.devices.broadcast([self.state.seconds + time.monotonic() - self.clock])
         return seconds >= self.seconds_limit
 
-    def evaluate(self, batches: tf.data.Dataset) -> dict[str, float]:
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Compute loss and metrics of the current weights over batches of (noisy, clean).
 
         Returns:
@@ -336,16 +347,20 @@ class Trainer:
         Raises:
             DatasetError: There are fewer segments than devices.
         """
-        with self.devices.scope():
-            measured = self.model.evaluate(self.devices.shard(batches), verbose=0, return_dict=True)
-        if not measured:
+        rows = self.devices.shard(batches)
+        first = next(rows, None)
+        if first is None:
             raise DatasetError(
                 f"{self.batches.folder} has fewer segments to measure with than there are devices "
                 f"({self.devices.replicas})"
             )
+        with self.devices.scope():
+            measured = self.model.evaluate(
+                (batch for batch in chain([first], rows)), verbose=0, return_dict=True
+            )
         return {name: float(value) for name, value in measured.items()}
 
-    def _evaluate_and_score(self, batches: tf.data.Dataset, excerpts: Excerpts) -> dict[str, float]:
+    def _evaluate_and_score(self, batches: Iterable[Batch], excerpts: Excerpts) -> dict[str, float]:
         """Compute loss and metrics over all batches, and PESQ and ESTOI of the excerpts."""
         if self.devices.process > 0:
             figures = self.evaluate(batches)
@@ -361,6 +376,7 @@ class Trainer:
     def _run_epoch(self, stop: threading.Event) -> None:
         """Train for one epoch or the rest of one, validate, and save."""
         state = self.state
+        self.callbacks.on_epoch_begin(state.epoch)
         trained, logs = self._train_epoch(stop)
         rate = float(np.asarray(self.optimizer.learning_rate))
         # The averaged weights are in place now. JAX gives away the memory of what it evaluates, and
@@ -391,6 +407,9 @@ class Trainer:
         if best:
             state.best, state.best_epoch = monitored, state.epoch
             self.best = get_arrays(self.network.weights)
+        self.model.stop_training = False  # as the time limit may have set it
+        self.callbacks.on_epoch_end(state.epoch, dict(row))
+        self.ended |= self.model.stop_training
         assign(self.model.variables, trained)
         state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
         self.save()
@@ -479,9 +498,7 @@ class Trainer:
     def _save_batch(self) -> Path:
         """Generate the last batch again and write it to the folder of the run."""
         state, path = self.state, self.run / BAD_BATCH
-        noisy, clean, *_ = next(
-            iter(self.batches.training(state.epoch, skip=state.step - 1).as_numpy_iterator())
-        )
+        noisy, clean, *_ = next(iter(self.batches.training(state.epoch, skip=state.step - 1)))
         if self.devices.process == 0:
             with replacing(path, overwrite=True) as part:
                 np.savez(part, noisy=noisy, clean=clean, epoch=state.epoch + 1, step=state.step)
@@ -513,6 +530,10 @@ class _StepCallback(keras.callbacks.Callback):
         if self.trainer.state.step > 0:
             assign(self.trainer.model.metrics_variables, self.means)
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Pass the event on to the callbacks of the user's own."""
+        self.trainer.callbacks.on_train_batch_begin(self.trainer.state.step)
+
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Check the loss, report the step, save if it is time to, and end if asked to."""
         trainer, state = self.trainer, self.trainer.state
@@ -525,6 +546,8 @@ class _StepCallback(keras.callbacks.Callback):
         if state.add_loss(loss, trainer.spec.training.loss_limit):
             raise trainer._divergence(f"the loss of a batch jumped to {loss:.3g}", save_batch=True)
         trainer.observer.on_batch_end(state.epoch, state.step, logs)
+        trainer.callbacks.on_train_batch_end(state.step - 1, logs)
+        trainer.ended |= self.model.stop_training
         now = time.monotonic()
         if self.stop.is_set() or now - self.saved > CHECKPOINT_SECONDS:
             self.saved = now

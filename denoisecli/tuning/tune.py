@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from denoisecli.errors import UsageError
+from denoisecli.models.registry import find_class
 from denoisecli.spec.document import Spec
 from denoisecli.training.batches import open_batches
 from denoisecli.training.devices import Device, find_devices
+from denoisecli.training.losses.own import require_losses
 from denoisecli.training.run_folder import locked
 from denoisecli.tuning.cluster import RemoteScheduler, serve
 from denoisecli.tuning.method import Method
@@ -79,6 +81,8 @@ def tune(
         raise UsageError(
             f"the spec {spec.name!r} has no `search` section, which says what to search"
         )
+    find_class(spec.model)
+    require_losses(spec)
     if chief is not None and worker is not None:
         raise UsageError("a process is either the chief or a worker; give one address")
     about = {

@@ -360,6 +360,46 @@ def test_starting_over_and_killed_at_once_is_not_finished(
     assert recorder.steps == [(0, 2)]
 
 
+class Watcher(keras.callbacks.Callback):
+    """A callback of a user's, which ends the training in the middle of its second epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[object] = []
+        self.rows: list[Row] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.events.append("begin")
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.events.append(epoch)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        assert logs["loss"] > 0
+        self.events.append((self.events[-1], batch) if batch == 0 else batch)
+        if len(self.rows) == 1 and batch == 1:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.rows.append(logs)
+        self.weights = self.model.network.get_weights()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.events.append("end")
+
+
+def test_callbacks_of_the_user(tiny_dataset: Path, tmp_path: Path, no_logs: None) -> None:
+    """They see the epochs of the run and the validated weights, and can end the training."""
+    watcher = Watcher()
+    spec = spec_of(epochs=5, average_decay=0.5, learning_rate=1e-9, schedule="constant")
+    train(spec, tiny_dataset, tmp_path, Recorder(), callbacks=[watcher])
+    assert watcher.events == ["begin", 0, (0, 0), 1, 2, 1, (1, 0), 1, "end"]
+    assert watcher.rows == history(tmp_path)
+    assert metrics_of(tmp_path)["epochs"] == 2
+    for found, expected in zip(weights(tmp_path), watcher.weights, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def trainer_of(spec: Spec, data: Path, run: Path, **options: Any) -> Trainer:
     return Trainer(spec, open_batches(data, spec), run, Recorder(), Devices("here"), **options)
 
