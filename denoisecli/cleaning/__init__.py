@@ -3,6 +3,7 @@
 - ``denoiser``: the public API, which cleans arrays, streams and files
 - ``engines``: run the network with ONNX Runtime or Keras
 - ``masking``: applies the network to sound at the model's sample rate, block by block
+- ``conditioning``: what the network hears: without a DC offset, not too quiet
 - ``stream``: cleans a stream at any sample rate, and restores what the model's rate cannot hold
 - ``file``: cleans one recording, from a file or a pipe to a file or a pipe
 - ``tracks``: resample the results and write them, scaled down if wanted

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from denoisecli.audio.resampling import StreamResampler
+from denoisecli.cleaning.conditioning import Conditioner
 from denoisecli.cleaning.engines import FrameEngine
 from denoisecli.cleaning.frames import FrameStream
 from denoisecli.cleaning.masking import Blocks, Gains, Masked, Masking, MaskStream
@@ -86,8 +87,10 @@ class DenoiseStream:
             if frames is None
             else FrameStream(masking.spec, frames, channels, top)
         )
+        lead_in = blocks.lead_in if frames is None else 0.0
+        self._conditioner = Conditioner(channels, sample_rate, lead_in)
         self._piece = round(_PIECE_SECONDS * model_rate)
-        self._original = _Queue(channels)
+        self._heard = _Queue(channels)
         self._gains = _GainCurve(
             channels, model_rate / (sample_rate * masking.spec.stft.hop_length)
         )
@@ -139,13 +142,13 @@ class DenoiseStream:
         The stream keeps float32 ``block``, which must not change any more.
         """
         self._require_open()
-        self._original.put(block)
-        yield from self._resample_back(self._masked.process(self._to_model(block)))
+        yield from self._clean(self._conditioner.process(block))
 
     def last_pieces(self) -> Iterator[Piece]:
         """Do what :meth:`finish` does, and yield the noisy sound beside the clean."""
         self._require_open()
         self._ended = True
+        yield from self._clean(self._conditioner.finish())
         yield from self._resample_back(self._masked.process(self._to_model(self._padding)))
         yield from self._resample_back(self._masked.process(self._to_model.finish()))
         yield from self._resample_back(self._masked.finish())
@@ -154,6 +157,10 @@ class DenoiseStream:
     def _require_open(self) -> None:
         if self._ended:
             raise UsageError("the stream has ended; start another one with Denoiser.stream")
+
+    def _clean(self, heard: AudioBlock) -> Iterator[Piece]:
+        self._heard.put(heard)
+        yield from self._resample_back(self._masked.process(self._to_model(heard)))
 
     def _resample_back(self, blocks: Iterator[Masked]) -> Iterator[Piece]:
         for masked in blocks:
@@ -171,11 +178,12 @@ class DenoiseStream:
             clean: The next samples of the clean sound at the rate of the stream.
             image: The same samples of the noisy sound, resampled to the model's rate and back.
         """
-        noisy = self._original.take(clean.shape[1])
-        timesteps = noisy.shape[1]
+        heard = self._heard.take(clean.shape[1])
+        timesteps = heard.shape[1]
         clean = clean[:, :timesteps]
         if self._resampled:
-            clean = clean + self._gains.take(timesteps) * (noisy - image[:, :timesteps])
+            clean = clean + self._gains.take(timesteps) * (heard - image[:, :timesteps])
+        noisy, clean = self._conditioner.restore(clean)
         return Piece(noisy, noisy + self._amount * (clean - noisy))
 
     def _join(self, pieces: Iterator[Piece]) -> AudioBlock:

@@ -277,10 +277,18 @@ def test_record_is_json(half, audio_file, tmp_path):
     assert back["real_time_factor"] > 0
 
 
-@pytest.mark.parametrize("kind", ["dc", "square", "impulse"])
+@pytest.mark.parametrize("strength", [1.0, 0.25, 0.0])
+def test_a_constant_is_no_sound(model_folder, audio_file, tmp_path, strength):
+    path = audio_file("x.wav", np.full(20_000, 0.5), 44100)
+    identity = Denoiser(model_folder(constant_mask(1.0)), strength=strength)
+    identity.clean_file(path, tmp_path / "y.wav")
+    expected = (1 - strength) * samples(path)
+    np.testing.assert_allclose(samples(tmp_path / "y.wav"), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["square", "impulse"])
 def test_hard_signals(identity, audio_file, tmp_path, kind):
     sound = {
-        "dc": np.full(20_000, 0.5),
         "square": np.sign(np.sin(2 * np.pi * 100 * np.arange(20_000) / 44100) + 1e-9),
         "impulse": np.eye(1, 20_000, 9999)[0],
     }[kind]

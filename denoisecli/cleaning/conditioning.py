@@ -1,0 +1,131 @@
+"""What the network hears: sound without its DC offset, and not far below the usual level.
+
+A DC offset spreads into the lowest bands of the STFT and hides what is there, and networks are
+trained at usual levels. The estimates look back only and are computed on a fixed grid, so that
+blocks of any size, files and streams give the same result. The gain is undone behind the network,
+sample by sample, so that it cannot be heard to change.
+"""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+from denoisecli.types import AudioBlock
+
+_CELL_SECONDS = 0.016  # in which a mean and a power are computed
+_MEMORY_SECONDS = 2.0  # time constant of the estimates
+_LOWEST_LEVEL = 10 ** (-35 / 20)  # the network hears nothing quieter, as an RMS
+_HIGHEST_GAIN = 10 ** (45 / 20)  # the noise of a digital recording is not raised to the usual level
+
+# A mean is taken for an offset if its share of the RMS is above the second value, after the time in
+# s that is the first one: over a short time, low frequencies have a mean as well.
+_LARGE_SHARE = ((0.1, 0.85), (0.75, 0.6), (2.0, 0.5))
+_PARTLY = 0.1  # range of shares above it in which only part of the offset is removed
+
+
+class Conditioner:
+    """Conditions a stream of sound for the network, and restores the level of what comes out.
+
+    Every channel is conditioned by itself.
+
+    Args:
+        channels: Number of channels.
+        sample_rate: Sample rate in Hz.
+        lead_in: Length in s of the beginning of the recording that the estimates start with,
+            reversed like that which the network hears before the recording; it has to be waited
+            for.
+    """
+
+    def __init__(self, channels: int, sample_rate: int, lead_in: float = 0.0) -> None:
+        cell = max(1, round(_CELL_SECONDS * sample_rate))
+        self._estimate = _Estimate(channels, cell, sample_rate)
+        self._lead_in = int(lead_in * sample_rate)
+        nothing = np.zeros((channels, 0), np.float32)
+        self._waiting: AudioBlock = nothing  # for the lead-in to be complete
+        self._original = self._gain = nothing  # of the samples that are not restored yet
+
+    def process(self, sound: AudioBlock) -> AudioBlock:
+        """Take the next samples, and return what the network is to hear of the sound so far."""
+        if self._lead_in:
+            sound = self._waiting = np.concatenate([self._waiting, sound], axis=1)
+            if sound.shape[1] <= self._lead_in:
+                return sound[:, :0]
+            return self.finish()
+        offset, gain = self._estimate(sound)
+        self._original = np.concatenate([self._original, sound], axis=1)
+        self._gain = np.concatenate([self._gain, gain], axis=1)
+        return (sound - offset) * gain
+
+    def finish(self) -> AudioBlock:
+        """Return what the network is to hear of the samples that wait for the lead-in."""
+        sound, self._waiting = self._waiting, self._waiting[:, :0]
+        self._estimate(sound[:, self._lead_in : 0 : -1])
+        self._lead_in = 0
+        return self.process(sound)
+
+    def restore(self, clean: AudioBlock) -> tuple[AudioBlock, AudioBlock]:
+        """Return the original of the next clean samples, and those at their original level."""
+        timesteps = clean.shape[1]
+        gain, self._gain = np.split(self._gain, [timesteps], axis=1)
+        original, self._original = np.split(self._original, [timesteps], axis=1)
+        return original, clean / gain
+
+
+class _Estimate:
+    """The offset of every channel of a stream, and the gain to the lowest level.
+
+    Args:
+        channels: Number of channels.
+        cell: Number of samples for which the mean and the power are computed at a time.
+        sample_rate: Sample rate in Hz.
+    """
+
+    def __init__(self, channels: int, cell: int, sample_rate: int) -> None:
+        self._cell = cell
+        self._cell_seconds = cell / sample_rate
+        self._decay = math.exp(-self._cell_seconds / _MEMORY_SECONDS)
+        self._count = 0
+        self._sums = np.zeros((2, channels))  # decaying sums of the means and powers of the cells
+        self._part: AudioBlock = np.zeros((channels, 0), np.float32)  # of the cell so far
+        # Offset and gain at the beginning and the end of the cell; they follow from earlier cells.
+        self._ends = np.broadcast_to([[[0.0]], [[1.0]]], (2, channels, 2))
+
+    def __call__(self, sound: AudioBlock) -> tuple[AudioBlock, AudioBlock]:
+        """Take the next samples, and return their offset and gain, both of the same shape."""
+        before = self._part.shape[1]
+        joined = np.concatenate([self._part, sound], axis=1)
+        channels, timesteps = joined.shape
+        complete = timesteps // self._cell
+        whole, self._part = np.split(joined, [complete * self._cell], axis=1)
+        cells = whole.reshape(channels, complete, self._cell).astype(np.float64)
+        ends = np.concatenate([self._ends, self._estimates(cells)], axis=2)
+        self._ends = ends[:, :, -2:]
+
+        steps = np.arange(self._cell) / self._cell
+        count = -(-timesteps // self._cell)
+        starts, changes = ends[:, :, :count, None], np.diff(ends)[:, :, :count, None]
+        curves = (starts + changes * steps).reshape(2, channels, -1)[:, :, before:timesteps]
+        offset, gain = curves.astype(np.float32)
+        return offset, gain
+
+    def _estimates(
+        self, cells: Float[np.ndarray, "channels cells samples"]
+    ) -> Float[np.ndarray, "2 channels cells"]:
+        """Return the offsets and gains after each of the next cells."""
+        new = np.stack([cells.mean(axis=2), (cells * cells).mean(axis=2)])
+        sums = np.empty_like(new)
+        for index in range(new.shape[2]):
+            self._sums = self._decay * self._sums + new[:, :, index]
+            sums[:, :, index] = self._sums
+        counts = self._count + 1 + np.arange(new.shape[2])
+        self._count += new.shape[2]
+        # At the beginning the weights of the cells do not add up to one yet.
+        mean, power = sums * (1 - self._decay) / (1 - self._decay**counts)
+
+        seconds, shares = zip(*_LARGE_SHARE, strict=True)
+        large = np.interp(counts * self._cell_seconds, seconds, shares, left=np.inf)
+        share = np.abs(mean) / np.sqrt(np.maximum(power, 1e-30))
+        offset = mean * np.clip((share - large) / _PARTLY, 0, 1)
+        level = np.sqrt(np.maximum(power - mean**2, 1e-30))
+        return np.stack([offset, np.clip(_LOWEST_LEVEL / level, 1, _HIGHEST_GAIN)])
