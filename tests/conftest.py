@@ -5,9 +5,15 @@ Array shapes are checked at run time in every test.
 
 import os
 import signal
+import sys
 from pathlib import Path
 
-from jaxtyping import install_import_hook
+from jaxtyping import install_import_hook, jaxtyped
+
+if "jax" not in sys.modules:  # the first use of jaxtyped imports it if it can, which takes seconds
+    sys.modules["jax"] = None  # type: ignore[assignment]
+    jaxtyped(lambda: None, typechecker=None)
+    del sys.modules["jax"]
 
 ROOMS = [path.stem for path in (Path(__file__).parents[1] / "denoisecli").iterdir()]
 # Not the layers and networks in models: Keras reads their signatures, which the hook hides.
