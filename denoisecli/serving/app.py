@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 import shutil
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -133,6 +134,7 @@ class _Application:
         self, settings: Settings, root: Path, workers: Workers, on_error: Callable[[str], None]
     ) -> None:
         self._settings = settings
+        self._on_error = on_error
         self._jobs = Jobs(
             root,
             workers=workers,
@@ -175,10 +177,15 @@ class _Application:
             exception_handlers={
                 Refused: lambda request, error: error_answer(error),
                 HTTPException: _http_error,
+                Exception: self._unexpected_error,
                 ClientDisconnect: lambda request, error: Response(status_code=499),
             },
             lifespan=self._lifespan,
         )
+
+    async def _unexpected_error(self, request: Request, error: Exception) -> Response:
+        self._on_error("".join(traceback.format_exception(error)))
+        return error_answer(Refused(500, "the server could not answer, for an unknown reason"))
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from denoisecli import evaluation
+
 _FOLDER = Path(__file__).parent / "page"
+_THEME = Path(evaluation.__file__).with_name("theme.css")  # the colours of the report
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -26,11 +29,11 @@ class Page:
     def __init__(self) -> None:
         self.assets = {
             path.name: Asset(path.read_bytes(), _TYPES[path.suffix])
-            for path in sorted(_FOLDER.iterdir())
+            for path in (_THEME, *sorted(_FOLDER.iterdir()))
             if path.suffix in _TYPES
         }
         """Scripts, styles, pictures and the pages ``index.html`` and ``login.html`` by name."""
-        self.open_paths = ("/static/page.css", "/static/icon.svg")
+        self.open_paths = ("/static/theme.css", "/static/page.css", "/static/icon.svg")
         """What the form needs, before the token was given."""
 
     @property

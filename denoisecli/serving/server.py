@@ -73,12 +73,12 @@ def serve(
         page: Address to open in a browser.
         on_error: Called with the traceback of an error that should not happen.
     """
-    with tempfile.TemporaryDirectory(prefix="denoise-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="denoise-serve-", ignore_cleanup_errors=True) as folder:
         app = create_app(settings, Path(folder), on_error=on_error)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                log_level="error",
+                log_level="critical",  # the application reports its errors itself
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,

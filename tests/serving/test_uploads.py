@@ -1,0 +1,80 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from denoisecli.serving.uploads import safe_name
+
+BOUNDARY = "limit"
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def part(disposition: str, content: str) -> str:
+    return f"--{BOUNDARY}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{content}\r\n"
+
+
+FILE = part('name="file"; filename="talk.wav"', "sound")
+END = f"--{BOUNDARY}--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (END, 400, 'no field "file"'),
+        (part('name="file"; filename="talk.wav"', "") + END, 400, "talk.wav is empty"),
+        (part('name="file"; filename="notes.txt"', "x") + END, 415, "notes.txt is not a recording"),
+        (part('name="file"', "x") + END, 415, "recording is not a recording"),
+        (part('name="sound"; filename="talk.wav"', "x") + END, 400, 'in the field "file"'),
+        (FILE + FILE + END, 400, "one at a time"),
+        (FILE, 400, "incomplete"),
+        ("no form at all", 400, "not valid"),
+        (part('name="model"', "x" * 2000) + FILE + END, 400, "too long"),
+        ("".join(part(f'name="a{i}"', "x") for i in range(20)) + FILE + END, 400, "too many"),
+        (f"--{BOUNDARY}\r\nX: {'y' * 9000}\r\n\r\n", 400, "not valid"),
+        (part('name="file"; filename="talk.wav"', "x" * 2000) + END, 413, "larger than"),
+    ],
+)
+def test_wrong_forms_are_refused_with_a_sentence(
+    start: Callable[..., TestClient], root: Path, body: str, status: int, words: str
+) -> None:
+    client = start(max_bytes=1000)
+    answer = client.post("/api/jobs", content=body.encode(), headers=FORM)
+    assert answer.status_code == status, answer.text
+    assert words in answer.json()["error"]
+    assert list(root.iterdir()) == []
+
+
+def test_other_kinds_of_bodies_are_refused(client: TestClient) -> None:
+    for headers in ({"Content-Type": "audio/wav"}, {"Content-Type": "multipart/form-data"}, {}):
+        answer = client.post("/api/jobs", content=b"RIFF", headers=headers)
+        assert answer.status_code == 415
+        assert "multipart/form-data" in answer.json()["error"]
+
+
+def test_what_is_too_large_is_refused_before_it_is_read(start: Callable[..., TestClient]) -> None:
+    client = start(max_bytes=1000)
+    headers = FORM | {"Content-Length": str(10**9)}
+    answer = client.post("/api/jobs", content=b"--", headers=headers)
+    assert answer.status_code == 413
+    assert "limit of this server" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("talk.wav", "talk.wav"),
+        ("a/b/talk.wav", "a/b/talk.wav"),
+        ("../../etc/passwd", "etc/passwd"),
+        ("C:\\Users\\me\\talk.wav", "C_/Users/me/talk.wav"),
+        ("//server/share/talk.wav", "server/share/talk.wav"),
+        ("\u202ewav.exe\x00", "_wav.exe_"),
+        ("Gespräch mit Müller?.wav", "Gespräch mit Müller_.wav"),
+        (" ... ", "recording"),
+        ("", "recording"),
+        ("x" * 300 + ".wav", "x" * 110 + "xxxxxx.wav"),
+        ("/".join("abcdefghijk") + "/talk.wav", "e/f/g/h/i/j/k/talk.wav"),
+    ],
+)
+def test_safe_names(name: str, expected: str) -> None:
+    assert safe_name(name) == expected
