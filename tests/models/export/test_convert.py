@@ -92,6 +92,20 @@ def test_the_file_gives_what_keras_gives(
     assert {path.name for path in tmp_path.iterdir()} == {"model", target.name}
 
 
+@pytest.mark.parametrize("format", [ExportFormat.ONNX_STREAM, ExportFormat.SHERPA_ONNX])
+def test_formats_for_streams(format: ExportFormat, tmp_path: Path) -> None:
+    spec = {
+        "name": "live",
+        "causal": True,
+        "downsampling": [{"filters": 2, "strides": [4, 1]}],
+        "upsampling": [{"filters": 2}],
+    }
+    folder = model_folder(build_model(parse_spec(spec)), tmp_path)
+    assert export_model(folder, tmp_path / "there.onnx", format) < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "there.onnx")
+    assert session.get_modelmeta().custom_metadata_map["sample_rate"] == "16000"
+
+
 def test_wrong_use(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "there.onnx"
     for message, arguments in {
