@@ -12,6 +12,8 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Float
 
+from denoisecli.datasets.choices import Kind
+from denoisecli.datasets.manifest import MANIFEST, Manifest
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.types import AudioVector
 
@@ -82,6 +84,32 @@ class PairRecords:
         size = 4 * int(self._samples[index])  # the samples are the last field of a record
         noisy, clean = (self._bytes[end - size : end].view("<f4") for end in self._ends[index])
         return noisy, clean
+
+
+def open_records(folder: Path, manifest: Manifest, name: str) -> PairRecords:
+    """Open the pairs of one set of a dataset, in the order of the manifest's rows.
+
+    Args:
+        folder: The folder of the manifest.
+        manifest: The manifest.
+        name: Name of the set, whatever its folder is called.
+
+    Raises:
+        DatasetError: There is no such set, it is damaged, or its pairs are spectrograms.
+    """
+    if name not in manifest.sets:
+        raise DatasetError(f"{folder} has no set '{name}', only {', '.join(manifest.sets)}")
+    if manifest.recipe.kind == Kind.SPECTROGRAM:
+        raise DatasetError(
+            f"{folder} holds pairs of spectrograms, but waveforms are needed: build it again with "
+            "`denoise build-dataset --kind waveform`"
+        )
+    facts = manifest.sets[name]
+    set_folder = Path(folder) / facts.folder
+    path = records_file(set_folder)
+    if path.exists() and path.stat().st_size != facts.bytes:
+        raise DatasetError(f"{set_folder} is damaged: its size differs from that in {MANIFEST}")
+    return PairRecords(set_folder, [row.samples for row in manifest.rows(name)])
 
 
 def append_records(source: Path, target: Path, size: int) -> None:

@@ -5,19 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from denoisecli.datasets.manifest import Manifest, Row, load_manifest
-from denoisecli.datasets.records import PairRecords
-from denoisecli.datasets.stored import SETS, load_pairs
+from denoisecli.datasets.records import PairRecords, open_records
 from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec
-from denoisecli.training.augmentation.chain import augment_batch
+from denoisecli.training.augmentation.chain import Chain
 from denoisecli.training.dataset_ranges import resolve_ranges
 from denoisecli.training.segments import CHUNKS, Places, SegmentOrder, read_segment, stored_order
+from denoisecli.training.stream import Batch, Stream, compiled
 
 VALID = "valid"
 
@@ -64,7 +64,7 @@ class Batches:
     train_steps: int
     messages: list[str]
 
-    def training(self, epoch: int, skip: int = 0) -> tf.data.Dataset:
+    def training(self, epoch: int, skip: int = 0) -> Stream:
         """Return the batches of an epoch.
 
         Successive epochs continue through the data, so that every clip is heard equally often
@@ -82,43 +82,32 @@ class Batches:
         size, seed = self.spec.training.batch_size, self.spec.training.seed
         order = SegmentOrder(clips.chunks(self.chunk), seed)
 
-        def read(index: np.int64) -> list[np.ndarray]:
-            return self._read(clips, [order[int(index) * size + row] for row in range(size)])
-
-        @tf.autograph.experimental.do_not_convert
-        def batch(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            pair, *bandwidths = self._tensors(clips, read, index, size)
-            # Seeds are 32-bit integers.
-            augmented = self._augment(
-                pair[0], pair[1], tf.stack([seed % 2**31, tf.cast(index, tf.int32)])
-            )
-            return (*augmented, *bandwidths)
+        def make(index: int) -> Batch:
+            places = [order[index * size + row] for row in range(size)]
+            noisy, clean, *bandwidths = self._read(clips, places)
+            if self._augment is not None:
+                chain, apply = self._augment
+                draws = chain.draw(size, self.segment, np.random.default_rng([seed, 2, index]))
+                noisy, clean = apply(clean, noisy - clean, draws)
+            return (noisy, clean, *bandwidths)
 
         first = epoch * self.train_steps
-        indices = tf.data.Dataset.range(first + skip, first + self.train_steps)
-        return indices.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+        return Stream(make, range(first + skip, first + self.train_steps))
 
     @cached_property
-    def _augment(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-        """The augmentation as a graph, which takes longer to build than a batch to compute."""
+    def _augment(self) -> tuple[Chain, Callable[..., tuple[Any, Any]]] | None:
+        """The augmentations and their compiled program, which takes time to compile."""
         settings = self.spec.training.augmentation
-        rate = self.spec.audio.sample_rate
+        if settings is None:
+            return None
+        chain = Chain(settings, self.spec.audio.sample_rate)
+        return chain, compiled(chain.apply)
 
-        @tf.function(autograph=False)
-        def augment(
-            noisy: tf.Tensor, clean: tf.Tensor, seed: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor]:
-            if settings is None:
-                return noisy, clean
-            return augment_batch(noisy, clean, settings, rate, seed)
-
-        return augment
-
-    def validation(self) -> tf.data.Dataset:
+    def validation(self) -> Stream:
         """Return the validation clips as they are stored, in batches; always the same ones."""
         return self._as_stored(self.clips[VALID])
 
-    def test(self) -> tf.data.Dataset:
+    def test(self) -> Stream:
         """Return the test set as it is stored, in batches."""
         return self._as_stored(self.clips["test"])
 
@@ -132,45 +121,25 @@ class Batches:
         """Length of a segment in samples."""
         return CHUNKS * self.chunk
 
-    def _as_stored(self, clips: Clips) -> tf.data.Dataset:
+    def _as_stored(self, clips: Clips) -> Stream:
         size = self.spec.training.batch_size
         segments = stored_order(clips.chunks(self.chunk))
 
-        @tf.autograph.experimental.do_not_convert
-        def batch(start: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            def read(start: np.int64) -> list[np.ndarray]:
-                return self._read(clips, segments[start : start + size])
+        def make(start: int) -> Batch:
+            return self._read(clips, segments[start : start + size])
 
-            pair, *bandwidths = self._tensors(clips, read, start, None)
-            return (pair[0], pair[1], *bandwidths)
+        return Stream(make, range(0, len(segments), size))
 
-        starts = tf.data.Dataset.range(0, len(segments), size)
-        return starts.map(batch).prefetch(2)
-
-    def _read(self, clips: Clips, segments: list[Places]) -> list[np.ndarray]:
+    def _read(self, clips: Clips, segments: list[Places]) -> Batch:
         """Return the pairs of a batch, and the bandwidths of their chunks if clips have them."""
-        pairs = np.stack(
+        noisy, clean = np.stack(
             [read_segment(clips.records, clips.indices, places, self.chunk) for places in segments],
             axis=1,
         )
         if clips.bandwidths is None:
-            return [pairs]
+            return noisy, clean
         chunks = np.array(clips.bandwidths, np.float32)[np.stack(segments)[:, :, 0]]
-        return [pairs, chunks]
-
-    def _tensors(
-        self,
-        clips: Clips,
-        read: Callable[..., list[np.ndarray]],
-        index: tf.Tensor,
-        rows: int | None,
-    ) -> list[tf.Tensor]:
-        """Return what `_read` returns as tensors, whose shapes are known."""
-        shapes = [(2, rows, self.segment), (rows, CHUNKS)][: 1 if clips.bandwidths is None else 2]
-        tensors = tf.numpy_function(read, [index], [tf.float32] * len(shapes))
-        for tensor, shape in zip(tensors, shapes, strict=True):
-            tensor.set_shape(shape)
-        return tensors
+        return noisy, clean, chunks
 
 
 def open_batches(folder: Path, spec: Spec) -> Batches:
@@ -191,13 +160,11 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
             f"{folder} has a sample rate of {rate} Hz, but the spec {spec.name!r} needs "
             f"{spec.audio.sample_rate} Hz; build the dataset with --sample-rate or change the spec"
         )
-    for name in SETS:
-        load_pairs(folder, name)  # so that damage is found now and not after hours of training
     training = spec.training
     clips = {}
-    for name, facts in manifest.sets.items():
+    for name in manifest.sets:
         samples = tuple(row.samples for row in manifest.rows(name))
-        records = PairRecords(folder / facts.folder, samples)
+        records = open_records(folder, manifest, name)
         bandwidths = _bandwidths(manifest, name)
         clips[name] = Clips(records, tuple(range(len(samples))), samples, bandwidths)
     if VALID not in clips:

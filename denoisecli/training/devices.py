@@ -1,7 +1,7 @@
 """The devices that train: a CPU, one or several GPUs, one or several machines."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from denoisecli.errors import UsageError
+from denoisecli.training.stream import Batch
 
 if TYPE_CHECKING:
     import keras
@@ -71,22 +72,19 @@ class Devices:
         """Return the context in which the model must be built and trained."""
         return nullcontext() if self.strategy is None else self.strategy.scope()
 
-    def shard(self, batches: "tf.data.Dataset") -> "tf.data.Dataset":
-        """Return this process's rows of every batch of (noisy, clean).
+    def shard(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield this process's rows of every batch.
 
         Rows that cannot be shared evenly are left out: fewer per batch than there are devices.
         """
-        import tensorflow as tf
-
-        if self.replicas == 1:
-            return batches
-
-        def own_rows(*parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            count = tf.shape(parts[0])[0] // self.replicas * (self.replicas // self.processes)
+        for batch in batches:
+            if self.replicas == 1:
+                yield batch
+                continue
+            count = len(batch[0]) // self.replicas * (self.replicas // self.processes)
             start = self.process * count
-            return tuple(part[start : start + count] for part in parts)
-
-        return batches.map(own_rows).filter(lambda noisy, *_: tf.shape(noisy)[0] > 0)
+            if count:
+                yield tuple(np.asarray(part)[start : start + count] for part in batch)
 
     def broadcast(self, values: Sequence[int | float]) -> list[float]:
         """Return the values that process 0 passes; all processes wait for each other here."""

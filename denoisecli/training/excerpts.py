@@ -1,10 +1,12 @@
 """A few clips of a dataset, always the same ones: to be scored, looked at and listened to."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 from jaxtyping import Float
+
+from denoisecli.training.stream import Batch
 
 Clips = Float[np.ndarray, "clips timesteps"]
 
@@ -22,15 +24,20 @@ class Excerpts:
     clean: Clips
 
 
-def sample_excerpts(batches: tf.data.Dataset, count: int) -> Excerpts:
+def sample_excerpts(batches: Iterable[Batch], count: int) -> Excerpts:
     """Take clips at even intervals from batches of (noisy, clean).
 
     Args:
-        batches: Batches of equally long clips; there must be at least one clip.
+        batches: Batches of equally long clips, iterated over twice; there must be at least one
+            clip.
         count: Maximum number of clips.
     """
-    clips = batches.unbatch()
-    total = int(clips.reduce(np.int64(0), lambda number, *_: number + 1))
-    chosen = clips.shard(max(1, total // count), 0).take(count)
-    noisy, clean, *_ = zip(*chosen.as_numpy_iterator(), strict=True)
-    return Excerpts(np.stack(noisy), np.stack(clean))
+    total = sum(len(noisy) for noisy, *_ in batches)
+    step = max(1, total // count)
+    chosen: list[tuple[np.ndarray, np.ndarray]] = []
+    pairs = (pair for noisy, clean, *_ in batches for pair in zip(noisy, clean, strict=True))
+    for number, pair in enumerate(pairs):
+        if number % step == 0 and len(chosen) < count:
+            chosen.append(pair)
+    noisy_clips, clean_clips = zip(*chosen, strict=True)
+    return Excerpts(np.stack(noisy_clips), np.stack(clean_clips))

@@ -1,11 +1,12 @@
 """Estimate the statistics of batch normalizations for averaged weights."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from denoisecli.training.losses.tensor_stft import as_map, stft
+from denoisecli.training.stream import Batch
 from denoisecli.training.waveform_model import WaveformModel
 
 STATISTICS_BATCHES = 16
@@ -52,11 +53,11 @@ class BatchStatistics(keras.Model):
         """Return zero, because nothing is learned here."""
         return keras.ops.zeros(())
 
-    def estimate(self, batches: tf.data.Dataset) -> None:
+    def estimate(self, batches: Iterable[Batch]) -> None:
         """Replace the moving statistics by those of batches of (noisy, clean).
 
         The random state of dropout layers advances.
         """
         if self.normalizations:
             self.seen.assign(0.0)
-            self.evaluate(batches, verbose=0)
+            self.evaluate((batch for batch in batches), verbose=0)

@@ -8,8 +8,8 @@ from keras import ops
 from denoisecli.models.ops import apply_mask
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import Spec
-from denoisecli.training.losses.tensor_stft import as_map, istft, stft
 from denoisecli.training.losses.signals import SILENCE
+from denoisecli.training.losses.tensor_stft import as_map, istft, stft
 from denoisecli.training.losses.waveform import si_sdr_db, total_loss
 
 FULL_PRECISION = ("features", "band_mask", "mask")

@@ -3,126 +3,167 @@
 What changes only some examples is computed for those only.
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import tensorflow as tf
+import numpy as np
 
 from denoisecli.spec.training import Augmentation, FromDataset
 from denoisecli.training.augmentation.distortion import Clipping, Masking
-from denoisecli.training.augmentation.filters import BandLimit, Equalization, remove_rumble
+from denoisecli.training.augmentation.filters import (
+    BandLimit,
+    Equalization,
+    LowPass,
+    remove_rumble,
+)
 from denoisecli.training.augmentation.mixing import Level, Remix
-from denoisecli.training.augmentation.reverberation import Reverberation
+from denoisecli.training.augmentation.ops import Parameters, Values
+from denoisecli.training.augmentation.reverberation import Reverberation, Tail
 from denoisecli.training.augmentation.synthetic_noise import Clicks, ColouredNoise, Hum
 from denoisecli.training.augmentation.time import Speed, TimeShift
+from denoisecli.training.augmentation.whisper import Whisper
 
 Value = TypeVar("Value", float, tuple[float, float])
 
+Draws = dict[str, Parameters]
+"""Parameters of all augmentations of a chain for one batch."""
 
-def augment_batch(
-    noisy: Any, clean: Any, settings: Augmentation, sample_rate: int, seed: Any
-) -> tuple[Any, Any]:
-    """Apply the augmentations of a spec to a batch.
+
+class Chain:
+    """The augmentations of a spec.
 
     Speech and noise are changed first, each on its own; then they are mixed; then the mixture is
     changed together with its target; last the input alone is. Until then, noisy and clean differ by
-    what the network has to remove: noise, late reverberation and rumble.
+    what the network has to remove: noise, reverberation and rumble.
 
     Args:
-        noisy: Mixtures of speech and noise.
-        clean: Speech of these mixtures.
         settings: Section `training.augmentation` of the spec.
         sample_rate: Sample rate in Hz.
-        seed: Stateless seed; the same seed gives the same result.
-
-    Returns:
-        The new input and its target.
-
-    Shape:
-        - noisy, clean and outputs: (batch, timesteps)
-        - seed: (2,) integers
+        target: What of the reverberation is left in the target; see `Reverberation`.
+        rooms: Rooms to put speech into, in place of synthetic ones.
     """
-    seeds = tf.unstack(tf.random.split(seed, 6))
-    batch = tf.shape(noisy)[0]
-    speech = _augment_source(clean, settings, sample_rate, seeds[0])
-    noise = _augment_source(noisy - clean, settings, sample_rate, seeds[1])
-    noise = _augment_noise(noise, settings, sample_rate, seeds[2])
-    clean = speech
-    if settings.reverberation > 0:
-        rooms = Reverberation(
-            settings.reverberation,
-            settings.rt60_seconds,
-            settings.direct_to_reverberant_db,
-            sample_rate,
-        )
-        speech, clean = rooms.apply(speech, rooms.draw(batch, seeds[3]))
-    if settings.target_highpass_hz is not None:
-        clean = remove_rumble(clean, settings.target_highpass_hz, sample_rate)
-    if settings.remix:
-        remix = Remix(
-            _resolved(settings.snr_db),
-            _resolved(settings.second_noise),
-            _resolved(settings.third_noise),
-            settings.clean_only,
-            settings.noise_only,
-        )
-        parameters = remix.draw(batch, seeds[4])
-        speech, noise = remix.apply(speech, noise, parameters)
-        clean *= parameters["speech_gain"][:, None]
-    return _augment_mixture(speech + noise, clean, settings, sample_rate, seeds[5])
 
+    def __init__(
+        self,
+        settings: Augmentation,
+        sample_rate: int,
+        target: str = "early",
+        rooms: Sequence[Tail] = (),
+    ):
+        self.settings, self.sample_rate = settings, sample_rate
+        kinds = {
+            "whisper": Whisper(settings.whisper, sample_rate),
+            "speed": Speed(settings.speed, settings.speed_range, sample_rate),
+            "reverberation": Reverberation(
+                settings.reverberation,
+                settings.rt60_seconds,
+                settings.direct_to_reverberant_db,
+                sample_rate,
+                target,
+                rooms,
+            ),
+            "coloured_noise": ColouredNoise(
+                settings.coloured_noise, settings.synthetic_noise_db, sample_rate
+            ),
+            "hum": Hum(settings.hum, settings.synthetic_noise_db, sample_rate),
+            "clicks": Clicks(settings.clicks, settings.synthetic_noise_db, sample_rate),
+            "band_limit": BandLimit(
+                settings.band_limit, settings.low_cut_hz, settings.high_cut_hz, sample_rate
+            ),
+            "low_pass": LowPass(settings.low_pass, settings.low_pass_hz, sample_rate),
+            "clipping": Clipping(settings.clipping, settings.clipping_db),
+            "masking": Masking(settings.masking, settings.masking_db, sample_rate),
+        }
+        self._kinds: dict[str, Any] = {
+            name: kind for name, kind in kinds.items() if kind.probability > 0
+        }
+        if settings.equalization_db > 0:
+            self._kinds["equalization"] = Equalization(settings.equalization_db)
+        if settings.time_shift:
+            self._kinds["time_shift"] = TimeShift()
+        if settings.remix:
+            self._kinds["remix"] = Remix(
+                _resolved(settings.snr_db),
+                _resolved(settings.second_noise),
+                _resolved(settings.third_noise),
+                settings.clean_only,
+                settings.noise_only,
+            )
+        if settings.level_dbfs is not None:
+            self._kinds["level"] = Level(_resolved(settings.level_dbfs))
 
-def _augment_source(signal: Any, settings: Augmentation, sample_rate: int, seed: Any) -> Any:
-    """Change the speed and the equalization of speech or noise."""
-    seeds = tf.unstack(tf.random.split(seed, 2))
-    batch = tf.shape(signal)[0]
-    if settings.speed > 0:
-        speed = Speed(settings.speed, settings.speed_range, sample_rate)
-        signal = speed.apply(signal, speed.draw(batch, seeds[0]))
-    if settings.equalization_db > 0:
-        equalization = Equalization(settings.equalization_db)
-        signal = equalization.apply(signal, equalization.draw(batch, seeds[1]))
-    return signal
+    def draw(self, batch: int, timesteps: int, rng: np.random.Generator) -> Draws:
+        """Draw the parameters of all augmentations.
 
+        Args:
+            batch: Number of examples.
+            timesteps: Length of an example in samples.
+            rng: Source of the random numbers; the same state gives the same parameters.
+        """
+        draws = {}
+        for name, kind in self._kinds.items():
+            if isinstance(kind, Speed | Equalization):
+                draws[f"{name}/speech"] = kind.draw(batch, rng)
+                draws[f"{name}/noise"] = kind.draw(batch, rng)
+            elif isinstance(kind, Whisper | ColouredNoise | Clicks):
+                draws[name] = kind.draw(batch, timesteps, rng)
+            else:
+                draws[name] = kind.draw(timesteps if name == "time_shift" else batch, rng)
+        return draws
 
-def _augment_noise(noise: Any, settings: Augmentation, sample_rate: int, seed: Any) -> Any:
-    """Add synthetic noise, and shift all of it against the speech."""
-    seeds = tf.unstack(tf.random.split(seed, 4))
-    batch, timesteps = tf.unstack(tf.shape(noise))
-    kinds: tuple[ColouredNoise | Hum | Clicks, ...] = (
-        ColouredNoise(settings.coloured_noise, settings.synthetic_noise_db, sample_rate),
-        Hum(settings.hum, settings.synthetic_noise_db, sample_rate),
-        Clicks(settings.clicks, settings.synthetic_noise_db, sample_rate),
-    )
-    for kind, kind_seed in zip(kinds, seeds[:3], strict=True):
-        if kind.probability > 0:
-            noise = kind.apply(noise, kind.draw(batch, kind_seed))
-    if settings.time_shift:
-        shift = TimeShift()
-        noise = shift.apply(noise, shift.draw(timesteps, seeds[3]))
-    return noise
+    def apply(
+        self, speech: Any, noise: Any, draws: dict[str, Values], target: Any | None = None
+    ) -> tuple[Any, Any]:
+        """Apply the augmentations to a batch.
 
+        Args:
+            speech: Speech as it is heard.
+            noise: What the network has to remove, without reverberation.
+            draws: Random parameters.
+            target: What the network has to make of the speech, if it is not the speech itself.
 
-def _augment_mixture(
-    noisy: Any, clean: Any, settings: Augmentation, sample_rate: int, seed: Any
-) -> tuple[Any, Any]:
-    """Change the band and the level of both signals, then distort the input alone."""
-    seeds = tf.unstack(tf.random.split(seed, 4))
-    batch = tf.shape(noisy)[0]
-    if settings.band_limit > 0:
-        band = BandLimit(
-            settings.band_limit, settings.low_cut_hz, settings.high_cut_hz, sample_rate
-        )
-        noisy, clean = band.apply(noisy, clean, band.draw(batch, seeds[0]))
-    if settings.level_dbfs is not None:
-        level = Level(_resolved(settings.level_dbfs))
-        noisy, clean = level.apply(noisy, clean, level.draw(batch, seeds[1]))
-    if settings.clipping > 0:
-        clipping = Clipping(settings.clipping, settings.clipping_db)
-        noisy = clipping.apply(noisy, clipping.draw(batch, seeds[2]))
-    if settings.masking > 0:
-        masking = Masking(settings.masking, settings.masking_db, sample_rate)
-        noisy = masking.apply(noisy, masking.draw(batch, seeds[3]))
-    return noisy, clean
+        Returns:
+            The new input and its target.
+
+        Shape:
+            - all signals: (batch, timesteps), float32
+        """
+        kinds = self._kinds
+        clean = speech if target is None else target
+        if "whisper" in kinds:
+            speech, clean = kinds["whisper"].apply(speech, clean, draws["whisper"])
+        if target is None:
+            speech = clean = self._change_source(clean, draws, "speech")
+        else:
+            speech, clean = (self._change_source(part, draws, "speech") for part in (speech, clean))
+        noise = self._change_source(noise, draws, "noise")
+        for name in ("coloured_noise", "hum", "clicks", "time_shift"):
+            if name in kinds:
+                noise = kinds[name].apply(noise, draws[name])
+        if "reverberation" in kinds:
+            speech, clean = kinds["reverberation"].apply(
+                speech, draws["reverberation"], None if target is None else clean
+            )
+        if self.settings.target_highpass_hz is not None:
+            clean = remove_rumble(clean, self.settings.target_highpass_hz, self.sample_rate)
+        if "remix" in kinds:
+            speech, noise = kinds["remix"].apply(speech, noise, draws["remix"])
+            clean = clean * draws["remix"]["speech_gain"][:, None]
+        noisy = speech + noise
+        for name in ("band_limit", "low_pass", "level"):
+            if name in kinds:
+                noisy, clean = kinds[name].apply(noisy, clean, draws[name])
+        for name in ("clipping", "masking"):
+            if name in kinds:
+                noisy = kinds[name].apply(noisy, draws[name])
+        return noisy, clean
+
+    def _change_source(self, signal: Any, draws: dict[str, Values], source: str) -> Any:
+        """Change the speed and the equalization of speech or noise."""
+        for name in ("speed", "equalization"):
+            if name in self._kinds:
+                signal = self._kinds[name].apply(signal, draws[f"{name}/{source}"])
+        return signal
 
 
 def _resolved(value: Value | FromDataset) -> Value:

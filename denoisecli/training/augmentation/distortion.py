@@ -6,14 +6,18 @@ Shape of all signals: (batch, timesteps).
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow as tf
+import numpy as np
+from keras import ops
 
 from denoisecli.training.augmentation.ops import (
+    Parameters,
+    Values,
     apply_response,
     db_to_gain,
     draw_rows,
     fft_frequencies,
     replace_rows,
+    select_rows,
     uniform,
 )
 
@@ -30,24 +34,21 @@ class Clipping:
     probability: float
     threshold_db: tuple[float, float]
 
-    def draw(self, batch: Any, seed: Any) -> dict[str, Any]:
+    def draw(self, batch: int, rng: np.random.Generator) -> Parameters:
         """Draw the examples and their thresholds in dB.
 
         Shape:
-            - rows, threshold_db: (rows,)
+            - rows, present, threshold_db: (rows,)
         """
-        seeds = tf.unstack(tf.random.split(seed, 2))
-        rows = draw_rows(batch, self.probability, seeds[0])
-        threshold_db = uniform([tf.size(rows)], self.threshold_db, seeds[1])
-        return {"rows": rows, "threshold_db": threshold_db}
+        rows = draw_rows(batch, self.probability, rng)
+        return {**rows, "threshold_db": uniform(rows["rows"].shape, self.threshold_db, rng)}
 
-    def apply(self, noisy: Any, parameters: dict[str, Any]) -> Any:
+    def apply(self, noisy: Any, parameters: Values) -> Any:
         """Clip the input."""
-        chosen = tf.gather(noisy, parameters["rows"])
-        peak = tf.reduce_max(tf.abs(chosen), axis=1)
+        chosen = select_rows(noisy, parameters)
+        peak = ops.max(ops.abs(chosen), axis=1)
         limit = (db_to_gain(parameters["threshold_db"]) * peak)[:, None]
-        clipped = tf.clip_by_value(chosen, -limit, limit)
-        return replace_rows(noisy, parameters["rows"], clipped)
+        return replace_rows(noisy, parameters, ops.clip(chosen, -limit, limit))
 
 
 @dataclass(frozen=True)
@@ -79,49 +80,47 @@ class Masking:
     EDGE_WIDTH = 0.01
     """Width of the slope at either end of a band."""
 
-    def draw(self, batch: Any, seed: Any) -> dict[str, Any]:
+    def draw(self, batch: int, rng: np.random.Generator) -> Parameters:
         """Draw the examples, and the centres (from 0 to 1), widths and gains of the masks.
 
         Shape:
-            - rows: (rows,)
-            - time, seconds, time_gain: (rows, STRETCHES)
-            - frequency, width, frequency_gain: (rows, BANDS)
+            - rows, present: (rows,)
+            - time, seconds, time_gain_db: (rows, STRETCHES)
+            - frequency, width, frequency_gain_db: (rows, BANDS)
         """
-        seeds = tf.unstack(tf.random.split(seed, 7))
-        rows = draw_rows(batch, self.probability, seeds[0])
-        stretches, bands = [tf.size(rows), self.STRETCHES], [tf.size(rows), self.BANDS]
+        rows = draw_rows(batch, self.probability, rng)
+        count = rows["rows"].size
+        stretches, bands = (count, self.STRETCHES), (count, self.BANDS)
         return {
-            "rows": rows,
-            "time": uniform(stretches, (0.0, 1.0), seeds[1]),
-            "seconds": uniform(stretches, self.SECONDS, seeds[2]),
-            "time_gain": db_to_gain(uniform(stretches, self.gain_db, seeds[3])),
-            "frequency": uniform(bands, (0.0, 1.0), seeds[4]),
-            "width": uniform(bands, self.WIDTH, seeds[5]),
-            "frequency_gain": db_to_gain(uniform(bands, self.gain_db, seeds[6])),
+            **rows,
+            "time": uniform(stretches, (0.0, 1.0), rng),
+            "seconds": uniform(stretches, self.SECONDS, rng),
+            "time_gain_db": uniform(stretches, self.gain_db, rng),
+            "frequency": uniform(bands, (0.0, 1.0), rng),
+            "width": uniform(bands, self.WIDTH, rng),
+            "frequency_gain_db": uniform(bands, self.gain_db, rng),
         }
 
-    def apply(self, noisy: Any, parameters: dict[str, Any]) -> Any:
+    def apply(self, noisy: Any, parameters: Values) -> Any:
         """Attenuate the input."""
-        timesteps = tf.shape(noisy)[1]
+        timesteps = noisy.shape[1]
         hertz = fft_frequencies(timesteps, self.sample_rate)
         response = _mask_gains(
-            tf.sqrt(hertz / (0.5 * self.sample_rate)),
+            np.sqrt(hertz / (0.5 * self.sample_rate)),
             parameters["frequency"],
             parameters["width"],
-            parameters["frequency_gain"],
+            db_to_gain(parameters["frequency_gain_db"]),
             self.EDGE_WIDTH,
         )
-        changed = apply_response(tf.gather(noisy, parameters["rows"]), response)
-        seconds = tf.range(timesteps, dtype=tf.float32) / self.sample_rate
-        duration = tf.cast(timesteps, tf.float32) / self.sample_rate
+        changed = apply_response(select_rows(noisy, parameters), response)
         changed *= _mask_gains(
-            seconds,
-            duration * parameters["time"],
+            np.arange(timesteps, dtype=np.float32) / self.sample_rate,
+            timesteps / self.sample_rate * parameters["time"],
             parameters["seconds"],
-            parameters["time_gain"],
+            db_to_gain(parameters["time_gain_db"]),
             self.EDGE_SECONDS,
         )
-        return replace_rows(noisy, parameters["rows"], changed)
+        return replace_rows(noisy, parameters, changed)
 
 
 def _mask_gains(axis: Any, centres: Any, widths: Any, gains: Any, edge: float) -> Any:
@@ -132,6 +131,6 @@ def _mask_gains(axis: Any, centres: Any, widths: Any, gains: Any, edge: float) -
         - centres, widths, gains: (rows, masks)
         - output: (rows, points)
     """
-    distance = tf.abs(axis - centres[..., None])
-    inside = tf.clip_by_value((0.5 * widths[..., None] - distance) / edge + 0.5, 0, 1)
-    return tf.reduce_prod(1 - inside * (1 - gains[..., None]), axis=1)
+    distance = ops.abs(axis.astype(np.float32) - centres[..., None])
+    inside = ops.clip((0.5 * widths[..., None] - distance) / edge + 0.5, 0.0, 1.0)
+    return ops.prod(1 - inside * (1 - gains[..., None]), axis=1)

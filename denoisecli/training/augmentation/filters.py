@@ -6,9 +6,12 @@ Shape of all signals: (batch, timesteps).
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow as tf
+import numpy as np
+from keras import ops
 
 from denoisecli.training.augmentation.ops import (
+    Parameters,
+    Values,
     apply_response,
     db_to_gain,
     draw_rows,
@@ -17,6 +20,7 @@ from denoisecli.training.augmentation.ops import (
     log_uniform,
     replace_rows,
     rms,
+    select_rows,
     uniform,
 )
 
@@ -38,24 +42,24 @@ class Equalization:
     range_db: float
     POINTS = 8
 
-    def draw(self, batch: Any, seed: Any) -> Any:
+    def draw(self, batch: int, rng: np.random.Generator) -> Parameters:
         """Draw the gains in dB.
 
         Shape:
-            - output: (batch, POINTS)
+            - gains_db: (batch, POINTS)
         """
-        return uniform([batch, self.POINTS], (-self.range_db, self.range_db), seed)
+        limits = (-self.range_db, self.range_db)
+        return {"gains_db": uniform((batch, self.POINTS), limits, rng)}
 
-    def apply(self, signal: Any, gains_db: Any) -> Any:
+    def apply(self, signal: Any, parameters: Values) -> Any:
         """Filter with zero phase, and keep the RMS."""
-        bins = tf.shape(signal)[1] // 2 + 1
-        position = tf.sqrt(tf.linspace(0.0, 1.0, bins)) * (self.POINTS - 1)
-        low = tf.minimum(tf.cast(position, tf.int32), self.POINTS - 2)
-        weight = position - tf.cast(low, tf.float32)
-        curve = tf.gather(gains_db, low, axis=1) * (1 - weight)
-        curve += tf.gather(gains_db, low + 1, axis=1) * weight
+        bins = signal.shape[1] // 2 + 1
+        position = np.sqrt(np.linspace(0.0, 1.0, bins)) * (self.POINTS - 1)
+        # The curve is linear in the gains: hat functions around the points.
+        hats = np.maximum(1 - np.abs(position - np.arange(self.POINTS)[:, None]), 0)
+        curve = ops.matmul(parameters["gains_db"], hats.astype(np.float32))
         changed = apply_response(signal, db_to_gain(curve))
-        return changed * (rms(signal) / tf.maximum(rms(changed), 1e-8))[:, None]
+        return changed * (rms(signal) / ops.maximum(rms(changed), 1e-8))[:, None]
 
 
 @dataclass(frozen=True)
@@ -76,33 +80,88 @@ class BandLimit:
     STEEPNESS = (8.0, 64.0)
     """Limits of the slope in units of 6 dB per octave."""
 
-    def draw(self, batch: Any, seed: Any) -> dict[str, Any]:
+    def draw(self, batch: int, rng: np.random.Generator) -> Parameters:
         """Draw the examples, their cutoffs in Hz and slopes; a lower cutoff of almost 0 is none.
 
         Shape:
-            - rows: (rows,)
+            - rows, present: (rows,)
             - low_cut, high_cut, steepness: (rows, 1)
         """
-        seeds = tf.unstack(tf.random.split(seed, 5))
-        rows = draw_rows(batch, self.probability, seeds[0])
-        shape = [tf.size(rows), 1]
-        both = tf.random.stateless_uniform(shape, seeds[4]) < 0.5
+        rows = draw_rows(batch, self.probability, rng)
+        shape = (rows["rows"].size, 1)
+        low_cut = log_uniform(shape, self.low_cut_hz, rng)
         return {
-            "rows": rows,
-            "low_cut": tf.where(both, log_uniform(shape, self.low_cut_hz, seeds[1]), 1e-3),
-            "high_cut": log_uniform(shape, self.high_cut_hz, seeds[2]),
-            "steepness": log_uniform(shape, self.STEEPNESS, seeds[3]),
+            **rows,
+            "low_cut": np.where(rng.random(shape) < 0.5, low_cut, np.float32(1e-3)),
+            "high_cut": log_uniform(shape, self.high_cut_hz, rng),
+            "steepness": log_uniform(shape, self.STEEPNESS, rng),
         }
 
-    def apply(self, noisy: Any, clean: Any, parameters: dict[str, Any]) -> tuple[Any, Any]:
+    def apply(self, noisy: Any, clean: Any, parameters: Values) -> tuple[Any, Any]:
         """Filter both signals alike, with zero phase."""
-        rows, steepness = parameters["rows"], parameters["steepness"]
-        hertz = fft_frequencies(tf.shape(noisy)[1], self.sample_rate)
+        steepness = parameters["steepness"]
+        hertz = fft_frequencies(noisy.shape[1], self.sample_rate)
         response = highpass_response(hertz, parameters["low_cut"], steepness)
         response *= 1 - highpass_response(hertz, parameters["high_cut"], steepness)
-        noisy = replace_rows(noisy, rows, apply_response(tf.gather(noisy, rows), response))
-        clean = replace_rows(clean, rows, apply_response(tf.gather(clean, rows), response))
-        return noisy, clean
+        return _filter_rows(noisy, clean, parameters, response)
+
+
+@dataclass(frozen=True)
+class LowPass:
+    """Remove all above one of a few frequencies from some examples, as a low sample rate does.
+
+    Attributes:
+        probability: Probability that an example is changed.
+        cutoffs_hz: Frequencies in Hz to choose from. Those that are not below the Nyquist frequency
+            are left out; without any, nothing is changed.
+        sample_rate: Sample rate in Hz.
+    """
+
+    probability: float
+    cutoffs_hz: tuple[float, ...]
+    sample_rate: int
+    PASSBAND = 0.94
+    """End of the band that is kept, relative to the cutoff; resamplers are about as steep."""
+
+    @property
+    def usable_hz(self) -> tuple[float, ...]:
+        """Cutoffs in Hz that remove something."""
+        limit = self.PASSBAND * self.sample_rate / 2
+        return tuple(cutoff for cutoff in self.cutoffs_hz if cutoff < limit)
+
+    def draw(self, batch: int, rng: np.random.Generator) -> Parameters:
+        """Draw the examples and their cutoffs in Hz.
+
+        Shape:
+            - rows, present: (rows,)
+            - cutoff: (rows, 1)
+        """
+        rows = draw_rows(batch if self.usable_hz else 0, self.probability, rng)
+        cutoffs = rng.choice(self.usable_hz or (1.0,), (rows["rows"].size, 1))
+        return {**rows, "cutoff": cutoffs.astype(np.float32)}
+
+    def apply(self, noisy: Any, clean: Any, parameters: Values) -> tuple[Any, Any]:
+        """Filter both signals alike, with zero phase."""
+        if not self.usable_hz:
+            return noisy, clean
+        hertz = fft_frequencies(noisy.shape[1], self.sample_rate)
+        slope = (1 - hertz / parameters["cutoff"]) / (1 - self.PASSBAND)
+        response = ops.square(ops.sin(np.pi / 2 * ops.clip(slope, 0.0, 1.0)))
+        return _filter_rows(noisy, clean, parameters, response)
+
+
+def _filter_rows(noisy: Any, clean: Any, parameters: Values, response: Any) -> tuple[Any, Any]:
+    """Filter the drawn examples of both signals.
+
+    Shape:
+        - response: (rows, bins)
+    """
+
+    def filtered(signal: Any) -> Any:
+        changed = apply_response(select_rows(signal, parameters), response)
+        return replace_rows(signal, parameters, changed)
+
+    return filtered(noisy), filtered(clean)
 
 
 def remove_rumble(signal: Any, cutoff_hz: float, sample_rate: int) -> Any:
@@ -113,6 +172,6 @@ def remove_rumble(signal: Any, cutoff_hz: float, sample_rate: int) -> Any:
         cutoff_hz: Cutoff frequency in Hz.
         sample_rate: Sample rate in Hz.
     """
-    hertz = fft_frequencies(tf.shape(signal)[1], sample_rate)
+    hertz = fft_frequencies(signal.shape[1], sample_rate)
     response = highpass_response(hertz, cutoff_hz, RUMBLE_STEEPNESS)
     return apply_response(signal, response[None])

@@ -6,9 +6,18 @@ Shape of all signals: (batch, timesteps).
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow as tf
+import numpy as np
+from keras import ops
 
-from denoisecli.training.augmentation.ops import SILENT_RMS, db_to_gain, normalize, rms, uniform
+from denoisecli.training.augmentation.ops import (
+    SILENT_RMS,
+    Parameters,
+    Values,
+    db_to_gain,
+    normalize,
+    rms,
+    uniform,
+)
 
 FURTHER_NOISE_DB = (-10.0, 0.0)
 """Limits of the level of a second or third noise relative to the first one in dB."""
@@ -35,34 +44,33 @@ class Remix:
     clean_only: float = 0.0
     noise_only: float = 0.0
 
-    def draw(self, batch: Any, seed: Any) -> dict[str, Any]:
+    def draw(self, batch: int, rng: np.random.Generator) -> Parameters:
         """Draw the weights of all noises in every example, SNRs in dB, and gains of 0 or 1.
 
         Shape:
             - weights: (batch, batch), examples by noises
             - snr_db, speech_gain, noise_gain: (batch,)
         """
-        seeds = tf.unstack(tf.random.split(seed, 7))
-        kind = tf.random.stateless_uniform([batch], seeds[0])
-        second = tf.random.stateless_uniform([batch], seeds[1]) < self.second_noise
-        third = second & (tf.random.stateless_uniform([batch], seeds[2]) < self.third_noise)
-        order = tf.argsort(tf.random.stateless_uniform([batch], seeds[3]))
-        weights = tf.one_hot(order, batch)
-        for shift, (present, level_seed) in enumerate([(second, seeds[4]), (third, seeds[5])], 1):
-            gain = db_to_gain(uniform([batch], FURTHER_NOISE_DB, level_seed))
-            level = tf.where(present, gain, 0.0)
-            weights += level[:, None] * tf.one_hot(tf.roll(order, shift, axis=0), batch)
+        kind = rng.random(batch)
+        second = rng.random(batch) < self.second_noise
+        third = second & (rng.random(batch) < self.third_noise)
+        order, rows = rng.permutation(batch), np.arange(batch)
+        weights = np.zeros((batch, batch), np.float32)
+        weights[rows, order] = 1
+        for shift, present in enumerate((second, third), 1):
+            gain = 10 ** (rng.uniform(*FURTHER_NOISE_DB, batch) / 20)
+            weights[rows, np.roll(order, shift)] += np.where(present, gain, 0)
         return {
             "weights": weights,
-            "snr_db": uniform([batch], self.snr_db, seeds[6]),
-            "speech_gain": tf.cast(kind >= self.noise_only, tf.float32),
-            "noise_gain": tf.cast(kind < 1 - self.clean_only, tf.float32),
+            "snr_db": uniform((batch,), self.snr_db, rng),
+            "speech_gain": (kind >= self.noise_only).astype(np.float32),
+            "noise_gain": (kind < 1 - self.clean_only).astype(np.float32),
         }
 
-    def apply(self, speech: Any, noise: Any, parameters: dict[str, Any]) -> tuple[Any, Any]:
+    def apply(self, speech: Any, noise: Any, parameters: Values) -> tuple[Any, Any]:
         """Return the speech and the new noise, whose levels differ by the SNR."""
-        noise = normalize(parameters["weights"] @ normalize(noise))
-        level = tf.maximum(rms(speech), SILENT_RMS)  # silent speech gets a faint noise
+        noise = normalize(ops.matmul(parameters["weights"], normalize(noise)))
+        level = ops.maximum(rms(speech), SILENT_RMS)  # silent speech gets a faint noise
         level *= parameters["noise_gain"] * db_to_gain(-parameters["snr_db"])
         return parameters["speech_gain"][:, None] * speech, level[:, None] * noise
 
@@ -77,17 +85,17 @@ class Level:
 
     level_dbfs: tuple[float, float]
 
-    def draw(self, batch: Any, seed: Any) -> Any:
+    def draw(self, batch: int, rng: np.random.Generator) -> Parameters:
         """Draw the levels in dBFS.
 
         Shape:
-            - output: (batch,)
+            - level_dbfs: (batch,)
         """
-        return uniform([batch], self.level_dbfs, seed)
+        return {"level_dbfs": uniform((batch,), self.level_dbfs, rng)}
 
-    def apply(self, noisy: Any, clean: Any, level_dbfs: Any) -> tuple[Any, Any]:
+    def apply(self, noisy: Any, clean: Any, parameters: Values) -> tuple[Any, Any]:
         """Scale both signals alike."""
-        factor = db_to_gain(level_dbfs) / tf.maximum(rms(noisy), SILENT_RMS)
-        peak = tf.reduce_max(tf.abs(noisy), axis=1)
-        factor = tf.minimum(factor, 0.99 / tf.maximum(peak, 1e-6))[:, None]
+        factor = db_to_gain(parameters["level_dbfs"]) / ops.maximum(rms(noisy), SILENT_RMS)
+        peak = ops.max(ops.abs(noisy), axis=1)
+        factor = ops.minimum(factor, 0.99 / ops.maximum(peak, 1e-6))[:, None]
         return noisy * factor, clean * factor

@@ -1,12 +1,89 @@
-"""Operations on batches of signals that the augmentations share."""
+"""What the augmentations share: random numbers, and operations on batches of signals."""
 
+from collections.abc import Sequence
 from math import log
 from typing import Any
 
-import tensorflow as tf
+import numpy as np
+from jaxtyping import Float
+from keras import ops
+
+Parameters = dict[str, np.ndarray]
+"""Random parameters of an augmentation for one batch, by name."""
+
+Values = dict[str, Any]
+"""The same as arrays or as tensors of a program."""
 
 SILENT_RMS = 1e-4
 """RMS (-80 dBFS) below which a signal is not scaled up to a level or an SNR."""
+
+
+def uniform(
+    shape: Sequence[int], limits: tuple[float, float], rng: np.random.Generator
+) -> Float[np.ndarray, "..."]:
+    """Draw from a uniform distribution."""
+    return rng.uniform(*limits, shape).astype(np.float32)
+
+
+def log_uniform(
+    shape: Sequence[int], limits: tuple[float, float], rng: np.random.Generator
+) -> Float[np.ndarray, "..."]:
+    """Draw from a distribution that is uniform in the logarithm, between positive limits."""
+    return np.exp(rng.uniform(log(limits[0]), log(limits[1]), shape)).astype(np.float32)
+
+
+def normal(shape: Sequence[int], rng: np.random.Generator) -> Float[np.ndarray, "..."]:
+    """Draw from the standard normal distribution."""
+    return rng.standard_normal(tuple(shape), np.float32)
+
+
+def draw_rows(batch: int, probability: float, rng: np.random.Generator) -> Parameters:
+    """Draw the examples of a batch that are changed.
+
+    Their number is the same for every batch, because compiled programs need fixed shapes: it is the
+    expected number, rounded up. Where that is rounded, the last example is changed in some batches
+    only, such that each example is changed with the given probability.
+
+    Args:
+        batch: Number of examples.
+        probability: Probability with which each of them is changed.
+        rng: Source of the random numbers.
+
+    Returns:
+        Indices of the examples ("rows"), and whether each of them is changed ("present").
+
+    Shape:
+        - rows, present: (rows,)
+    """
+    expected = round(probability * batch, 6)
+    count = int(np.ceil(expected))
+    rows = rng.permutation(batch)[:count].astype(np.int32)
+    present = np.ones(count, bool)
+    present[-1:] = rng.random() < expected - (count - 1)
+    return {"rows": rows, "present": present}
+
+
+def select_rows(signal: Any, parameters: Values) -> Any:
+    """Return the drawn examples.
+
+    Shape:
+        - signal: (batch, timesteps)
+        - output: (rows, timesteps)
+    """
+    return ops.take(signal, parameters["rows"], axis=0)
+
+
+def replace_rows(signal: Any, parameters: Values, changed: Any) -> Any:
+    """Replace the drawn examples that are present.
+
+    Shape:
+        - signal, output: (batch, timesteps)
+        - changed: (rows, timesteps)
+    """
+    present = ops.convert_to_tensor(parameters["present"])[:, None]
+    changed = ops.where(present, changed, select_rows(signal, parameters))
+    rows = ops.convert_to_tensor(parameters["rows"])
+    return ops.scatter_update(signal, rows[:, None], changed)
 
 
 def rms(signal: Any) -> Any:
@@ -16,7 +93,7 @@ def rms(signal: Any) -> Any:
         - signal: (batch, timesteps)
         - output: (batch,)
     """
-    return tf.sqrt(tf.reduce_mean(tf.square(signal), axis=1))
+    return ops.sqrt(ops.mean(ops.square(signal), axis=1))
 
 
 def normalize(signal: Any) -> Any:
@@ -25,58 +102,21 @@ def normalize(signal: Any) -> Any:
     Shape:
         - signal, output: (batch, timesteps)
     """
-    return signal / tf.maximum(rms(signal), SILENT_RMS)[:, None]
+    return signal / ops.maximum(rms(signal), SILENT_RMS)[:, None]
 
 
 def db_to_gain(decibels: Any) -> Any:
     """Convert dB to an amplitude ratio."""
-    return tf.exp(decibels * (log(10) / 20))  # much faster than a power
+    return ops.exp(decibels * (log(10) / 20))  # much faster than a power
 
 
-def uniform(shape: Any, limits: tuple[float, float], seed: Any) -> Any:
-    """Draw from a uniform distribution."""
-    return tf.random.stateless_uniform(shape, seed, limits[0], limits[1])
-
-
-def log_uniform(shape: Any, limits: tuple[float, float], seed: Any) -> Any:
-    """Draw from a distribution that is uniform in the logarithm, between positive limits."""
-    return tf.exp(uniform(shape, (log(limits[0]), log(limits[1])), seed))
-
-
-def draw_rows(batch: Any, probability: float, seed: Any) -> Any:
-    """Draw the examples of a batch that are changed.
-
-    Args:
-        batch: Number of examples.
-        probability: Probability with which each of them is drawn.
-        seed: Stateless seed.
-
-    Shape:
-        - output: (rows,) indices, in ascending order
-    """
-    return tf.where(tf.random.stateless_uniform([batch], seed) < probability)[:, 0]
-
-
-def replace_rows(signal: Any, rows: Any, changed: Any) -> Any:
-    """Replace the given examples.
-
-    Shape:
-        - signal, output: (batch, timesteps)
-        - rows: (rows,)
-        - changed: (rows, timesteps)
-    """
-    return tf.tensor_scatter_nd_update(signal, rows[:, None], changed)
-
-
-def fft_frequencies(timesteps: Any, sample_rate: int) -> Any:
-    """Compute the frequencies in Hz of the bins of a real FFT.
+def fft_frequencies(timesteps: int, sample_rate: int) -> Float[np.ndarray, "bins"]:
+    """Return the frequencies in Hz of the bins of a real FFT.
 
     Shape:
         - output: (timesteps // 2 + 1,)
     """
-    return tf.range(timesteps // 2 + 1, dtype=tf.float32) * (
-        sample_rate / tf.cast(timesteps, tf.float32)
-    )
+    return np.fft.rfftfreq(timesteps, 1 / sample_rate).astype(np.float32)
 
 
 def apply_response(signal: Any, response: Any) -> Any:
@@ -88,8 +128,9 @@ def apply_response(signal: Any, response: Any) -> Any:
         - signal, output: (batch, timesteps)
         - response: (batch or 1, timesteps // 2 + 1)
     """
-    spectrum = tf.signal.rfft(signal) * tf.cast(response, tf.complex64)
-    return tf.signal.irfft(spectrum, [tf.shape(signal)[1]])
+    timesteps = signal.shape[1]
+    real, imaginary = ops.rfft(signal, fft_length=timesteps)
+    return ops.irfft((real * response, imaginary * response), fft_length=timesteps)
 
 
 def highpass_response(hertz: Any, cutoff_hz: Any, steepness: Any) -> Any:
@@ -102,4 +143,4 @@ def highpass_response(hertz: Any, cutoff_hz: Any, steepness: Any) -> Any:
         cutoff_hz: Cutoff frequencies in Hz.
         steepness: Slope in units of 6 dB per octave.
     """
-    return tf.sigmoid(steepness * tf.math.log(tf.maximum(hertz, 1e-3) / cutoff_hz))
+    return ops.sigmoid(steepness * ops.log(np.maximum(hertz, 1e-3) / cutoff_hz))

@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from math import pi
 from typing import Any
 
-import tensorflow as tf
+import numpy as np
+from keras import ops
 
 from denoisecli.training.augmentation.ops import (
     SILENT_RMS,
+    Parameters,
+    Values,
     db_to_gain,
     draw_rows,
     fft_frequencies,
     log_uniform,
+    normal,
     normalize,
     replace_rows,
     rms,
+    select_rows,
     uniform,
 )
 
@@ -42,31 +47,32 @@ class ColouredNoise:
     LOWEST_HZ = 20.0
     """Frequency below which the spectrum is flat; else brown noise would be nothing but drift."""
 
-    def draw(self, batch: Any, seed: Any) -> dict[str, Any]:
-        """Draw the examples, levels in dB, exponents and the seed of the noise itself.
+    def draw(self, batch: int, timesteps: int, rng: np.random.Generator) -> Parameters:
+        """Draw the examples, levels in dB, exponents and the spectra of white noise.
 
         Shape:
-            - rows, level_db, exponent: (rows,)
-            - seed: (2,)
+            - rows, present, level_db, exponent: (rows,)
+            - real, imaginary: (rows, timesteps // 2 + 1)
         """
-        seeds = tf.unstack(tf.random.split(seed, 4))
-        rows = draw_rows(batch, self.probability, seeds[0])
+        rows = draw_rows(batch, self.probability, rng)
+        shape = rows["rows"].shape
         return {
-            "rows": rows,
-            "level_db": uniform([tf.size(rows)], self.level_db, seeds[1]),
-            "exponent": uniform([tf.size(rows)], self.EXPONENT, seeds[2]),
-            "seed": seeds[3],
+            **rows,
+            "level_db": uniform(shape, self.level_db, rng),
+            "exponent": uniform(shape, self.EXPONENT, rng),
+            "real": normal((*shape, timesteps // 2 + 1), rng),
+            "imaginary": normal((*shape, timesteps // 2 + 1), rng),
         }
 
-    def apply(self, noise: Any, parameters: dict[str, Any]) -> Any:
+    def apply(self, noise: Any, parameters: Values) -> Any:
         """Add the noise."""
-        timesteps = tf.shape(noise)[1]
-        hertz = tf.maximum(fft_frequencies(timesteps, self.sample_rate), self.LOWEST_HZ)
-        response = tf.exp(-0.5 * parameters["exponent"][:, None] * tf.math.log(hertz))
-        shape = [2, tf.size(parameters["rows"]), tf.size(hertz)]
-        real, imaginary = tf.unstack(tf.random.stateless_normal(shape, parameters["seed"]))
-        spectrum = tf.complex(real * response, imaginary * response)
-        return _add(noise, parameters, tf.signal.irfft(spectrum, [timesteps]))
+        timesteps = noise.shape[1]
+        hertz = np.maximum(fft_frequencies(timesteps, self.sample_rate), self.LOWEST_HZ)
+        # The spectrum of noise whose power is 1 at 1 kHz.
+        response = ops.exp(-0.5 * parameters["exponent"][:, None] * np.log(hertz / 1000))
+        response *= timesteps**0.5
+        spectrum = (parameters["real"] * response, parameters["imaginary"] * response)
+        return _add(noise, parameters, ops.irfft(spectrum, fft_length=timesteps))
 
 
 @dataclass(frozen=True)
@@ -86,35 +92,36 @@ class Hum:
     HARMONIC_DB = (-40.0, 0.0)
     """Limits of the level of a harmonic in dB."""
 
-    def draw(self, batch: Any, seed: Any) -> dict[str, Any]:
-        """Draw the examples, levels in dB, mains frequencies in Hz, amplitudes, phases in cycles.
+    def draw(self, batch: int, rng: np.random.Generator) -> Parameters:
+        """Draw the examples, levels in dB, mains frequencies, and levels and phases of harmonics.
 
         Shape:
-            - rows, level_db, hertz: (rows,)
-            - amplitude, phase: (rows, HARMONICS)
+            - rows, present, level_db: (rows,)
+            - step: (rows,), mains frequency in cycles per sample, times 2 ** 32
+            - harmonic_db, phase: (rows, HARMONICS), phases in cycles
         """
-        seeds = tf.unstack(tf.random.split(seed, 6))
-        rows = draw_rows(batch, self.probability, seeds[0])
-        count = tf.size(rows)
-        american = tf.random.stateless_uniform([count], seeds[2]) < 0.5
-        shape = [count, self.HARMONICS]
+        rows = draw_rows(batch, self.probability, rng)
+        shape = rows["rows"].shape
+        hertz = np.where(rng.random(shape) < 0.5, 60.0, 50.0) * rng.uniform(0.99, 1.01, shape)
         return {
-            "rows": rows,
-            "level_db": uniform([count], self.level_db, seeds[1]),
-            "hertz": tf.where(american, 60.0, 50.0) * uniform([count], (0.99, 1.01), seeds[3]),
-            "amplitude": db_to_gain(uniform(shape, self.HARMONIC_DB, seeds[4])),
-            "phase": uniform(shape, (0.0, 1.0), seeds[5]),
+            **rows,
+            "level_db": uniform(shape, self.level_db, rng),
+            "step": np.rint(hertz / self.sample_rate * 2**32).astype(np.int32),
+            "harmonic_db": uniform((*shape, self.HARMONICS), self.HARMONIC_DB, rng),
+            "phase": uniform((*shape, self.HARMONICS), (0.0, 1.0), rng),
         }
 
-    def apply(self, noise: Any, parameters: dict[str, Any]) -> Any:
+    def apply(self, noise: Any, parameters: Values) -> Any:
         """Add the hum."""
-        seconds = tf.range(tf.shape(noise)[1], dtype=tf.float64) / self.sample_rate
-        cycles = tf.cast(parameters["hertz"], tf.float64)[:, None] * seconds
-        cycles = tf.cast(cycles % 1, tf.float32)  # float32 is too coarse for long segments
-        hum = tf.zeros_like(cycles)
+        index = np.arange(noise.shape[1], dtype=np.int32)
+        # Whole cycles are what overflows; float32 would be too coarse for long segments.
+        cycles = ops.multiply(index, parameters["step"][:, None])
+        amplitude = db_to_gain(parameters["harmonic_db"])
+        hum = 0.0
         for harmonic in range(self.HARMONICS):
-            phase = (harmonic + 1) * cycles + parameters["phase"][:, harmonic, None]
-            hum += parameters["amplitude"][:, harmonic, None] * tf.sin(2 * pi * phase)
+            phase = ops.cast((harmonic + 1) * cycles, "float32") * 2.0**-32
+            phase += parameters["phase"][:, harmonic, None]
+            hum += amplitude[:, harmonic, None] * ops.sin(2 * pi * phase)
         return _add(noise, parameters, hum)
 
 
@@ -142,44 +149,43 @@ class Clicks:
     DECAY_SECONDS = (0.0003, 0.01)
     """Limits of the time constant of the decay in s."""
 
-    def draw(self, batch: Any, seed: Any) -> dict[str, Any]:
-        """Draw the examples, levels in dB, rates per second, resonances in Hz and decays in s.
+    def draw(self, batch: int, timesteps: int, rng: np.random.Generator) -> Parameters:
+        """Draw the examples, levels in dB, impulses from -1 to 1, resonances in Hz and decays in s.
 
         Shape:
-            - rows, level_db: (rows,)
-            - per_second, hertz, decay: (rows, 1)
-            - seed: (2,), that of the times and amplitudes
+            - rows, present, level_db: (rows,)
+            - impulses: (rows, timesteps)
+            - hertz, decay: (rows, 1)
         """
-        seeds = tf.unstack(tf.random.split(seed, 6))
-        rows = draw_rows(batch, self.probability, seeds[0])
-        shape = [tf.size(rows), 1]
+        rows = draw_rows(batch, self.probability, rng)
+        count = rows["rows"].size
+        chance = log_uniform((count, 1), self.PER_SECOND, rng) / self.sample_rate
+        drawn = rng.random((count, timesteps), np.float32) / chance
         return {
-            "rows": rows,
-            "level_db": uniform([tf.size(rows)], self.level_db, seeds[1]),
-            "per_second": log_uniform(shape, self.PER_SECOND, seeds[2]),
-            "hertz": log_uniform(shape, self.HERTZ, seeds[3]),
-            "decay": log_uniform(shape, self.DECAY_SECONDS, seeds[4]),
-            "seed": seeds[5],
+            **rows,
+            "level_db": uniform((count,), self.level_db, rng),
+            "impulses": np.where(drawn < 1, 2 * drawn - 1, np.float32(0)),
+            "hertz": log_uniform((count, 1), self.HERTZ, rng),
+            "decay": log_uniform((count, 1), self.DECAY_SECONDS, rng),
         }
 
-    def apply(self, noise: Any, parameters: dict[str, Any]) -> Any:
+    def apply(self, noise: Any, parameters: Values) -> Any:
         """Add the clicks."""
-        timesteps = tf.shape(noise)[1]
-        shape = [tf.size(parameters["rows"]), timesteps]
-        chance = parameters["per_second"] / self.sample_rate
-        drawn = tf.random.stateless_uniform(shape, parameters["seed"]) / chance
-        impulses = tf.where(drawn < 1, 2 * drawn - 1, 0)  # amplitudes from -1 to 1
-        # Laplace transform of the oscillation at s = j omega, relative to that of the resonance.
+        timesteps = noise.shape[1]
+        # Laplace transform of the oscillation at s = j omega, relative to that of the resonance:
+        # 1 / ((damping + j relative) ** 2 + 1).
         relative = fft_frequencies(timesteps, self.sample_rate) / parameters["hertz"]
         damping = 1 / (2 * pi * parameters["hertz"] * parameters["decay"])
-        ringing = tf.complex(damping + tf.zeros_like(relative), relative)
-        spectrum = tf.signal.rfft(impulses) / (ringing * ringing + 1)
-        return _add(noise, parameters, tf.signal.irfft(spectrum, [timesteps]))
+        a, b = damping * damping - relative * relative + 1, 2 * damping * relative
+        real, imaginary = ops.rfft(parameters["impulses"], fft_length=timesteps)
+        norm = a * a + b * b
+        spectrum = ((real * a + imaginary * b) / norm, (imaginary * a - real * b) / norm)
+        return _add(noise, parameters, ops.irfft(spectrum, fft_length=timesteps))
 
 
-def _add(noise: Any, parameters: dict[str, Any], synthetic: Any) -> Any:
+def _add(noise: Any, parameters: Values, synthetic: Any) -> Any:
     """Add synthetic noise to the drawn rows, at the drawn levels."""
-    recorded = tf.gather(noise, parameters["rows"])
-    level = db_to_gain(parameters["level_db"]) * tf.maximum(rms(recorded), SILENT_RMS)
+    recorded = select_rows(noise, parameters)
+    level = db_to_gain(parameters["level_db"]) * ops.maximum(rms(recorded), SILENT_RMS)
     changed = recorded + level[:, None] * normalize(synthetic)
-    return replace_rows(noise, parameters["rows"], changed)
+    return replace_rows(noise, parameters, changed)

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from denoisecli.training.augmentation.distortion import Clipping, Masking
 
 BATCH, LENGTH, RATE = 8, 8000, 8000
-SEED = tf.constant([3, 4])
+
+
+def seeded(number: int = 3) -> np.random.Generator:
+    return np.random.default_rng(number)
 
 
 @pytest.fixture
@@ -15,8 +17,9 @@ def noisy(rng: np.random.Generator) -> np.ndarray:
 
 def test_clipping(noisy: np.ndarray) -> None:
     clipping = Clipping(0.6, (-15.0, -3.0))
-    parameters = clipping.draw(BATCH, SEED)
-    rows, threshold_db = (np.asarray(parameters[name]) for name in ("rows", "threshold_db"))
+    parameters = clipping.draw(BATCH, seeded())
+    parameters["present"][:] = True
+    rows, threshold_db = parameters["rows"], parameters["threshold_db"]
     assert 0 < len(rows) < BATCH
     assert ((threshold_db >= -15) & (threshold_db <= -3)).all()
     changed = np.asarray(clipping.apply(noisy, parameters))
@@ -29,8 +32,9 @@ def test_clipping(noisy: np.ndarray) -> None:
 
 def test_masking(noisy: np.ndarray) -> None:
     masking = Masking(0.6, (-20.0, -6.0), RATE)
-    parameters = masking.draw(BATCH, SEED)
-    rows = np.asarray(parameters["rows"])
+    parameters = masking.draw(BATCH, seeded())
+    parameters["present"][:] = True
+    rows = parameters["rows"]
     assert 0 < len(rows) < BATCH
     changed = np.asarray(masking.apply(noisy, parameters))
     others = np.setdiff1d(range(BATCH), rows)
@@ -41,13 +45,14 @@ def test_masking(noisy: np.ndarray) -> None:
 def masked(noisy: np.ndarray, time_gain: float, frequency_gain: float) -> np.ndarray:
     """One stretch from 0.4 to 0.5 s, one band from 1000 to 2250 Hz: sqrt is 0.5 to 0.75."""
     parameters = {
-        "rows": tf.constant([0]),
-        "time": tf.constant([[0.45]]),
-        "seconds": tf.constant([[0.1]]),
-        "time_gain": tf.constant([[time_gain]]),
-        "frequency": tf.constant([[0.625]]),
-        "width": tf.constant([[0.25]]),
-        "frequency_gain": tf.constant([[frequency_gain]]),
+        "rows": np.array([0]),
+        "present": np.array([True]),
+        "time": np.float32([[0.45]]),
+        "seconds": np.float32([[0.1]]),
+        "time_gain_db": np.float32([[20 * np.log10(time_gain)]]),
+        "frequency": np.float32([[0.625]]),
+        "width": np.float32([[0.25]]),
+        "frequency_gain_db": np.float32([[20 * np.log10(frequency_gain)]]),
     }
     return np.asarray(Masking(1.0, (-20.0, -6.0), RATE).apply(noisy, parameters))[0]
 

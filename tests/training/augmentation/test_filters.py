@@ -1,16 +1,19 @@
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from denoisecli.training.augmentation.filters import (
     BandLimit,
     Equalization,
+    LowPass,
     remove_rumble,
 )
 from denoisecli.training.augmentation.ops import rms
 
 BATCH, LENGTH, RATE = 8, 4800, 8000
-SEED = tf.constant([3, 4])
+
+
+def seeded(number: int = 3) -> np.random.Generator:
+    return np.random.default_rng(number)
 
 
 @pytest.fixture
@@ -32,14 +35,15 @@ def response_db(filtered_impulses: np.ndarray) -> np.ndarray:
 
 def test_equalization(speech: np.ndarray) -> None:
     equalization = Equalization(12.0)
-    gains_db = equalization.draw(BATCH, SEED)
+    parameters = equalization.draw(BATCH, seeded())
+    gains_db = parameters["gains_db"]
     assert gains_db.shape == (BATCH, Equalization.POINTS)
     assert 6 < np.abs(gains_db).max() <= 12
     for length in (LENGTH, LENGTH - 1):
-        filtered = equalization.apply(speech[:, :length], gains_db)
+        filtered = equalization.apply(speech[:, :length], parameters)
         assert filtered.shape == (BATCH, length)
         np.testing.assert_allclose(rms(filtered), rms(speech[:, :length]), rtol=1e-4)
-    same = equalization.apply(speech, tf.zeros_like(gains_db))
+    same = equalization.apply(speech, {"gains_db": np.zeros_like(gains_db)})
     np.testing.assert_allclose(same, speech, atol=1e-6)
 
 
@@ -47,7 +51,7 @@ def test_equalization_follows_its_gains() -> None:
     impulse = np.zeros((1, 1000), np.float32)
     impulse[0, 500] = 1
     gains_db = np.float32([[0, 1, -2, 5, 3, -6, 0, 2]])
-    filtered = np.asarray(Equalization(6.0).apply(impulse, gains_db))
+    filtered = np.asarray(Equalization(6.0).apply(impulse, {"gains_db": gains_db}))
     # The points are evenly spaced on the square root of frequency.
     expected = np.interp(np.sqrt(np.arange(501) / 500), np.linspace(0, 1, 8), gains_db[0])
     np.testing.assert_allclose(np.ptp(response_db(filtered)[0] - expected), 0, atol=1e-3)
@@ -56,8 +60,9 @@ def test_equalization_follows_its_gains() -> None:
 
 def test_band_limit(impulses: np.ndarray) -> None:
     band = BandLimit(0.6, (100.0, 400.0), (1000.0, 3000.0), RATE)
-    parameters = band.draw(BATCH, SEED)
-    rows = np.asarray(parameters["rows"])
+    parameters = band.draw(BATCH, seeded())
+    parameters["present"][:] = True
+    rows = parameters["rows"]
     assert 0 < len(rows) < BATCH
     noisy, clean = map(np.asarray, band.apply(2 * impulses, impulses, parameters))
     np.testing.assert_allclose(noisy, 2 * clean, atol=1e-6)
@@ -82,7 +87,7 @@ def test_band_limit(impulses: np.ndarray) -> None:
 
 
 def test_half_of_the_band_limited_examples_lose_their_lows() -> None:
-    parameters = BandLimit(1.0, (100.0, 400.0), (1000.0, 3000.0), RATE).draw(2000, SEED)
+    parameters = BandLimit(1.0, (100.0, 400.0), (1000.0, 3000.0), RATE).draw(2000, seeded())
     assert np.mean(parameters["low_cut"] > 1) == pytest.approx(0.5, abs=0.05)
 
 
@@ -94,3 +99,24 @@ def test_remove_rumble() -> None:
     np.testing.assert_allclose(rms(left)[1:] / rms(tones)[1:], [0.5, 1, 1], atol=5e-3)
     assert rms(left)[0] / rms(tones)[0] < 2e-4
     np.testing.assert_allclose(left[2:], tones[2:], atol=5e-3)  # nothing is delayed
+
+
+def test_low_pass(impulses: np.ndarray) -> None:
+    low_pass = LowPass(1.0, (1000.0, 2500.0, 4000.0), RATE)
+    assert low_pass.usable_hz == (1000.0, 2500.0)
+    parameters = low_pass.draw(BATCH, seeded())
+    assert set(parameters["cutoff"][:, 0]) == {1000.0, 2500.0}
+    noisy, clean = map(np.asarray, low_pass.apply(2 * impulses, impulses, parameters))
+    np.testing.assert_allclose(noisy, 2 * clean, atol=1e-6)
+    hertz = np.fft.rfftfreq(LENGTH, 1 / RATE)
+    for row, cutoff in zip(parameters["rows"], parameters["cutoff"][:, 0], strict=True):
+        response = response_db(clean)[row]
+        np.testing.assert_allclose(response[hertz < LowPass.PASSBAND * cutoff], 0, atol=1e-3)
+        assert response[hertz >= cutoff].max() < -100
+
+
+def test_a_low_pass_above_the_band_changes_nothing(speech: np.ndarray) -> None:
+    low_pass = LowPass(1.0, (4000.0, 11000.0), RATE)
+    noisy, clean = low_pass.apply(speech, speech, low_pass.draw(BATCH, seeded()))
+    np.testing.assert_array_equal(noisy, speech)
+    np.testing.assert_array_equal(clean, speech)

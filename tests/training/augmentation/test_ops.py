@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import scipy.signal
-import tensorflow as tf
 
 from denoisecli.training.augmentation.ops import (
     apply_response,
@@ -16,7 +15,9 @@ from denoisecli.training.augmentation.ops import (
     uniform,
 )
 
-SEED = tf.constant([3, 4])
+
+def seeded(number: int = 3) -> np.random.Generator:
+    return np.random.default_rng(number)
 
 
 def test_levels() -> None:
@@ -28,26 +29,38 @@ def test_levels() -> None:
 
 
 def test_draws() -> None:
-    drawn = np.asarray(uniform([20_000], (-2.0, 4.0), SEED))
+    drawn = np.asarray(uniform((20_000,), (-2.0, 4.0), seeded()))
     assert drawn.min() >= -2
     assert drawn.max() < 4
     assert drawn.mean() == pytest.approx(1, abs=0.05)
-    drawn = np.asarray(log_uniform([20_000], (10.0, 1000.0), SEED))
+    drawn = np.asarray(log_uniform((20_000,), (10.0, 1000.0), seeded()))
     assert drawn.min() >= 9.99
     assert drawn.max() <= 1000.1
     assert np.median(drawn) == pytest.approx(100, rel=0.05)
 
 
 def test_rows_are_drawn_and_replaced() -> None:
-    rows = np.asarray(draw_rows(20_000, 0.3, SEED))
-    assert len(rows) == pytest.approx(6000, rel=0.05)
+    rows = draw_rows(20_000, 0.3, seeded())["rows"]
+    assert len(rows) == 6000
     assert len(set(rows)) == len(rows)
-    assert draw_rows(100, 0.0, SEED).shape == (0,)
-    assert draw_rows(100, 1.0, SEED).shape == (100,)
+    assert draw_rows(100, 0.0, seeded())["rows"].shape == (0,)
+    assert draw_rows(100, 1.0, seeded())["rows"].shape == (100,)
     signal = np.zeros((4, 3), np.float32)
-    changed = replace_rows(signal, tf.constant([3, 1]), np.float32([[3, 3, 3], [1, 1, 1]]))
-    np.testing.assert_array_equal(np.asarray(changed)[:, 0], [0, 1, 0, 3])
-    np.testing.assert_array_equal(replace_rows(signal, tf.zeros([0], tf.int64), signal[:0]), signal)
+    new = np.float32([[3, 3, 3], [1, 1, 1], [2, 2, 2]])
+    parameters = {"rows": np.array([3, 1, 2]), "present": np.array([True, True, False])}
+    np.testing.assert_array_equal(replace_rows(signal, parameters, new)[:, 0], [0, 1, 0, 3])
+    nothing = {name: values[:0] for name, values in parameters.items()}
+    np.testing.assert_array_equal(replace_rows(signal, nothing, signal[:0]), signal)
+
+
+@pytest.mark.parametrize("probability", [0.02, 0.3, 0.9])
+def test_every_row_is_changed_with_the_same_probability(probability: float) -> None:
+    rng, changed = seeded(), np.zeros(7)
+    for _ in range(8000):
+        drawn = draw_rows(7, probability, rng)
+        assert len(drawn["rows"]) == np.ceil(7 * probability)  # the shape of a compiled program
+        changed[drawn["rows"][drawn["present"]]] += 1 / 8000
+    np.testing.assert_allclose(changed, probability, atol=0.02)
 
 
 @pytest.mark.parametrize("timesteps", [1000, 1001])

@@ -1,11 +1,19 @@
 import numpy as np
 import pytest
-import tensorflow as tf
 
+from denoisecli.training.augmentation.ops import Parameters
 from denoisecli.training.augmentation.time import Speed, TimeShift
 
 LENGTH, RATE = 9600, 8000
-SEED = tf.constant([3, 4])
+
+
+def seeded(number: int = 3) -> np.random.Generator:
+    return np.random.default_rng(number)
+
+
+def all_rows(factors: np.ndarray) -> Parameters:
+    count = len(factors)
+    return {"rows": np.arange(count), "present": np.ones(count, bool), "factor": factors}
 
 
 def tones(hertz: float, count: int) -> np.ndarray:
@@ -18,12 +26,14 @@ def test_speed_is_resampling_without_aliases(hertz: float) -> None:
     factors = np.float32([0.9, 0.95, 1.0, 1.05, 1.1])
     speed = Speed(1.0, (0.9, 1.1), RATE)
     signal = tones(hertz, len(factors))
-    changed = np.asarray(speed.apply(signal, {"rows": tf.range(5), "factor": factors}))
+    changed = np.asarray(speed.apply(signal, all_rows(factors)))
     assert changed.shape == signal.shape
+    phases = speed.phases(LENGTH)
     for row, factor in zip(changed, factors, strict=True):
-        new_length = Speed.STEP * round(LENGTH / factor / Speed.STEP)
-        assert new_length == pytest.approx(LENGTH / factor, abs=Speed.STEP / 2)
-        expected = np.sin(2 * np.pi * hertz * LENGTH / new_length * np.arange(new_length) / RATE)
+        computed = round(2 * phases * factor) / (2 * phases)
+        assert computed == pytest.approx(factor, abs=1e-3)
+        new_length = int(LENGTH / computed)
+        expected = np.sin(2 * np.pi * hertz * computed * np.arange(new_length) / RATE)
         inside = slice(400, min(LENGTH, new_length) - 400)
         error = row[inside] - expected[inside]
         assert 20 * np.log10(np.std(error) / np.std(row[inside])) < -60
@@ -31,16 +41,16 @@ def test_speed_is_resampling_without_aliases(hertz: float) -> None:
 
 def test_frequencies_above_nyquist_are_removed() -> None:
     signal = tones(3900.0, 1)  # which would become 4290 Hz, above half the sample rate
-    parameters = {"rows": tf.range(1), "factor": tf.constant([1.1])}
-    changed = np.asarray(Speed(1.0, (0.9, 1.1), RATE).apply(signal, parameters))
+    changed = np.asarray(Speed(1.0, (0.9, 1.1), RATE).apply(signal, all_rows(np.float32([1.1]))))
     assert np.std(changed[0, 400:8000]) < 1e-3
 
 
 def test_speed_changes_the_drawn_rows_only(rng: np.random.Generator) -> None:
     signal = rng.normal(size=(20, LENGTH)).astype(np.float32)
     speed = Speed(0.4, (0.9, 1.1), RATE)
-    parameters = speed.draw(20, SEED)
-    rows, factor = np.asarray(parameters["rows"]), np.asarray(parameters["factor"])
+    parameters = speed.draw(20, seeded())
+    rows = np.sort(parameters["rows"][parameters["present"]])
+    factor = parameters["factor"]
     assert 2 < len(rows) < 14
     assert ((factor >= 0.9) & (factor <= 1.1)).all()
     assert np.ptp(factor) > 0.05
@@ -52,8 +62,8 @@ def test_speed_changes_the_drawn_rows_only(rng: np.random.Generator) -> None:
 
 def test_faster_sound_is_repeated_with_a_fade() -> None:
     signal = tones(500.0, 1)
-    parameters = {"rows": tf.range(1), "factor": tf.constant([1.25])}
-    changed = np.asarray(Speed(1.0, (0.9, 1.25), RATE).apply(signal, parameters))[0]
+    speed = Speed(1.0, (0.9, 1.25), RATE)
+    changed = np.asarray(speed.apply(signal, all_rows(np.float32([1.25]))))[0]
     length = 7680
     np.testing.assert_array_equal(changed[length:], changed[: LENGTH - length])
     assert np.abs(changed[length - 5 : length + 5]).max() < 0.2  # faded there
@@ -62,7 +72,15 @@ def test_faster_sound_is_repeated_with_a_fade() -> None:
 def test_time_shift(rng: np.random.Generator) -> None:
     noise = rng.normal(size=(3, LENGTH)).astype(np.float32)
     shift = TimeShift()
-    drawn = {int(shift.draw(LENGTH, SEED + number)) for number in range(20)}
+    drawn = {int(shift.draw(LENGTH, seeded(number))["shift"]) for number in range(20)}
     assert len(drawn) == 20
     assert all(0 <= value < LENGTH for value in drawn)
-    np.testing.assert_array_equal(shift.apply(noise, 1234), np.roll(noise, 1234, axis=1))
+    shifted = shift.apply(noise, {"shift": np.array(1234, np.int32)})
+    np.testing.assert_array_equal(shifted, np.roll(noise, 1234, axis=1))
+
+
+def test_long_segments_keep_the_positions_exact() -> None:
+    for timesteps in (4800, 48_000, 60 * 48_000):
+        phases = Speed(1.0, (0.5, 1.5), 48_000).phases(timesteps)
+        assert phases >= 64
+        assert 2 * timesteps * phases * 2 < 2**31

@@ -1,0 +1,72 @@
+"""Batches that are prepared ahead, in threads, while others are trained on."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Batch = tuple[Any, ...]
+"""Arrays or tensors: noisy, clean and, perhaps, the bandwidths of the clean recordings."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+THREADS = 2
+"""Number of threads that prepare batches."""
+
+AHEAD = 4
+"""Number of batches that are prepared ahead."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Batches by their indices; they can be iterated over any number of times.
+
+    Attributes:
+        make: Function from an index to its batch, which depends on nothing else.
+        indices: Indices of the batches, in their order.
+    """
+
+    make: Callable[[int], Batch]
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Batch]:
+        with ThreadPoolExecutor(THREADS, "batches") as pool:
+            pending: deque[Future[Batch]] = deque()
+            try:
+                for index in self.indices:
+                    pending.append(pool.submit(self.make, index))
+                    if len(pending) > AHEAD:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()
+
+    def take(self, count: int) -> "Stream":
+        """Return the first batches only, at most ``count``."""
+        return Stream(self.make, self.indices[:count])
+
+
+def compiled(function: Function) -> Function:
+    """Return a function of arrays and tensors as a program of the Keras backend.
+
+    Its arguments keep their shapes from call to call, or it is compiled again. PyTorch computes it
+    operation by operation.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, autograph=False)
+    return function
