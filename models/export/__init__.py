@@ -1,6 +1,7 @@
 """Trained networks as files for other programs.
 
 - `convert`: write a model as ONNX, LiteRT or SavedModel, and compare it with Keras
+- `metadata`: what a program has to know to use a network, written into its ONNX file
 - `onnx_network`: walk over the layers of a network and write each as ONNX
 - `onnx_graph`: the ONNX graph under construction, which the layers append their nodes to
 - `stream_graph`: the ONNX graph of one frame per run, which keeps what the layers remember

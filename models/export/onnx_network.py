@@ -20,6 +20,8 @@ wrong if it has a later one. Their numbers are in the metadata ``past_frames`` a
 ``future_frames``, and blocks have to overlap by them; the GRUs skip the wrong frames of their
 input. The metadata ``second_stage`` is the index of the node where the last of these GRUs begins:
 two threads can work on two blocks, one behind the other in the network.
+
+The other metadata are those of `metadata.network_metadata`.
 """
 
 import math
@@ -33,7 +35,9 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from denoisecli.errors import ModelError
+from denoisecli.models.export.metadata import network_metadata
 from denoisecli.models.export.onnx_graph import Graph, Map
+from denoisecli.models.network import MaskNetwork
 from denoisecli.models.traits import reaches_of, traits_of
 
 TOLERANCE = 1e-2
@@ -73,13 +77,14 @@ def export_onnx(network: keras.Model, path: Path) -> float:
     model = graph.model([_value("spectrum", network.inputs[0].shape)], [_value("mask", mask.shape)])
     reach = reaches[id(mask)]
     blocks_align = all(each.stride == 1 for each in reaches.values())
+    metadata = network_metadata(network.spec) if isinstance(network, MaskNetwork) else {}
     if blocks_align and math.isfinite(reach.past) and math.isfinite(reach.future):
-        metadata = {
-            "past_frames": reach.past,
-            "future_frames": reach.future,
-            "second_stage": graph.second_stage,
+        metadata |= {
+            "past_frames": str(reach.past),
+            "future_frames": str(reach.future),
+            "second_stage": str(graph.second_stage),
         }
-        helper.set_model_props(model, {name: str(value) for name, value in metadata.items()})
+    helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     difference = _largest_difference(network, model)
     if not difference < TOLERANCE:
