@@ -2,7 +2,8 @@
 
 - ``files``: probe, read, write and find whole recordings.
 - ``reading``, ``writing``: recordings block by block, in bounded memory.
-- ``pipe``: standard input and output; ``media``: video and MPEG-4 files, through PyAV.
+- ``pipe``: standard input and output; ``media``: video and MPEG-4 files, through PyAV;
+  ``remuxing``: copies of them with other sound.
 - ``formats``: file suffixes, sample formats and their limits.
 - ``integrity``: how many samples a file claims to hold, to detect one that is cut off.
 - ``riff``: the chunks of WAV files, and sizes that do not fit; ``ogg``: chained Ogg files.

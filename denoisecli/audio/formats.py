@@ -27,7 +27,18 @@ MEDIA = (
     *(".wma", ".wmv", ".asf", ".avi", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".flv"),
     *(".amr", ".ac3", ".eac3", ".dts", ".mp2", ".wv", ".ape", ".tta", ".spx", ".ogv"),
 )
-"""File suffixes that can only be read, through PyAV."""
+"""File suffixes that are read through PyAV; only those in ``CONTAINERS`` can be written."""
+
+CONTAINERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".m4a": "ipod",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".mka": "matroska",
+    ".webm": "webm",
+}
+"""Media suffixes that can be written, as copies with other sound, with FFmpeg's format names."""
 
 BITS = {
     "PCM_S8": 8,
@@ -71,6 +82,12 @@ def format_of(path: Path | str) -> str:
     if suffix not in FORMATS:
         raise UsageError(f"{path}: unknown audio format '{suffix}'; use one of {' '.join(FORMATS)}")
     return FORMATS[suffix]
+
+
+def require_writable(path: Path | str) -> None:
+    """Raise UsageError if a recording cannot be cleaned into a file of this suffix."""
+    if Path(path).suffix.lower() not in CONTAINERS:
+        format_of(path)
 
 
 def default_subtype(path: Path | str) -> str:

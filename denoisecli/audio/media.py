@@ -1,13 +1,14 @@
 """Sound in video and MPEG-4 files, read through PyAV (FFmpeg), which is optional."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from denoisecli.audio.channels import mask_of_names
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.system.extras import require
 from denoisecli.types import AudioBlock
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 
-_LOSSLESS = {
+LOSSLESS = {
     "pcm_u8": "PCM_U8",
     "pcm_s8": "PCM_S8",
     **{f"pcm_s{bits}{order}": f"PCM_{bits}" for bits in (16, 24, 32) for order in ("le", "be")},
@@ -27,7 +28,7 @@ _LOSSLESS = {
 }
 """FFmpeg's names of lossless codecs, with libsndfile's name of the sample format."""
 
-_DEEP = {(codec, f"s32{layout}") for codec in _LOSSLESS for layout in ("", "p")} - {
+_DEEP = {(codec, f"s32{layout}") for codec in LOSSLESS for layout in ("", "p")} - {
     (f"pcm_s32{order}", "s32") for order in ("le", "be")
 }
 """Codecs with the sample format in which they decode sound of more than 16 bits."""
@@ -63,6 +64,7 @@ class MediaFile:
         channels: Number of channels.
         frames: Estimated number of samples per channel.
         promised: Number of samples per channel that the container states; None if it states none.
+        mask: Channel mask of more than two channels; 0 if it is unknown.
         warnings: Which track was taken, if there are several.
         format: FFmpeg's name of the container.
         codec: FFmpeg's name of the codec.
@@ -88,25 +90,28 @@ class MediaFile:
         if not self._container.streams.audio:
             self._container.close()
             raise AudioError(f"{path} has no audio track")
+        tracks = self._container.streams.audio
         try:
-            stream = self._choose(path, track)
+            self._index, self.warnings = choose_track(path, tracks, track)
         except UsageError:
             self._container.close()
             raise
+        stream = tracks[self._index]
         if stream.codec_context.format is None:  # FFmpeg takes any bytes for some codec
             self._container.close()
             raise AudioError(f"{path} is damaged or not a media file of a known format")
-        self._index = self._container.streams.audio.index(stream)
         self.samplerate = stream.rate
         self.channels = stream.channels
+        names = [channel.name for channel in stream.codec_context.layout.channels]
+        self.mask = mask_of_names(names) if self.channels > 2 else 0
         self.format = self._container.format.name
         self.codec = stream.codec_context.name
-        self.subtype = _LOSSLESS.get(self.codec, self.codec)
+        self.subtype = LOSSLESS.get(self.codec, self.codec)
         if (self.codec, stream.codec_context.format.name) in _DEEP:
             self.subtype = "PCM_24"
         self._tags = {**self._container.metadata, **stream.metadata}
         seconds = _stated_seconds(stream)
-        self._begin = _start_of(self._container)
+        self._begin = start_of(self._container)
         if seconds is not None and stream.metadata.get("DURATION"):
             seconds -= self._begin  # Matroska states the last timestamp
         self.promised = None if seconds is None else round(seconds * self.samplerate)
@@ -130,22 +135,6 @@ class MediaFile:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
-
-    def _choose(self, path: Path, track: int | None) -> "AudioStream":
-        """Return the audio track to read."""
-        tracks = self._container.streams.audio
-        count = len(tracks)
-        if track is not None and not 1 <= track <= count:
-            raise UsageError(f"{path} has no audio track {track}; it has {count}")
-        default = [bool(stream.disposition & _DEFAULT) for stream in tracks]
-        chosen = track or (default.index(True) if any(default) else 0) + 1
-        self.warnings: list[str] = []
-        if count > 1 and track is None:
-            self.warnings.append(
-                f"{path} has {count} audio tracks, of which track {chosen} is cleaned; --track "
-                "chooses another"
-            )
-        return tracks[chosen - 1]
 
     def copy_metadata(self) -> dict[str, str]:
         """Return the tags that soundfile has a name for."""
@@ -213,7 +202,38 @@ class MediaFile:
             raise
 
 
-def _start_of(container: "InputContainer") -> float:
+def choose_track(
+    path: Path, tracks: "Sequence[AudioStream]", track: int | None
+) -> tuple[int, list[str]]:
+    """Choose the audio track to read.
+
+    Args:
+        path: Media file, for messages.
+        tracks: Its audio tracks.
+        track: Number of the track, from 1 on (default: the one that is marked as the default, or
+            the first).
+
+    Returns:
+        The index of the track, and a warning if there are several and none was asked for.
+
+    Raises:
+        UsageError: There is no such track.
+    """
+    count = len(tracks)
+    if track is not None and not 1 <= track <= count:
+        raise UsageError(f"{path} has no audio track {track}; it has {count}")
+    default = [bool(stream.disposition & _DEFAULT) for stream in tracks]
+    chosen = track or (default.index(True) if any(default) else 0) + 1
+    if count == 1 or track is not None:
+        return chosen - 1, []
+    warning = (
+        f"{path} has {count} audio tracks, of which track {chosen} is cleaned; --track chooses "
+        "another"
+    )
+    return chosen - 1, [warning]
+
+
+def start_of(container: "InputContainer") -> float:
     """Return the time in s at which the picture begins, or the sound if there is none."""
     starts = [
         float(stream.start_time * stream.time_base)
@@ -221,6 +241,16 @@ def _start_of(container: "InputContainer") -> float:
         if stream.start_time is not None and stream.time_base is not None
     ]
     return min(starts, default=0.0)
+
+
+def first_sample_time(stream: "AudioStream") -> float:
+    """Return the time in s of the first sample that :class:`MediaFile` returns of a track."""
+    begin = start_of(stream.container)
+    if stream.start_time is None or stream.time_base is None:
+        return begin
+    own = float(stream.start_time * stream.time_base)
+    filled = own - begin >= _SHORTEST_GAP and stream.container.format.name not in _WITHOUT_CLOCK
+    return begin if filled else own
 
 
 def _stated_seconds(stream: "AudioStream") -> float | None:

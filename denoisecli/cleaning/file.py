@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from pydantic_core import to_jsonable_python
 
-from denoisecli.audio.formats import FLOATING, nearest_subtype, require_subtype
+from denoisecli.audio.formats import CONTAINERS, FLOATING, nearest_subtype, require_subtype
 from denoisecli.audio.level import dbfs
+from denoisecli.audio.metadata import Metadata, read_metadata
 from denoisecli.audio.pipe import STDOUT, ByteSink, ByteSource, PipeWriter, RawFormat, pipe_reader
 from denoisecli.audio.reading import AudioInfo, AudioReader, reader
+from denoisecli.audio.remuxing import remuxed
 from denoisecli.audio.resampling import resampled_length
 from denoisecli.audio.writing import writer
 from denoisecli.cleaning.choices import Clip
@@ -195,13 +197,27 @@ class FileTarget:
     ) -> AbstractContextManager[Sink]:
         """Open the file, which appears when the context is left without an exception."""
         sample_rate = options.sample_rate or info.sample_rate
+        channels = 1 if options.mono else info.channels
+        if self.path.suffix.lower() in CONTAINERS:
+            if options.subtype is not None or options.clip == Clip.NONE:
+                raise UsageError(f"{self.path} takes neither --subtype nor --clip none")
+            return remuxed(
+                self.path,
+                info.path,
+                sample_rate,
+                channels,
+                track=options.track,
+                overwrite=overwrite,
+            )
         return writer(
             self.path,
             sample_rate,
-            1 if options.mono else info.channels,
+            channels,
             frames=resampled_length(info.frames, info.sample_rate, sample_rate),
             subtype=_subtype(self.path, info, options),
             tags=info.tags,
+            mask=0 if options.mono else info.mask,
+            metadata=_metadata(info),
             overwrite=overwrite,
         )
 
@@ -237,6 +253,7 @@ class PipeTarget:
                 1 if options.mono else info.channels,
                 subtype,
                 bare=bare,
+                mask=0 if options.mono else info.mask,
             )
         )
 
@@ -335,6 +352,7 @@ def clean_recording(
         replaced_samples=recording.replaced,
         gain=gain,
         warnings=(
+            *getattr(tracks[0].sink, "warnings", ()),
             *_warnings(recording, clipped, gain if leveling is None else 1.0),
             *(() if leveling is None else leveling.warnings),
             *(downmix.warnings() if isinstance(downmix, _Downmix) else ()),
@@ -394,6 +412,13 @@ class _Downmix:
             f"the mean of the channels is {lost:.0f} dB below them, since they cancel each other "
             "out; one may have the inverse polarity, so clean without --mono and keep one channel",
         )
+
+
+def _metadata(info: AudioInfo) -> Metadata | None:
+    """Return what a file carries beside its sound; None for a pipe."""
+    if not info.path.is_file():
+        return None
+    return read_metadata(info.path, info.format, info.sample_rate, info.channels)
 
 
 def _subtype(name: Path, info: AudioInfo, options: FileOptions) -> str:

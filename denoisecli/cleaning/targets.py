@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from denoisecli.audio.files import find_audio, walk_files
-from denoisecli.audio.formats import FORMATS, MEDIA, format_of
+from denoisecli.audio.formats import CONTAINERS, FORMATS, MEDIA, require_writable
 from denoisecli.errors import UsageError
 
 _SUFFIXES = (*FORMATS, *MEDIA)
@@ -82,7 +82,7 @@ def plan(
     A single file is written to ``output`` if that has a suffix and is not a folder. Otherwise
     ``output`` is a folder: files are written into it under their names, and folders with their
     subfolders. Without ``output``, ``NAME.EXT`` is written to ``NAME.clean.EXT`` beside it, and a
-    folder ``FOLDER`` to ``FOLDER-clean``. Formats that can only be read (formats.MEDIA) become WAV.
+    folder ``FOLDER`` to ``FOLDER-clean``. Videos and other media (formats.MEDIA) become WAV then.
 
     Args:
         inputs: Files, folders, and patterns such as ``"takes/*.wav"`` or ``"**/*.flac"``.
@@ -106,12 +106,12 @@ def plan(
             raise UsageError(f"{source} is the root of the file system; name a folder in it")
     if suffix is not None:
         suffix = f".{suffix.removeprefix('.')}"
-        format_of(f"x{suffix}")
+        require_writable(f"x{suffix}")
     is_one_file = len(inputs) == 1 and Path(inputs[0]).is_file()
     target_file = _as_file(output) if is_one_file else None
     noise_file = _as_file(noise_output) if is_one_file else None
     if target_file is not None:
-        format_of(target_file)
+        require_writable(target_file)
         if suffix is not None and suffix.lower() != target_file.suffix.lower():
             raise UsageError(
                 f"{target_file} has a suffix already; --suffix {suffix} is for folders"
@@ -251,7 +251,7 @@ def _as_folder(output: str | Path | None) -> Path | None:
     if output is None:
         return None
     path = Path(output)
-    if not path.is_dir() and (path.exists() or path.suffix.lower() in FORMATS):
+    if not path.is_dir() and (path.exists() or path.suffix.lower() in (*FORMATS, *CONTAINERS)):
         is_or_names = "is" if path.exists() else "names"
         raise UsageError(
             f"{path} {is_or_names} a file, but the output for several recordings is a folder"

@@ -29,8 +29,9 @@ def test_one_file(tree):
     assert pairs(["in/deep/d.mp4"], "out") == [("in/deep/d.mp4", "out/d.wav")]
     with pytest.raises(UsageError, match=r"unknown audio format '\.xyz'"):
         plan(["a.wav"], "b.xyz")
-    with pytest.raises(UsageError, match=r"\.mp4 files can be read but not written"):
-        plan(["in/deep/d.mp4"], "x.mp4")
+    assert pairs(["in/deep/d.mp4"], "x.mp4") == [("in/deep/d.mp4", "x.mp4")]
+    with pytest.raises(UsageError, match=r"\.avi files can be read but not written"):
+        plan(["in/deep/d.mp4"], "x.avi")
 
 
 def test_folders_are_mirrored(tree):
