@@ -97,9 +97,7 @@ def find_copies(
 def are_copies(one: Recording, other: Recording, sample_rate: int) -> bool:
     """Return whether two recordings correlate where they overlap, at any delay and level."""
     limit = COMPARED_SECONDS * sample_rate
-    first, second = (
-        recording.read(0, min(recording.samples, limit)).astype(float) for recording in (one, other)
-    )
+    first, second = (sound.read(0, min(sound.samples, limit)) for sound in (one, other))
     first, second = first - first.mean(), second - second.mean()
     size = next_fast_len(first.size + second.size, real=True)
     products = np.fft.irfft(np.fft.rfft(first, size).conj() * np.fft.rfft(second, size), size)

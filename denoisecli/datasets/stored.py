@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -162,21 +163,30 @@ def to_spectrograms(
 def write_metadata(folder: Path, count: int, frequencies: int | None) -> None:
     """Complete a folder that holds the records of pairs, so that it can be loaded.
 
-    TensorFlow itself writes the two files here, for a dataset without elements.
+    The two files are those that TensorFlow writes for a dataset without elements.
 
     Args:
         folder: The folder of the set; its records are in ``records.records_file(folder)``.
         count: Number of pairs.
         frequencies: Frequencies of the spectrograms; None if the pairs are waveforms.
     """
+    spec, metadata = _empty(frequencies)
+    (folder / "dataset_spec.pb").write_bytes(spec)
+    record = snapshot_pb2.SnapshotMetadataRecord()
+    record.ParseFromString(metadata)
+    record.run_id, record.num_elements = RUN_ID, count
+    record.creation_timestamp = 0  # the same dataset has the same files
+    (folder / "snapshot.metadata").write_bytes(record.SerializeToString())
+
+
+@cache
+def _empty(frequencies: int | None) -> tuple[bytes, bytes]:
+    """Return the two files that TensorFlow writes for a dataset of pairs without elements."""
     shape = (None,) if frequencies is None else (frequencies, None)
     spec = (tf.TensorSpec(shape, tf.float32),) * 2
-    with TemporaryDirectory(dir=folder) as beside:
-        empty = tf.data.Dataset.from_generator(lambda: iter(()), output_signature=spec)
-        empty.save(Path(beside).as_posix())
-        metadata = snapshot_pb2.SnapshotMetadataRecord()
-        metadata.ParseFromString((Path(beside) / "snapshot.metadata").read_bytes())
-        (Path(beside) / "dataset_spec.pb").replace(folder / "dataset_spec.pb")
-    metadata.run_id, metadata.num_elements = RUN_ID, count
-    metadata.creation_timestamp = 0  # the same dataset has the same files
-    (folder / "snapshot.metadata").write_bytes(metadata.SerializeToString())
+    empty = tf.data.Dataset.from_generator(lambda: iter(()), output_signature=spec)
+    with TemporaryDirectory(prefix="denoise-") as folder:
+        empty.save(folder)
+        names = "dataset_spec.pb", "snapshot.metadata"
+        one, other = ((Path(folder) / name).read_bytes() for name in names)
+    return one, other

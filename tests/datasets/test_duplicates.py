@@ -21,13 +21,13 @@ def test_copies_stay_on_one_side_and_are_listed(
     seed: int,
 ) -> None:
     sounds = []
-    for number in range(12):
+    for number in range(8):
         # Syllables of random pitch and length, which differ between the recordings.
-        parts = [speech(0.2 + 0.3 * rng.random(), RATE, 90 + 160 * rng.random()) for _ in range(12)]
+        parts = [speech(0.2 + 0.3 * rng.random(), RATE, 90 + 160 * rng.random()) for _ in range(8)]
         sound = np.concatenate(parts).astype(np.float32)
         sounds.append(sound + 0.003 * rng.standard_normal(sound.size).astype(np.float32))
         audio_file(f"clean/{number}.wav", sounds[number])
-        noise = 0.1 * rng.standard_normal(3 * RATE).astype(np.float32)
+        noise = 0.1 * rng.standard_normal(RATE).astype(np.float32)
         audio_file(f"noise/{number}.wav", noise)
         if number == 0:
             audio_file("noise/quieter.wav", 0.3 * noise)
