@@ -21,6 +21,7 @@ from denoisecli.cli import (
     clean,
     console,
     datasets,
+    live,
     measuring,
     models,
     serving,
@@ -183,6 +184,7 @@ def _add_commands(panel: str, **commands: Callable[..., None]) -> None:
 _add_commands(
     "Clean and look",
     clean=clean.clean,
+    live=live.live,
     serve=serving.serve,
     spectrogram=sound.spectrogram,
     plot=sound.plot,

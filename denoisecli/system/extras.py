@@ -11,6 +11,7 @@ EXTRAS = {
     "asr": "faster-whisper",
     "dnsmos": "speechmos",
     "media": "PyAV",
+    "live": "sounddevice",
     "serve": "Starlette, uvicorn and python-multipart",
     "cluster": "Dask",
     "tune": "KerasTuner",

@@ -1,0 +1,358 @@
+"""The command that cleans a microphone: live."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.table import Table
+
+from denoisecli.cli import console
+from denoisecli.cli.displays import LiveDisplay
+from denoisecli.cli.options import Json, Overwrite
+from denoisecli.errors import UsageError
+
+if TYPE_CHECKING:
+    from denoisecli.audio.writing import AudioWriter
+    from denoisecli.cleaning.denoiser import Denoiser
+    from denoisecli.cleaning.stream import Piece
+    from denoisecli.live.filter import LiveFilter
+
+_DEVICES = "Devices"
+_LOWEST_DBFS = -72.0  # left end of a level bar
+_BAR_WIDTH = 36
+
+
+def live(
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Model folder, or name of a bundled model.")
+    ] = "speech-live",
+    strength: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the noise that is removed, 0..1.")
+    ] = 1.0,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the clean sound, such as talk.wav; the raw sound goes to talk.raw.wav "
+            "beside it.",
+            show_default=False,
+        ),
+    ] = None,
+    duration: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds after which it stops.", show_default=False),
+    ] = None,
+    list_devices: Annotated[
+        bool,
+        typer.Option("--list-devices", help="List the devices.", rich_help_panel=_DEVICES),
+    ] = False,
+    input: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            help="Name of the input device, a part of it, or its number (default: that of the "
+            "system).",
+            show_default=False,
+            rich_help_panel=_DEVICES,
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            help="The same for the output device.",
+            show_default=False,
+            rich_help_panel=_DEVICES,
+        ),
+    ] = None,
+    virtual: Annotated[
+        bool,
+        typer.Option(
+            "--virtual",
+            help="Create a virtual microphone (PulseAudio, PipeWire) that other programs can "
+            "choose, and play to it.",
+            rich_help_panel=_DEVICES,
+        ),
+    ] = False,
+    sample_rate: Annotated[
+        int | None,
+        typer.Option(
+            min=4000,
+            max=192000,
+            help="Sample rate of the devices in Hz (default: that of the model, which gives the "
+            "shortest delay).",
+            show_default=False,
+            rich_help_panel=_DEVICES,
+        ),
+    ] = None,
+    channels: Annotated[
+        int, typer.Option(min=1, max=8, help="Number of channels.", rich_help_panel=_DEVICES)
+    ] = 1,
+    buffer: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=500,
+            help="Milliseconds of clean sound that are kept waiting for the output; more of them "
+            "survive a busy computer.",
+            rich_help_panel=_DEVICES,
+        ),
+    ] = 10.0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Clean a microphone as it is spoken into, and play or pass on the result.
+
+    Press b to hear the microphone as it is, again b for the clean sound, q to stop. A device that
+    goes away is waited for. How other programs can use the clean microphone: docs/live.md.
+
+    Example: `denoise live --virtual`
+    """
+    from denoisecli.live.devices import LiveSettings, run_live
+
+    if list_devices:
+        _print_devices(as_json)
+        return
+    if virtual and output is not None:
+        raise UsageError("--virtual has an output device of its own; leave out --output")
+
+    from denoisecli.cleaning.denoiser import Denoiser
+    from denoisecli.live.filter import LiveFilter, Meters
+    from denoisecli.live.virtual import SOURCE, virtual_microphone
+
+    denoiser = Denoiser(model, strength=strength)
+    rate = sample_rate or denoiser.spec.audio.sample_rate
+    _stream_length_is_short(denoiser, rate)
+    stop = threading.Event()
+    display = _LiveMeters(denoiser.stream(rate, channels).delay)
+    ended: list[Meters] = []
+    with ExitStack() as exits:
+        on_piece = None
+        if record is not None:
+            on_piece = exits.enter_context(_recording(record, rate, channels, overwrite))
+        if virtual:
+            output = exits.enter_context(virtual_microphone(rate))
+            console.info(f"other programs can choose the microphone {SOURCE}")
+
+        def open_filter() -> LiveFilter:
+            stream = denoiser.stream(rate, channels)
+            opened = LiveFilter(stream, rate, channels, buffer=buffer / 1000, on_piece=on_piece)
+            opened.bypass = display.bypass
+            ended.append(opened.meters)
+            return opened
+
+        def on_change(running: LiveFilter | None, text: str) -> None:
+            display.running = running
+            if not console.is_interactive():
+                console.info(text)
+            display.text = text
+
+        exits.enter_context(display)
+        exits.enter_context(_keys(display.press, stop))
+        if duration is not None:
+            timer = threading.Timer(duration, stop.set)
+            exits.callback(timer.cancel)
+            timer.start()
+        interrupted = None
+        try:
+            settings = LiveSettings(input, output, rate, channels)
+            run_live(open_filter, settings, stop, on_change=on_change)
+        except KeyboardInterrupt as error:  # the recording is kept
+            interrupted = error
+    _print_summary(ended, display.delay, as_json)
+    if interrupted is not None:
+        raise interrupted
+
+
+def _stream_length_is_short(denoiser: "Denoiser", sample_rate: int) -> None:
+    delay = denoiser.stream(sample_rate).delay
+    if delay > 0.2:
+        console.warn(
+            f"this model is {delay:.2f} s behind the microphone; speech-live is for live sound"
+        )
+
+
+def _print_devices(as_json: bool) -> None:
+    from denoisecli.live.devices import list_devices
+
+    devices = list_devices()
+    if as_json:
+        console.print_json([asdict(device) for device in devices])
+        return
+    rows = [
+        [
+            device.name,
+            device.system,
+            str(device.index),
+            str(device.inputs),
+            str(device.outputs),
+            str(device.sample_rate),
+            "yes" if device.default else "",
+        ]
+        for device in devices
+    ]
+    columns = ["device", "system", "number", "inputs", "outputs", "Hz", "usual"]
+    console.print_table(columns, rows, texts=2)
+
+
+@contextmanager
+def _recording(
+    path: Path, sample_rate: int, channels: int, overwrite: bool
+) -> Iterator[Callable[["Piece"], None]]:
+    """Open the files of a recording; yield the function that appends to them."""
+    from denoisecli.audio.writing import writer
+
+    paths = [path, path.with_suffix(f".raw{path.suffix}")]
+    frames = 24 * 3600 * sample_rate  # so that a WAV file may grow beyond 4 GB
+    if path.suffix.lower() != ".wav":
+        frames = 0
+    with ExitStack() as exits:
+        files: list[AudioWriter] = [
+            exits.enter_context(
+                writer(each, sample_rate, channels, frames=frames, overwrite=overwrite)
+            )
+            for each in paths
+        ]
+
+        def append(piece: "Piece") -> None:
+            for file, block in zip(files, (piece.clean, piece.noisy), strict=True):
+                file.write(block)
+
+        yield append
+
+
+def _print_summary(ended: list, delay: float, as_json: bool) -> None:  # type: ignore[type-arg]
+    seconds = sum(meters.seconds for meters in ended)
+    cpu_seconds = sum(meters.cpu_seconds for meters in ended)
+    dropouts = sum(meters.dropouts for meters in ended)
+    load = cpu_seconds / seconds if seconds else 0.0
+    if as_json:
+        facts = {
+            "seconds": seconds,
+            "load": load,
+            "dropouts": dropouts,
+            "stretched_samples": sum(meters.stretched for meters in ended),
+            "model_delay_seconds": delay,
+            "interruptions": max(len(ended) - 1, 0),
+        }
+        console.print_json(facts)
+        return
+    console.info(f"{seconds:.1f} s of sound; load {load:.1%} of a core; {dropouts} dropouts")
+
+
+class _LiveMeters(LiveDisplay):
+    """The meters of a live filter.
+
+    Args:
+        delay: Delay of the model in seconds.
+
+    Attributes:
+        running: The filter, or None while a device is waited for.
+        text: What happened last.
+        bypass: Whether the noisy sound is heard.
+    """
+
+    def __init__(self, delay: float) -> None:
+        super().__init__()
+        self.delay = delay
+        self.running: LiveFilter | None = None
+        self.text = "opening the devices"
+        self.bypass = False
+
+    def press(self, key: str) -> bool:
+        """Handle a key, and return whether it ends the command."""
+        if key == "b":
+            self.bypass = not self.bypass
+            if self.running is not None:
+                self.running.bypass = self.bypass
+        return key == "q"
+
+    def render(self) -> RenderableType:
+        """Return what is drawn."""
+        table = Table.grid(padding=(0, 1))
+        if self.running is None:
+            table.add_row(self.text)
+            return table
+        meters = self.running.meters
+        table.add_row("in", _bar(meters.level_in), _level(meters.level_in))
+        table.add_row("out", _bar(meters.level_out), _level(meters.level_out))
+        milliseconds = 1000 * (self.delay + meters.waiting)
+        table.add_row(
+            "",
+            f"gain {meters.gain:+.1f} dB   load {meters.load:.1%}   "
+            f"delay {milliseconds:.0f} ms + devices   {meters.dropouts} dropouts",
+        )
+        state = "BYPASS: the microphone as it is" if self.bypass else "clean"
+        table.add_row("", f"{state}   (b: bypass, q: stop)")
+        return table
+
+
+def _bar(dbfs: float) -> str:
+    share = min(max(1 - dbfs / _LOWEST_DBFS, 0.0), 1.0)
+    filled = round(share * _BAR_WIDTH)
+    return "█" * filled + "·" * (_BAR_WIDTH - filled)
+
+
+def _level(dbfs: float) -> str:
+    return f"{dbfs:6.1f} dBFS" if dbfs > _LOWEST_DBFS else "silent"
+
+
+@contextmanager
+def _keys(press: Callable[[str], bool], stop: threading.Event) -> Iterator[None]:
+    """Hand the keys that are pressed to a function while the block runs, if there is a keyboard."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            key = poll()
+            if key and press(key.lower()):
+                stop.set()
+
+    thread = threading.Thread(target=read, name="denoise-keys", daemon=True)
+    with _single_keys() as poll:
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+@contextmanager
+def _single_keys() -> Iterator[Callable[[], str]]:
+    """Yield a function that waits a moment for a key, and returns it or an empty string."""
+    if sys.platform == "win32":
+        import msvcrt
+        import time
+
+        def poll() -> str:
+            time.sleep(0.1)
+            return msvcrt.getwch() if msvcrt.kbhit() else ""
+
+        yield poll
+        return
+    import select
+    import termios
+    import tty
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+
+    def poll() -> str:
+        ready, _, _ = select.select([descriptor], [], [], 0.1)
+        return os.read(descriptor, 1).decode(errors="replace") if ready else ""
+
+    try:
+        tty.setcbreak(descriptor)
+        yield poll
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

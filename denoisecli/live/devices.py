@@ -1,0 +1,193 @@
+"""The sound devices: listed, opened, and waited for when they go away."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.live.filter import LiveFilter
+from denoisecli.system.extras import require
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_SILENT_SECONDS = 2.0  # without a callback, after which a device is taken for gone
+_RETRY_SECONDS = 1.0
+_POLL_SECONDS = 0.1
+_BLOCK_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Device:
+    """A sound device.
+
+    Attributes:
+        index: Its number.
+        name: Its name.
+        system: Sound system that it belongs to, such as "ALSA".
+        inputs: Number of input channels.
+        outputs: Number of output channels.
+        sample_rate: Its usual sample rate in Hz.
+        default: Whether it is the usual input or output.
+    """
+
+    index: int
+    name: str
+    system: str
+    inputs: int
+    outputs: int
+    sample_rate: int
+    default: bool
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """Which devices are used, and how.
+
+    Attributes:
+        input: Name, a part of it, or number of the input device; None for the usual one.
+        output: The same for the output device.
+        sample_rate: Sample rate in Hz.
+        channels: Number of channels.
+    """
+
+    input: str | None
+    output: str | None
+    sample_rate: int
+    channels: int = 1
+
+
+def list_devices() -> list[Device]:
+    """Return the devices that PortAudio finds.
+
+    Raises:
+        UsageError: The extra "live" or the PortAudio library is missing.
+    """
+    sd = _sounddevice()
+    systems = [api["name"] for api in sd.query_hostapis()]
+    return [
+        Device(
+            index=entry["index"],
+            name=entry["name"],
+            system=systems[entry["hostapi"]],
+            inputs=entry["max_input_channels"],
+            outputs=entry["max_output_channels"],
+            sample_rate=round(entry["default_samplerate"]),
+            default=entry["index"] in list(sd.default.device),
+        )
+        for entry in sd.query_devices()
+    ]
+
+
+def run_live(
+    open_filter: Callable[[], LiveFilter],
+    settings: LiveSettings,
+    stop: threading.Event,
+    *,
+    on_change: Callable[[LiveFilter | None, str], None],
+) -> None:
+    """Run sound through a filter until ``stop`` is set.
+
+    If a device goes away, or the computer sleeps, it waits until the devices can be opened again.
+
+    Args:
+        open_filter: Function that returns a new filter.
+        settings: The devices.
+        stop: Event that ends the function.
+        on_change: Function that is called with the filter that runs and what happened, or None
+            while it waits.
+
+    Raises:
+        UsageError: There is no such device, or it cannot be opened with these settings.
+        DenoiseError: The filter failed.
+    """
+    sd = _sounddevice()
+    first = True
+    while not stop.is_set():
+        try:
+            with open_filter() as live, _open_devices(sd, live, settings) as watch:
+                on_change(live, f"running at {settings.sample_rate} Hz")
+                first = False
+                while not stop.wait(_POLL_SECONDS):
+                    if live.error is not None:
+                        raise live.error
+                    if watch.is_gone():
+                        on_change(None, "a device has gone away; waiting for it")
+                        break
+        except (sd.PortAudioError, ValueError) as error:
+            if first:
+                raise UsageError(f"the devices cannot be opened: {error}") from error
+        if not stop.is_set():
+            stop.wait(_RETRY_SECONDS)
+            sd._terminate()  # only then does PortAudio look for devices again
+            sd._initialize()
+
+
+class _Watch:
+    """Notes when the callbacks of the devices were called last."""
+
+    def __init__(self) -> None:
+        self.streams: list[Any] = []
+        self.called = dict.fromkeys(("input", "output"), time.monotonic())
+
+    def is_gone(self) -> bool:
+        """Return whether a device has stopped calling."""
+        latest = min(self.called.values())
+        silent = time.monotonic() - latest > _SILENT_SECONDS
+        return silent or not all(stream.active for stream in self.streams)
+
+
+@contextlib.contextmanager
+def _open_devices(sd: Any, live: LiveFilter, settings: LiveSettings) -> Iterator[_Watch]:
+    """Open the devices; their callbacks feed the filter while the block runs."""
+    watch = _Watch()
+
+    def on_input(block: "np.ndarray", frames: int, times: Any, status: Any) -> None:
+        watch.called["input"] = time.monotonic()
+        live.put(block.T, lost=bool(status.input_overflow))
+
+    def on_output(block: "np.ndarray", frames: int, times: Any, status: Any) -> None:
+        watch.called["output"] = time.monotonic()
+        block[:] = live.get(frames).T
+
+    options = {
+        "samplerate": settings.sample_rate,
+        "channels": settings.channels,
+        "dtype": "float32",
+        "blocksize": round(_BLOCK_SECONDS * settings.sample_rate),
+        "latency": "low",
+    }
+    source = sd.InputStream(device=_device(settings.input), callback=on_input, **options)
+    watch.streams.append(source)
+    try:
+        target = sd.OutputStream(device=_device(settings.output), callback=on_output, **options)
+        watch.streams.append(target)
+        for stream in watch.streams:
+            stream.start()
+        yield watch
+    finally:
+        for stream in watch.streams:
+            with contextlib.suppress(sd.PortAudioError):  # it has gone away
+                stream.abort()
+            with contextlib.suppress(sd.PortAudioError):
+                stream.close()
+
+
+def _device(name: str | None) -> str | int | None:
+    return int(name) if name is not None and name.isdigit() else name
+
+
+def _sounddevice() -> Any:
+    require("live", "sounddevice", purpose="live sound")
+    try:
+        import sounddevice
+    except OSError as error:  # on Linux its wheel comes without the library
+        raise UsageError(
+            "live sound needs the PortAudio library, such as the package libportaudio2"
+        ) from error
+    except Exception as error:  # PortAudio cannot start
+        raise DenoiseError(f"the sound system cannot be reached: {error}") from error
+    return sounddevice
