@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from helpers import TINY_SPEC, denoise, fails
+from typer.testing import Result
 
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.spec.document import parse_spec
@@ -27,6 +28,11 @@ def folders(
         audio_file(f"rooms/{number}.wav", response)
     (tmp_path / "clean" / "broken.wav").write_text("no sound")
     return tmp_path / "clean", tmp_path / "noise"
+
+
+def build_dataset(*arguments: object) -> Result:
+    """Build in this process, because others take seconds to start."""
+    return denoise("build-dataset", *arguments, "--jobs", 1)
 
 
 def test_all_options(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -74,11 +80,11 @@ def test_all_options(folders: tuple[Path, Path], tmp_path: Path) -> None:
 def test_own_test_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
     common = ("--ratio", 0.2, "-o", tmp_path / "data", "--test-noise", folders[1])
     arguments = (folders[0] / "s0", tmp_path / "rooms")
-    result = denoise("build-dataset", *arguments, *common, "--test-clean", folders[0] / "s1")
+    result = build_dataset(*arguments, *common, "--test-clean", folders[0] / "s1")
     assert result.exit_code == 0, result.output
     assert "train: 2 mixtures" in result.stderr
     assert "test: 2 mixtures" in result.stderr
-    result = denoise("build-dataset", *arguments, *common)
+    result = build_dataset(*arguments, *common)
     assert result.exit_code == 2
     assert "two folders" in result.stderr
 
@@ -92,8 +98,7 @@ def test_existing_pairs_are_trained_on(folders: tuple[Path, Path], tmp_path: Pat
             target.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(target, sound + 0.05 * np.sin(np.arange(sound.size)), rate)
     data = tmp_path / "data"
-    result = denoise(
-        "build-dataset", "--pairs", clean, noisy, "-o", data, "--group-noise-by", "file",
+    result = build_dataset("--pairs", clean, noisy, "-o", data, "--group-noise-by", "file",
         "--valid-share", 0.2,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -101,16 +106,16 @@ def test_existing_pairs_are_trained_on(folders: tuple[Path, Path], tmp_path: Pat
     assert denoise("dataset", data, "--verify").exit_code == 0
     batches = open_batches(data, parse_spec({**TINY_SPEC, "audio": {"sample_rate": 16000}}))
     assert batches.clips.keys() == {"train", "valid", "test"}
-    fails(denoise("build-dataset", "--pairs", clean, noisy, "--snr", 5, "-o", tmp_path / "x"), 2,
+    fails(build_dataset("--pairs", clean, noisy, "--snr", 5, "-o", tmp_path / "x"), 2,
           "pairs are mixed already")  # fmt: skip
-    result = denoise("build-dataset", clean, noisy, "--snr", 5, "-o", tmp_path / "x")
+    result = build_dataset(clean, noisy, "--snr", 5, "-o", tmp_path / "x")
     assert "build with --pairs" in result.stderr.replace("\n", " ")
 
 
 def test_weights(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    common = ("build-dataset", *folders, "--snr=0", "--split", 0.5, "-o", tmp_path / "data")
+    common = (*folders, "--snr=0", "--split", 0.5, "-o", tmp_path / "data")
     weights = ("--clean-weight", "*=3", "--clean-weight", "s1/2.wav=0", "--noise-weight", "7*=9.5")
-    result = denoise(*common, *weights)
+    result = build_dataset(*common, *weights)
     assert result.exit_code == 0, result.output
     assert len(load_manifest(tmp_path / "data").mixtures) == 7 * 3
     recipe = load_manifest(tmp_path / "data").recipe
@@ -128,17 +133,17 @@ def test_weights(folders: tuple[Path, Path], tmp_path: Path) -> None:
         ("--noise-weight", "x=nan", "noise_weights: input should be a finite number, not nan"),
         ("--clean-weight", "s9=2", "no clean recording is in the folder or matches the name s9"),
     ):
-        result = denoise(*common, option, value, "--overwrite")
+        result = build_dataset(*common, option, value, "--overwrite")
         assert result.exit_code == 2, result.output
         assert message in " ".join(result.stderr.split())
-    result = denoise(*common, "--clean-weight", "*=0", "--overwrite")
+    result = build_dataset(*common, "--clean-weight", "*=0", "--overwrite")
     assert result.exit_code == 1
     assert load_manifest(tmp_path / "data").recipe == recipe
 
 
 def test_verify_fails_honestly(folders: tuple[Path, Path], tmp_path: Path) -> None:
     data = tmp_path / "data"
-    assert denoise("build-dataset", *folders, "--ratio", 0.2, "-o", data).exit_code == 0
+    assert build_dataset(*folders, "--ratio", 0.2, "-o", data).exit_code == 0
     manifest = json.loads((data / "dataset.json").read_text())
     manifest["mixtures"][1]["snr_db"] += 1
     (data / "dataset.json").write_text(json.dumps(manifest))
@@ -188,7 +193,7 @@ def test_wrong_dataset(tmp_path: Path) -> None:
 
 def test_train_refuses_spectrograms(folders: tuple[Path, Path], tmp_path: Path) -> None:
     data = tmp_path / "data"
-    result = denoise("build-dataset", *folders, "--ratio", 0.2, "--kind", "spectrogram", "-o", data)
+    result = build_dataset(*folders, "--ratio", 0.2, "--kind", "spectrogram", "-o", data)
     assert result.exit_code == 0, result.output
     fails(
         denoise("train", "tiny", "--data", data, "--run", tmp_path / "run"),
@@ -201,7 +206,7 @@ def test_train_refuses_spectrograms(folders: tuple[Path, Path], tmp_path: Path) 
 
 def test_facts_need_no_tensorflow(folders: tuple[Path, Path], tmp_path: Path) -> None:
     data = tmp_path / "data"
-    assert denoise("build-dataset", *folders, "--ratio", 0.2, "-o", data).exit_code == 0
+    assert build_dataset(*folders, "--ratio", 0.2, "-o", data).exit_code == 0
     code = (
         "import sys; from denoisecli.cli.app import app\n"
         "try: app(sys.argv[1:])\n"
@@ -216,13 +221,13 @@ def test_without_tensorflow(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     data, built = tmp_path / "data", tmp_path / "built"
-    assert denoise("build-dataset", *folders, "--ratio", 0.2, "-o", built).exit_code == 0
+    assert build_dataset(*folders, "--ratio", 0.2, "-o", built).exit_code == 0
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     if command == "dataset":
         result = denoise("dataset", built, "--verify", "--export", 1, data)
         purpose = "reading the pairs of a dataset"
     else:
-        result = denoise("build-dataset", *folders, "--ratio", 0.2, "-o", data)
+        result = build_dataset(*folders, "--ratio", 0.2, "-o", data)
         purpose = "building datasets"
     fails(result, 2, f"{purpose} needs TensorFlow: pip install 'denoisecli[train]'")
     assert not data.exists()
