@@ -14,10 +14,13 @@ what an earlier one has made. A comment in front of a block says how it is treat
 Times, speeds and sizes of memory are never compared, other fractions to two units of their last
 digit. The folder links to ``examples`` and to the folders of ``RECORDINGS``. Pictures with the
 names of those in docs/ are compared with them pixel by pixel.
+
+A check trains ``tiny`` with few steps, because only the shape of what training prints is compared.
 """
 
 import argparse
 import difflib
+import json
 import os
 import re
 import shutil
@@ -57,6 +60,8 @@ MACHINE = re.compile(
     r"|\bid [0-9a-f]+"  # dataset
 )
 """What depends on the machine."""
+CHECK_STEPS = 8
+"""Steps per epoch of training in a check."""
 PIXELS = 8.0
 """Largest mean difference, of 255, between a picture and the one made anew."""
 
@@ -107,7 +112,7 @@ class Block:
 
 def shell(command: str, folder: Path) -> list[str]:
     """Run a command in a folder and return the lines that it prints."""
-    print(f"$ {command}", flush=True)
+    before = cpu_seconds()
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
         command,
@@ -118,9 +123,16 @@ def shell(command: str, folder: Path) -> list[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+    print(f"$ {command}  # {cpu_seconds() - before:.0f} s of CPU time", flush=True)
     if done.returncode:
         raise SystemExit(f"exit code {done.returncode}:\n{done.stdout}")
     return done.stdout.splitlines()
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time in s of all commands so far."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def numbers_agree(one: str, other: str) -> bool:
@@ -169,6 +181,10 @@ def main() -> int:
         for name, place in RECORDINGS.items():
             if place.exists():
                 (folder / name).symlink_to(place)
+        if check:
+            spec = json.loads((ROOT / "models" / "specs" / "tiny.json").read_bytes())
+            spec["training"]["steps_per_epoch"] = CHECK_STEPS
+            (folder / "tiny").write_text(json.dumps(spec))  # a path comes before a bundled spec
         for document in DOCUMENTS:
             before = document.read_text(encoding="utf-8")
             after = made_anew(before, folder, check=check)
