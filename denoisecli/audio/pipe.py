@@ -11,6 +11,7 @@ import soundfile
 from denoisecli.audio.formats import BITS
 from denoisecli.audio.integrity import is_unknown_size
 from denoisecli.audio.reading import AudioReader, SequentialFile, reason_of
+from denoisecli.audio.riff import mask_of
 from denoisecli.audio.writing import clamp, quantize
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 from denoisecli.types import AudioBlock
@@ -91,9 +92,12 @@ def pipe_reader(
         )
     if raw is None and promised is None and file.format in ("WAV", "WAVEX", "RF64", "AIFF", "AU"):
         file = _Endless(file, forward)
+    start = forward.head.find(b"fmt ") + 8
+    mask = mask_of(forward.head[start : start + 40]) if file.format == "WAVEX" else 0
     return AudioReader(
         file,
         STDIN,
+        mask=mask,
         frames=promised or 0,
         promised=promised,
         block_frames=max(1, round(BLOCK_SECONDS * file.samplerate)),
@@ -258,6 +262,7 @@ class PipeWriter:
         channels: Number of channels.
         subtype: Sample format as libsndfile names it, one of ``SUBTYPES``.
         bare: Write no header.
+        mask: Channel mask; 0 if it is unknown.
 
     Attributes:
         clipped: Number of samples beyond full scale that were clamped so far.
@@ -278,6 +283,7 @@ class PipeWriter:
         subtype: str,
         *,
         bare: bool = False,
+        mask: int = 0,
     ) -> None:
         if subtype not in self.SUBTYPES:
             known = ", ".join(self.SUBTYPES)
@@ -289,7 +295,7 @@ class PipeWriter:
         self._subtype = subtype
         self._clamps = subtype != "FLOAT"
         if not bare:
-            self._send(_wav_header(sample_rate, channels, subtype))
+            self._send(_wav_header(sample_rate, channels, subtype, mask))
 
     def write(self, block: AudioBlock) -> None:
         """Append samples, shape (channels, timesteps)."""
@@ -318,11 +324,15 @@ class PipeWriter:
             raise DenoiseError(f"cannot write to {STDOUT}: {error.strerror}") from error
 
 
-def _wav_header(sample_rate: int, channels: int, subtype: str) -> bytes:
-    """Return a header of 44 bytes, whose sizes have all bits set: they are not known yet."""
+def _wav_header(sample_rate: int, channels: int, subtype: str, mask: int) -> bytes:
+    """Return a header whose sizes have all bits set: they are not known yet."""
     frame_bytes = channels * BITS[subtype] // 8
     code = 3 if subtype == "FLOAT" else 1
     rates = (sample_rate, sample_rate * frame_bytes, frame_bytes, BITS[subtype])
     layout = struct.pack("<HHIIHH", code, channels, *rates)
+    if mask:
+        guid = struct.pack("<H", code) + bytes.fromhex("000000001000800000aa00389b71")
+        layout = b"\xfe\xff" + layout[2:] + struct.pack("<HHI", 22, BITS[subtype], mask) + guid
     unknown = b"\xff" * 4
-    return b"RIFF" + unknown + b"WAVEfmt \x10\0\0\0" + layout + b"data" + unknown
+    size = struct.pack("<I", len(layout))
+    return b"RIFF" + unknown + b"WAVEfmt " + size + layout + b"data" + unknown

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from denoisecli.audio.channels import default_mask, from_ogg_order
 from denoisecli.audio.formats import FORMATS, MEDIA
 from denoisecli.audio.integrity import UNKNOWN_FRAMES, holds_more, lacks_its_end, promised_frames
 from denoisecli.audio.media import DecodingError, MediaFile
+from denoisecli.audio.metadata import channel_mask_comment
 from denoisecli.audio.ogg import FileSlice, ogg_links
 from denoisecli.audio.riff import Patched, WavLayout, wav_layout, with_all_sound
 from denoisecli.errors import AudioError, UsageError
@@ -39,6 +41,7 @@ class AudioInfo:
         format: libsndfile's or FFmpeg's name of the format.
         subtype: libsndfile's name of the sample format, or FFmpeg's of the codec.
         tags: Title, artist and the other tags that soundfile knows.
+        mask: Channel mask as in WAV files (``denoisecli.audio.channels``); 0 if it is unknown.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class AudioInfo:
     format: str
     subtype: str
     tags: Mapping[str, str] = field(default_factory=dict)
+    mask: int = 0
 
     @property
     def duration(self) -> float:
@@ -68,7 +72,8 @@ class SequentialFile(soundfile.SoundFile):
 
     def read_block(self, frames: int) -> AudioBlock:
         """Read up to ``frames`` samples per channel as float32, shape (channels, timesteps)."""
-        return np.ascontiguousarray(self.read(frames, dtype="float32", always_2d=True).T)
+        block = np.ascontiguousarray(self.read(frames, dtype="float32", always_2d=True).T)
+        return from_ogg_order(block) if self.format == "OGG" else block
 
 
 class ChainedFile:
@@ -129,6 +134,7 @@ class AudioReader:
         slack: How many of the promised samples may be missing.
         stops: Stop at the stated number of samples; what follows is no sound.
         ended: The file has its end mark, if its format requires one.
+        mask: Channel mask; 0 if it is unknown.
         block_frames: Samples per channel in a block.
         replace_nan: See :func:`reader`.
         keep_readable: See :func:`reader`.
@@ -153,6 +159,7 @@ class AudioReader:
         slack: int = 0,
         stops: bool = False,
         ended: bool = True,
+        mask: int = 0,
         warnings: Sequence[str] = (),
         block_frames: int = BLOCK_FRAMES,
         replace_nan: bool = False,
@@ -167,6 +174,7 @@ class AudioReader:
             file.format,
             file.subtype,
             file.copy_metadata(),
+            mask,
         )
         self.warnings = list(warnings)
         self.replaced = 0
@@ -314,11 +322,25 @@ def reader(
             slack=slack,
             stops=stops,
             ended=ended,
+            mask=_mask(path, file),
             warnings=warnings,
             block_frames=block_frames,
             replace_nan=replace_nan,
             keep_readable=keep_readable,
         )
+
+
+def _mask(path: Path, file: SequentialFile | ChainedFile | MediaFile) -> int:
+    """Return the channel mask of a file; 0 if it is unknown, or the usual one of two channels."""
+    if isinstance(file, MediaFile):
+        return file.mask
+    if file.format in ("WAVEX", "RF64"):
+        layout = wav_layout(path)
+        return 0 if layout is None else layout.mask
+    if file.channels <= 2 or file.format not in ("FLAC", "OGG"):
+        return 0
+    stated = channel_mask_comment(path) if file.format == "FLAC" else 0
+    return stated or default_mask(file.channels)
 
 
 def require_finite(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_MASK_AT = 20  # of the content of the fmt chunk
 _SHORTEST_SECONDS = 0.1  # bytes behind the sound that are worth reading
 
 
@@ -22,6 +23,7 @@ class WavLayout:
         byte_rate: Bytes per second.
         is_rf64: The file is an RF64.
         trailing: Number of bytes behind the data chunk that form no chunk.
+        mask: Channel mask; 0 if the header states none.
     """
 
     size_at: int
@@ -32,6 +34,7 @@ class WavLayout:
     byte_rate: int
     is_rf64: bool
     trailing: int
+    mask: int
 
     @property
     def counts_header(self) -> bool:
@@ -61,7 +64,7 @@ def wav_layout(path: Path) -> WavLayout | None:
                 size_at = position + 16
                 stated = int.from_bytes(raw.read(16)[8:], "little")
             elif name == b"fmt ":
-                layout = raw.read(16)
+                layout = raw.read(min(length, 40))
             elif name == b"data":
                 break
             position += 8 + length + length % 2
@@ -83,7 +86,33 @@ def wav_layout(path: Path) -> WavLayout | None:
             byte_rate,
             is_rf64,
             0 if end >= size or _are_chunks(raw, end, size) else size - end,
+            mask_of(layout),
         )
+
+
+def mask_of(layout: bytes) -> int:
+    """Return the channel mask in the content of a fmt chunk; 0 if there is none."""
+    is_extensible = layout.startswith(b"\xfe\xff") and len(layout) >= _MASK_AT + 4
+    return int.from_bytes(layout[_MASK_AT : _MASK_AT + 4], "little") if is_extensible else 0
+
+
+def write_mask(path: Path, mask: int) -> None:
+    """Replace the channel mask of a WAV or RF64 file that has one."""
+    with path.open("r+b") as raw:
+        position = 12
+        while len(head := _at(raw, position, 10)) == 10:
+            name, length = struct.unpack("<4sI", head[:8])
+            if name == b"fmt " and head.endswith(b"\xfe\xff"):
+                raw.seek(position + 8 + _MASK_AT)
+                raw.write(struct.pack("<I", mask))
+            if name in (b"fmt ", b"data"):
+                return
+            position += 8 + length + length % 2
+
+
+def _at(raw: io.BufferedRandom, position: int, count: int) -> bytes:
+    raw.seek(position)
+    return raw.read(count)
 
 
 def _are_chunks(raw: io.BufferedReader, position: int, size: int) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Shaped
 
+from denoisecli.audio.channels import default_mask, fits_ogg, to_ogg_order
 from denoisecli.audio.formats import (
     BITS,
     COMPRESSION,
@@ -16,14 +17,21 @@ from denoisecli.audio.formats import (
     format_of,
     require_channels,
 )
+from denoisecli.audio.metadata import (
+    Metadata,
+    list_names,
+    write_channel_mask_comment,
+    write_metadata,
+)
 from denoisecli.audio.reading import SequentialFile, reason_of
+from denoisecli.audio.riff import write_mask
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.atomic_files import replacing
 from denoisecli.types import AudioBlock
 
 _WRITE_FRAMES = 2**16  # libsndfile's Vorbis encoder overflows its stack on large writes
 _SYSTEM_ERROR = 2  # libsndfile's SF_ERR_SYSTEM
-_MAX_BYTES = {"WAV": 2**32 - 2**16, "AIFF": 2**32 - 2**16}  # 32-bit sizes in the header
+_MAX_BYTES = dict.fromkeys(("WAV", "WAVEX", "AIFF"), 2**32 - 2**16)  # 32-bit sizes in the header
 
 
 class AudioWriter:
@@ -31,16 +39,20 @@ class AudioWriter:
 
     Args:
         file: Open file.
+        in_ogg_order: The channels have to be brought into the order of Ogg files.
 
     Attributes:
         clipped: Number of samples beyond full scale that were clamped so far.
         frames: Number of samples per channel written so far.
+        warnings: What the file cannot hold, complete when it is closed.
     """
 
-    def __init__(self, file: soundfile.SoundFile) -> None:
+    def __init__(self, file: soundfile.SoundFile, *, in_ogg_order: bool = False) -> None:
         self.clipped = 0
         self.frames = 0
+        self.warnings: list[str] = []
         self._file = file
+        self._in_ogg_order = in_ogg_order
         self._clamps = file.subtype not in FLOATING
         frame_bytes = file.channels * BITS.get(file.subtype, 0) // 8
         limit = _MAX_BYTES.get(file.format)
@@ -51,6 +63,8 @@ class AudioWriter:
         if self._clamps:
             block, clipped = clamp(block)
             self.clipped += clipped
+        if self._in_ogg_order:
+            block = to_ogg_order(block)
         self.frames += block.shape[1]
         if self._max_frames is not None and self.frames > self._max_frames:
             raise DenoiseError(
@@ -98,6 +112,8 @@ def writer(
     frames: int,
     subtype: str | None = None,
     tags: Mapping[str, str] | None = None,
+    mask: int = 0,
+    metadata: Metadata | None = None,
     overwrite: bool = False,
 ) -> Iterator[AudioWriter]:
     """Open an audio file to write it block by block; it appears when the ``with`` block succeeds.
@@ -109,6 +125,8 @@ def writer(
         frames: Expected samples per channel; a WAV of 4 GB or more is written as RF64.
         subtype: Sample format as libsndfile names it; by default the usual one of the format.
         tags: Tags by soundfile's names; those that the format does not support are left out.
+        mask: Channel mask; 0 if it is unknown.
+        metadata: What else the file is to hold (``denoisecli.audio.metadata.read_metadata``).
         overwrite: Replace an existing file.
 
     Raises:
@@ -123,6 +141,9 @@ def writer(
         if container != "WAV":
             raise UsageError(f"{path}: {container} files hold at most 4 GB; write .wav or .w64")
         container = "RF64"
+    is_extensible = mask and container == "WAV"
+    metadata = metadata or Metadata()
+    tags = metadata.soundfile_tags(container, dict(tags or {}))
     content = f"{channels} channels at {sample_rate} Hz as {container}/{subtype}"
     with replacing(path, overwrite=overwrite) as part:
         try:
@@ -132,23 +153,43 @@ def writer(
                 sample_rate,
                 channels,
                 subtype,
-                format=container,
+                format="WAVEX" if is_extensible else container,
                 compression_level=COMPRESSION.get(subtype),
             )
         except (soundfile.LibsndfileError, ValueError) as error:
             raise UsageError(f"{path}: cannot write {content}{reason_of(error)}") from error
         try:
             with file:
-                for tag, text in (tags or {}).items():
+                for tag, text in tags.items():
                     with suppress(soundfile.LibsndfileError):  # the format has no such tag
                         setattr(file, tag, text)
-                output = AudioWriter(file)
+                fits = container != "OGG" or fits_ogg(mask, channels)
+                output = AudioWriter(file, in_ogg_order=container == "OGG" and fits)
                 yield output
             _require_complete(part, output.frames)
+            lost = write_metadata(metadata, part, container, sample_rate, channels)
+            if mask and not (fits and _write_mask(part, container, mask, channels)):
+                lost.append("channel mask")
+            if lost:
+                output.warnings.append(
+                    f"{container} files cannot hold this of the recording: {list_names(lost)}"
+                )
         except soundfile.LibsndfileError as error:
             if error.code == _SYSTEM_ERROR:
                 raise DenoiseError(f"cannot write {path}; is the disk full?") from error
             raise DenoiseError(f"{path}: cannot write {content}{reason_of(error)}") from error
+
+
+def _write_mask(part: Path, container: str, mask: int, channels: int) -> bool:
+    """Write the channel mask to a file, and return whether the file can hold it."""
+    if container in ("WAV", "RF64"):
+        write_mask(part, mask)
+    elif container == "FLAC":
+        if mask != default_mask(channels):
+            write_channel_mask_comment(part, mask)
+    else:
+        return container == "OGG" or channels <= 2
+    return True
 
 
 def _require_complete(part: Path, frames: int) -> None:

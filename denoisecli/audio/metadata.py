@@ -1,0 +1,417 @@
+"""What recordings carry beside their sound: tags, pictures, chapters, and chunks of WAV and AIFF.
+
+Between files of one kind everything is copied. From one kind to another go the usual tags and
+pictures; what cannot be kept is named.
+"""
+
+import base64
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO
+
+import mutagen
+from mutagen.easyid3 import EasyID3
+from mutagen.flac import FLAC, Picture
+from mutagen.id3 import APIC, ID3, TXXX, Frame, ID3NoHeaderError
+from mutagen.oggopus import OggOpus
+from mutagen.oggvorbis import OggVorbis
+
+_LARGEST_CHUNK = 2**26
+_LARGEST_RIFF = 2**32 - 2**16
+
+# Chunks that describe the stored samples, or nothing: libsndfile writes those that are needed.
+_OF_SAMPLES = (b"fmt ", b"data", b"ds64", b"fact", b"PEAK", b"levl", b"MD5 ", b"COMM", b"SSND")
+_PADDING = (b"JUNK", b"junk", b"PAD ", b"FLLR", b"filr", b"FVER")
+_OF_CHANNELS = (b"chna", b"axml", b"CHNL")  # which they describe one by one
+_PICTURE = "metadata_block_picture"
+_MASK = "waveformatextensible_channel_mask"
+_DROPPED_COMMENTS = (_PICTURE, _MASK, "encoder", "encoder_options")
+_DROPPED_FRAMES = ("TLEN", "TSSE", "TENC")
+
+_ATTACHED_PICTURE = 1024  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC
+_IMAGES = {"mjpeg": "jpeg"}  # FFmpeg's names of codecs that differ from the MIME type
+_TECHNICAL = (
+    *("major_brand", "minor_version", "compatible_brands", "encoder", "creation_time"),
+    *("handler_name", "vendor_id", "duration", "encoded_by"),
+)
+"""Tags of containers that are not about the recording."""
+
+SOUNDFILE_TAGS = (
+    *("title", "copyright", "software", "artist", "comment", "date", "album", "license"),
+    *("tracknumber", "genre"),
+)
+"""Tags that soundfile writes to most formats, with the names that Vorbis comments have too."""
+
+
+class Kind(Enum):
+    """Kinds of files whose metadata differ."""
+
+    RIFF = auto()
+    AIFF = auto()
+    COMMENTS = auto()
+    ID3 = auto()
+    OTHER = auto()
+
+
+_KINDS = {
+    **dict.fromkeys(("WAV", "WAVEX", "RF64"), Kind.RIFF),
+    "AIFF": Kind.AIFF,
+    **dict.fromkeys(("FLAC", "OGG"), Kind.COMMENTS),
+    **dict.fromkeys(("MP3", "mp3"), Kind.ID3),
+}
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a recording carries beside its sound.
+
+    Attributes:
+        kind: Kind of its file.
+        comments: Tags and their values, by the names that Vorbis comments have, in lower case.
+        pictures: Pictures, such as that of a cover.
+        chunks: Chunks of a WAV or AIFF by their names, ID3 frames by their keys, and blocks of a
+            FLAC, which only a file of the same kind can hold.
+        lost: Names of what cannot be copied in any case.
+        sample_rate: Sample rate in Hz.
+        channels: Number of channels.
+    """
+
+    kind: Kind = Kind.OTHER
+    comments: tuple[tuple[str, str], ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    chunks: tuple[tuple[str, bytes | Frame | object], ...] = ()
+    lost: tuple[str, ...] = ()
+    sample_rate: int = 1
+    channels: int = 1
+
+    def soundfile_tags(self, container: str, tags: dict[str, str]) -> dict[str, str]:
+        """Return the tags that libsndfile has to write; it need not if all of them are copied."""
+        return {} if _kind_of(container) is self.kind and self.chunks else tags
+
+
+def read_metadata(path: Path, container: str, sample_rate: int, channels: int) -> Metadata:
+    """Read what an audio file carries beside its sound.
+
+    Args:
+        path: Audio file.
+        container: libsndfile's name of its format.
+        sample_rate: Sample rate in Hz.
+        channels: Number of channels.
+    """
+    kind = _kind_of(container)
+    found = Metadata(kind, sample_rate=sample_rate, channels=channels)
+    with suppress(mutagen.MutagenError, OSError, struct.error, ValueError, StopIteration):
+        if kind in (Kind.RIFF, Kind.AIFF):
+            return _read_chunks(path, found)
+        if kind is Kind.ID3:
+            return _read_id3(path, found)
+        if kind is Kind.COMMENTS:
+            return _read_comments(path, found)
+        if container.islower() and find_spec("av") is not None:  # FFmpeg's name
+            return _read_media(path, found)
+    return found
+
+
+def write_metadata(
+    metadata: Metadata, path: Path, container: str, sample_rate: int, channels: int
+) -> list[str]:
+    """Add metadata to a complete audio file.
+
+    Args:
+        metadata: The metadata of another file.
+        path: Audio file, to which libsndfile has written ``Metadata.soundfile_tags``.
+        container: libsndfile's name of its format.
+        sample_rate: Sample rate in Hz.
+        channels: Number of channels.
+
+    Returns:
+        Names of what the file cannot hold.
+    """
+    kind = _kind_of(container)
+    lost = list(metadata.lost)
+    try:
+        if kind is metadata.kind and kind in (Kind.RIFF, Kind.AIFF):
+            lost += _write_chunks(metadata, path, sample_rate, channels)
+        elif kind is Kind.COMMENTS:
+            lost += _write_comments(metadata, path, container)
+        elif kind is Kind.ID3:
+            lost += _write_id3(metadata, path)
+        else:
+            lost += [name for name, _ in metadata.comments if name not in SOUNDFILE_TAGS]
+            lost += ["pictures"] * bool(metadata.pictures)
+            lost += [name for name, _ in metadata.chunks if name not in ("LIST INFO", "ID3")]
+    except mutagen.MutagenError:
+        lost.append("tags")
+    return sorted(set(lost))
+
+
+def channel_mask_comment(path: Path) -> int:
+    """Return the channel mask in the comments of a FLAC file; 0 if there is none."""
+    with suppress(mutagen.MutagenError, OSError, ValueError):
+        for name, value in FLAC(path).tags or ():
+            if name.lower() == _MASK:
+                return int(value, 16)
+    return 0
+
+
+def write_channel_mask_comment(path: Path, mask: int) -> None:
+    """Write the channel mask to the comments of a FLAC file."""
+    file = FLAC(path)
+    if file.tags is None:
+        file.add_tags()
+    file.tags[_MASK] = f"0x{mask:04X}"
+    file.save()
+
+
+def _kind_of(container: str) -> Kind:
+    return _KINDS.get(container, Kind.OTHER)
+
+
+# Chunks of WAV and AIFF
+
+
+def _walk_chunks(file: BinaryIO, order: str) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name, the position of the content and the size of each chunk."""
+    end = file.seek(0, 2)
+    file.seek(0)
+    data_size = 0
+    position = 12
+    while position + 8 <= end:
+        file.seek(position)
+        name, size = struct.unpack(f"{order}4sI", file.read(8))
+        if name == b"ds64":
+            data_size = struct.unpack("<8xQ", file.read(16))[0]
+        if name == b"data" and size == 2**32 - 1 and data_size:
+            size = data_size
+        if not all(32 <= byte < 127 for byte in name):
+            return
+        yield name, position + 8, size
+        position += 8 + size + size % 2
+
+
+def _read_chunks(path: Path, found: Metadata) -> Metadata:
+    chunks: list[tuple[str, object]] = []
+    lost = []
+    with path.open("rb") as file:
+        for name, position, size in _walk_chunks(file, "<" if found.kind is Kind.RIFF else ">"):
+            if name in _OF_SAMPLES or name in _PADDING:
+                continue
+            label = name.decode("latin-1").strip()
+            file.seek(position)
+            if size > _LARGEST_CHUNK:
+                lost.append(label)
+                continue
+            content = file.read(size)
+            if len(content) < size:
+                continue  # the file is cut off
+            if name == b"LIST":
+                label = f"LIST {content[:4].decode('latin-1').strip()}"
+            elif name.upper() == b"ID3 ":
+                label = "ID3"
+            chunks.append((label, name + content))
+    return replace(found, chunks=tuple(chunks), lost=tuple(lost))
+
+
+def _write_chunks(metadata: Metadata, path: Path, sample_rate: int, channels: int) -> list[str]:
+    """Append chunks to a file, and return the names of those that do not fit it."""
+    factor = sample_rate / metadata.sample_rate
+    order = "<" if metadata.kind is Kind.RIFF else ">"
+    lost: list[str] = []
+    with path.open("r+b") as file:
+        is_rf64 = file.read(4) == b"RF64"
+        for label, chunk in metadata.chunks:
+            if not isinstance(chunk, bytes):
+                continue
+            name, content = chunk[:4], chunk[4:]
+            scaled: bytes | None = None
+            with suppress(struct.error):
+                scaled = content if factor == 1 else _scaled(label, content, factor)
+            size = file.seek(0, 2)
+            fits = is_rf64 or size + len(content) + 9 < _LARGEST_RIFF
+            of_other_channels = name in _OF_CHANNELS and channels != metadata.channels
+            if scaled is None or of_other_channels or not fits:
+                lost.append(label)
+                continue
+            file.write(b"\0" * (size % 2))
+            file.write(struct.pack(f"{order}4sI", name, len(scaled)) + scaled)
+            file.write(b"\0" * (len(scaled) % 2))
+        size = file.seek(0, 2) - 8
+        file.seek(20 if is_rf64 else 4)
+        file.write(struct.pack("<Q" if is_rf64 else f"{order}I", size))
+    return lost
+
+
+def _scaled(label: str, content: bytes, factor: float) -> bytes | None:
+    """Return a chunk whose positions count samples of another rate; None if that is unknown."""
+    changed = bytearray(content)
+
+    def scale(position: int, layout: str) -> None:
+        (value,) = struct.unpack_from(layout, changed, position)
+        struct.pack_into(layout, changed, position, round(value * factor))
+
+    if label in ("smpl", "inst", "plst", "MARK", "INST"):
+        return None
+    if label == "bext":
+        scale(338, "<Q")  # EBU Tech 3285: TimeReference
+    elif label == "cue":
+        for index in range(struct.unpack_from("<I", changed)[0]):
+            scale(4 + 24 * index + 4, "<I")
+            scale(4 + 24 * index + 20, "<I")
+    elif label == "LIST adtl":
+        position = 4
+        while position + 8 <= len(changed):
+            name, size = struct.unpack_from("<4sI", changed, position)
+            if name == b"ltxt":
+                scale(position + 12, "<I")
+            position += 8 + size + size % 2
+    return bytes(changed)
+
+
+# Vorbis comments
+
+
+def _read_comments(path: Path, found: Metadata) -> Metadata:
+    file = mutagen.File(path)
+    if file is None or (file.tags is None and not isinstance(file, FLAC)):
+        return found
+    comments, pictures = [], []
+    for name, value in file.tags or ():
+        if name.lower() == _PICTURE:
+            with suppress(ValueError, mutagen.MutagenError):
+                pictures.append(Picture(base64.b64decode(value)))
+        elif name.lower() not in _DROPPED_COMMENTS:
+            comments.append((name.lower(), value))
+    blocks: list[tuple[str, object]] = []
+    if isinstance(file, FLAC):
+        pictures += file.pictures
+        kept = {2: "application block", 5: "cue sheet"}
+        blocks = [(kept[b.code], b) for b in file.metadata_blocks if b.code in kept]
+    return replace(found, comments=tuple(comments), pictures=tuple(pictures), chunks=tuple(blocks))
+
+
+def _write_comments(metadata: Metadata, path: Path, container: str) -> list[str]:
+    """Write comments and pictures to a FLAC or Ogg file."""
+    lost = []
+    file: FLAC | OggOpus | OggVorbis
+    if container == "FLAC":
+        file = FLAC(path)
+        for label, block in metadata.chunks:
+            if metadata.kind is Kind.COMMENTS:
+                file.metadata_blocks.append(block)
+            elif label not in ("LIST INFO", "ID3"):
+                lost.append(label)
+    else:
+        opened = mutagen.File(path, (OggOpus, OggVorbis))
+        if opened is None:
+            return ["tags"]
+        file = opened
+        lost += [label for label, _ in metadata.chunks if label not in ("LIST INFO", "ID3")]
+    if not (metadata.comments or metadata.pictures or metadata.chunks):
+        return lost
+    if file.tags is None:
+        file.add_tags()
+    if metadata.comments:
+        for name in {name for name, _ in metadata.comments} & {key.lower() for key, _ in file.tags}:
+            del file.tags[name]
+        file.tags.extend(metadata.comments)
+    for picture in metadata.pictures:
+        if isinstance(file, FLAC):
+            file.add_picture(picture)
+        else:
+            file.tags.append((_PICTURE, base64.b64encode(picture.write()).decode()))
+    file.save()
+    return lost
+
+
+# Media files
+
+
+def _read_media(path: Path, found: Metadata) -> Metadata:
+    import av
+
+    comments, pictures = [], []
+    with av.open(str(path), metadata_errors="replace") as container:
+        for name, value in container.metadata.items():
+            name = name.lower()
+            if name not in _TECHNICAL:
+                comments.append(("tracknumber" if name == "track" else name, value))
+        lost = ["chapters"] * bool(container.chapters())
+        for stream in container.streams.video:
+            if stream.disposition & _ATTACHED_PICTURE:
+                picture = Picture()
+                picture.type, picture.mime = 3, f"image/{_IMAGES.get(stream.name, stream.name)}"
+                picture.data = next(bytes(packet) for packet in container.demux(stream))
+                pictures.append(picture)
+    return replace(found, comments=tuple(comments), pictures=tuple(pictures), lost=tuple(lost))
+
+
+# ID3
+
+
+def _read_id3(path: Path, found: Metadata) -> Metadata:
+    try:
+        tags = ID3(path)
+    except ID3NoHeaderError:
+        return found
+    easy = EasyID3(path)
+    comments = [(name, value) for name in easy for value in easy[name]]
+    for frame in tags.getall("TXXX"):
+        comments += [(frame.desc.lower(), str(value)) for value in frame.text]
+    pictures = []
+    for frame in tags.getall("APIC"):
+        picture = Picture()
+        picture.type, picture.mime, picture.desc = int(frame.type), frame.mime, frame.desc
+        picture.data = frame.data
+        pictures.append(picture)
+    frames = [(name, frame) for name, frame in tags.items() if name[:4] not in _DROPPED_FRAMES]
+    return replace(found, comments=tuple(comments), pictures=tuple(pictures), chunks=tuple(frames))
+
+
+def _write_id3(metadata: Metadata, path: Path) -> list[str]:
+    """Write tags and pictures to an MP3 file."""
+    if metadata.kind is Kind.ID3:
+        tags = ID3()
+        for _, frame in metadata.chunks:
+            tags.add(frame)
+        if metadata.chunks:
+            tags.save(path)
+        return []
+    easy, others = EasyID3(), {}
+    for name in dict.fromkeys(name for name, _ in metadata.comments):
+        values = [value for other, value in metadata.comments if other == name]
+        try:
+            easy[name] = values
+        except (KeyError, ValueError):
+            others[name] = values
+    if easy:
+        easy.save(path)
+    try:
+        tags = ID3(path)
+    except ID3NoHeaderError:
+        tags = ID3()
+    for name, values in others.items():
+        tags.add(TXXX(encoding=3, desc=name, text=values))
+    for picture in metadata.pictures:
+        tags.add(
+            APIC(
+                encoding=3,
+                mime=picture.mime,
+                type=picture.type,
+                desc=picture.desc,
+                data=picture.data,
+            )
+        )
+    if others or metadata.pictures:
+        tags.save(path)
+    return [label for label, _ in metadata.chunks if label not in ("LIST INFO", "ID3")]
+
+
+def list_names(names: Sequence[str], most: int = 8) -> str:
+    """Return names as a text, shortened if there are many."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} others"
