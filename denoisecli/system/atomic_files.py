@@ -1,13 +1,28 @@
-"""Write beside the target, then rename: a target is either complete or not there."""
+"""Write beside the target, then rename: a target is either complete or not there.
+
+A temporary folder holds a lock for as long as its process lives. What a process that was killed
+has left is removed by the next one that writes to the same place.
+"""
 
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock
+
 from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.system.locks import is_locked
+
+_SUFFIX = ".denoise-part"  # of a temporary folder
+_LOCK = "lock"
+_NEW_SECONDS = 1.0  # after which a process surely has locked the folder that it created
+
+_swept: set[Path] = set()
+"""Folders in which this process has looked for what others have left."""
 
 
 @contextmanager
@@ -36,9 +51,11 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     if target.is_symlink():
         target = target.resolve()
     new_parent = not target.parent.exists()
+    stack = ExitStack()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.stem[:40]}.", dir=target.parent))
+        beside = temporary_folder(target.parent, f".{target.stem[:40]}.")
+        folder = stack.enter_context(beside)
     except OSError as error:
         raise DenoiseError(f"cannot write to {target.parent}: {error.strerror}") from error
     try:
@@ -56,10 +73,50 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             raise  # the error is about another file
         raise DenoiseError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        stack.close()
         if new_parent:
             with suppress(OSError):  # it holds the target or other files
                 target.parent.rmdir()
+
+
+@contextmanager
+def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Provide a new folder, which is removed after the block.
+
+    If the process is killed, the next one that creates such a folder in ``parent`` removes it.
+
+    Args:
+        parent: Existing folder.
+        prefix: Beginning of the name of the new one.
+
+    Raises:
+        OSError: The folder cannot be created.
+    """
+    _remove_abandoned(parent)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=_SUFFIX, dir=parent))
+    lock = FileLock(folder / _LOCK, thread_local=False)
+    try:
+        try:
+            lock.acquire()
+        except (OSError, NotImplementedError):  # the file system has no locks
+            (folder / _LOCK).unlink(missing_ok=True)  # without it the folder is left alone
+        yield folder
+    finally:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the temporary folders of processes that were killed, once per process and parent."""
+    parent = parent.resolve()
+    if parent in _swept:
+        return
+    _swept.add(parent)
+    for folder in parent.glob(f"*{_SUFFIX}"):
+        with suppress(OSError):  # another process removes it, or it is that of another user
+            is_old = folder.stat().st_mtime < time.time() - _NEW_SECONDS
+            if is_old and (folder / _LOCK).is_file() and not is_locked(folder / _LOCK):
+                shutil.rmtree(folder)
 
 
 def _replace_folder(part: Path, target: Path, replaced: Path) -> None:

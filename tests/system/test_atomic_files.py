@@ -1,8 +1,11 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.system import atomic_files
 from denoisecli.system.atomic_files import replacing
 
 
@@ -65,3 +68,41 @@ def test_a_link_stays_and_its_target_is_written(tmp_path: Path, exists: bool) ->
     assert [path.name for path in tmp_path.rglob("*") if path.name not in ("x", "link")] == [
         "elsewhere"
     ]
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from denoisecli.system.atomic_files import replacing
+with replacing(Path(sys.argv[1])) as part:
+    part.write_text("half")
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "talk.wav"
+    unrelated = tmp_path / ".other.denoise-part"
+    unrelated.mkdir()
+
+    def write_anew() -> set[str]:
+        atomic_files._swept.clear()
+        with replacing(tmp_path / "other.wav", overwrite=True) as part:
+            part.write_text("whole")
+        return {path.name for path in tmp_path.iterdir()} - {"other.wav", unrelated.name}
+
+    monkeypatch.setattr(atomic_files, "_NEW_SECONDS", 0.0)
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITE, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        (folder,) = write_anew()  # it is still being written
+        assert folder.startswith(".talk.")
+        process.kill()
+    assert write_anew() == set()
+    assert unrelated.exists()
+    assert not target.exists()
