@@ -1,9 +1,10 @@
-from collections.abc import Callable
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from matplotlib.axes import Axes
 
 from denoisecli.datasets.building import build
@@ -15,17 +16,21 @@ from denoisecli.errors import DatasetError, UsageError
 RATE = 8000
 
 
-@pytest.fixture
-def data(audio_file: Callable[..., Path], rng: np.random.Generator, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clean tones of 1 kHz, noise around 3 kHz."""
+    folder, rng = tmp_path_factory.mktemp("plot"), np.random.default_rng(20240229)
     t = np.arange(RATE) / RATE
+    for kind in ("clean", "noise"):
+        (folder / kind).mkdir()
     for number in range(4):
-        audio_file(f"clean/{number}.wav", 0.1 * np.sin(2 * np.pi * 1000 * t + number), RATE)
+        clean = 0.1 * np.sin(2 * np.pi * 1000 * t + number)
         noise = 0.1 * np.sin(2 * np.pi * 3000 * t) * rng.standard_normal(RATE).clip(0.5, 1)
-        audio_file(f"noise/{number}.wav", noise, RATE)
+        soundfile.write(folder / "clean" / f"{number}.wav", clean, RATE)
+        soundfile.write(folder / "noise" / f"{number}.wav", noise, RATE)
     recipe = Recipe(snr_db=(0.0, 10.0), sample_rate=RATE)
-    build(tmp_path / "clean", tmp_path / "noise", tmp_path / "data", recipe)
-    return tmp_path / "data"
+    build(folder / "clean", folder / "noise", folder / "data", recipe)
+    return folder / "data"
 
 
 def heights(axes: Axes) -> dict[str, int]:
@@ -73,8 +78,10 @@ def test_spectra(data: Path) -> None:
     assert len(levels) == 3
 
 
-def test_levels_of_an_older_version(data: Path) -> None:
+def test_levels_of_an_older_version(data: Path, tmp_path: Path) -> None:
     manifest = load_manifest(data)
+    shutil.copytree(data, tmp_path / "older")
+    data = tmp_path / "older"
     rows = [replace(row, level_dbfs=None) for row in manifest.mixtures]
     facts = DatasetFacts(**{name: getattr(manifest, name) for name in DatasetFacts.model_fields})
     write_manifest(data / "dataset.json", facts, rows)

@@ -1,5 +1,6 @@
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -135,8 +136,15 @@ def spectra(network: UNet) -> Iterator[np.ndarray]:
         yield noise(batch, network.spec.stft.bins, frames, 2)
 
 
+@cache
+def compiled(network: UNet) -> Callable[[np.ndarray], tf.Tensor]:
+    """Trace a network once, because recurrence is slow without a graph."""
+    shape = tf.TensorSpec((None, network.spec.stft.bins, None, 2))
+    return tf.function(lambda spectrum: network(spectrum, training=False), input_signature=[shape])
+
+
 def run(network: UNet, spectrum: np.ndarray) -> np.ndarray:
-    return np.asarray(network(spectrum, training=False))
+    return np.asarray(compiled(network)(spectrum))
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -185,7 +193,8 @@ def test_saved_and_loaded(network: UNet, tmp_path: Path) -> None:
     assert isinstance(loaded, UNet)
     assert loaded.spec == network.spec
     for spectrum in spectra(network):
-        np.testing.assert_array_equal(run(loaded, spectrum), run(network, spectrum))
+        found, expected = (model(spectrum, training=False) for model in (loaded, network))
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_onnx_equals_keras(network: UNet, tmp_path: Path) -> None:
