@@ -117,6 +117,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the `denoise` script."""
     console.separate_stderr()
+    console.allow_all_characters()
     end_on_signals()
     app()
 

@@ -3,8 +3,10 @@
 Results go to stdout, everything else to stderr. Only this module and ``displays`` print.
 """
 
+import io
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 
 from pydantic_core import to_jsonable_python
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
 out = Console(highlight=False, soft_wrap=True, emoji=False)
@@ -22,6 +24,7 @@ for _console in (out, err):
     if not _console.is_terminal:
         _console.width = 120  # in pipes and files nobody needs tables of 80 columns
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but the tab and the line feed
 _NARROWEST_TEXT = 16  # characters that names in a table are folded to where space is short
 
 
@@ -46,6 +49,14 @@ class Verbosity:
 
 
 _verbosity = Verbosity()
+
+
+def escape(text: str) -> str:
+    """Return a text that Rich prints as it is; control characters become visible.
+
+    File names can hold such characters, which would move the cursor or change the terminal.
+    """
+    return escape_markup(_CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text))
 
 
 def get_verbosity() -> Verbosity:
@@ -107,6 +118,12 @@ def separate_stderr() -> None:
             encoding=sys.stderr.encoding,
             errors=sys.stderr.errors,
         )
+
+
+def allow_all_characters() -> None:
+    """Let stdout print characters that its encoding lacks as escape sequences."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +21,7 @@ from rich.progress import (
 from rich.table import Column
 
 from denoisecli.cli import console
+from denoisecli.cli.console import escape
 
 if TYPE_CHECKING:
     from denoisecli.datasets.building import BuildProgress

@@ -137,3 +137,29 @@ native('after')
         code = "console.set_verbosity(console.Verbosity(verbose=True))" + self.CODE
         expected = "native before\nnative meanwhile\nwarning: ours\nchild\nnative after\n"
         assert stderr_of(code) == expected
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "\x1b[2J\x07\r[c]"
+    for show in (console.info, console.warn, console.result):
+        show(name)
+    console.info_table(["file"], [[name]])
+    console.error(ValueError(name))
+    captured = capsys.readouterr()
+    shown = captured.out + captured.err
+    assert shown.count("\\x1b[2J\\x07\\x0d") == 5
+    assert not set(shown) & {"\x1b", "\x07", "\r"}
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_characters_that_stdout_lacks_are_escaped(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "naïve 名.wav").write_bytes(b"RIFF")
+    code = "from denoisecli.cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "clean", tmp_path, "--dry-run"],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=True,
+    )
+    assert b"\\u540d.wav" in done.stdout
+    assert not done.stderr
