@@ -6,7 +6,7 @@ from pathlib import Path
 
 import soundfile
 
-from denoisecli.audio.riff import wav_layout
+from denoisecli.audio.riff import sound_layout
 
 UNKNOWN_FRAMES = 2**62
 """libsndfile reports this many frames or more for a FLAC stream without a length."""
@@ -26,7 +26,7 @@ def promised_frames(path: Path, file: soundfile.SoundFile) -> int | None:
         return None
     if file.format == "MP3" and not _has_frame_count(path):
         return None  # libsndfile estimates it from the bit rate
-    if file.format == "RF64" and (rf64 := wav_layout(path)) is not None:
+    if file.format == "RF64" and (rf64 := sound_layout(path)) is not None:
         return max(file.frames, file.frames * rf64.stated // max(rf64.available, 1))
     if sizes := _SIZES.search(file.extra_info):
         promised, present = int(sizes[1]), int(sizes[2])

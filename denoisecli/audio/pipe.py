@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -26,6 +27,7 @@ BLOCK_SECONDS = 0.05
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM", b".snd", b"fLaC")
 _HEAD = 2**16
 _FIXED_SIZE = ("ULAW", "ALAW", *(name for name in BITS if not name.startswith("ALAC")))
+_WITH_SIZES = ("WAV", "WAVEX", "RF64", "AIFF", "AU")  # of the sound, in their headers
 _ENDLESS = 2**62
 
 
@@ -90,11 +92,14 @@ def pipe_reader(
             f"{STDIN} is {file.subtype} of unknown length, which a pipe cannot carry; pass the "
             "recording as a file"
         )
-    if raw is None and promised is None and file.format in ("WAV", "WAVEX", "RF64", "AIFF", "AU"):
-        file = _Endless(file, forward)
+    sound: _Sound | None = None
+    if raw is None and file.subtype in _FIXED_SIZE and file.format in _WITH_SIZES:
+        frame_bytes = file.channels * BITS.get(file.subtype, 8) // 8
+        sound = _Sound(forward, None if promised is None else promised * frame_bytes, file.format)
+        file = _Endless(file, sound, forward.head)
     start = forward.head.find(b"fmt ") + 8
     mask = mask_of(forward.head[start : start + 40]) if file.format == "WAVEX" else 0
-    return AudioReader(
+    reader = AudioReader(
         file,
         STDIN,
         mask=mask,
@@ -105,6 +110,9 @@ def pipe_reader(
         replace_nan=replace_nan,
         keep_readable=keep_readable,
     )
+    if sound is not None:
+        sound.on_wrong_size = reader.accept_length
+    return reader
 
 
 def _open_with_header(stream: "_Forward") -> SequentialFile:
@@ -139,19 +147,20 @@ def _open_raw(stream: "_Forward", raw: RawFormat) -> SequentialFile:
 
 
 class _Endless(SequentialFile):
-    """The samples of a WAV, AIFF or AU of unknown length, read as headerless ones.
+    """The samples of a WAV, AIFF or AU, read as headerless ones.
 
-    libsndfile trusts the size in the header, which cannot exceed 4 GB, and would stop there: after
-    3 hours of 48 kHz stereo as FLOAT.
+    libsndfile trusts the size in the header and would stop there. It may be wrong, and cannot exceed
+    4 GB: 3 hours of 48 kHz stereo as FLOAT.
 
     Args:
         header: The file as libsndfile opened it.
         stream: The pipe, positioned at the first sample.
+        head: The first bytes of the file.
     """
 
-    def __init__(self, header: SequentialFile, stream: "_Forward") -> None:
+    def __init__(self, header: SequentialFile, stream: "_Sound", head: bytes) -> None:
         self.header = header
-        is_little = stream.head.startswith((b"RIFF", b"RF64")) or b"sowt" in stream.head[:64]
+        is_little = head.startswith((b"RIFF", b"RF64")) or b"sowt" in head[:64]
         super().__init__(
             _Forward(stream),
             format="RAW",
@@ -169,6 +178,49 @@ class _Endless(SequentialFile):
     def copy_metadata(self) -> dict[str, str]:
         """Return the tags in the header."""
         return self.header.copy_metadata()
+
+
+class _Sound:
+    """The sound of a WAV, AIFF or AU in a pipe, up to the chunk behind it.
+
+    Args:
+        stream: The pipe, positioned at the first sample.
+        size: Size of the sound in bytes that the header states; None if it states none.
+        container: libsndfile's name of the format.
+
+    Attributes:
+        on_wrong_size: Function that is called with a warning if the stated size is wrong.
+    """
+
+    def __init__(self, stream: "_Forward", size: int | None, container: str) -> None:
+        self.on_wrong_size: Callable[[str], None] = lambda warning: None
+        self._stream = stream
+        self._left = _ENDLESS if size is None else size
+        self._padding = (size or 0) % 2
+        self._has_chunks = container != "AU"
+        self._headers = (36, 44, stream.tell(), stream.tell() - 8)
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes, none at the end."""
+        if self._left == 0:
+            return self._read_on()
+        data = self._stream.take(min(size, self._left))
+        if not data and self._left in self._headers:
+            self.on_wrong_size("its header counts itself as sound")
+            self._left = _ENDLESS
+        self._left -= len(data)
+        return data
+
+    def _read_on(self) -> bytes:
+        """Return the bytes behind the stated end if they are sound."""
+        data = self._stream.take(8 + self._padding)
+        name = data[self._padding : self._padding + 4]
+        is_chunk = self._has_chunks and name.replace(b" ", b"").isalnum()
+        if len(data) < 8 or is_chunk:
+            return b""
+        self.on_wrong_size("its header states less sound than there is; all of it is read")
+        self._left = _ENDLESS
+        return data
 
 
 def _promised_frames(file: SequentialFile) -> int | None:
@@ -213,6 +265,11 @@ class _Forward(io.RawIOBase):
         """Raise the exception that ended the pipe if it was none of the pipe, such as Ctrl-C."""
         if self.error is not None and not isinstance(self.error, OSError):
             raise self.error
+
+    def take(self, count: int) -> bytes:
+        """Return the next bytes; fewer only at the end."""
+        buffer = bytearray(count)
+        return bytes(buffer[: self.readinto(buffer)])
 
     def readinto(self, buffer: Any) -> int:  # any writable buffer, such as that of cffi
         """Fill the buffer and return the number of bytes; it is smaller only at the end."""

@@ -15,7 +15,7 @@ from denoisecli.audio.integrity import UNKNOWN_FRAMES, holds_more, lacks_its_end
 from denoisecli.audio.media import DecodingError, MediaFile
 from denoisecli.audio.metadata import channel_mask_comment
 from denoisecli.audio.ogg import FileSlice, ogg_links
-from denoisecli.audio.riff import Patched, WavLayout, wav_layout, with_all_sound
+from denoisecli.audio.riff import Patched, SoundLayout, sound_layout, with_all_sound
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.system.interrupts import raise_pending
 from denoisecli.types import AudioBlock, AudioChannels
@@ -224,6 +224,11 @@ class AudioReader:
             position += block.shape[1]
         self._check_end(position)
 
+    def accept_length(self, warning: str) -> None:
+        """Take what can be read for all of the recording, whatever its header states."""
+        self.warnings.append(warning)
+        self._promised = None
+
     def _check_end(self, position: int) -> None:
         path = self.info.path
         if (error := self._read_error()) is not None:
@@ -335,7 +340,7 @@ def _mask(path: Path, file: SequentialFile | ChainedFile | MediaFile) -> int:
     if isinstance(file, MediaFile):
         return file.mask
     if file.format in ("WAVEX", "RF64"):
-        layout = wav_layout(path)
+        layout = sound_layout(path)
         return 0 if layout is None else layout.mask
     if file.channels <= 2 or file.format not in ("FLAC", "OGG"):
         return 0
@@ -379,7 +384,7 @@ def _open(
     with ExitStack() as stack:
         source: Path | Patched = path
         warnings: list[str] = []
-        layout = wav_layout(path)
+        layout = sound_layout(path)
         if layout is not None and (warning := _wrong_size(path, layout)):
             source, warnings = stack.enter_context(with_all_sound(path, layout)), [warning]
         elif layout is not None and layout.trailing:
@@ -402,7 +407,7 @@ def _open(
             yield file, warnings
 
 
-def _wrong_size(path: Path, layout: WavLayout) -> str | None:
+def _wrong_size(path: Path, layout: SoundLayout) -> str | None:
     """Return a warning if the header of a WAV states another size than that of its sound."""
     seconds = layout.available / (layout.byte_rate or 1)
     if layout.counts_header:

@@ -1,4 +1,4 @@
-"""The chunks of a WAV or RF64 file, and headers whose sizes do not fit the file."""
+"""The chunks of WAV, RF64, AIFF and AU files, and headers whose sizes do not fit the file."""
 
 import io
 import struct
@@ -11,8 +11,8 @@ _SHORTEST_SECONDS = 0.1  # bytes behind the sound that are worth reading
 
 
 @dataclass(frozen=True)
-class WavLayout:
-    """Where the sound of a WAV or RF64 file is.
+class SoundLayout:
+    """Where the sound of a WAV, RF64, AIFF or AU file is.
 
     Attributes:
         size_at: Position of the size of the data chunk in the file; it has 8 bytes in RF64.
@@ -24,6 +24,8 @@ class WavLayout:
         is_rf64: The file is an RF64.
         trailing: Number of bytes behind the data chunk that form no chunk.
         mask: Channel mask; 0 if the header states none.
+        is_big_endian: The file is an AIFF or AU.
+        counted: Number of bytes before the sound that the stated size in the file counts as well.
     """
 
     size_at: int
@@ -34,7 +36,9 @@ class WavLayout:
     byte_rate: int
     is_rf64: bool
     trailing: int
-    mask: int
+    mask: int = 0
+    is_big_endian: bool = False
+    counted: int = 0
 
     @property
     def counts_header(self) -> bool:
@@ -48,10 +52,15 @@ class WavLayout:
         return self.trailing >= max(self.frame_bytes, _SHORTEST_SECONDS * self.byte_rate)
 
 
-def wav_layout(path: Path) -> WavLayout | None:
-    """Return where the sound of a WAV or RF64 file is, None for any other or damaged file."""
+def sound_layout(path: Path) -> SoundLayout | None:
+    """Return where the sound of a WAV, RF64, AIFF or AU file is, None for any other file."""
     with path.open("rb") as raw:
-        head = raw.read(12)
+        head = raw.read(24)
+        if head.startswith(b"FORM") and head[8:11] == b"AIF":
+            return _aiff_layout(raw)
+        if head.startswith(b".snd") and len(head) == 24:
+            return _au_layout(head, raw.seek(0, io.SEEK_END))
+        head = head[:12]
         if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
             return None
         is_rf64 = head.startswith(b"RF64")
@@ -77,7 +86,7 @@ def wav_layout(path: Path) -> WavLayout | None:
         start = position + 8
         byte_rate, frame_bytes = struct.unpack("<IH", layout[8:14])
         end = start + stated + stated % 2
-        return WavLayout(
+        return SoundLayout(
             size_at,
             start,
             stated,
@@ -88,6 +97,63 @@ def wav_layout(path: Path) -> WavLayout | None:
             0 if end >= size or _are_chunks(raw, end, size) else size - end,
             mask_of(layout),
         )
+
+
+_AIFF_SAMPLE_BYTES = {
+    **dict.fromkeys((b"ulaw", b"ULAW", b"alaw", b"ALAW", b"raw "), 1),
+    **{b"in24": 3, b"in32": 4, b"fl32": 4, b"FL32": 4, b"fl64": 8, b"FL64": 8},
+    **dict.fromkeys((b"", b"NONE", b"sowt", b"twos"), 0),  # as many as COMM states
+}
+_AU_SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
+
+
+def _aiff_layout(raw: io.BufferedReader) -> SoundLayout | None:
+    size = raw.seek(0, io.SEEK_END)
+    position, common = 12, b""
+    while position + 8 <= size:
+        raw.seek(position)
+        name, length = struct.unpack(">4sI", raw.read(8))
+        if name == b"COMM":
+            common = raw.read(min(length, 22))
+        elif name == b"SSND":
+            break
+        position += 8 + length + length % 2
+    else:
+        return None
+    sample_bytes = _AIFF_SAMPLE_BYTES.get(common[18:22])
+    if len(common) < 18 or sample_bytes is None:
+        return None
+    channels, bits = struct.unpack(">h4xh", common[:8])
+    exponent, mantissa = struct.unpack(">HQ", common[8:18])  # an 80-bit number
+    sample_rate = int(mantissa * 2.0 ** (exponent - 16383 - 63)) if exponent < 2**15 else 0
+    frame_bytes = channels * (sample_bytes or -(-bits // 8))
+    start, stated = position + 16, max(length - 8, 0)
+    end = start + stated + stated % 2
+    return SoundLayout(
+        position + 4,
+        start,
+        stated,
+        size - start,
+        frame_bytes,
+        frame_bytes * sample_rate,
+        False,
+        0 if end >= size or _are_chunks(raw, end, size, ">") else size - end,
+        is_big_endian=True,
+        counted=8,
+    )
+
+
+def _au_layout(head: bytes, size: int) -> SoundLayout | None:
+    start, stated, encoding, sample_rate, channels = struct.unpack(">IIIII", head[4:])
+    sample_bytes = _AU_SAMPLE_BYTES.get(encoding)
+    if sample_bytes is None or start > size:
+        return None
+    frame_bytes = channels * sample_bytes
+    byte_rate = frame_bytes * sample_rate
+    trailing = max(size - start - stated, 0)
+    return SoundLayout(
+        8, start, stated, size - start, frame_bytes, byte_rate, False, trailing, is_big_endian=True
+    )
 
 
 def mask_of(layout: bytes) -> int:
@@ -115,11 +181,11 @@ def _at(raw: io.BufferedRandom, position: int, count: int) -> bytes:
     return raw.read(count)
 
 
-def _are_chunks(raw: io.BufferedReader, position: int, size: int) -> bool:
+def _are_chunks(raw: io.BufferedReader, position: int, size: int, order: str = "<") -> bool:
     """Return whether the end of a file consists of chunks, or of a tag without one."""
     while position + 8 <= size:
         raw.seek(position)
-        name, length = struct.unpack("<4sI", raw.read(8))
+        name, length = struct.unpack(f"{order}4sI", raw.read(8))
         if name.startswith((b"TAG", b"ID3")):
             return True
         if not all(32 <= byte < 127 for byte in name) or position + 8 + length > size + 1:
@@ -176,9 +242,11 @@ class Patched(io.RawIOBase):
         super().close()
 
 
-def with_all_sound(path: Path, layout: WavLayout) -> Patched:
-    """Open a WAV or RF64 file as if its header stated all the sound that is there."""
+def with_all_sound(path: Path, layout: SoundLayout) -> Patched:
+    """Open a file as if its header stated all the sound that is there."""
     size = layout.available
     if not layout.is_rf64:
-        return Patched(path, layout.size_at, struct.pack("<I", min(size, 2**32 - 1)))
+        order = ">" if layout.is_big_endian else "<"
+        stated = min(size + layout.counted, 2**32 - 1)
+        return Patched(path, layout.size_at, struct.pack(f"{order}I", stated))
     return Patched(path, layout.size_at, struct.pack("<QQ", size, size // layout.frame_bytes))

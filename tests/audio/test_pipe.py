@@ -308,3 +308,37 @@ def test_pipe_to_file_and_back(half, stereo, tmp_path):
     np.testing.assert_allclose(back.T, stereo / 4, atol=1e-4)
     with pytest.raises(UsageError, match="a pipe cannot be rescaled"):
         half.clean_file(target, stream, FileOptions(clip="rescale"))
+
+
+def with_size(content, size):
+    """Return a WAV, AIFF or AU whose header states another size of the sound."""
+    if content.startswith(b"RIFF"):
+        return with_wav_size(content, size)
+    if content.startswith(b".snd"):
+        return content[:8] + struct.pack(">I", size) + content[12:]
+    at = content.index(b"SSND") + 4
+    return content[:at] + struct.pack(">I", size + 8) + content[at + 4 :]
+
+
+@pytest.mark.parametrize("container", ["WAV", "AIFF", "AU"])
+@pytest.mark.parametrize("stated", [8000, 8001])
+def test_a_stale_size_does_not_end_a_pipe(stereo, container, stated):
+    content = encoded(stereo, 16000, format=container, subtype="PCM_16")
+    pipe = pipe_reader(Pipe(with_size(content, stated)))
+    np.testing.assert_allclose(sound_of(pipe), stereo, atol=1e-4)
+    assert "less sound than there is" in pipe.warnings[0]
+
+
+@pytest.mark.parametrize("container", ["WAV", "AIFF"])
+def test_chunks_behind_the_sound_in_a_pipe_are_no_sound(stereo, container):
+    content = encoded(stereo, 16000, format=container, subtype="PCM_16")
+    pipe = pipe_reader(Pipe(content + b"LIST\x40\x00\x00\x00" + bytes(64)))
+    np.testing.assert_allclose(sound_of(pipe), stereo, atol=1e-4)
+    assert not pipe.warnings
+
+
+def test_a_size_that_counts_the_header_in_a_pipe(stereo):
+    content = encoded(stereo, 16000, format="WAV", subtype="PCM_16")
+    pipe = pipe_reader(Pipe(with_size(content, stereo.size * 2 + 44)))
+    np.testing.assert_allclose(sound_of(pipe), stereo, atol=1e-4)
+    assert "counts itself as sound" in pipe.warnings[0]

@@ -9,7 +9,7 @@ import soundfile
 
 from denoisecli.audio import files as audio
 from denoisecli.audio.reading import reader
-from denoisecli.audio.riff import wav_layout
+from denoisecli.audio.riff import sound_layout
 from denoisecli.errors import AudioError, UsageError
 
 KINDS = {
@@ -138,7 +138,7 @@ def test_all_sound_is_read_when_the_header_states_too_little(
     soundfile.write(path, noise(4, 48000), 48000, subtype, format=container)
     expected = soundfile.read(path, dtype="float32")[0]
     content = path.read_bytes()
-    layout = wav_layout(path)
+    layout = sound_layout(path)
     stated = int(min(layout.stated, seconds * layout.byte_rate)) // layout.frame_bytes
     width = 8 if layout.is_rf64 else 4
     size = (stated * layout.frame_bytes).to_bytes(width, "little")
@@ -309,3 +309,24 @@ def test_text_is_no_audio(tmp_path):
     for function in (audio.probe, audio.read):
         with pytest.raises(AudioError, match=r"text\.wav .*not an audio file"):
             function(path)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+@pytest.mark.parametrize("container", ["AIFF", "W64", "AU"])
+@pytest.mark.parametrize("frames", [0, 10_000])
+def test_all_sound_of_other_formats_is_read_when_the_header_states_too_little(
+    tmp_path, rng, subtype, container, frames
+):
+    path = tmp_path / f"x.{container.lower()}"
+    soundfile.write(path, 0.1 * rng.standard_normal((20_000, 2)), 8000, subtype)
+    expected = soundfile.read(path, dtype="float32")[0]
+    content = bytearray(path.read_bytes())
+    size = frames * 2 * int(subtype[4:]) // 8
+    marks = {"AIFF": (b"SSND", 4, 8, 4), "W64": (b"data", 16, 24, 8), "AU": (b".snd", 8, 0, 4)}
+    mark, offset, counted, width = marks[container]
+    at = content.index(mark) + offset
+    order = "little" if container == "W64" else "big"
+    content[at : at + width] = ((size + counted) if size else 0).to_bytes(width, order)
+    path.write_bytes(content)
+    sound, _ = whole(path)
+    np.testing.assert_array_equal(sound.T, expected)
