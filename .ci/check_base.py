@@ -22,6 +22,7 @@ NEEDS = {
     "evaluate speech --clean clean --noisy noise": "metrics",
     "clean noisy.wav -o out.wav --engine keras": "train",
     "clean noisy.wav -o out.wav --cluster tcp://127.0.0.1:1": "cluster",
+    "serve --no-browser": "serve",
 }
 """Command -> the extra that it asks for."""
 

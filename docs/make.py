@@ -27,6 +27,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +51,11 @@ SCREENSHOT = (
     "--screenshot=report.png report.html 2> /dev/null"
 )
 """Command that draws docs/report.png from the report that README.md makes, where it was made."""
+PAGE_SCREENSHOT = (
+    "{browser} --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,900 "
+    "--virtual-time-budget=20000 --screenshot=serve.png '{address}' 2> /dev/null"
+)
+"""Command that draws docs/serve.png from the page of `denoise serve`."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 BLOCK = re.compile(r"(?P<marks>(?:<!-- [^>]* -->\n)*)```console\n(?P<body>.*?)```", re.DOTALL)
@@ -169,6 +176,39 @@ def difference(one: Path, other: Path) -> float:
     return float(np.abs(first - second).mean()) if first.shape == second.shape else float("inf")
 
 
+def draw_page(browser: str, folder: Path) -> None:
+    """Draw serve.png in a folder: the page of `denoise serve` with the noisy example."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = ["denoise", "serve", "--no-browser"]
+    with subprocess.Popen(
+        command, env=os.environ | {"PATH": path}, stdout=subprocess.PIPE, text=True, cwd=folder
+    ) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[0]
+        try:
+            disposition = 'Content-Disposition: form-data; name="file"; filename="noisy.wav"'
+            recording = (ROOT / "examples" / "noisy.wav").read_bytes()
+            body = f"--limit\r\n{disposition}\r\n\r\n".encode() + recording + b"\r\n--limit--\r\n"
+            kind = {"Content-Type": "multipart/form-data; boundary=limit"}
+            job = json_of(urllib.request.Request(f"{address}api/jobs", body, kind))
+            while job["stage"] in ("waiting", "working"):
+                time.sleep(0.2)
+                job = json_of(f"{address}api/jobs/{job['id']}")
+            shell(
+                PAGE_SCREENSHOT.format(browser=browser, address=f"{address}?job={job['id']}"),
+                folder,
+            )
+        finally:
+            server.terminate()
+
+
+def json_of(request: str | urllib.request.Request) -> dict[str, str]:
+    """Return the JSON object that a server answers with."""
+    with urllib.request.urlopen(request) as answer:
+        found: dict[str, str] = json.load(answer)
+        return found
+
+
 def main() -> int:
     """Make or check all documents; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -198,6 +238,8 @@ def main() -> int:
         browser = next(filter(shutil.which, BROWSERS), None)
         if browser and (folder / "report.html").exists():
             shell(SCREENSHOT.format(browser=browser), folder)
+        if browser:
+            draw_page(browser, folder)
         for kept in sorted((ROOT / "docs").glob("*.png")):
             picture = folder / kept.name
             if picture.exists() and difference(picture, kept) > PIXELS:

@@ -26,6 +26,7 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
+from denoisecli.audio import loudness
 from denoisecli.audio.formats import FORMATS
 from denoisecli.cleaning.denoiser import DenoiserOptions
 from denoisecli.cleaning.file import FileOptions
@@ -215,6 +216,7 @@ class _Application:
                 "keep_minutes": settings.keep_seconds / 60,
                 "reads": SUFFIXES,
                 "writes": list(FORMATS),
+                "loudness": loudness.is_installed(),
                 "on_this_machine": not settings.beyond_loopback,
             }
         )
@@ -267,7 +269,7 @@ class _Application:
         async with self._arriving(request, CleanForm) as (upload, form):
             model = form.model or self._default_model()
             suffix = form.suffix(upload.name)
-            options = FileOptions(mono=form.mono, keep_readable=form.keep_readable)
+            options = form.options(mono=form.mono, keep_readable=form.keep_readable)
             denoiser = self._denoiser(model, form.strength)
             task = Task(upload.path, denoiser, options, upload.path.with_name(f"result{suffix}"))
             job = self._jobs.add(upload, model, work.clean, task)

@@ -10,10 +10,10 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from denoisecli.audio.formats import FORMATS
+from denoisecli.audio.formats import CONTAINERS, FORMATS
 from denoisecli.cleaning.file import FileOptions
 from denoisecli.cleaning.remix import remix_file
-from denoisecli.errors import DenoiseError
+from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.serving.answers import Refused, as_refused
 from denoisecli.serving.jobs import Job
 
@@ -31,17 +31,33 @@ class Rendering(Body):
 
     strength: float = Field(1.0, ge=0, le=1, description="Share of the noise that is removed.")
     format: str = Field(
-        "", description='Suffix of the format, such as ".flac"; "" is that of the recording.'
+        "",
+        description='Suffix of the format, such as ".flac"; "" is that of the recording. Videos '
+        "keep their picture.",
+    )
+    loudness: float | None = Field(
+        None, ge=-50, le=-5, description="Integrated loudness in LUFS; null leaves it."
+    )
+    keep_loudness: bool = Field(
+        False, description="Make the speech as loud as it is in the recording."
     )
 
     def suffix(self, name: str) -> str:
         """Return the suffix of the file; raise Refused if it cannot be written."""
-        suffix = self.format.lower() or PurePosixPath(name).suffix.lower()
-        if not self.format and suffix not in FORMATS:
-            suffix = ".wav"
-        if suffix not in FORMATS:
+        own = PurePosixPath(name).suffix.lower()
+        if not self.format:
+            return own if own in (*FORMATS, *CONTAINERS) else ".wav"
+        suffix = self.format.lower()
+        if suffix not in FORMATS and (suffix != own or suffix not in CONTAINERS):
             raise Refused(400, f"format: {self.format!r} is not one of {', '.join(FORMATS)}")
         return suffix
+
+    def options(self, **others: Any) -> FileOptions:
+        """Return how the file is written; others are arguments of `FileOptions`."""
+        try:
+            return FileOptions(loudness=self.loudness, keep_loudness=self.keep_loudness, **others)
+        except UsageError as error:
+            raise Refused(400, str(error)) from error
 
 
 def clean_name(name: str, suffix: str) -> PurePosixPath:
@@ -66,7 +82,7 @@ def render(job: Job, rendering: Rendering) -> tuple[Path, list[str]]:
             job.upload.path,
             job.task.target,
             target,
-            FileOptions(keep_readable=True),
+            rendering.options(keep_readable=True),
             strength=rendering.strength,
             on_progress=stop_if_removed,
         )

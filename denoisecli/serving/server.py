@@ -13,6 +13,7 @@ import uvicorn
 
 from denoisecli.errors import UsageError
 from denoisecli.serving.app import Settings, create_app
+from denoisecli.system.atomic_files import temporary_folder
 
 PORT = 8765
 """Port that is used if it is free and no other is asked for."""
@@ -73,8 +74,8 @@ def serve(
         page: Address to open in a browser.
         on_error: Called with the traceback of an error that should not happen.
     """
-    with tempfile.TemporaryDirectory(prefix="denoise-serve-", ignore_cleanup_errors=True) as folder:
-        app = create_app(settings, Path(folder), on_error=on_error)
+    with temporary_folder(Path(tempfile.gettempdir()), "denoise-serve-") as folder:
+        app = create_app(settings, folder, on_error=on_error)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from jaxtyping import Float
 from pydantic_core import to_jsonable_python
 
+from denoisecli.audio import loudness
+from denoisecli.audio.level import dbfs
 from denoisecli.audio.panels import StreamedPower
 from denoisecli.audio.reading import reader
 from denoisecli.audio.resampling import StreamResampler, fit_length, resampled_length
@@ -19,7 +22,7 @@ from denoisecli.audio.writing import writer
 from denoisecli.cleaning.denoiser import Denoiser, DenoiserOptions
 from denoisecli.cleaning.file import CleanResult, FileOptions
 from denoisecli.errors import DenoiseError
-from denoisecli.types import AudioBlock, AudioVector
+from denoisecli.types import AudioBlock, AudioChannels, AudioVector
 
 COLUMNS = 1200
 """Approximate width of the spectrograms, in columns."""
@@ -35,6 +38,12 @@ PREVIEW_RATES = (8_000, 48_000)
 
 _WINDOW = "hann"
 _WINDOW_SECONDS = 0.032
+PAUSE_SHARE = 0.1
+"""Share of the recording, the quietest one, that is taken for pauses."""
+
+_FRAME_SECONDS = 0.05
+_MIN_FRAMES = 10
+_FLOOR_DB = -120.0
 _CLEANING_SHARE = 0.9  # of the time; the rest is the preview
 
 State = MutableSequence[float]
@@ -143,7 +152,8 @@ def _write_preview(task: Task, result: CleanResult) -> dict[str, Any]:
     More than two channels become their mean.
 
     Returns:
-        ``preview_channels``, the number of noisy channels, and ``spectrogram``, see `_Pictures`.
+        ``preview_channels``, the number of noisy channels; ``spectrogram``, see `_Pictures`;
+        ``pauses``, see `_Pauses`; and ``loudness``, see `_Loudness`.
     """
     lowest, highest = PREVIEW_RATES
     rate = min(max(result.sample_rate, lowest), highest)
@@ -151,7 +161,7 @@ def _write_preview(task: Task, result: CleanResult) -> dict[str, Any]:
     resample = StreamResampler(result.sample_rate, rate, 2 * channels)
     timesteps = round(result.seconds * result.sample_rate)
     frames = resampled_length(timesteps, result.sample_rate, rate)
-    pictures = _Pictures(rate, frames)
+    pictures, pauses, loud = _Pictures(rate, frames), _Pauses(rate), _Loudness(rate, channels)
     files = task.files
     with (
         reader(
@@ -163,7 +173,10 @@ def _write_preview(task: Task, result: CleanResult) -> dict[str, Any]:
 
         def add(block: AudioBlock) -> None:
             target.write(block)
-            pictures.add(block[:channels].mean(axis=0), block[channels:].mean(axis=0))
+            loud.add(block[:channels], block[channels:])
+            both = block[:channels].mean(axis=0), block[channels:].mean(axis=0)
+            pictures.add(*both)
+            pauses.add(*both)
             share = target.frames / frames
             _advance(_CLEANING_SHARE + (1 - _CLEANING_SHARE) * min(share, 1.0))
 
@@ -173,7 +186,84 @@ def _write_preview(task: Task, result: CleanResult) -> dict[str, Any]:
                 block, clean = (part.mean(axis=0, keepdims=True) for part in (block, clean))
             add(resample(np.concatenate([block, clean])))
         add(fit_length(resample.finish(), max(frames - target.frames, 0)))
-    return {"preview_channels": channels, "spectrogram": pictures.write(task.pictures)}
+    return {
+        "preview_channels": channels,
+        "spectrogram": pictures.write(task.pictures),
+        "pauses": pauses.levels(),
+        "loudness": loud.by_strength(),
+    }
+
+
+class _Pauses:
+    """The level in the pauses, before and after.
+
+    Args:
+        sample_rate: Sample rate in Hz.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._length = max(round(_FRAME_SECONDS * sample_rate), 1)
+        self._waiting: AudioChannels = np.zeros((2, 0), np.float32)
+        self._powers: list[Float[np.ndarray, "2 frames"]] = []
+
+    def add(self, noisy: AudioVector, clean: AudioVector) -> None:
+        """Append samples."""
+        sound = np.concatenate([self._waiting, np.stack([noisy, clean])], axis=1)
+        used = sound.shape[1] // self._length * self._length
+        self._waiting = sound[:, used:]
+        self._powers.append(sound[:, :used].reshape(2, -1, self._length).var(axis=2))
+
+    def levels(self) -> list[float] | None:
+        """Return the levels before and after in dBFS; None if there are too few pauses."""
+        before, after = np.concatenate(self._powers, axis=1)
+        sounds = before > 10 ** (_FLOOR_DB / 10)
+        if np.count_nonzero(sounds) < _MIN_FRAMES:
+            return None
+        pauses = sounds & (before <= np.quantile(before[sounds], PAUSE_SHARE))
+        return [
+            max(dbfs(math.sqrt(powers[pauses].mean())), _FLOOR_DB) for powers in (before, after)
+        ]
+
+
+class _Loudness:
+    """The loudness of all mixtures of the noisy and the clean sound, if PyAV is installed.
+
+    Args:
+        sample_rate: Sample rate in Hz.
+        channels: Number of channels.
+    """
+
+    def __init__(self, sample_rate: int, channels: int) -> None:
+        self._meters = [
+            loudness.LoudnessMeter(sample_rate, channels, true_peak=False)
+            for _ in range(2 * loudness.is_installed())
+        ]
+
+    def add(self, noisy: AudioBlock, clean: AudioBlock) -> None:
+        """Append samples."""
+        for meter, block in zip(self._meters, (noisy, clean), strict=False):
+            meter.add(block)
+
+    def by_strength(self) -> list[float] | None:
+        """Return the integrated loudness in LUFS at the strengths 0, 0.1, ... 1; None if unknown.
+
+        What is removed is taken to be uncorrelated with the rest.
+        """
+        if not self._meters:
+            return None
+        noisy, clean = (10 ** (meter.finish().momentary / 10) for meter in self._meters)
+        removed = np.maximum(noisy - clean, 0)
+        values = [_integrated(clean + (1 - step / 10) ** 2 * removed) for step in range(11)]
+        return None if math.isinf(min(values)) else values
+
+
+def _integrated(powers: Float[np.ndarray, "blocks"]) -> float:
+    """Return the integrated loudness of BS.1770 from the powers of its blocks, in LUFS."""
+    sounds = powers[powers > 10 ** (loudness.SILENCE_LUFS / 10)]
+    if not sounds.size:
+        return -math.inf
+    gate = sounds.mean() * 10 ** (-loudness.RELATIVE_GATE_LU / 10)
+    return 10 * math.log10(sounds[sounds > gate].mean())
 
 
 class _Pictures:

@@ -34,7 +34,7 @@ def test_addresses_of_the_page() -> None:
 
 def test_unknown_addresses_are_refused() -> None:
     with (
-        pytest.raises(UsageError, match="cannot listen at 192.0.2.1"),
+        pytest.raises(UsageError, match="cannot listen at"),
         listening("192.0.2.1", None),
     ):
         pass

@@ -102,6 +102,10 @@ function statusText(recording) {
 }
 
 function changeText(result) {
+  if (result.pauses) {
+    const change = result.pauses[1] - result.pauses[0];
+    return change > -0.5 ? "nothing to remove" : `noise ${decimal(change, 0)} dB`;
+  }
   if (result.rms_in_dbfs === null) return "silent";
   const change = (result.rms_out_dbfs ?? -120) - result.rms_in_dbfs;
   return change > -0.05 ? "nothing to remove" : `${decimal(change)} dB`;
@@ -348,7 +352,6 @@ function showResult(recording) {
   const top = `${decimal(result.spectrogram.top_hz / 1000).replace(".0", "")} kHz`;
   document.querySelectorAll("#pictures .top").forEach((mark) => { mark.textContent = top; });
   drawAxis(result.seconds);
-  showFigures(result);
   applyStrength();
   showPosition();
   loadSpectrogram(recording);
@@ -382,11 +385,37 @@ function drawResult() {
   });
 }
 
-function showFigures(result) {
+// The loudness at a strength, between those that the server has computed; null if it has not.
+function loudnessAt(result, strength) {
+  if (!result.loudness) return null;
+  const place = strength * (result.loudness.length - 1);
+  const below = Math.min(Math.floor(place), result.loudness.length - 2);
+  const [from, to] = result.loudness.slice(below, below + 2);
+  return from + (to - from) * (place - below);
+}
+
+// The gain that brings the result to the chosen loudness, as the download will have it.
+function loudnessGain({ result, strength, loudness }) {
+  const after = loudnessAt(result, strength);
+  if (!loudness || after === null) return 1;
+  const target = loudness === "keep" ? result.loudness[0] : Number(loudness);
+  return 10 ** (Math.min(target - after, 40) / 20);
+}
+
+function showFigures(recording) {
+  const { result, strength, loudness } = recording;
   const rows = [];
   const both = (before, after, unit) => `${decimal(before)} → ${decimal(after)} ${unit}`;
-  if (result.rms_in_dbfs !== null && result.rms_out_dbfs !== null) {
-    rows.push(["Level", both(result.rms_in_dbfs, result.rms_out_dbfs, "dBFS")]);
+  const gain = 20 * Math.log10(loudnessGain(recording));
+  if (result.pauses) {
+    const [before, after] = result.pauses;
+    const factor = 1 - strength + strength * 10 ** ((after - before) / 20);
+    rows.push(["Noise in the pauses", both(before, before + 20 * Math.log10(factor) + gain, "dBFS")]);
+  }
+  if (result.loudness) {
+    rows.push(["Loudness", both(result.loudness[0], loudnessAt(result, strength) + gain, "LUFS")]);
+  } else if (result.rms_in_dbfs !== null && result.rms_out_dbfs !== null && !loudness) {
+    rows.push(["Level at full strength", both(result.rms_in_dbfs, result.rms_out_dbfs, "dBFS")]);
   }
   find("figures").replaceChildren(...rows.map(([term, text]) => {
     const row = document.createElement("div");
@@ -424,7 +453,7 @@ function setMode(value) {
 }
 
 function applyStrength() {
-  if (!selected) return;
+  if (!selected?.result) return;
   const percent = Math.round(100 * selected.strength);
   find("strength").value = percent;
   find("strength").style.setProperty("--share", `${percent}%`);
@@ -432,12 +461,13 @@ function applyStrength() {
   const removed = mode() === "removed";
   find("clean-caption").textContent = removed ? "Removed noise" : percent === 100 ? "Cleaned" : `Cleaned, ${percent} %`;
   find("pictures").dataset.mode = mode();
-  player.hear(mode(), selected.strength, 1);
+  player.hear(mode(), selected.strength, loudnessGain(selected));
+  showFigures(selected);
   drawResult();
 }
 
 function setStrength(percent) {
-  if (!selected) return;
+  if (!selected?.result) return;
   selected.strength = Math.min(Math.max(percent, 0), 100) / 100;
   if (mode() === "original") setMode("cleaned");
   applyStrength();
@@ -495,7 +525,8 @@ async function busy(button, text, work) {
 }
 
 function rendering({ strength, format, loudness }) {
-  return { strength, format, ...(loudness ? { loudness: Number(loudness) } : {}) };
+  if (loudness === "keep") return { strength, format, keep_loudness: true };
+  return loudness ? { strength, format, loudness: Number(loudness) } : { strength, format };
 }
 
 async function download() {
@@ -593,6 +624,8 @@ function listen() {
   });
   find("loudness").addEventListener("change", ({ target }) => {
     selected.loudness = target.value;
+    if (mode() === "original") setMode("cleaned");
+    applyStrength();
     remember();
   });
   find("model").addEventListener("change", ({ target }) => cleanAgain(target.value));
@@ -715,8 +748,13 @@ function modelOptions() {
     .filter((group) => group.children.length);
 }
 
+// The recordings from before a reload, and those that a link to the page names: /?job=ID.
 async function restore() {
   const kept = JSON.parse(sessionStorage.getItem("recordings") || "[]");
+  for (const id of new URLSearchParams(location.search).getAll("job")) {
+    if (!kept.some((recording) => recording.id === id)) kept.push({ id });
+  }
+  history.replaceState(null, "", "/");
   if (!kept.length) return;
   const query = kept.map(({ id }) => `id=${encodeURIComponent(id)}`).slice(0, 200).join("&");
   const { jobs } = await json(`/api/jobs?${query}`);
