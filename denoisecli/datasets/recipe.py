@@ -20,6 +20,7 @@ from denoisecli.audio.stft import window_vector
 from denoisecli.datasets.choices import Kind, NoiseDraw, ReverbTarget
 from denoisecli.datasets.mix import ratio_from_snr
 from denoisecli.errors import UsageError
+from denoisecli.spec.network import MAX_SAMPLE_RATE
 
 _Number = TypeVar("_Number", int, float)
 
@@ -103,7 +104,7 @@ class Recipe(BaseModel):
     valid_share: Annotated[float, Field(ge=0, lt=1)] | None = None
     group_by: str = "file"
     group_noise_by: str | None = None
-    sample_rate: int = Field(16000, ge=1000)
+    sample_rate: int = Field(16000, ge=1000, le=MAX_SAMPLE_RATE)
     segment: _Duration | None = None
     join: _Duration | None = None
     pad: bool = False
@@ -174,6 +175,8 @@ class Recipe(BaseModel):
             low, high = limits(self.ratio)
             if low < 0 or high > 1:
                 raise ValueError(f"the ratio must be within 0..1, not {self.ratio}")
+        if self.snr_db is not None and max(map(abs, limits(self.snr_db))) > 100:
+            raise ValueError(f"the SNR must be within -100..100 dB, not {self.snr_db}")
         if self.snr_db is not None and not self.match_level:
             raise ValueError("an SNR needs matched levels; give a ratio, or match the levels")
         if limits(self.noises)[0] < 1:

@@ -11,11 +11,13 @@ from typing import Annotated, Any
 from pydantic import Field, JsonValue, ValidationError, WithJsonSchema, model_validator
 
 from denoisecli.errors import SpecError
-from denoisecli.spec.errors import explain
+from denoisecli.spec.errors import explain, merge_unions
 from denoisecli.spec.network import (
+    MIN_N_FFT,
     AttentionBlock,
     Audio,
     ConvolutionBlock,
+    Convolutions,
     DownLevel,
     Features,
     OneOfOrOwn,
@@ -30,6 +32,9 @@ from denoisecli.spec.training import PERCEPTUAL_SAMPLE_RATE, Training
 
 ModelName = Annotated[str, OneOfOrOwn(("unet",))]
 
+MAX_WEIGHTS = 500_000_000
+"""Number of weights of a network, about, above which a spec is taken for a mistake."""
+
 LEVELS = ("downsampling", "upsampling")
 """Keys that the class `unet` needs."""
 
@@ -39,6 +44,7 @@ class Spec(Section):
 
     name: str = Field(
         min_length=1,
+        max_length=100,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Name of the model; `train` writes to `runs/NAME`.",
     )
@@ -117,12 +123,12 @@ class Spec(Section):
         """Return the STFT at a lower sample rate in Hz, with frames and hops of equal duration.
 
         Its bins are the lowest bins of the spec's STFT. It is None if the rate is higher than the
-        spec's, or if its lengths would not be whole numbers of samples.
+        spec's, or if its lengths would not be whole numbers of samples, or below `MIN_N_FFT`.
         """
         rate = self.audio.sample_rate
         n_fft, n_rest = divmod(self.stft.n_fft * sample_rate, rate)
         hop_length, hop_rest = divmod(self.stft.hop_length * sample_rate, rate)
-        if sample_rate > rate or n_rest or hop_rest or n_fft % 2:
+        if sample_rate > rate or n_rest or hop_rest or n_fft % 2 or n_fft < MIN_N_FFT:
             return None
         return self.stft.model_copy(update={"n_fft": n_fft, "hop_length": hop_length})
 
@@ -132,6 +138,25 @@ class Spec(Section):
         strides = [level.strides for level in self.downsampling]
         return prod(s[0] for s in strides), prod(s[1] for s in strides)
 
+    def attention_bytes(self, seconds: float) -> int:
+        """Return the memory of the attention along time, which grows with the square of the time.
+
+        Args:
+            seconds: Length of the sound in s.
+
+        Returns:
+            Bytes of the scores of one block of the valley, twice: before and after the softmax.
+        """
+        stride = self.total_strides
+        bands = -(-self.feature_bands // stride[0])
+        steps = seconds * self.audio.sample_rate / self.stft.hop_length / stride[1]
+        heads = [
+            block.heads
+            for block in self.valley
+            if isinstance(block, AttentionBlock) and block.axis == "time"
+        ]
+        return int(8 * bands * max(heads, default=0) * steps**2)
+
     @model_validator(mode="after")
     def _can_be_built(self) -> "Spec":
         """Check that the sections fit together, before anything is built."""
@@ -139,6 +164,7 @@ class Spec(Section):
         if self.model == "unet":
             self._check_sizes()
             self._check_skips()
+            self._check_weights()
         if self.causal:
             self._check_causal()
         self._check_losses()
@@ -196,6 +222,29 @@ class Spec(Section):
                     "'concatenate', or make them equal"
                 )
             arriving = up.filters
+
+    def _check_weights(self) -> None:
+        weights, channels = 0, len(self.features.channels)
+        skips = []
+        for level in (*self.downsampling, *self.valley, *self.upsampling):
+            joined = channels
+            if isinstance(level, UpLevel) and level.skip == "concatenate":
+                joined += skips.pop() if skips else 0
+            if isinstance(level, Convolutions):
+                inner = (level.convolutions - 1) * level.filters
+                weights += prod(level.kernel_size) * (joined + inner) * level.filters
+                channels = level.filters
+            elif isinstance(level, AttentionBlock):
+                weights += 4 * channels * level.heads * level.key_dim
+            else:
+                weights += 8 * level.units * (channels + level.units)
+            if isinstance(level, DownLevel):
+                skips.append(level.filters)
+        if weights > MAX_WEIGHTS:
+            raise ValueError(
+                f"the network has about {weights / 1e6:,.0f} million weights, more than "
+                f"{MAX_WEIGHTS / 1e6:.0f} million; use fewer filters or units, or smaller kernels"
+            )
 
     def _check_losses(self) -> None:
         for index, loss in enumerate(self.training.losses):
@@ -274,7 +323,7 @@ def parse_spec(document: object) -> Spec:
         schema = Spec.model_json_schema()
         problems = missing + [
             explain(problem, schema)
-            for problem in error.errors()
+            for problem in merge_unions(error.errors(), document)
             # How the sections fit together cannot be said if one is missing.
             if not (missing and problem["type"] == "value_error" and not problem["loc"])
             # A list of wrong items is not too short, though pydantic counts the right ones only.

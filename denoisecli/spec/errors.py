@@ -2,14 +2,18 @@
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from pydantic_core import ErrorDetails
 
 from denoisecli.spec.schema import Schema, alternatives, find, keys, range_text, type_text
 
 _LONGEST_VALUE = 60
+
+_UNION_MEMBER = re.compile(r"(tuple|literal|list|dict)\[|constrained-")
+"""What pydantic calls a type of a value that may have several."""
 
 
 def explain(problem: ErrorDetails, schema: Schema) -> str:
@@ -36,6 +40,30 @@ def explain(problem: ErrorDetails, schema: Schema) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         return f"{where}: {message}" if where else message
     return f"{where or 'the spec'}: must be {_allowed(section, schema)}, found {_shown(found)}"
+
+
+def merge_unions(problems: Sequence[ErrorDetails], document: Any) -> list[ErrorDetails]:
+    """Return one error, not one for each type, about a value that may have several types.
+
+    Args:
+        problems: Errors of pydantic.
+        document: The whole document.
+    """
+    merged: dict[object, ErrorDetails] = {}
+    for number, problem in enumerate(problems):
+        location = problem["loc"]
+        members = [i for i, part in enumerate(location) if _UNION_MEMBER.match(str(part))]
+        if not members:
+            merged[number] = problem
+            continue
+        location = location[: members[0]]
+        value = document
+        for part in location:
+            # The kind of a block is part of the location, but no key.
+            value = value[part] if isinstance(part, int) or part in value else value
+        union = {**problem, "type": "union", "loc": location, "input": value}
+        merged.setdefault(location, cast(ErrorDetails, union))
+    return list(merged.values())
 
 
 def _explain_key(problem: ErrorDetails, schema: Schema) -> str:

@@ -16,7 +16,11 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
-PositiveInt = Annotated[int, Field(ge=1)]
+MAX_SAMPLE_RATE = 384_000
+"""Highest sample rate of a model and of a dataset in Hz."""
+
+Size = Annotated[int, Field(ge=1, le=4096)]
+"""Number of channels of a map, or something of the kind."""
 Activation = Literal["relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "linear"]
 Normalization = Literal["batch", "layer", "none"]
 Axis = Literal["frequency", "time"]
@@ -62,11 +66,10 @@ class OneOfOrOwn:
         return value
 
 
+AxisSize = Annotated[int, Field(ge=1, le=255)]
 Pair = Annotated[
-    tuple[PositiveInt, PositiveInt],
-    BeforeValidator(
-        _both_axes, json_schema_input_type=tuple[PositiveInt, PositiveInt] | PositiveInt
-    ),
+    tuple[AxisSize, AxisSize],
+    BeforeValidator(_both_axes, json_schema_input_type=tuple[AxisSize, AxisSize] | AxisSize),
 ]
 """(frequency, time)."""
 
@@ -81,18 +84,28 @@ class Audio(Section):
     """The sound that the network processes."""
 
     sample_rate: int = Field(
-        16000, ge=4000, le=192000, description="Sample rate in Hz; other recordings are resampled."
+        16000,
+        ge=1000,
+        le=MAX_SAMPLE_RATE,
+        description="Sample rate in Hz; other recordings are resampled.",
     )
+
+
+MIN_N_FFT = 16
+"""Shortest window in samples."""
 
 
 class Stft(Section):
     """The short-time Fourier transform before the network, and its inverse after it."""
 
     n_fft: int = Field(
-        512, ge=16, le=16384, multiple_of=2, description="Length of a window in samples."
+        512, ge=MIN_N_FFT, le=16384, multiple_of=2, description="Length of a window in samples."
     )
-    hop_length: PositiveInt = Field(
-        256, description="Samples from one window to the next; at most half of `n_fft`."
+    hop_length: int = Field(
+        256,
+        ge=1,
+        le=8192,
+        description="Samples from one window to the next; at most half of `n_fft`.",
     )
     window: Literal["hann", "sqrt_hann", "hamming", "blackman"] = Field(
         "sqrt_hann", description="Window function, used for analysis and synthesis."
@@ -121,7 +134,7 @@ class Bands(Section):
         description="Frequency scale on which the bands are evenly spaced: ERB rate (Glasberg and "
         "Moore 1990) or mel (O'Shaughnessy 1987).",
     )
-    count: PositiveInt = Field(64, description="Number of bands above `above_hz`.")
+    count: Size = Field(64, description="Number of bands above `above_hz`.")
     above_hz: float = Field(
         2000, ge=0, description="Frequency in Hz up to which the bins are kept as they are."
     )
@@ -146,7 +159,7 @@ class Features(Section):
 class Convolutions(Section):
     """A stack of convolutions at one resolution."""
 
-    filters: PositiveInt = Field(description="Number of output channels.")
+    filters: Size = Field(description="Number of output channels.")
     kernel_size: Pair = Field((3, 3), description="Size of each kernel.")
     convolutions: int = Field(
         1, ge=1, le=16, description="Number of convolutions, one after another."
@@ -193,7 +206,7 @@ class UpLevel(Convolutions):
         "transposed",
         description="A transposed convolution, or repetition and a convolution.",
     )
-    upsampling_size: PositiveInt | None = Field(
+    upsampling_size: AxisSize | None = Field(
         None,
         description="Kernel size along frequency of the upsampling; null for twice the stride.",
     )
@@ -214,7 +227,7 @@ class RecurrentBlock(Section):
 
     block: Literal["recurrent"] = Field(description="Kind of block.")
     axis: Axis = Field(description="Axis that the layer runs along.")
-    units: PositiveInt = Field(description="Number of units per direction.")
+    units: Size = Field(description="Number of units per direction.")
     cell: Literal["gru", "lstm"] = Field("gru", description="Kind of recurrent cell.")
     bidirectional: bool = Field(True, description="Whether the layer runs in both directions.")
     normalization: Normalization = Field(
@@ -230,8 +243,8 @@ class AttentionBlock(Section):
 
     block: Literal["attention"] = Field(description="Kind of block.")
     axis: Axis = Field(description="Axis that the positions lie along.")
-    heads: PositiveInt = Field(4, description="Number of attention heads.")
-    key_dim: PositiveInt = Field(16, description="Size of a query, key and value in one head.")
+    heads: int = Field(4, ge=1, le=64, description="Number of attention heads.")
+    key_dim: Size = Field(16, description="Size of a query, key and value in one head.")
     normalization: Normalization = Field("batch", description="Normalization after the attention.")
     dropout: float = Field(
         0, ge=0, lt=1, description="Share of the channels dropped in training, as whole maps."

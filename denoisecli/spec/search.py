@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from denoisecli.spec.network import PositiveInt, Section
+from denoisecli.spec.network import Section
 from denoisecli.spec.training import MonitoredMetric
 
 
@@ -21,7 +21,7 @@ class IntRange(Section):
     kind: Literal["int"] = Field(description="Kind of range.")
     min: int = Field(description="Smallest value.")
     max: int = Field(description="Largest value.")
-    step: PositiveInt = Field(1, description="Distance between two values.")
+    step: int = Field(1, ge=1, description="Distance between two values.")
 
     @model_validator(mode="after")
     def _is_not_empty(self) -> "IntRange":
@@ -83,8 +83,9 @@ class Search(Section):
         description="Multiply-accumulates per second of audio above which a network is not "
         "trained; null for no limit.",
     )
-    max_parameters: PositiveInt | None = Field(
+    max_parameters: int | None = Field(
         None,
+        ge=1,
         description="Number of parameters above which a network is not trained; null for no limit.",
     )
 

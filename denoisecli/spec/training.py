@@ -4,12 +4,15 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from denoisecli.spec.network import OneOfOrOwn, PositiveInt, Section
+from denoisecli.spec.network import MAX_SAMPLE_RATE, OneOfOrOwn, Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Range = tuple[float, float]
+Decibels = Annotated[float, Field(ge=-100, le=100)]
+Range = tuple[Decibels, Decibels]
+Level = Annotated[float, Field(ge=-100, le=0)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 FromDataset = Literal["dataset"]
-PositiveFloat = Annotated[float, Field(gt=0)]
+Frequency = Annotated[float, Field(gt=0, le=MAX_SAMPLE_RATE)]
 Attenuation = Annotated[float, Field(ge=-100, le=0)]
 SpeedFactor = Annotated[float, Field(ge=0.5, le=1.5)]
 DecayTime = Annotated[float, Field(gt=0, le=5)]
@@ -51,7 +54,7 @@ class Loss(Section):
         description="Kind of loss; or a function of your own as `module:name`, whose code runs "
         "only if `--loss` names it too."
     )
-    weight: float = Field(1.0, gt=0, description="Factor that the term is multiplied by.")
+    weight: float = Field(1.0, gt=0, le=1e6, description="Factor that the term is multiplied by.")
 
 
 def _loss_of_name(value: Any) -> Any:
@@ -85,7 +88,7 @@ class Augmentation(Section):
     )
     clean_only: Fraction = Field(0.03, description="Share of the new mixtures without noise.")
     noise_only: Fraction = Field(0.02, description="Share of the new mixtures without speech.")
-    level_dbfs: Range | FromDataset | None = Field(
+    level_dbfs: tuple[Level, Level] | FromDataset | None = Field(
         "dataset",
         description='RMS level of the mixture in dBFS; null keeps the level, "dataset" takes the '
         "range that the dataset was built with, or -45 to -12 dBFS if it was built without one.",
@@ -146,11 +149,11 @@ class Augmentation(Section):
         description="Share of the examples that lose their high frequencies, and half of these "
         "their low ones too, in input and target.",
     )
-    low_cut_hz: tuple[PositiveFloat, PositiveFloat] = Field(
+    low_cut_hz: tuple[Frequency, Frequency] = Field(
         (50.0, 400.0),
         description="Frequency in Hz below which a band limit cuts, drawn on a logarithmic scale.",
     )
-    high_cut_hz: tuple[PositiveFloat, PositiveFloat] = Field(
+    high_cut_hz: tuple[Frequency, Frequency] = Field(
         (2000.0, 7000.0),
         description="Frequency in Hz above which a band limit cuts, drawn on a logarithmic scale.",
     )
@@ -159,7 +162,7 @@ class Augmentation(Section):
         description="Share of the examples, input and target, that lose all above one of the "
         "frequencies in `low_pass_hz`, as a low sample rate does.",
     )
-    low_pass_hz: tuple[PositiveFloat, ...] = Field(
+    low_pass_hz: tuple[Frequency, ...] = Field(
         (4000.0, 5500.0, 8000.0, 11000.0, 15000.0),
         min_length=1,
         description="Frequencies in Hz that `low_pass` chooses from; those above the model's band "
@@ -210,12 +213,12 @@ class Training(Section):
         min_length=1,
         description="Terms of the loss, which are summed.",
     )
-    batch_size: PositiveInt = Field(16, description="Number of segments in a batch.")
+    batch_size: int = Field(16, ge=1, le=4096, description="Number of segments in a batch.")
     segment_seconds: float = Field(
         3.0, gt=0.1, le=60, description="Length of a training segment in seconds."
     )
-    epochs: PositiveInt = Field(40, description="Number of epochs.")
-    steps_per_epoch: PositiveInt | None = Field(
+    epochs: Count = Field(40, description="Number of epochs.")
+    steps_per_epoch: Count | None = Field(
         None, description="Number of batches in an epoch; null for one pass through the data."
     )
     validation_share: float = Field(
@@ -229,7 +232,10 @@ class Training(Section):
         "a decay at the end. While it is constant, `epochs` may still be changed.",
     )
     warmup_steps: int = Field(
-        200, ge=0, description="Number of steps in which the learning rate rises from 0."
+        200,
+        ge=0,
+        le=1_000_000_000,
+        description="Number of steps in which the learning rate rises from 0.",
     )
     decay_share: float = Field(
         0.2,
@@ -241,9 +247,9 @@ class Training(Section):
     final_learning_rate: Fraction = Field(
         0.01, description="Learning rate at the end of a decay, relative to the peak."
     )
-    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Decoupled weight decay.")
     gradient_clip: float = Field(
-        3.0, gt=0, description="Global norm that the gradients are clipped to."
+        3.0, gt=0, le=1e6, description="Global norm that the gradients are clipped to."
     )
     average_decay: float = Field(
         0.998,
@@ -261,12 +267,12 @@ class Training(Section):
     monitor: MonitoredMetric = Field(
         "val_loss", description="Validation metric that selects the best epoch."
     )
-    perceptual_every: PositiveInt | None = Field(
+    perceptual_every: Count | None = Field(
         None,
         description="Number of epochs from one measurement of PESQ and ESTOI to the next; null "
         "for never.",
     )
-    early_stopping: PositiveInt | None = Field(
+    early_stopping: Count | None = Field(
         None,
         description="Number of epochs without improvement after which training stops; null for "
         "never.",

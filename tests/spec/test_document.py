@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 import denoisecli.models
-from denoisecli.errors import SpecError
+from denoisecli.datasets.recipe import Recipe
+from denoisecli.errors import SpecError, UsageError
 from denoisecli.models.catalogue import load_spec
 from denoisecli.spec.document import Spec, json_schema, parse_spec, save_spec
 from denoisecli.spec.network import Bands, ConvolutionBlock, Stft
@@ -117,11 +119,11 @@ def test_misspelt_keys() -> None:
     [
         (
             {"training": {"batch_size": "16"}},
-            'training.batch_size: must be an integer, at least 1, found "16"$',
+            'training.batch_size: must be an integer, from 1 to 4096, found "16"$',
         ),
         (
             {"training": {"batch_size": 16.5}},
-            "training.batch_size: must be an integer, at least 1, found 16.5$",
+            "training.batch_size: must be an integer, from 1 to 4096, found 16.5$",
         ),
         (
             {"training": {"seed": True}},
@@ -159,7 +161,7 @@ def test_misspelt_keys() -> None:
         ),
         (
             {"downsampling": [{"filters": 4, "strides": [2]}]},
-            r"strides: must be \[integer, integer\] or an integer, at least 1, found \[2\]",
+            r"strides: must be \[integer, integer\] or an integer, from 1 to 255, found \[2\]",
         ),
         (
             {"downsampling": [{"filters": 4, "strides": [2, 1, 1]}]},
@@ -374,6 +376,43 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
     for value in schema.values() if isinstance(schema, dict) else schema:
         if isinstance(value, dict | list):
             yield from objects(value)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"downsampling": [{"filters": 10**30}]},
+            "filters: must be an integer, from 1 to 4096",
+        ),
+        (
+            {"downsampling": [{"filters": 4, "kernel_size": [99999, 99999]}]},
+            r"kernel_size\[0\]: must be an integer, from 1 to 255, found 99999",
+        ),
+        (
+            {"downsampling": [{"filters": 4096, "kernel_size": 255, "convolutions": 16}]},
+            "^the network has about .* million weights, more than 500 million; use fewer filters",
+        ),
+        (
+            {"training": {"augmentation": {"snr_db": [-5000.0, -4000.0]}}},
+            r"^training.augmentation.snr_db: must be .*, from -100 to 100, found \[-5000",
+        ),
+        ({"training": {"epochs": 10**12}}, "epochs: must be an integer, from 1 to 1000000, found"),
+        ({"audio": {"sample_rate": 400_000}}, "sample_rate: must be .*from 1000 to 384000, found"),
+        ({"name": "x" * 101}, "name: must be"),
+    ],
+)
+def test_absurd_sizes_are_refused_with_the_limit(sections: dict[str, Any], message: str) -> None:
+    assert re.search(message, problem(**sections))
+
+
+def test_one_range_of_sample_rates_for_datasets_and_models() -> None:
+    assert parse_spec(document(audio={"sample_rate": 384_000})).audio.sample_rate == 384_000
+    assert Recipe(ratio=0.2, sample_rate=384_000).sample_rate == 384_000
+    with pytest.raises(UsageError, match="384000"):
+        Recipe(ratio=0.2, sample_rate=384_001)
+    with pytest.raises(UsageError, match=r"the SNR must be within -100..100 dB"):
+        Recipe(snr_db=(-5000.0, -4000.0))
 
 
 def test_augmentations_that_came_later_are_off() -> None:
