@@ -5,6 +5,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol, runtime_checkable
 
 import soundfile
@@ -48,6 +49,22 @@ class ByteSink(Protocol):
 
     def flush(self) -> None:
         """Send buffered bytes."""
+
+
+class UntilStopped:
+    """A stream of bytes that ends when an event is set.
+
+    Args:
+        stream: The stream.
+        stop: The event.
+    """
+
+    def __init__(self, stream: ByteSource, stop: Event) -> None:
+        self._stream, self._stop = stream, stop
+
+    def read(self, size: int, /) -> bytes | None:
+        """Return up to ``size`` bytes, none at the end."""
+        return b"" if self._stop.is_set() else self._stream.read(size)
 
 
 @dataclass(frozen=True)
@@ -149,8 +166,8 @@ def _open_raw(stream: "_Forward", raw: RawFormat) -> SequentialFile:
 class _Endless(SequentialFile):
     """The samples of a WAV, AIFF or AU, read as headerless ones.
 
-    libsndfile trusts the size in the header and would stop there. It may be wrong, and cannot exceed
-    4 GB: 3 hours of 48 kHz stereo as FLOAT.
+    libsndfile trusts the size in the header and would stop there. It may be wrong, and it cannot
+    exceed 4 GB: 3 hours of 48 kHz stereo as FLOAT.
 
     Args:
         header: The file as libsndfile opened it.
