@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +50,11 @@ _ATTACK_MS, _RELEASE_MS = 5, 50
 _PAUSE_LU = 20.0  # a block that is further below the speech is a pause
 _MIN_PAUSES = 5
 _LOWEST_SPEECH = 0.1  # share of the power of a block that is speech at least
+
+
+def is_installed() -> bool:
+    """Return whether the optional package is installed."""
+    return find_spec("av") is not None
 
 
 @dataclass(frozen=True)

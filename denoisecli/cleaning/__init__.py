@@ -4,9 +4,11 @@
 - ``engines``: run the network with ONNX Runtime or Keras
 - ``masking``: applies the network to sound at the model's sample rate, block by block
 - ``conditioning``: what the network hears: without a DC offset, not too quiet
+- ``transform``: the STFT in front of the network, at the rate of the model or a lower one
 - ``stream``: cleans a stream at any sample rate, and restores what the model's rate cannot hold
 - ``file``: cleans one recording, from a file or a pipe to a file or a pipe
 - ``tracks``: resample the results and write them, scaled down if wanted
+- ``strength``: chooses the strength that suits a recording
 - ``normalization``: brings the result to a loudness
 - ``remix``: mixes a recording with its clean version, at another strength
 - ``targets``: decides which recording is written where

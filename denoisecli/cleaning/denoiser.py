@@ -1,7 +1,7 @@
 """The public API: removes noise from arrays, streams and files."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,12 +17,14 @@ from denoisecli.cleaning.file import (
     FileOptions,
     FileTarget,
     OnProgress,
+    Source,
     clean_recording,
     source_of,
     target_of,
 )
 from denoisecli.cleaning.masking import Blocks, Masking
 from denoisecli.cleaning.stream import DenoiseStream
+from denoisecli.cleaning.strength import Choice, choose_strength
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.models.catalogue import find_model
 from denoisecli.models.registry import allow_class
@@ -222,16 +224,45 @@ class Denoiser:
                 has NaN or infinite samples.
             DenoiseError: A target cannot be written.
         """
-        return clean_recording(
-            self._open_stream,
-            source_of(source),
+        options = options or FileOptions()
+        opened = source_of(source)
+        choice = self._choose(opened, options) if options.auto_strength else None
+
+        def open_stream(sample_rate: int, channels: int, live: bool) -> DenoiseStream:
+            blocks = None if live else self._own_masking().blocks(live=False)
+            stream = self.stream(sample_rate, channels, blocks=blocks)
+            if choice is not None:
+                stream.scale_amount(choice.strength)
+            return stream
+
+        result = clean_recording(
+            open_stream,
+            opened,
             target_of(target),
             None if noise_target is None else FileTarget(Path(noise_target)),
-            options or FileOptions(),
+            options,
             overwrite=overwrite,
             on_progress=on_progress,
         )
+        if choice is None:
+            return result
+        notes = () if choice.note is None else (choice.note,)
+        return replace(
+            result,
+            strength=choice.strength,
+            strength_ovrl=choice.ovrl,
+            warnings=(*result.warnings, *notes),
+        )
 
-    def _open_stream(self, sample_rate: int, channels: int, live: bool) -> DenoiseStream:
-        blocks = None if live else self._own_masking().blocks(live=False)
-        return self.stream(sample_rate, channels, blocks=blocks)
+    def _choose(self, source: Source, options: FileOptions) -> Choice:
+        """Choose the strength for a recording."""
+        if source.is_pipe:
+            raise UsageError(
+                "the strength of a pipe cannot be chosen, since a recording is heard before it is "
+                "cleaned; give a file"
+            )
+        with source.open(options) as recording:
+            rate = recording.info.sample_rate
+            return choose_strength(
+                recording, lambda sound: self.clean(sound, rate), mono=options.mono
+            )

@@ -54,6 +54,8 @@ class FileOptions:
         loudness: Integrated loudness of the target in LUFS, -50..-5 (default: as it comes out).
         keep_loudness: Make the speech as loud as it is in the source.
         true_peak: Largest true peak in dBFS, -20..0, of a target whose loudness is changed.
+        auto_strength: Choose the strength that suits the source best by DNSMOS, see ``strength``;
+            the strength of the denoiser is its upper end.
 
     Raises:
         UsageError: A number is out of range, ``clip`` has another value, or two options exclude
@@ -71,6 +73,7 @@ class FileOptions:
     loudness: float | None = None
     keep_loudness: bool = False
     true_peak: float = -1.0
+    auto_strength: bool = False
 
     def __post_init__(self) -> None:
         if self.loudness is not None and not -50 <= self.loudness <= -5:
@@ -114,6 +117,8 @@ class CleanResult:
         warnings: What the user should know about the result.
         loudness_lufs: Integrated loudness of the output in LUFS, if it was changed.
         true_peak_dbfs: True peak of the output in dBFS, if its loudness was changed.
+        strength: The strength that was chosen for the recording, if it was.
+        strength_ovrl: DNSMOS OVRL by strength, if one was chosen.
     """
 
     source: Path
@@ -131,6 +136,8 @@ class CleanResult:
     warnings: tuple[str, ...]
     loudness_lufs: float | None = None
     true_peak_dbfs: float | None = None
+    strength: float | None = None
+    strength_ovrl: dict[float, float] | None = None
 
     @property
     def real_time_factor(self) -> float:

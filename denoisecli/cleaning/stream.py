@@ -42,7 +42,9 @@ class PieceStream(Protocol):
 class DenoiseStream:
     """Clean sound as it arrives; `Denoiser.stream` returns it.
 
-    What the sample rate of the model cannot represent is the difference between the original and
+    Sound at a lower rate than the model's is not resampled where the STFT has whole numbers of
+    samples at that rate (see `cleaning.transform`). Otherwise it is resampled to the model's rate.
+    What that rate cannot represent is the difference between the original and
     its image after resampling to that rate and back: nothing if the rates are equal, the high band
     of a recording at 48 kHz for a model at 16 kHz. It is kept, with the gain that the model applies
     to the band next to it (`masking.GAIN_BAND`).
@@ -74,7 +76,8 @@ class DenoiseStream:
             raise UsageError(f"the sample rate must be at least 1 Hz, not {sample_rate}")
         if channels < 1:
             raise UsageError(f"there must be at least 1 channel, not {channels}")
-        model_rate = masking.spec.audio.sample_rate
+        masking = masking.at(sample_rate)
+        model_rate = masking.transform.sample_rate
         self._channels = channels
         self._ended = False
         self._amount = np.float32(amount)
@@ -85,19 +88,23 @@ class DenoiseStream:
         self._masked: MaskStream | FrameStream = (
             MaskStream(masking, blocks, top)
             if frames is None
-            else FrameStream(masking.spec, frames, channels, top)
+            else FrameStream(masking.spec, frames, channels, top, sample_rate)
         )
         lead_in = blocks.lead_in if frames is None else 0.0
         self._conditioner = Conditioner(channels, sample_rate, lead_in)
         self._piece = round(_PIECE_SECONDS * model_rate)
         self._heard = _Queue(channels)
         self._gains = _GainCurve(
-            channels, model_rate / (sample_rate * masking.spec.stft.hop_length)
+            channels, model_rate / (sample_rate * masking.transform.stft.hop_length)
         )
         # A few zeros at the end, so that rounding of the lengths loses no sample.
         self._padding = np.zeros((channels, sample_rate // model_rate + 1), np.float32)
         self._rates = sample_rate, model_rate
         self._resampled = sample_rate != model_rate
+
+    def scale_amount(self, factor: float) -> None:
+        """Remove this share, 0..1, of what would be removed otherwise; call it before the start."""
+        self._amount *= np.float32(factor)
 
     @cached_property
     def delay(self) -> float:

@@ -2,27 +2,31 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from denoisecli.cleaning.choices import Clip, Device, Engine
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import ModelClass, Overwrite, load_tensorflow
+from denoisecli.cli.options import ModelClass, Overwrite, load_keras
 from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.system.atomic_files import temporary_folder
+from denoisecli.system.extras import require
 
 if TYPE_CHECKING:
+    from denoisecli.audio.pipe import ByteSource
     from denoisecli.cleaning.batch import Event, Outcome
     from denoisecli.cleaning.denoiser import DenoiserOptions
     from denoisecli.cleaning.file import CleanResult, FileOptions
     from denoisecli.cleaning.targets import Job
 
 _PIPE = "-"
+_AUTO = "auto"
 
 _MODEL, _OUTPUT, _BATCH = "Model", "Output", "Batch"
 _PIPES, _FAULTS = "Pipes", "Damaged recordings"
@@ -50,9 +54,12 @@ Model = Annotated[
     typer.Option(help="Name of a bundled model, or a model folder.", rich_help_panel=_MODEL),
 ]
 Strength = Annotated[
-    float,
+    str,
     typer.Option(
-        min=0, max=1, help="Share of the noise to remove, from 0 to 1.", rich_help_panel=_MODEL
+        metavar="0..1|auto",
+        help="Share of the noise to remove, from 0 to 1, or auto: what suits each recording best "
+        "by DNSMOS.",
+        rich_help_panel=_MODEL,
     ),
 ]
 AttenuationLimit = Annotated[
@@ -94,6 +101,14 @@ Plot = Annotated[
     Path | None,
     typer.Option(
         help="Picture of the recording before and after, such as plot.png.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        help="HTML page to hear and see the recordings before and after, such as page.html.",
         show_default=False,
         rich_help_panel=_OUTPUT,
     ),
@@ -237,7 +252,7 @@ KeepReadable = Annotated[
     bool,
     typer.Option(
         "--keep-readable",
-        help="Clean the readable part of a damaged recording.",
+        help="Clean the readable part of a damaged recording, and what a pipe held before Ctrl-C.",
         rich_help_panel=_FAULTS,
     ),
 ]
@@ -255,12 +270,33 @@ class _BatchOptions:
     as_json: bool
 
 
+@dataclass(frozen=True)
+class _Pages:
+    """Pictures and pages about the recordings that were cleaned."""
+
+    plot: Path | None
+    report: Path | None
+
+    def check(self, recordings: int, *, overwrite: bool) -> None:
+        """Raise UsageError if they cannot be written, or if a picture does not fit the number."""
+        if self.plot is not None:
+            from denoisecli.audio.plot import check_target
+
+            if recordings > 1:
+                raise UsageError(f"--plot draws one recording, but there are {recordings}")
+            check_target(self.plot, overwrite=overwrite)
+        if self.report is not None:
+            from denoisecli.evaluation.report import check_report
+
+            check_report(self.report, overwrite=overwrite)
+
+
 def clean(
     sources: Sources,
     output: Output = None,
     overwrite: Overwrite = False,
     model: Model = "speech",
-    strength: Strength = 1.0,
+    strength: Strength = "1",
     attenuation_limit: AttenuationLimit = None,
     engine: EngineOption = Engine.AUTO,
     device: DeviceOption = Device.AUTO,
@@ -277,6 +313,7 @@ def clean(
     keep_loudness: KeepLoudness = False,
     keep_noise: KeepNoise = None,
     plot: Plot = None,
+    report: Report = None,
     jobs: Jobs = 1,
     cluster: Cluster = None,
     skip_existing: SkipExisting = False,
@@ -302,9 +339,9 @@ def clean(
     folder = find_model(model).path  # once, instead of an error for every file
     console.detail(f"model {folder}, engine {engine}, device {device}")
     if engine is Engine.KERAS or model_class is not None:
-        load_tensorflow("the Keras engine")
+        load_keras("the Keras engine")
     denoiser = DenoiserOptions(
-        model, strength, attenuation_limit, engine, device, threads, model_class
+        model, _strength(strength), attenuation_limit, engine, device, threads, model_class
     )
     if true_peak is not None and loudness is None and not keep_loudness:
         raise UsageError("--true-peak needs --loudness or --keep-loudness")
@@ -319,6 +356,7 @@ def clean(
         loudness=loudness,
         keep_loudness=keep_loudness,
         true_peak=-1.0 if true_peak is None else true_peak,
+        auto_strength=strength == _AUTO,
         raw=None if raw_rate is None else RawFormat(raw_rate, raw_channels, raw_subtype),
     )
     batch = _BatchOptions(jobs, cluster, skip_existing, overwrite, dry_run, as_json)
@@ -327,14 +365,38 @@ def clean(
     if raw_rate is not None and _PIPE not in sources:
         raise UsageError("--raw-rate is for stdin; give - as the recording")
     if _PIPE not in (*sources, output):
-        _clean_files(sources, output, keep_noise, suffix, plot, denoiser, files, batch)
+        pages = _Pages(plot, report)
+        _clean_files(sources, output, keep_noise, suffix, pages, denoiser, files, batch)
         return
-    if len(sources) > 1 or plot or jobs > 1 or cluster or skip_existing or dry_run or suffix:
+    if (
+        len(sources) > 1
+        or plot
+        or report
+        or jobs > 1
+        or cluster
+        or skip_existing
+        or dry_run
+        or suffix
+    ):
         raise UsageError(
-            "a pipe holds a single recording, without --plot, --jobs, --cluster, "
+            "a pipe holds a single recording, without --plot, --report, --jobs, --cluster, "
             "--skip-existing, --dry-run and --suffix"
         )
     _clean_pipe(sources[0], output or _PIPE, keep_noise, denoiser, files, batch)
+
+
+def _strength(text: str) -> float:
+    """Return the strength of the denoiser; 1 if it is chosen for each recording."""
+    if text == _AUTO:
+        require("dnsmos", "speechmos", purpose="--strength auto")
+        return 1.0
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise UsageError(f"--strength takes 0 to 1 or auto, but was given {text!r}") from error
+    if not 0 <= value <= 1:
+        raise UsageError(f"--strength takes 0 to 1 or auto, but was given {text}")
+    return value
 
 
 def _clean_pipe(
@@ -345,6 +407,9 @@ def _clean_pipe(
     files: "FileOptions",
     batch: _BatchOptions,
 ) -> None:
+    from denoisecli.audio.pipe import UntilStopped
+    from denoisecli.system.interrupts import stop_requests, stopped
+
     if source == _PIPE and sys.stdin is None:
         raise UsageError("stdin is closed; nothing can be read from it")
     if target == _PIPE:
@@ -357,16 +422,26 @@ def _clean_pipe(
                 "stdout is a terminal, which cannot play sound; redirect it, or write a file "
                 "with --output"
             )
-    result = denoiser.load().clean_file(
-        sys.stdin.buffer if source == _PIPE else source,
-        sys.stdout.buffer if target == _PIPE else target,
-        files,
-        noise_target=noise_target,
-        overwrite=batch.overwrite,
-    )
+    with ExitStack() as stack:
+        recording: str | ByteSource = source
+        stop = None
+        if source == _PIPE:
+            recording = sys.stdin.buffer
+            if files.keep_readable:  # Ctrl-C ends the recording, which cannot be repeated
+                stop = stack.enter_context(stop_requests())
+                recording = UntilStopped(recording, stop)
+        result = denoiser.load().clean_file(
+            recording,
+            sys.stdout.buffer if target == _PIPE else target,
+            files,
+            noise_target=noise_target,
+            overwrite=batch.overwrite,
+        )
     if batch.as_json:
         console.print_json(result.record())
     _report_result(result)
+    if stop is not None and stop.is_set():
+        raise stopped("stopped; what was received until then is cleaned")
 
 
 def _clean_files(
@@ -374,7 +449,7 @@ def _clean_files(
     output: str | None,
     keep_noise: str | None,
     suffix: str | None,
-    plot: Path | None,
+    pages: _Pages,
     denoiser: "DenoiserOptions",
     files: "FileOptions",
     batch: _BatchOptions,
@@ -384,28 +459,78 @@ def _clean_files(
     planned = plan(sources, output, suffix=suffix, noise_output=keep_noise)
     for note in planned.notes:
         console.info(note)
-    if plot is not None:
-        from denoisecli.audio.plot import check_target, plot_files
-
-        if len(planned.jobs) > 1:
-            raise UsageError(f"--plot draws one recording, but there are {len(planned.jobs)}")
-        check_target(plot, overwrite=batch.overwrite)  # before the work, not after it
+    pages.check(len(planned.jobs), overwrite=batch.overwrite)  # before the work, not after it
     if batch.dry_run:
         for job in planned.jobs:
             _report_planned(job, batch)
         return
-    if plot is None:
+    if pages.report is None and pages.plot is None:
         _report_cleaned(_run(planned.jobs, denoiser, files, batch))
         return
-    (job,) = planned.jobs
-    with TemporaryDirectory() as folder:
-        before = job.source
-        in_place = job.source.resolve() == job.target.resolve()
-        if in_place or files.keep_readable or files.replace_nan:
-            before = Path(folder, f"{job.source.stem} (before).w64")
-            _copy_readable(job.source, before, files)
-        _report_cleaned(_run(planned.jobs, denoiser, files, batch))
-        plot_files([before, job.target], plot, overwrite=batch.overwrite)
+    with temporary_folder(Path(gettempdir()), "denoise-") as folder:
+        before = {
+            job: _kept_source(job, Path(folder, str(number)), files)
+            for number, job in enumerate(planned.jobs)
+        }
+        outcomes = _run(planned.jobs, denoiser, files, batch)
+        if pages.report is not None:
+            _write_report(outcomes, before, pages.report, denoiser, files, batch)
+        _report_cleaned(outcomes)
+        if pages.plot is not None:
+            from denoisecli.audio.plot import plot_files
+
+            ((job, noisy),) = before.items()
+            plot_files([noisy, job.target], pages.plot, overwrite=batch.overwrite)
+
+
+def _kept_source(job: "Job", folder: Path, files: "FileOptions") -> Path:
+    """Return a file that will hold the noisy sound after cleaning: the source, or a copy."""
+    in_place = job.source.resolve() == job.target.resolve()
+    if not (in_place or files.keep_readable or files.replace_nan):
+        return job.source
+    folder.mkdir()
+    copy = folder / f"{job.source.stem} (before).w64"
+    _copy_readable(job.source, copy, files)
+    return copy
+
+
+def _write_report(
+    outcomes: "Sequence[Outcome]",
+    before: "Mapping[Job, Path]",
+    report: Path,
+    denoiser: "DenoiserOptions",
+    files: "FileOptions",
+    batch: _BatchOptions,
+) -> None:
+    """Write a page about the recordings that are clean; ``before`` are files of their noisy sound.
+
+    Nothing is written if there are none.
+    """
+    from denoisecli.evaluation.cleaned import Cleaned, write_cleaning_report
+
+    shown = [outcome for outcome in outcomes if outcome.error is None]
+    if not shown:
+        return
+    names = [outcome.job.source.name for outcome in shown]
+    recordings = [
+        Cleaned(
+            name=name if names.count(name) == 1 else str(outcome.job.source),
+            noisy=before[outcome.job],
+            clean=outcome.job.target,
+            track=files.track,
+            gain=1.0 if outcome.result is None else outcome.result.gain,
+        )
+        for name, outcome in zip(names, shown, strict=True)
+    ]
+    with displays.progress("comparing", unit="files") as on_progress:
+        write_cleaning_report(
+            recordings,
+            report,
+            model=Path(denoiser.model).name,
+            overwrite=batch.overwrite,
+            on_progress=on_progress,
+        )
+    console.info(f"wrote {report}: {report.stat().st_size / 2**20:.1f} MiB")
 
 
 def _copy_readable(source: Path, target: Path, files: "FileOptions") -> None:
@@ -539,6 +664,8 @@ def _speed(result: "CleanResult") -> str:
 
 def _levels(result: "CleanResult") -> str:
     levels = f"level {result.rms_in_dbfs:.1f} -> {result.rms_out_dbfs:.1f} dBFS"
+    if result.strength is not None:
+        levels = f"strength {result.strength:g}, {levels}"
     if result.loudness_lufs is None:
         return levels
     return (

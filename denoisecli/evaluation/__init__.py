@@ -14,6 +14,7 @@
 - ``formatting``: text of figures and choice of groups, for the terminal and the report
 - ``report``: a self-contained HTML page (``report.html``, ``report.css``, ``report.js``); its
   colours and controls (``theme.css``) and its player (``player.js``) serve other pages, too
+- ``cleaned``: the same page about recordings that were cleaned
 - ``previews``: pictures and sound of that page
 
 The room may import ``cleaning``, ``datasets``, ``models``, ``audio``, ``spec``, ``system``,

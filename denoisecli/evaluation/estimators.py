@@ -4,7 +4,7 @@ import shlex
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,6 +116,22 @@ class Folder(Estimator):
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
         """Return the file of that name."""
         return self._files[name]
+
+
+@dataclass
+class Prepared(Estimator):
+    """Files that are cleaned already.
+
+    Attributes:
+        files: The files by name of the recording.
+    """
+
+    files: Mapping[str, Path]
+    timed = False
+
+    def clean(self, name: str, noisy: Path, output: Path) -> Path:
+        """Return the file of that name."""
+        return self.files[name]
 
 
 @dataclass

@@ -496,12 +496,31 @@ BLIND_METRICS: dict[str, Metric] = {
 }
 """The metrics of recordings whose clean sound is unknown, by name."""
 
+LOUDNESS: dict[str, Description] = {
+    "loudness": Description(
+        label="Loudness",
+        description="Integrated loudness of all channels in LUFS (EBU R 128, ITU-R BS.1770).",
+        unit="LUFS",
+        higher_is_better=None,
+        decimals=1,
+    ),
+    "true_peak": Description(
+        label="True peak",
+        description="Largest value of the waveform, between the samples too, in dBFS.",
+        unit="dBFS",
+        higher_is_better=None,
+        decimals=1,
+    ),
+}
+"""Figures of the page about cleaned recordings, which are of all channels, by name."""
+
 WER = "wer"
 """Name of the word error rate, which ``evaluate`` computes from transcripts."""
 
 DESCRIPTIONS: dict[str, Description] = {
     **METRICS,
     **BLIND_METRICS,
+    **LOUDNESS,
     WER: Description(
         label="WER",
         description="Word error rate of a speech recognizer: errors per word of the transcript.",

@@ -78,11 +78,11 @@ _Mask = Bool[np.ndarray, "frames"]
 
 
 def _powers(sound: AudioVector, sample_rate: int) -> _Powers:
-    """Return the mean power of each frame, without the mean of the sound."""
+    """Return the mean power of each frame without the mean of the sound, 0 for a constant one."""
     length = max(round(_FRAME_SECONDS * sample_rate), 1)
     count = sound.size // length
-    frames = (sound - sound.mean() if np.ptp(sound) else np.zeros_like(sound))[: count * length]
-    return np.square(frames.reshape(count, length)).mean(axis=1)
+    frames = sound[: count * length].reshape(count, length)
+    return np.where(np.ptp(frames, axis=1) > 0, np.square(frames - sound.mean()).mean(axis=1), 0.0)
 
 
 def _find(powers: _Powers) -> tuple[_Mask, _Mask] | None:

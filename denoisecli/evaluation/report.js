@@ -212,5 +212,5 @@ function makeViewer(recording) {
 }
 
 document.querySelectorAll(".sortable").forEach(makeSortable);
-makeFilter(document.getElementById("files"));
+document.querySelectorAll("#files").forEach(makeFilter);
 document.querySelectorAll(".recording").forEach(makeViewer);

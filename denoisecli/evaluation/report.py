@@ -1,7 +1,7 @@
 """An evaluation as a self-contained HTML page with figures, pictures and sound."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,12 +22,6 @@ FILES = 9
 
 SECONDS = 10.0
 """Default length in s of the excerpt of a recording that is longer by more than a quarter."""
-
-CLEANED_SECONDS = (10.0, 180.0)
-"""Shortest and longest excerpt in s in a report on cleaned recordings."""
-
-CLEANED_TOTAL_SECONDS = 600.0
-"""Length in s of all excerpts in a report on cleaned recordings: about 5 MB for each version."""
 
 MISSING = "\N{EN DASH}"
 """Stands for a value that is unknown or undefined."""
@@ -144,6 +138,7 @@ def write_report(
     files: int = FILES,
     seconds: float = SECONDS,
     cleaned: bool = False,
+    gains: Mapping[str, float] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write an evaluation as one HTML file that contains its styles, pictures and sounds.
@@ -158,6 +153,8 @@ def write_report(
         files: Approximate number of recordings with pictures and sound.
         seconds: Length in s of the excerpt of a longer recording.
         cleaned: The page is about recordings that were cleaned, not about what cleaned them.
+        gains: Factors by name of the recording that cleaned files were scaled with (default: 1);
+            they are undone before what was removed is computed.
         overwrite: Replace an existing file.
 
     Raises:
@@ -205,7 +202,7 @@ def write_report(
         cost_labels=formatting.COST_LABELS,
         groupings=formatting.groupings(result),
         scatter=scatter(result),
-        sections=_sections(result, pairs, files, seconds),
+        sections=_sections(result, pairs, files, seconds, gains or {}),
         dynamic_range=previews.DYNAMIC_RANGE,
         version=version("denoisecli"),
         style=Markup(_assets("theme.css", "report.css")),
@@ -311,21 +308,27 @@ def _ticks(values: Sequence[float]) -> list[float]:
 
 
 def _sections(
-    result: Evaluation, pairs: Sequence[Pair], number: int, seconds: float
+    result: Evaluation,
+    pairs: Sequence[Pair],
+    number: int,
+    seconds: float,
+    gains: Mapping[str, float],
 ) -> list[tuple[str, list[Recording]]]:
     by_name = {pair.name: pair for pair in pairs}
     sections = []
     shown: set[str] = set()
     for heading, names in choose(result, number):
         recordings = [
-            _recording(result, by_name[name], seconds) for name in names if name not in shown
+            _recording(result, by_name[name], seconds, gains.get(name, 1.0))
+            for name in names
+            if name not in shown
         ]
         shown.update(names)
         sections.append((heading, recordings))
     return sections
 
 
-def _recording(result: Evaluation, pair: Pair, longest: float) -> Recording:
+def _recording(result: Evaluation, pair: Pair, longest: float, gain: float) -> Recording:
     scores = {score.estimator: score for score in result.scores if score.file == pair.name}
     main = result.compared[0]
     rate = previews.playable_rate(probe(pair.noisy).sample_rate)
@@ -351,7 +354,7 @@ def _recording(result: Evaluation, pair: Pair, longest: float) -> Recording:
         by = f" by {name}" if len(result.costs) > 2 else ""
         sounds.append((f"Cleaned{by}", cleaned, scores[name]))
         if name == main:
-            sounds.append((f"Removed{by}", noisy - cleaned, None))
+            sounds.append((f"Removed{by}", noisy - cleaned / np.float32(gain), None))
     if pair.clean is not None:
         sounds.append(("Clean", excerpt(pair.clean), None))
 

@@ -11,7 +11,7 @@ from typing import Literal, TextIO
 import numpy as np
 
 from denoisecli.errors import DenoiseError
-from denoisecli.evaluation.metrics import BLIND_METRICS, DESCRIPTIONS, WER
+from denoisecli.evaluation.metrics import BLIND_METRICS, DESCRIPTIONS, LOUDNESS, WER
 from denoisecli.system.atomic_files import replacing
 
 INPUT = "input"
@@ -149,7 +149,8 @@ class Evaluation:
     @property
     def blind(self) -> bool:
         """Whether the metrics are those of recordings whose clean sound is unknown."""
-        return bool(self.metrics) and BLIND_METRICS.keys() >= set(self.metrics) - {WER}
+        others = BLIND_METRICS.keys() | LOUDNESS.keys() | {WER}
+        return bool(self.metrics) and others >= set(self.metrics)
 
     @property
     def compared(self) -> list[str]:

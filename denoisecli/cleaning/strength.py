@@ -1,0 +1,127 @@
+"""The strength that suits a recording best, chosen by DNSMOS with a preference for less."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from denoisecli.audio import dnsmos
+from denoisecli.audio.reading import AudioReader
+from denoisecli.audio.resampling import resample
+from denoisecli.types import AudioBlock, AudioChannels
+
+STRENGTHS = (0.0, 0.5, 0.75, 1.0)
+"""The strengths that are compared; 0 leaves the recording as it is."""
+
+MARGIN = 0.05
+"""A strength whose OVRL is lower than the best one by at most this is as good; the least is taken.
+
+Repeated ratings of the same sound, shifted by some samples, differ by as much.
+"""
+
+WORTHWHILE = 0.15
+"""Least gain in OVRL that is worth a change of the recording."""
+
+MAX_SIG_LOSS = 0.2
+"""Largest loss in SIG: a strength that damages speech by more does not count."""
+
+EXCERPTS = 6
+"""Largest number of excerpts of 9 s that are compared, spread evenly over the recording."""
+
+_LEAD_SECONDS = 2.0  # cleaned before an excerpt, so that the network knows the noise
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A strength and why it was chosen.
+
+    Attributes:
+        strength: The strength, one of STRENGTHS.
+        ovrl: DNSMOS OVRL by strength; empty if the recording is silent.
+        note: A sentence on a recording that stays as it is; None otherwise.
+    """
+
+    strength: float
+    ovrl: dict[float, float]
+    note: str | None = None
+
+
+Clean = Callable[[AudioChannels], Float[np.ndarray, "channels timesteps"]]
+"""Cleans a sound at strength 1."""
+
+
+def choose_strength(recording: AudioReader, clean: Clean, *, mono: bool = False) -> Choice:
+    """Compare the strengths on excerpts of a recording, in bounded memory.
+
+    Args:
+        recording: The open recording, at its beginning.
+        clean: Cleans an excerpt.
+        mono: Compare the mean of the channels, cleaned as such.
+
+    Returns:
+        The least strength whose rating is within MARGIN of the best one; 0 if none gains
+        WORTHWHILE.
+
+    Raises:
+        UsageError: The package speechmos is not installed.
+        AudioError: As when the recording is read.
+    """
+    rate = recording.info.sample_rate
+    ratings: dict[float, list[dnsmos.Dnsmos]] = {strength: [] for strength in STRENGTHS}
+    for lead, excerpt in _excerpts(recording, recording.info.frames, rate):
+        noisy = excerpt.mean(axis=0, keepdims=True) if mono else excerpt
+        cleaned = clean(noisy)
+        for strength, found in ratings.items():
+            mixed = (noisy + np.float32(strength) * (cleaned - noisy))[:, lead:]
+            rating = dnsmos.dnsmos(resample(mixed.mean(axis=0), rate, dnsmos.SAMPLE_RATE), 16000)
+            if rating is not None:
+                found.append(rating)
+    if not ratings[0.0]:
+        return Choice(0.0, {}, "it is silent: left as it is")
+    means = {
+        strength: np.mean(found, axis=0) if found else np.zeros(3)
+        for strength, found in ratings.items()
+    }
+    ovrl = {strength: float(mean[2]) for strength, mean in means.items()}
+    sig_before = means[0.0][0]
+    allowed = [s for s in STRENGTHS if means[s][0] >= sig_before - MAX_SIG_LOSS]
+    best = max(ovrl[strength] for strength in allowed)
+    chosen = min(strength for strength in allowed if ovrl[strength] >= best - MARGIN)
+    if ovrl[chosen] >= ovrl[0.0] + WORTHWHILE:
+        return Choice(chosen, ovrl)
+    if all(ovrl[strength] < ovrl[0.0] for strength in STRENGTHS[1:]):
+        note = "it becomes worse at every strength"
+    else:
+        note = "no strength makes it clearly better"
+    return Choice(0.0, ovrl, f"{note} (DNSMOS): left as it is")
+
+
+def _excerpts(
+    blocks: Iterable[AudioBlock], frames: int, rate: int
+) -> Iterable[tuple[int, AudioChannels]]:
+    """Yield excerpts and the number of samples before them that are only context."""
+    length = round(dnsmos.WINDOW_SECONDS * rate) + 1
+    lead = round(_LEAD_SECONDS * rate)
+    count = min(max(frames // length, 1), EXCERPTS)
+    starts = np.linspace(0, max(frames - length, 0), count).round().astype(int)
+    if count == 1 and frames:
+        length = max(length, frames)  # a short recording is heard as a whole
+    pending: list[AudioBlock] = []
+    first = end = 0  # positions of pending in the recording
+    waiting = [int(start) for start in starts]
+    for block in blocks:
+        pending.append(block)
+        end += block.shape[1]
+        while waiting and end >= waiting[0] + length:
+            sound = np.concatenate(pending, axis=1)
+            start = max(waiting[0] - lead, 0)
+            yield waiting[0] - start, sound[:, start - first : waiting.pop(0) + length - first]
+        keep = max(waiting[0] - lead, first) if waiting else end
+        while pending and first + pending[0].shape[1] <= keep:
+            first += pending.pop(0).shape[1]
+    if waiting and pending:  # the recording is shorter than an excerpt, or than its header says
+        start = max(waiting[0] - lead, first)
+        sound = np.concatenate(pending, axis=1)
+        if end > waiting[0]:
+            yield waiting[0] - start, sound[:, start - first :]

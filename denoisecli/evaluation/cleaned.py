@@ -1,0 +1,157 @@
+"""A page about recordings that were cleaned: before, after, and what was removed."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from denoisecli.audio import dnsmos
+from denoisecli.audio.files import probe
+from denoisecli.audio.loudness import LoudnessMeter, is_installed
+from denoisecli.audio.reading import reader
+from denoisecli.audio.writing import writer
+from denoisecli.errors import DenoiseError
+from denoisecli.evaluation.estimators import Prepared
+from denoisecli.evaluation.evaluate import evaluate
+from denoisecli.evaluation.metrics import BLIND_METRICS
+from denoisecli.evaluation.pairs import Pair
+from denoisecli.evaluation.report import write_report
+from denoisecli.evaluation.scores import Score
+
+LONGEST_SECONDS = 900.0
+"""Length in s of what is scored and shown of a longer recording, from its middle."""
+
+EXCERPT_SECONDS = (10.0, 180.0)
+"""Shortest and longest excerpt in s with sound."""
+
+TOTAL_SECONDS = 600.0
+"""Length in s of all excerpts together: about 5 MB for each version of the sound."""
+
+OnProgress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A recording before and after cleaning.
+
+    Attributes:
+        name: Name on the page.
+        noisy: The recording.
+        clean: The cleaned recording, of the same length.
+        track: Number of the audio track of a media file that was cleaned; None is the default one.
+        gain: Factor that the cleaned recording was scaled with.
+    """
+
+    name: str
+    noisy: Path
+    clean: Path
+    track: int | None = None
+    gain: float = 1.0
+
+
+def write_cleaning_report(
+    recordings: Sequence[Cleaned],
+    output: Path,
+    *,
+    model: str,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Write a page about cleaned recordings.
+
+    It has the noise floor, the level of the speech and the estimated SNR before and after, DNSMOS
+    and loudness if their packages are installed, spectrograms, and players. The middle
+    LONGEST_SECONDS of longer recordings are scored, so that memory is bounded.
+
+    Args:
+        recordings: The recordings; their names differ.
+        output: Path of the .html file.
+        model: Name of what cleaned them.
+        overwrite: Replace an existing file.
+        on_progress: Called with the number of files done and of all.
+
+    Raises:
+        UsageError: The suffix is not .html, the file exists, or jinja2 is not installed.
+        DenoiseError: The file cannot be written.
+    """
+    metrics = [
+        name for name in BLIND_METRICS if dnsmos.is_installed() or not name.startswith("dnsmos_")
+    ]
+    with TemporaryDirectory(prefix="denoise-") as temporary:
+        pairs, files = [], {}
+        for number, recording in enumerate(recordings):
+            folder = Path(temporary, str(number))
+            folder.mkdir()
+            noisy, clean = (
+                _middle(path, folder / f"{kind}.w64", recording.track)
+                for kind, path in (("noisy", recording.noisy), ("clean", recording.clean))
+            )
+            pairs.append(Pair(recording.name, None, noisy))
+            files[recording.name] = clean
+        result = evaluate(
+            pairs, {model: Prepared(files)}, metrics=metrics, jobs=1, on_progress=on_progress
+        )
+        if is_installed():
+            noisy_files = {pair.name: pair.noisy for pair in pairs}
+            scores = [
+                _with_loudness(
+                    score, (files if score.estimator == model else noisy_files)[score.file]
+                )
+                for score in result.scores
+            ]
+            result = replace(
+                result, metrics=[*result.metrics, "loudness", "true_peak"], scores=scores
+            )
+        shortest, longest = EXCERPT_SECONDS
+        write_report(
+            result,
+            pairs,
+            output,
+            files=min(len(pairs), round(TOTAL_SECONDS / shortest)),
+            seconds=min(max(TOTAL_SECONDS / len(pairs), shortest), longest),
+            cleaned=True,
+            gains={recording.name: recording.gain for recording in recordings},
+            overwrite=overwrite,
+        )
+
+
+def _middle(path: Path, copy: Path, track: int | None) -> Path:
+    """Return a file with the middle of a recording: itself, or a copy if it is long."""
+    try:
+        info = probe(path)
+    except DenoiseError:
+        return path  # the evaluation reports it
+    if info.duration <= LONGEST_SECONDS and track is None:
+        return path
+    length = min(round(LONGEST_SECONDS * info.sample_rate), info.frames)
+    first = (info.frames - length) // 2
+    position = 0
+    with (
+        reader(path, track=track) as recording,
+        writer(
+            copy,
+            recording.info.sample_rate,
+            recording.info.channels,
+            frames=length,
+            subtype="FLOAT",
+        ) as target,
+    ):
+        for block in recording:
+            start, end = first - position, first + length - position
+            if end > 0 and start < block.shape[1]:
+                target.write(block[:, max(start, 0) : end])
+            position += block.shape[1]
+    return copy
+
+
+def _with_loudness(score: Score, path: Path) -> Score:
+    """Add the loudness of all channels of a file to its score."""
+    values = {"loudness": float("nan"), "true_peak": float("nan")}
+    with suppress(DenoiseError), reader(path) as recording:
+        meter = LoudnessMeter(recording.info.sample_rate, recording.info.channels)
+        for block in recording:
+            meter.add(block)
+        loudness = meter.finish()
+        values = {"loudness": loudness.integrated, "true_peak": loudness.true_peak}
+    return replace(score, values=score.values | values)
