@@ -453,20 +453,26 @@ def _require_different(source: Path, target: Target, noise_target: FileTarget) -
 
 
 class _Meter:
-    """Measures the level of a stream of blocks."""
+    """Measures the level of a stream of blocks, without the mean of each channel."""
 
     def __init__(self) -> None:
         self.timesteps = 0
-        self._energy = 0.0
-        self._samples = 0
+        self._sums = np.zeros(1)
+        self._energies = np.zeros(1)
 
     def add(self, block: AudioBlock) -> None:
         """Add a block."""
         self.timesteps += block.shape[1]
-        self._samples += block.size
-        self._energy += sum(float(np.dot(channel, channel)) for channel in block)
+        precise = block.astype(np.float64)
+        self._sums = self._sums + precise.sum(axis=1)
+        self._energies = self._energies + [np.dot(channel, channel) for channel in precise]
 
     @property
     def dbfs(self) -> float:
         """Level of all blocks in dBFS."""
-        return dbfs(math.sqrt(self._energy / max(self._samples, 1)))
+        count = max(self.timesteps, 1)
+        powers = (self._energies - self._sums**2 / count) / count
+        powers[powers * count < 1e-12 * self._energies] = (
+            0  # what remains of a constant is rounding
+        )
+        return dbfs(math.sqrt(powers.mean()))
