@@ -1,0 +1,249 @@
+"""Fetch further recordings for training, with free licences, from public repositories.
+
+    python examples/training-speech/fetch_more.py FOLDER [--only NAME ...]
+
+It writes mono FLAC at each source's own rate to FOLDER/speech-found/NAME and
+FOLDER/noise-found/NAME, and keeps the checkouts in FOLDER/checkouts. It needs git. The licences and
+what was measured of each source are in README.md beside this file.
+"""
+
+import argparse
+import subprocess
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.signal
+
+from denoisecli.audio import files
+from denoisecli.types import AudioVector
+
+EVENT, STRING = 3.0, 8.0
+"""Sounds up to EVENT s are strung together to clips of about STRING s."""
+
+FRAME = 0.043
+"""Length of a frame in s where the noise floor is lowered."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Recordings of one commit of a repository.
+
+    Attributes:
+        folder: Where the recordings are written, below the folder of the command.
+        repository: Owner and name on GitHub.
+        commit: The commit that was examined.
+        patterns: Globs of the files to take.
+        but_not: Parts of paths to leave out.
+        lower_floor: Whether the recordings have a steady background to be lowered.
+        join: Whether short events are strung together.
+        credited: Whether only files are taken that a table in ``credits.md`` beside them lists
+            under CC0 or CC BY.
+    """
+
+    folder: str
+    repository: str
+    commit: str
+    patterns: tuple[str, ...]
+    but_not: tuple[str, ...] = ()
+    lower_floor: bool = False
+    join: bool = False
+    credited: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return self.folder.partition("/")[2]
+
+
+SOURCES = (
+    Source(
+        "speech-found/nist-mrt",
+        "usnistgov/intelligibility",
+        "245d9a39d39f83303440e4383713fcae273e469e",
+        ("mcvqoe/intelligibility/audio_clips/*.wav",),
+        lower_floor=True,
+    ),
+    Source(
+        "speech-found/nist-harvard",
+        "usnistgov/mouth2ear",
+        "a67acc83af71dca9d2334d70ba5b7cba9db3bc07",
+        ("mcvqoe/mouth2ear/audio_clips/*.wav",),
+    ),
+    Source(
+        "speech-found/nathalie",
+        "rhasspy/dataset-voice-nathalie",
+        "3b3e91f39d13e2e681d8937575efb9bd3b3d8f5c",
+        ("verified/*.flac",),
+    ),
+    Source(
+        "speech-found/kathleen",
+        "rhasspy/dataset-voice-kathleen",
+        "c51cb971036a127359b43c621f26ca5081eab13e",
+        ("data/*.wav",),
+        lower_floor=True,
+    ),
+    Source(
+        "speech-found/flemishguy",
+        "rhasspy/dataset-voice-flemishguy",
+        "2576e9c8e5b6eec92e45010b5ede87c4f836f21e",
+        ("wavs/*.wav",),
+        lower_floor=True,
+    ),
+    Source(
+        "speech-found/nabucasa",
+        "NabuCasa/voice-datasets",
+        "bae22cb470c50c3ac4b743e6350851b8da893f71",
+        ("*/*/*.mp3",),
+        # elsewhere in full, or with little above 8 kHz
+        but_not=("kerstin", "kathleen", "nathalie", "flemishguy", "joe", "chitwan", "denis"),
+    ),
+    Source(
+        "noise-found/ambientsounds",
+        "Muges/ambientsounds",
+        "7ef9aefeeed93c37bca3cdb246a982dd1afce2f0",
+        ("*.ogg",),
+    ),
+    Source(
+        "noise-found/cc-sounds",
+        "Fris0uman/CDDA-Soundpacks",
+        "88586bb600eae4b053a8928bddbd5371d0b1ecc6",
+        ("sound/CC-Sounds/**/*.ogg",),
+        but_not=("speech/", "radio/", "deal_damage/", "mon_", "fatigue", "clean_up"),
+        join=True,
+        credited=True,
+    ),
+    Source(
+        "noise-found/openhv",
+        "OpenHV/OpenHV",
+        "d507035349b05a774baedbdebd2e60abb6c57895",
+        tuple(f"mods/hv/bits/audio/{name}/*.ogg" for name in ("cc0", "cc-by-30", "cc-by-40", "pd")),
+        but_not=("mothership", "battleship", "drone", "torpedo", "worm"),  # voices
+        join=True,
+    ),
+)
+
+
+def obtain(source: Source, checkouts: Path) -> Path:
+    """Check out the commit of a source unless that was done before, and return its folder."""
+    folder = checkouts / source.repository
+    if not folder.is_dir():
+        partial = folder.with_name(f"{folder.name}.partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        url = f"https://github.com/{source.repository}"
+        for command in (
+            ["init", "--quiet"],
+            ["fetch", "--quiet", "--depth", "1", url, source.commit],
+            ["checkout", "--quiet", "FETCH_HEAD"],
+        ):
+            subprocess.run(["git", "-C", partial, *command], check=True)
+        partial.rename(folder)
+    return folder
+
+
+def is_credited(path: Path) -> bool:
+    """Return whether the table in ``credits.md`` beside a file lists it under CC0 or CC BY."""
+    for line in (path.parent / "credits.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip(" *") for cell in line.strip().strip("|").split("|")]
+        if len(cells) > 2 and cells[0].removesuffix(".ogg").lower() == path.stem.lower():
+            licence = cells[2].replace("-", " ").upper()
+            return licence.startswith(("CC0", "CC 0", "CC BY")) and "NC" not in licence
+    return False
+
+
+def select(source: Source, checkout: Path) -> list[Path]:
+    """Return the files of a source to take, sorted."""
+    paths = sorted(path for pattern in source.patterns for path in checkout.glob(pattern))
+    return [
+        path
+        for path in paths
+        if not any(part in str(path.relative_to(checkout)) for part in source.but_not)
+        and (not source.credited or is_credited(path))
+    ]
+
+
+def lower_floor(speech: AudioVector, sample_rate: int, depth_db: float = 15) -> AudioVector:
+    """Lower the steady background of a clean recording with a Wiener filter.
+
+    The background is estimated from the quietest frames. What is 10 dB above it stays as it is.
+
+    Args:
+        speech: A recording with a background at least 25 dB below the voice.
+        sample_rate: Sample rate in Hz.
+        depth_db: Greatest attenuation in dB.
+
+    Returns:
+        The recording with a lower background, as long as before.
+    """
+    size = 2 * round(FRAME * sample_rate / 2)
+    _, _, spectrum = scipy.signal.stft(speech, sample_rate, nperseg=size, noverlap=size * 3 // 4)
+    power = np.abs(spectrum) ** 2
+    inner = power[:, 4:-4] if power.shape[1] > 40 else power  # the ends are padded
+    level = inner[1:].sum(axis=0)
+    quiet = np.argsort(level)[: max(4, level.size // 20)]
+    floor = inner[:, quiet].mean(axis=1)
+    kernel = np.hanning(13)[1:-1]
+    floor = np.convolve(np.pad(floor, 5, mode="edge"), kernel / kernel.sum(), mode="valid")
+    smooth = scipy.signal.convolve2d(power, np.full((5, 5), 1 / 25), mode="same", boundary="symm")
+    gain = 1 - 1.5 * floor[:, None] / np.maximum(smooth, 1e-20)
+    gain = np.clip(gain, 10 ** (-depth_db / 20), 1)
+    _, quieter = scipy.signal.istft(
+        spectrum * gain, sample_rate, nperseg=size, noverlap=size * 3 // 4
+    )
+    return quieter[: speech.size].astype(speech.dtype)
+
+
+def string_together(
+    events: list[AudioVector], sample_rate: int, rng: np.random.Generator
+) -> list[AudioVector]:
+    """Join short events, in random order and with random gaps and levels, to longer clips."""
+    clips: list[AudioVector] = []
+    parts: list[AudioVector] = []
+    for number in rng.permutation(len(events)):
+        event = events[number]
+        peak = float(np.max(np.abs(event), initial=1e-6))
+        parts.append(event * np.float32(10 ** (rng.uniform(-15, -3) / 20) / peak))
+        parts.append(np.zeros(int(rng.uniform(0.05, 0.8) * sample_rate), np.float32))
+        if sum(part.size for part in parts) > STRING * sample_rate:
+            clips.append(np.concatenate(parts))
+            parts = []
+    return [*clips, np.concatenate(parts)] if parts else clips
+
+
+def convert(source: Source, paths: list[Path], folder: Path) -> None:
+    """Write the recordings of a source as FLAC."""
+    folder.mkdir(parents=True, exist_ok=True)
+    unique = len({path.stem for path in paths}) == len(paths)
+    events: dict[int, list[AudioVector]] = {}
+    for path in paths:
+        sound, sample_rate = files.read_mono(path)
+        if source.join and sound.size <= EVENT * sample_rate:
+            events.setdefault(sample_rate, []).append(sound)
+            continue
+        if source.lower_floor:
+            sound = lower_floor(sound, sample_rate)
+        name = path.stem if unique else f"{path.parent.name}-{path.stem}"
+        target = folder / f"{name}.flac"
+        files.write(target, sound, sample_rate, subtype="PCM_16", overwrite=True)
+    rng = np.random.default_rng(zlib.crc32(source.name.encode()))
+    for sample_rate, sounds in sorted(events.items()):
+        for number, clip in enumerate(string_together(sounds, sample_rate, rng)):
+            target = folder / f"events-{sample_rate}-{number:03}.flac"
+            files.write(target, clip, sample_rate, subtype="PCM_16", overwrite=True)
+
+
+def main() -> None:
+    """Fetch and convert all sources."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", nargs="+", choices=[source.name for source in SOURCES])
+    options = parser.parse_args()
+    for source in SOURCES:
+        if options.only is None or source.name in options.only:
+            checkout = obtain(source, options.folder / "checkouts")
+            convert(source, select(source, checkout), options.folder / source.folder)
+
+
+if __name__ == "__main__":
+    main()

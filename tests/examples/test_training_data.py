@@ -1,0 +1,138 @@
+"""The scripts that make and fetch recordings for training."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.signal
+
+SCRIPTS = Path(__file__).parents[2] / "examples" / "training-speech"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+noises, whispers, fetching = map(load, ("make_noises", "make_whispers", "fetch_more"))
+
+
+def power_share(sound: np.ndarray, low: float, high: float, sample_rate: int = 48000) -> float:
+    power = np.abs(np.fft.rfft(sound)) ** 2
+    frequency = np.fft.rfftfreq(sound.size, 1 / sample_rate)
+    return power[(frequency >= low) & (frequency < high)].sum() / power.sum()
+
+
+@pytest.mark.parametrize("kind", noises.KINDS)
+def test_noises_are_drawn_anew_by_number_and_the_same_by_seed(kind):
+    first, again, other = (
+        noises.synthesize(kind, number, seed=3, seconds=0.5) for number in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    for sound in (first, other):
+        assert sound.shape == (24000,)
+        assert np.all(np.isfinite(sound))
+        assert 10 ** (-12 / 20) <= np.abs(sound).max() <= 10 ** (-1 / 20)
+
+
+def test_kinds_of_noise_fill_different_bands():
+    def median_share(kind: str, low: float, high: float) -> float:
+        clips = [noises.synthesize(kind, number, seconds=1) for number in range(5)]
+        return float(np.median([power_share(clip, low, high) for clip in clips]))
+
+    assert median_share("rumble", 0, 200) > 0.9
+    assert median_share("wind", 0, 800) > 0.9
+    assert median_share("hum", 40, 1500) > 0.8
+    assert median_share("insects", 1500, 20000) > 0.8
+    assert median_share("birds", 1000, 16000) > 0.8
+    assert median_share("hiss", 2000, 24000) > 0.5
+
+
+def test_clips_of_noise_are_written_by_kind(tmp_path, monkeypatch):
+    arguments = ["x", str(tmp_path), "--minutes", "0.01", "--kinds", "hum", "coil-whine"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    noises.main()
+    written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.flac"))
+    assert written == ["coil-whine/0000.flac", "hum/0000.flac"]
+
+
+def test_linear_prediction_solves_the_normal_equations(rng):
+    sound = scipy.signal.lfilter([1], [1, -1.6, 0.8], rng.standard_normal((3, 2000)))
+    full = scipy.signal.fftconvolve(sound, sound[:, ::-1], axes=1)
+    autocorrelation = full[:, 1999:2006]
+    filters, error = whispers.predict(autocorrelation, 6)
+    for row, coefficients in zip(autocorrelation, filters, strict=True):
+        expected = scipy.linalg.solve_toeplitz(row[:6], -row[1:])
+        np.testing.assert_allclose(coefficients, [1, *expected], atol=1e-8)
+    np.testing.assert_allclose(error, np.sum(filters * autocorrelation, axis=1))
+
+
+@pytest.mark.parametrize("sample_rate", [16000, 48000])
+def test_a_whisper_keeps_the_envelope_and_loses_the_pitch(rng, sample_rate):
+    timesteps, period = 2 * sample_rate, sample_rate // 125
+    pulses = np.zeros(timesteps)
+    pulses[::period] = 1
+    voice = 0.01 * rng.standard_normal(timesteps) * (np.arange(timesteps) % period < period // 8)
+    for formant, width in ((700, 100), (1800, 120)):
+        radius = np.exp(-np.pi * width / sample_rate)
+        turn = 2 * radius * np.cos(2 * np.pi * formant / sample_rate)
+        pulses = scipy.signal.lfilter([1], [1, -turn, radius**2], pulses)
+    voice = 0.1 * (voice + pulses / np.std(pulses)).astype(np.float32)
+    voice[: sample_rate // 2] *= 1e-4  # a pause
+    sound = whispers.whisper(voice, sample_rate, rng)
+    assert sound.shape == voice.shape
+    assert np.all(np.isfinite(sound))
+    assert 9.9 < 20 * np.log10(np.std(voice) / np.std(sound)) < 25.1
+
+    def pitch(sound: np.ndarray) -> float:
+        part = sound[sample_rate:].astype(float)
+        return np.dot(part[period:], part[:-period]) / np.dot(part, part)
+
+    assert pitch(voice) > 0.9
+    assert abs(pitch(sound)) < 0.3
+    below, above = (power_share(s, 1400, 2400, sample_rate) for s in (voice, sound))
+    assert above > 2 * below
+    assert np.std(sound[: sample_rate // 4]) < 0.01 * np.std(sound)
+
+
+def test_the_floor_is_lowered_and_the_voice_is_kept(rng):
+    sample_rate, seconds = 24000, 2
+    time = np.arange(seconds * sample_rate) / sample_rate
+    voice = 0.2 * np.sin(2 * np.pi * 400 * time) * (time % 1 < 0.6)
+    noisy = (voice + 0.0005 * rng.standard_normal(time.size)).astype(np.float32)
+    quieter = fetching.lower_floor(noisy, sample_rate)
+    assert quieter.shape == noisy.shape
+    pause = (time % 1 > 0.7) & (time % 1 < 0.9)
+    assert 20 * np.log10(np.std(noisy[pause]) / np.std(quieter[pause])) > 10
+    assert 20 * np.log10(np.std(noisy[~pause]) / np.std(quieter[~pause])) == pytest.approx(
+        0, abs=0.1
+    )
+
+
+def test_short_events_are_strung_together(rng):
+    events = [np.full(800, level, np.float32) for level in np.linspace(0.1, 0.9, 60)]
+    clips = fetching.string_together(events, 8000, rng)
+    assert len(clips) > 1
+    assert all(clip.size > 8 * 8000 for clip in clips[:-1])
+    assert sum(np.count_nonzero(clip) for clip in clips) == 60 * 800
+    assert max(np.abs(clip).max() for clip in clips) < 1
+
+
+def test_only_credited_files_are_taken(tmp_path):
+    checkout = tmp_path / "sounds"
+    checkout.mkdir()
+    rows = {"door": "**CC0 1.0**", "rain": "CC BY 3.0", "car": "CC BY-NC 3.0", "bell": "Sampling"}
+    table = "".join(f"| {name}.ogg | someone | {licence} | |\n" for name, licence in rows.items())
+    (checkout / "credits.md").write_text(f"| File | Author | License | Link |\n{table}")
+    for name in (*rows, "unknown", "speech"):
+        (checkout / f"{name}.ogg").touch()
+    source = fetching.Source("noise/x", "a/b", "0" * 40, ("*.ogg",), ("speech",), credited=True)
+    assert [path.stem for path in fetching.select(source, checkout)] == ["door", "rain"]
