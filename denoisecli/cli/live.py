@@ -99,11 +99,11 @@ def live(
         typer.Option(
             min=0,
             max=500,
-            help="Milliseconds of clean sound that are kept waiting for the output; more of them "
-            "survive a busy computer.",
+            help="Milliseconds of sound that the devices and the filter each keep waiting; more "
+            "of them survive a busy computer.",
             rich_help_panel=_DEVICES,
         ),
-    ] = 10.0,
+    ] = 15.0,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -161,7 +161,7 @@ def live(
             timer.start()
         interrupted = None
         try:
-            settings = LiveSettings(input, output, rate, channels)
+            settings = LiveSettings(input, output, rate, channels, buffer / 1000)
             run_live(open_filter, settings, stop, on_change=on_change)
         except KeyboardInterrupt as error:  # the recording is kept
             interrupted = error
@@ -231,19 +231,24 @@ def _print_summary(ended: list, delay: float, as_json: bool) -> None:  # type: i
     seconds = sum(meters.seconds for meters in ended)
     cpu_seconds = sum(meters.cpu_seconds for meters in ended)
     dropouts = sum(meters.dropouts for meters in ended)
+    lost = sum(meters.lost for meters in ended)
     load = cpu_seconds / seconds if seconds else 0.0
     if as_json:
         facts = {
             "seconds": seconds,
             "load": load,
             "dropouts": dropouts,
+            "lost": lost,
             "stretched_samples": sum(meters.stretched for meters in ended),
             "model_delay_seconds": delay,
             "interruptions": max(len(ended) - 1, 0),
         }
         console.print_json(facts)
         return
-    console.info(f"{seconds:.1f} s of sound; load {load:.1%} of a core; {dropouts} dropouts")
+    console.info(
+        f"{seconds:.1f} s of sound; load {load:.1%} of a core; {dropouts} dropouts; {lost} times "
+        "input was lost"
+    )
 
 
 class _LiveMeters(LiveDisplay):
@@ -286,7 +291,7 @@ class _LiveMeters(LiveDisplay):
         table.add_row(
             "",
             f"gain {meters.gain:+.1f} dB   load {meters.load:.1%}   "
-            f"delay {milliseconds:.0f} ms + devices   {meters.dropouts} dropouts",
+            f"delay {milliseconds:.0f} ms + devices   {meters.dropouts + meters.lost} dropouts",
         )
         state = "BYPASS: the microphone as it is" if self.bypass else "clean"
         table.add_row("", f"{state}   (b: bypass, q: stop)")

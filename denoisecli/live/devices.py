@@ -52,12 +52,14 @@ class LiveSettings:
         output: The same for the output device.
         sample_rate: Sample rate in Hz.
         channels: Number of channels.
+        latency: Seconds of sound that the buffer of either device holds.
     """
 
     input: str | None
     output: str | None
     sample_rate: int
     channels: int = 1
+    latency: float = 0.02
 
 
 def list_devices() -> list[Device]:
@@ -158,7 +160,7 @@ def _open_devices(sd: Any, live: LiveFilter, settings: LiveSettings) -> Iterator
         "channels": settings.channels,
         "dtype": "float32",
         "blocksize": round(_BLOCK_SECONDS * settings.sample_rate),
-        "latency": "low",
+        "latency": settings.latency,
     }
     source = sd.InputStream(device=_device(settings.input), callback=on_input, **options)
     watch.streams.append(source)

@@ -34,7 +34,8 @@ class Meters:
         load: CPU time of the filter as a share of the time of the sound, smoothed.
         seconds: Length of the sound so far.
         cpu_seconds: CPU time of the filter so far.
-        dropouts: How often the output had no sound, or the input was lost.
+        dropouts: How often the output had no sound.
+        lost: How often input was lost, because the device or the filter was too slow.
         stretched: Samples that were added (or left out, if negative) because the clocks differ.
         waiting: Seconds of clean sound that wait for the output.
     """
@@ -45,6 +46,7 @@ class Meters:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     dropouts: int = 0
+    lost: int = 0
     stretched: int = 0
     waiting: float = 0.0
 
@@ -112,9 +114,9 @@ class LiveFilter:
             block: Samples (channels, timesteps).
             lost: Whether the device has lost sound before the block.
         """
-        self.meters.dropouts += lost
-        if self._in.qsize() * block.shape[1] > _MOST_SECONDS * self._rate:  # too slow a computer
-            self.meters.dropouts += 1
+        self.meters.lost += lost
+        if self._in.qsize() * block.shape[1] > _MOST_SECONDS * self._rate:
+            self.meters.lost += 1
             return
         self._in.put(np.array(block, np.float32, order="C"))
 
@@ -140,14 +142,22 @@ class LiveFilter:
 
     def _run(self) -> None:
         try:
-            while (block := self._in.get()) is not None:
-                start = time.thread_time()
-                for piece in self._stream.pieces(block):
-                    if piece.clean.shape[1]:
-                        self._deliver(piece)
-                self._measure_load(time.thread_time() - start, block.shape[1])
+            while self.clean_next():
+                pass
         except DenoiseError as error:
             self.error = error
+
+    def clean_next(self) -> bool:
+        """Clean the next block of the input, which the thread does; return False at the end."""
+        block = self._in.get()
+        if block is None:
+            return False
+        start = time.thread_time()
+        for piece in self._stream.pieces(block):
+            if piece.clean.shape[1]:
+                self._deliver(piece)
+        self._measure_load(time.thread_time() - start, block.shape[1])
+        return True
 
     def _deliver(self, piece: Piece) -> None:
         if self._on_piece is not None:
@@ -225,4 +235,4 @@ class _Least:
 
     def value(self) -> float | None:
         """Return the smallest value of the last span, or None if there was none yet."""
-        return self._least if np.isfinite(self._least) else None
+        return float(self._least) if np.isfinite(self._least) else None

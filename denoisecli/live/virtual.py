@@ -48,14 +48,14 @@ def virtual_microphone(sample_rate: int) -> Iterator[str]:
             "module-null-sink",
             f"sink_name={SINK}",
             f"rate={sample_rate}",
-            f"sink_properties=device.description=Denoise {_OWNER}={os.getpid()}",
+            _properties("sink", "Denoise"),
         )
         modules += _pactl(
             "load-module",
             "module-remap-source",
             f"source_name={SOURCE}",
             f"master={SINK}.monitor",
-            f"source_properties=device.description=Denoise-Microphone {_OWNER}={os.getpid()}",
+            _properties("source", "Denoise-Microphone"),
         )
         os.environ["PULSE_SINK"] = SINK
         yield DEVICE
@@ -67,6 +67,10 @@ def virtual_microphone(sample_rate: int) -> Iterator[str]:
         with suppress(DenoiseError):  # the sound system has ended
             for module in reversed(modules):
                 _pactl("unload-module", module)
+
+
+def _properties(kind: str, description: str) -> str:
+    return f'{kind}_properties="device.description={description} {_OWNER}={os.getpid()}"'
 
 
 def _remove_abandoned() -> None:

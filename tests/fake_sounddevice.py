@@ -1,0 +1,106 @@
+"""A sound card without a driver, in place of the module `sounddevice`."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+
+
+class PortAudioError(Exception):
+    """As sounddevice raises it."""
+
+
+class FakeSoundDevice:
+    """The functions of `sounddevice` that `denoisecli.live.devices` calls.
+
+    Args:
+        sound: What the microphone hears, shape (timesteps,); then silence.
+        speed: How much faster than in reality the devices run.
+
+    Attributes:
+        played: What the output was given.
+        present: Whether the devices are there.
+        opened: Options of all streams that were opened.
+        refreshed: How often PortAudio was started anew.
+    """
+
+    PortAudioError = PortAudioError
+
+    def __init__(self, sound, speed=10.0):
+        self.sound = np.asarray(sound, np.float32)
+        self.speed = speed
+        self.played = []
+        self.present = True
+        self.opened = []
+        self.refreshed = 0
+        self.default = SimpleNamespace(device=[0, 1])
+
+    def query_hostapis(self):
+        return [{"name": "ALSA"}]
+
+    def query_devices(self):
+        names = [("Microphone", 2, 0), ("Speaker", 0, 2)]
+        return [
+            {
+                "index": index,
+                "name": name,
+                "hostapi": 0,
+                "max_input_channels": inputs,
+                "max_output_channels": outputs,
+                "default_samplerate": 48000.0,
+            }
+            for index, (name, inputs, outputs) in enumerate(names)
+        ]
+
+    def _terminate(self):
+        self.refreshed += 1
+
+    def _initialize(self):
+        pass
+
+    def InputStream(self, **options):
+        return _Stream(self, options, is_input=True)
+
+    def OutputStream(self, **options):
+        return _Stream(self, options, is_input=False)
+
+
+class _Stream:
+    def __init__(self, card, options, *, is_input):
+        if not card.present or options["device"] == "nosuch":
+            raise PortAudioError(f"no device {options['device']}")
+        self.card, self.options, self.is_input = card, options, is_input
+        card.opened.append(options)
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    @property
+    def active(self):
+        return self.thread.is_alive()
+
+    def start(self):
+        self.thread.start()
+
+    def abort(self):
+        self.ended.set()
+        if not self.card.present:
+            raise PortAudioError("the device has gone")
+
+    def close(self):
+        self.ended.set()
+        self.thread.join()
+
+    def run(self):
+        frames, channels = self.options["blocksize"], self.options["channels"]
+        status = SimpleNamespace(input_overflow=False)
+        while self.card.present and not self.ended.is_set():
+            block = np.zeros((frames, channels), np.float32)
+            if self.is_input:
+                part, self.card.sound = self.card.sound[:frames], self.card.sound[frames:]
+                block[: part.size] = part[:, None]
+                self.options["callback"](block, frames, None, status)
+            else:
+                self.options["callback"](block, frames, None, status)
+                self.card.played.append(block.copy())
+            time.sleep(frames / self.options["samplerate"] / self.card.speed)

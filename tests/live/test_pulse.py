@@ -1,0 +1,147 @@
+"""A real sound server with null sinks: a recording is played into one and taken from the other."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("pulseaudio") is None or shutil.which("pactl") is None,
+        reason="PulseAudio is not installed",
+    ),
+]
+
+RATE = 16000
+DENOISE = [sys.executable, "-c", "from denoisecli.cli.app import main; main()"]
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Start PulseAudio with a sink whose monitor is the microphone."""
+    pytest.importorskip("sounddevice")
+    for name in ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("PULSE_SOURCE", "microphone.monitor")
+    modules = ["native-protocol-unix", f"null-sink sink_name=microphone rate={RATE} channels=1"]
+    command = ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"]
+    command += [part for name in modules for part in ("-L", f"module-{name}")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: "microphone" in pactl("list", "short", "sinks"))
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def pactl(*arguments: str) -> str:
+    return subprocess.run(["pactl", *arguments], capture_output=True, text=True).stdout
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@contextmanager
+def live(*arguments: str):
+    """Run `denoise live --virtual` until the block ends; yield what it prints at the end."""
+    command = [*DENOISE, "live", "--virtual", "--json", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    facts: dict[str, float] = {}
+    try:
+        until(lambda: "denoise_microphone" in pactl("list", "short", "sources"))
+        until(lambda: "protocol-native" in pactl("list", "short", "source-outputs"))
+        yield facts
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    facts.update(json.loads(out))
+
+
+def through(sound: np.ndarray, folder: Path) -> np.ndarray:
+    """Play a recording to the microphone, and return what the virtual microphone gives."""
+    soundfile.write(folder / "played.wav", sound, RATE)
+    raw = folder / "taken.raw"
+    with raw.open("wb") as file:
+        options = [f"--rate={RATE}", "--channels=1", "--format=s16le", "--latency-msec=20"]
+        taking = subprocess.Popen(["parec", "-d", "denoise_microphone", *options], stdout=file)
+        until(lambda: raw.stat().st_size > 0)
+        playing = ["paplay", "-d", "microphone", "--latency-msec=20", folder / "played.wav"]
+        subprocess.run(playing, check=True)
+        time.sleep(1)
+        taking.terminate()
+        taking.wait(30)
+    return np.fromfile(raw, "<i2").astype(np.float32) / 2**15
+
+
+def aligned(taken: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    size = taken.size + sound.size
+    product = np.fft.rfft(taken, size) * np.fft.rfft(sound, size).conj()
+    start = int(np.argmax(np.fft.irfft(product)[: taken.size]))
+    return taken[start : start + sound.size]
+
+
+def si_sdr(estimate: np.ndarray, target: np.ndarray) -> float:
+    part = np.dot(estimate, target) / np.dot(target, target) * target
+    return float(10 * np.log10(np.square(part).sum() / np.square(estimate - part).sum()))
+
+
+def test_the_virtual_microphone_gives_clean_speech(server, speech, noise, tmp_path):
+    clean = speech(6, RATE)
+    noisy = clean + 0.5 * noise(6, RATE)
+    record = tmp_path / "record.wav"
+    with live("--record", str(record), "--buffer", "60") as facts:
+        taken = aligned(through(noisy, tmp_path), noisy)
+    assert taken.size == clean.size
+    recorded, raw = (
+        soundfile.read(tmp_path / name)[0] for name in ("record.wav", "record.raw.wav")
+    )
+    assert recorded.size == raw.size == pytest.approx(facts["seconds"] * RATE, abs=2000)
+    before = si_sdr(aligned(raw, noisy), clean)
+    assert si_sdr(aligned(recorded, noisy), clean) > before
+    assert facts["interruptions"] == 0
+    assert "denoise" not in pactl("list", "short", "sinks")
+    if facts["dropouts"] + facts["lost"] <= 1:  # this computer can keep up
+        assert si_sdr(taken, clean) > before
+
+
+def test_a_sound_server_that_takes_the_sink_away(server):
+    with live() as facts:
+        module = next(
+            line.split("\t")[0]
+            for line in pactl("list", "short", "modules").splitlines()
+            if "sink_name=microphone" in line
+        )
+        pactl("unload-module", module)
+        time.sleep(3)
+        name = "sink_name=microphone"
+        pactl("load-module", "module-null-sink", name, f"rate={RATE}", "channels=1")
+        until(lambda: "microphone.monitor" in pactl("list", "short", "sources"))
+        until(lambda: "protocol-native" in pactl("list", "short", "source-outputs"))
+    assert facts["interruptions"] >= 1
+
+
+def test_killed_and_started_again(server):
+    command = [*DENOISE, "live", "--virtual"]
+    process = subprocess.Popen(command)
+    until(lambda: "denoise_microphone" in pactl("list", "short", "sources"))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(30)
+    assert "denoise" in pactl("list", "short", "sinks")
+    with live():
+        assert pactl("list", "short", "sinks").count("denoise\t") == 1
+    assert "denoise" not in pactl("list", "short", "sinks")
