@@ -9,9 +9,9 @@ holds the channels of a recording:
 - ``next_state`` (batch, size)
 - ``mask`` (batch, bins, 1, parts): what was applied, as the graph of `onnx_network` returns it
 
-A causal network has a delay of 0. With a delay there is one more input, ``present`` (1,), whose
-default is 1. At the end of the sound, ``delay_frames`` runs more with zeros as ``spectrum`` and as
-``present`` return the last frames.
+A causal network has a delay of 0. With a delay there is one more input, ``present`` (1,), which is
+1. At the end of the sound, ``delay_frames`` runs more with zeros as ``spectrum`` and as ``present``
+return the last frames.
 
 The metadata are those of `stream_metadata`.
 """
@@ -141,8 +141,11 @@ def _stream_model(network: "UNet", delay: int) -> onnx.ModelProto:
     _append_filter(graph, network.spec, mask, spectrum)
     graph.next_state()
     bins, parts = network.spec.stft.bins, network.spec.output.parts
+    inputs = [_value("spectrum", bins, 1, 2), _value("state", graph.state_size)]
+    if delay:
+        inputs.append(helper.make_tensor_value_info("present", TensorProto.FLOAT, [1]))
     return graph.model(
-        [_value("spectrum", bins, 1, 2), _value("state", graph.state_size)],
+        inputs,
         [
             _value("cleaned", bins, 1, 2),
             _value("next_state", graph.state_size),
@@ -188,10 +191,8 @@ def _largest_difference(network: "UNet", model: onnx.ModelProto, delay: int) -> 
         keras.ops.convert_to_numpy(part).swapaxes(1, 2)
         for part in apply_mask(mask, parts, network.spec.output.offsets)
     ]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns of every input that has a default
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     state = np.zeros((2, session.get_inputs()[1].shape[1]), np.float32)
     padded = np.pad(spectrum, [(0, 0), (0, 0), (0, delay), (0, 0)])

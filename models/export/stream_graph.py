@@ -33,9 +33,9 @@ class StreamGraph(Graph):
         self._gates: dict[int, str] = {}
         if delay:
             # Whether there is a frame of sound, for this run and the earlier ones.
-            present = self.input("present", np.ones(1, np.float32), [1])
             earlier = self.remembered((delay,))
-            present = self.add("Expand", present, self.add("Shape", self.slice("state", 1, 0, 1)))
+            batch = self.add("Shape", self.slice("state", 1, 0, 1))
+            present = self.add("Expand", "present", batch)
             self._presence = self.add("Concat", earlier, present, axis=1)
             self.remember(self.slice(self._presence, 1, 1, _END))
 
