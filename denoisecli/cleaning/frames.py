@@ -13,6 +13,7 @@ from jaxtyping import Complex, Float
 from denoisecli.audio.stft import check_invertible, window_vector
 from denoisecli.cleaning.engines import FrameEngine
 from denoisecli.cleaning.masking import Masked, gains_of_bands
+from denoisecli.cleaning.transform import Transform
 from denoisecli.errors import ModelError
 from denoisecli.spec.document import Spec
 from denoisecli.types import AudioBlock
@@ -28,13 +29,22 @@ class FrameStream:
         engine: The network.
         channels: Number of channels.
         top: Highest frequency of the sound as a share of the model's.
+        sample_rate: Sample rate of the sound in Hz (default: that of the model).
 
     Attributes:
         delay: Samples by which the output can be behind the input.
     """
 
-    def __init__(self, spec: Spec, engine: FrameEngine, channels: int, top: float) -> None:
-        stft = spec.stft
+    def __init__(
+        self,
+        spec: Spec,
+        engine: FrameEngine,
+        channels: int,
+        top: float,
+        sample_rate: int | None = None,
+    ) -> None:
+        self._transform = Transform(spec, sample_rate or spec.audio.sample_rate)
+        stft = self._transform.stft
         check_invertible(stft.n_fft, stft.hop_length, stft.window)
         self._spec, self._engine, self._top = spec, engine, top
         self._n_fft, self._hop = stft.n_fft, stft.hop_length
@@ -90,12 +100,14 @@ class FrameStream:
 
     def _synthesize(self, spectrum: _Frames, *, present: bool) -> AudioBlock:
         """Add the frame that the network returns to the sound, and return what is complete."""
-        result = self._engine.run(spectrum, self._state, present=present)
+        heard = self._transform.to_model(spectrum, axis=1)
+        result = self._engine.run(heard, self._state, present=present)
         if result is None:  # the frame lies before the sound
             return self._clean[:, :0]
         cleaned, mask = result
         if not np.isfinite(cleaned.view(np.float32)).all():
             raise ModelError(f"the model {self._spec.name} returned values that are not finite")
+        cleaned = self._transform.from_model(cleaned, axis=1)
         self._gains.append(gains_of_bands(mask, self._top))
         self._sum += np.fft.irfft(cleaned, self._n_fft) * self._window
         self._weight += self._window**2

@@ -8,7 +8,7 @@ as one that is recurrent backwards along time, gets seconds of context around ev
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from jaxtyping import Complex, Float
 from denoisecli.audio.resampling import fit_length
 from denoisecli.audio.stft import istft, stft
 from denoisecli.cleaning.engines import MaskEngine, State
+from denoisecli.cleaning.transform import Transform
 from denoisecli.errors import ModelError
 from denoisecli.spec.document import Spec
 from denoisecli.types import AudioBlock, AudioChannels, AudioVector, ComplexSpectrogram
@@ -68,6 +69,9 @@ recordings of 6 minutes at 0, 5 and 10 dB, the result in blocks differs from tha
 -59, -64 and -67 dB with 12 s of context, by -64, -68 and -72 dB with 16 s.
 """
 
+MAX_ATTENTION_BYTES = 2**29
+"""Memory of attention along time above which blocks are shorter than `WHOLE`."""
+
 LIVE = Blocks(length=0.5, before=2.0, after=1.0, live=True)
 """For live sound, with any other network: the context costs time, but the delay is short."""
 
@@ -112,6 +116,22 @@ _Cleaned = tuple[Float[np.ndarray, "wanted"], Float[np.ndarray, "hops"]]
 """The clean samples of a block that are wanted, and its gains as in `Masked`."""
 
 
+def blocks_of_files(spec: Spec, *, carries: bool) -> Blocks:
+    """Return how to divide a file into blocks.
+
+    Args:
+        spec: Spec of the model.
+        carries: Whether the network carries its state from block to block.
+    """
+    if carries:
+        return CARRIED
+    memory = spec.attention_bytes(WHOLE.before + WHOLE.length + WHOLE.after)
+    share = math.sqrt(min(1, MAX_ATTENTION_BYTES / memory)) if memory else 1
+    return replace(
+        WHOLE, length=share * WHOLE.length, before=share * WHOLE.before, after=share * WHOLE.after
+    )
+
+
 class Masking:
     """A network with the transforms around it, which cleans one channel of one block at a time.
 
@@ -120,26 +140,35 @@ class Masking:
     Args:
         spec: Spec of the model.
         engine: Network of the model.
+        sample_rate: Sample rate of the sound in Hz (default: that of the model).
+
+    Attributes:
+        transform: The STFT, and the sample rate of the sound that is cleaned.
     """
 
-    def __init__(self, spec: Spec, engine: MaskEngine) -> None:
+    def __init__(self, spec: Spec, engine: MaskEngine, sample_rate: int | None = None) -> None:
         self.spec = spec
         self.ahead = engine.ahead
         self.carries = engine.reach is not None
+        self.transform = Transform(spec, sample_rate or spec.audio.sample_rate)
         self._engine = engine
         self._stft_options: dict[str, Any] = {
-            "n_fft": spec.stft.n_fft,
-            "hop_length": spec.stft.hop_length,
-            "window": spec.stft.window,
+            "n_fft": self.transform.stft.n_fft,
+            "hop_length": self.transform.stft.hop_length,
+            "window": self.transform.stft.window,
         }
         # Frames at each end of a block whose window reaches beyond it.
-        self._edge = math.ceil(spec.stft.n_fft / 2 / spec.stft.hop_length)
+        self._edge = self.transform.edge
+
+    def at(self, sample_rate: int) -> "Masking":
+        """Return the same network for sound at another sample rate in Hz."""
+        return Masking(self.spec, self._engine, sample_rate)
 
     def blocks(self, *, live: bool) -> Blocks:
         """Return how to divide a file, or live sound, into blocks."""
         if live:
             return HOPS if self.carries and self.spec.causal else LIVE
-        return CARRIED if self.carries else WHOLE
+        return blocks_of_files(self.spec, carries=self.carries)
 
     @property
     def overlap(self) -> tuple[int, int] | None:
@@ -149,7 +178,7 @@ class Masking:
         # The frames that reach into the block, and what mask, filter and STFT see around them.
         taps = self.spec.output.past_taps, self.spec.output.future_taps
         past, future = (
-            (max(frames, tap) + 2 * self._edge - 1) * self.spec.stft.hop_length
+            (max(frames, tap) + 2 * self._edge - 1) * self.transform.stft.hop_length
             for frames, tap in zip(self._engine.reach, taps, strict=True)
         )
         return past, future
@@ -174,10 +203,11 @@ class Masking:
         if self.carries:  # the frames at the edges are not those of the whole recording
             low += 0 if block.first else self._edge
             high -= 0 if block.last else self._edge
-            keep = block.keep // self.spec.stft.hop_length + self._edge - low
+            keep = block.keep // self.transform.stft.hop_length + self._edge - low
             arrays = {"keep": np.array([keep]), "begins": np.array([int(block.first)])}
-        future = self._engine.submit({"spectrum": parts[:, :, low:high], **arrays}, state)
-        padding = [(0, 0), (0, 0), (low, parts.shape[2] - high), (0, 0)]
+        parts = self.transform.to_model(parts[:, :, low:high], axis=1)
+        future = self._engine.submit({"spectrum": parts, **arrays}, state)
+        padding = [(0, 0), (0, 0), (low, spectrum.shape[1] - high), (0, 0)]
 
         def wait() -> _Cleaned:
             mask = np.pad(future.result()["mask"], padding)
@@ -189,12 +219,13 @@ class Masking:
         self, mask: Float[np.ndarray, "batch _ _ parts"], spectrum: ComplexSpectrogram
     ) -> Factors:
         """Convert the output of the network to complex factors."""
-        expected = (1, *spectrum.shape, self.spec.output.parts)
+        expected = (1, self.spec.stft.bins, spectrum.shape[1], self.spec.output.parts)
         if mask.shape != expected:
             raise ModelError(
                 f"the model {self.spec.name} returned a mask of shape {mask.shape}, but its spec "
                 f"requires {expected}"
             )
+        mask = mask[:, : len(spectrum)]
         if self.spec.output.mask == "magnitude":
             return np.moveaxis(mask[0], -1, 0).astype(np.complex64)
         return np.moveaxis(np.ascontiguousarray(mask[0]).view(np.complex64), -1, 0)
@@ -203,7 +234,7 @@ class Masking:
         self, factors: Factors, spectrum: ComplexSpectrogram, block: _Block, top: float
     ) -> _Cleaned:
         """Apply the factors; return the clean samples that are wanted, and the gains."""
-        hop_length = self.spec.stft.hop_length
+        hop_length = self.transform.stft.hop_length
         masked = apply_taps(factors, spectrum, self.spec.output.offsets)
         if not np.isfinite(masked).all():
             raise ModelError(f"the model {self.spec.name} returned values that are not finite")
@@ -216,7 +247,7 @@ class Masking:
 
     def round_up(self, timesteps: int | float) -> int:
         """Round up to a multiple of the hop."""
-        hop_length = self.spec.stft.hop_length
+        hop_length = self.transform.stft.hop_length
         return math.ceil(timesteps / hop_length) * hop_length
 
 
@@ -263,11 +294,11 @@ class MaskStream:
     """
 
     def __init__(self, masking: Masking, blocks: Blocks, top: float) -> None:
-        sample_rate, n_fft = masking.spec.audio.sample_rate, masking.spec.stft.n_fft
+        sample_rate, n_fft = masking.transform.sample_rate, masking.transform.stft.n_fft
         self._masking = masking
         self._top = top
         self._length = max(
-            masking.round_up(blocks.length * sample_rate), masking.spec.stft.hop_length
+            masking.round_up(blocks.length * sample_rate), masking.transform.stft.hop_length
         )
         if masking.overlap is not None:
             self._before, self._after = masking.overlap
@@ -319,7 +350,7 @@ class MaskStream:
 
     def _reverse_lead_in(self) -> None:
         """Put the reversed beginning of the recording in front of it, as context."""
-        hop_length = self._masking.spec.stft.hop_length
+        hop_length = self._masking.transform.stft.hop_length
         length = min(self._lead_in, self._ready - 1) // hop_length * hop_length
         sound = np.concatenate(self._pending, axis=1)
         self._pending = [np.concatenate([sound[:, length:0:-1], sound], axis=1)]
