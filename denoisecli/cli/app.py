@@ -31,6 +31,7 @@ from denoisecli.cli import (
 )
 from denoisecli.cli.options import Debug, Quiet, Verbose
 from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.system.caches import prepare_caches
 from denoisecli.system.interrupts import Terminated, end_on_signals
 
 _NARROW = 80
@@ -116,6 +117,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the `denoise` script."""
+    prepare_caches()
     console.separate_stderr()
     console.allow_all_characters()
     end_on_signals()

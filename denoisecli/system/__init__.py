@@ -1,6 +1,7 @@
 """What the program asks of the operating system.
 
 - ``atomic_files``: writes a file or folder beside its target and renames it when it is complete
+- ``caches``: keeps numba and matplotlib from writing beside their own code
 - ``extras``: reports packages that the base installation does not bring
 - ``interrupts``: lets Ctrl-C and SIGTERM wait until a task can stop
 - ``locks``: keeps two processes out of the same folder
