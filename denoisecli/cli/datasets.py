@@ -1,10 +1,9 @@
 """The commands about datasets: build-dataset, dataset."""
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +15,7 @@ from denoisecli.cli.options import (
     Seed,
     load_tensorflow,
     number_or_range,
+    parse_weights,
 )
 from denoisecli.datasets.choices import Kind, NoiseDraw, ReverbTarget
 from denoisecli.errors import DatasetError, UsageError
@@ -23,8 +23,6 @@ from denoisecli.system.extras import require
 
 if TYPE_CHECKING:
     from denoisecli.datasets.inspection import DatasetSummary, SetSummary, Spread
-
-Number = TypeVar("Number", int, float)
 
 _SHOWN = 10  # number of problems that are printed
 
@@ -82,7 +80,9 @@ NoiseWeight = Annotated[
         metavar="FOLDER=NUMBER", help="FOLDER=0.5 draws the noises in a folder half as often."
     ),
 ]
-SampleRate = Annotated[int, _recordings(min=1000, help="Sample rate of the dataset in Hz.")]
+SampleRate = Annotated[
+    int, _recordings(min=1000, max=384_000, help="Sample rate of the dataset in Hz.")
+]
 
 Split = Annotated[
     str | None,
@@ -244,8 +244,8 @@ def build_dataset(
         mixtures_per_clip=mixtures_per_clip,
         noises=_counts(noises),
         noise_draw=noise_draw,
-        clean_weights=_weights(clean_weight, "--clean-weight", int),
-        noise_weights=_weights(noise_weight, "--noise-weight", float),
+        clean_weights=parse_weights(clean_weight, "--clean-weight", int),
+        noise_weights=parse_weights(noise_weight, "--noise-weight", float),
         level_dbfs=number_or_range(level, "--level"),
         match_level=not no_match_level,
         rooms=rooms,
@@ -440,19 +440,6 @@ def _shares(text: str) -> float | tuple[float, ...]:
             f"--split takes a share, or several such as 0.8,0.1,0.1, but was given {text!r}"
         ) from error
     return shares if len(shares) > 1 else shares[0]
-
-
-def _weights(texts: Sequence[str] | None, option: str, kind: type[Number]) -> dict[str, Number]:
-    weights = {}
-    for text in texts or ():
-        name, _, number = text.rpartition("=")
-        try:
-            weights[name] = kind(number)
-        except ValueError:
-            name = ""
-        if not name:
-            raise UsageError(f"{option} takes FOLDER=NUMBER, but was given {text!r}")
-    return weights
 
 
 def _counts(text: str) -> int | tuple[int, int]:

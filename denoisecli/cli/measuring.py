@@ -11,7 +11,7 @@ import typer
 
 from denoisecli.audio.files import probe
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import Overwrite, load_tensorflow
+from denoisecli.cli.options import Overwrite
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.atomic_files import refuse_existing
 
@@ -307,7 +307,6 @@ def _open_pairs(
     elif dataset is None and listed is not None and not folders:
         yield listed_pairs(listed)
     elif dataset is not None and listed is None and not folders:
-        load_tensorflow("evaluating on a dataset")
         with stored_pairs(dataset) as pairs:
             yield pairs
     else:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from denoisecli.cli import console
-from denoisecli.cli.options import Json, ModelClass, Overwrite, allow_code, load_tensorflow
+from denoisecli.cli.options import Json, ModelClass, Overwrite, allow_code, load_keras
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.models.export import ExportFormat
 from denoisecli.system.extras import require
@@ -151,15 +151,16 @@ def spec(
     if name is None:
         raise UsageError("a spec is missing: give its path or name, or --schema")
     if not resolved:  # before the spec is read: nothing can be shown without it
-        require("train", "tensorflow", "keras", "onnx", purpose="showing the network of a spec")
+        require("train", "keras", "onnx", purpose="showing the network of a spec")
     from denoisecli.models.catalogue import load_spec
 
     loaded = load_spec(name)
     if resolved:
         console.print_json(loaded.model_dump(mode="json"), indent=2)
         return
-    load_tensorflow("showing the network of a spec")
+    load_keras("showing the network of a spec")
     allow_code(model_class)
+    from denoisecli.cleaning.masking import blocks_of_files
     from denoisecli.models.registry import build_model
     from denoisecli.models.summary import summarize_network
 
@@ -184,6 +185,14 @@ def spec(
         f"{summary.macs_per_second / 1e6:.0f} million multiply-accumulates per second of audio; "
         f"a sample depends on {_span(summary.past_seconds)} before it and "
         f"{_span(summary.future_seconds)} after it"
+    )
+    blocks = blocks_of_files(loaded, carries=summary.carries)
+    seconds = blocks.before + blocks.length + blocks.after
+    memory = summary.bytes_per_second * seconds + loaded.attention_bytes(seconds)
+    context = "" if summary.carries else f" with {blocks.before:.3g} s on either side"
+    console.info(
+        f"files are cleaned in blocks of {blocks.length:.3g} s{context}, which take about "
+        f"{memory / 2**20:,.0f} MiB of memory"
     )
 
 
@@ -216,13 +225,16 @@ def export(
 ) -> None:
     """Export the network of a model for other programs, and compare it with Keras.
 
-    The network takes the real and imaginary parts of an STFT. It returns a mask, also as real and
+    With --format onnx-stream or sherpa-onnx, the network takes a frame of the STFT and returns it
+    cleaned, for live sound in other programs (docs/embed.md).
+
+    In the other formats it takes the real and imaginary parts of an STFT. It returns a mask, also as real and
     imaginary parts, and one more mask for each of `output.past_taps` and `output.future_taps`. The
     STFT is described by the spec: `denoise spec MODEL --resolved`.
 
     Example: `denoise export speech --format litert -o speech.tflite`
     """
-    load_tensorflow("exporting a model")
+    load_keras("exporting a model")
     allow_code(model_class)
     with console.native_stderr_muted():
         from denoisecli.models.export.convert import export_model

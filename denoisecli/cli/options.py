@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from denoisecli.cli import console, displays
 from denoisecli.errors import UsageError
 from denoisecli.system.extras import require
+
+Number = TypeVar("Number", int, float)
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)]
 
@@ -39,7 +42,7 @@ Losses = Annotated[
     ),
 ]
 
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 
 NoMatchLevel = Annotated[
     bool,
@@ -90,6 +93,31 @@ def number_or_range(text: str | None, option: str) -> float | tuple[float, float
         ) from error
 
 
+def parse_weights(
+    texts: Sequence[str] | None, option: str, kind: type[Number]
+) -> dict[str, Number]:
+    """Return the weights that options such as FOLDER=3 give, by folder.
+
+    Args:
+        texts: Values of the option; None if it was not given.
+        option: Name of the option, for the error message.
+        kind: Type of the numbers.
+
+    Raises:
+        UsageError: A value has another form.
+    """
+    weights = {}
+    for text in texts or ():
+        name, _, number = text.rpartition("=")
+        try:
+            weights[name] = kind(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise UsageError(f"{option} takes FOLDER=NUMBER, but was given {text!r}")
+    return weights
+
+
 def host_and_port(text: str) -> str:
     """Return a network address as it is if it has the form HOST:PORT; a parser for options.
 
@@ -103,7 +131,7 @@ def host_and_port(text: str) -> str:
 
 
 def allow_code(model_class: str | None, losses: Sequence[str] | None = None) -> None:
-    """Run the code that the options `--model-class` and `--loss` name, after `load_tensorflow`.
+    """Run the code that the options `--model-class` and `--loss` name, after `load_keras`.
 
     Raises:
         UsageError: There is no such class or function.
@@ -117,6 +145,31 @@ def allow_code(model_class: str | None, losses: Sequence[str] | None = None) -> 
 
         for reference in losses:
             allow_loss(reference)
+
+
+def load_keras(purpose: str) -> None:
+    """Choose the backend of Keras, and load TensorFlow if that is it.
+
+    The environment variable KERAS_BACKEND names the backend. Without it, that is TensorFlow, or JAX
+    where only that is installed.
+
+    Args:
+        purpose: What it is needed for, such as ``"training"``; subject of the error message.
+
+    Raises:
+        UsageError: The packages of the backend are not installed.
+    """
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if (
+        "KERAS_BACKEND" not in os.environ
+        and find_spec("tensorflow") is None
+        and find_spec("jax") is not None
+    ):
+        os.environ["KERAS_BACKEND"] = backend = "jax"
+    if backend == "tensorflow":
+        load_tensorflow(purpose)
+    else:
+        require("jax" if backend == "jax" else "train", backend, "keras", "onnx", purpose=purpose)
 
 
 def load_tensorflow(purpose: str) -> None:

@@ -14,12 +14,14 @@ from denoisecli.cli.options import (
     ModelClass,
     allow_code,
     host_and_port,
-    load_tensorflow,
+    load_keras,
+    parse_weights,
 )
 from denoisecli.errors import UsageError
 from denoisecli.system.extras import require
 from denoisecli.training.devices import Cluster, Device
 
+_RECORDINGS = "Recordings in place of a dataset"
 _OVERRIDES, _START, _MACHINES = "In place of the spec", "Start", "Devices and machines"
 
 
@@ -28,6 +30,83 @@ def train(
         str, typer.Argument(help="Spec file or name of a bundled spec.", show_default=False)
     ],
     data: Annotated[Path, typer.Option(help="Dataset made by build-dataset.")] = Path("data"),
+    clean: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of clean recordings, which are mixed while the model is trained, in place "
+            "of --data.",
+            show_default=False,
+            rich_help_panel=_RECORDINGS,
+        ),
+    ] = None,
+    noise: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of noise recordings, with --clean.",
+            show_default=False,
+            rich_help_panel=_RECORDINGS,
+        ),
+    ] = None,
+    music: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of further clean recordings that the model must keep, such as music; its "
+            "name is that of a folder of --clean for groups and weights.",
+            show_default=False,
+            rich_help_panel=_RECORDINGS,
+        ),
+    ] = None,
+    rooms: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Number of simulated rooms that speech is put into, such as 200 (extra [rooms]).",
+            rich_help_panel=_RECORDINGS,
+        ),
+    ] = 0,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the decoded recordings, to share them among runs (default: in the "
+            "folder of the run until it is finished).",
+            show_default=False,
+            rich_help_panel=_RECORDINGS,
+        ),
+    ] = None,
+    group_by: Annotated[
+        str,
+        typer.Option(
+            help="What is split together: 'file', 'folder', or a regular expression with a group, "
+            "as in build-dataset.",
+            rich_help_panel=_RECORDINGS,
+        ),
+    ] = "file",
+    group_noise_by: Annotated[
+        str | None,
+        typer.Option(
+            help="The same for noise (default: --group-by).",
+            show_default=False,
+            rich_help_panel=_RECORDINGS,
+        ),
+    ] = None,
+    clean_weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FOLDER=NUMBER",
+            help="FOLDER=3 trains three times as often on the recordings in a folder.",
+            show_default=False,
+            rich_help_panel=_RECORDINGS,
+        ),
+    ] = None,
+    noise_weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FOLDER=NUMBER",
+            help="FOLDER=0.5 draws the noises in a folder half as often.",
+            show_default=False,
+            rich_help_panel=_RECORDINGS,
+        ),
+    ] = None,
     run: Annotated[
         Path | None,
         typer.Option(help="Folder of the run (default: runs/NAME).", show_default=False),
@@ -37,7 +116,7 @@ def train(
         typer.Option(
             min=0,
             help="Training time in minutes after which the run ends with its best weights so far, "
-            "such as 90 (default: no limit).",
+            "such as 90; the learning rate falls in time (default: no limit).",
             show_default=False,
         ),
     ] = None,
@@ -140,6 +219,10 @@ def train(
     from denoisecli.spec.search_space import with_values
     from denoisecli.training.run_folder import CHECKPOINT
 
+    if (clean is None) != (noise is None):
+        raise UsageError("--clean and --noise belong together")
+    if clean is None and (music is not None or rooms or cache is not None):
+        raise UsageError("--music, --rooms and --cache need --clean and --noise")
     start = None
     if init_from is not None:
         is_unfinished = (Path(init_from) / CHECKPOINT).exists()
@@ -160,15 +243,27 @@ def train(
         os.environ["KERAS_BACKEND"] = "jax"
     elif processes > 1 or process > 0:
         raise UsageError("several processes need --coordinator HOST:PORT, the address of process 0")
-    load_tensorflow("training")
+    load_keras("training")
     allow_code(model_class, loss)
+    from denoisecli.training.mixed_batches import Folders, Mixing
     from denoisecli.training.train import load_callback
     from denoisecli.training.train import train as run_training
 
+    source: Path | Mixing = data
+    if clean is not None and noise is not None:
+        source = Mixing(
+            Folders(clean, noise, music),
+            rooms,
+            cache,
+            group_by,
+            group_noise_by,
+            parse_weights(clean_weight, "--clean-weight", int),
+            parse_weights(noise_weight, "--noise-weight", float),
+        )
     with displays.TrainingDisplay() as display:
         folder = run_training(
             loaded,
-            data,
+            source,
             run or Path("runs") / loaded.name,
             display,
             fresh=fresh,

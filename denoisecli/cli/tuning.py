@@ -13,7 +13,7 @@ from denoisecli.cli.options import (
     ModelClass,
     allow_code,
     host_and_port,
-    load_tensorflow,
+    load_keras,
 )
 from denoisecli.system.extras import require
 from denoisecli.training.devices import Device
@@ -111,7 +111,7 @@ def tune(
 
     require("tune", "keras_tuner", purpose="tuning")
     loaded = load_spec(spec)  # before TensorFlow, so that errors in the spec show at once
-    load_tensorflow("tuning")
+    load_keras("tuning")
     allow_code(model_class, loss)
     from denoisecli.tuning.tune import BEST, PICTURE, TABLE
     from denoisecli.tuning.tune import tune as run_search

@@ -10,8 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from denoisecli.audio.files import find_audio, write
+from denoisecli.datasets.manifest import load_manifest
+from denoisecli.datasets.records import open_records
 from denoisecli.errors import UsageError
-from denoisecli.system.extras import require
 
 _MAX_LISTED = 10  # names in an error message
 
@@ -164,22 +165,17 @@ def stored_pairs(dataset: Path | str) -> Iterator[list[Pair]]:
         dataset: Folder that ``build-dataset`` wrote.
 
     Raises:
-        UsageError: TensorFlow is not installed.
         DatasetError: The folder is not a dataset, is damaged, or stores spectrograms.
     """
-    require("train", "tensorflow", purpose="evaluating on a dataset")
-    from denoisecli.datasets.manifest import load_manifest
-    from denoisecli.datasets.stored import load_pairs  # imports TensorFlow
-
     manifest = load_manifest(Path(dataset))
-    stored = load_pairs(Path(dataset), "test")
+    stored = open_records(Path(dataset), manifest, "test")
     rows = manifest.rows("test")
     rate = manifest.recipe.sample_rate
     digits = len(str(len(rows)))
     pairs = []
     with TemporaryDirectory(prefix="denoise-") as temporary:
-        elements = stored.as_numpy_iterator()
-        for number, (row, (noisy, clean)) in enumerate(zip(rows, elements, strict=True), 1):
+        for number, row in enumerate(rows, 1):
+            noisy, clean = stored[number - 1]
             kind = Path(row.noise).parent.as_posix()
             pair = Pair(
                 # The number makes names unique: several mixtures may share a clean recording.

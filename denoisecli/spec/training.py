@@ -214,6 +214,9 @@ class Training(Section):
         description="Terms of the loss, which are summed.",
     )
     batch_size: int = Field(16, ge=1, le=4096, description="Number of segments in a batch.")
+    gradient_steps: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1, description="Number of batches whose gradients are averaged for each update."
+    )
     segment_seconds: float = Field(
         3.0, gt=0.1, le=60, description="Length of a training segment in seconds."
     )
@@ -287,7 +290,11 @@ class Training(Section):
         "float32",
         description="Keras dtype policy; the mixed ones pay on GPUs and CPUs that support them.",
     )
-    jit_compile: bool = Field(False, description="Whether to compile the training step with XLA.")
+    jit_compile: bool = Field(
+        False,
+        description="Whether to compile the training step with XLA; left out on GPUs for networks "
+        "with recurrent layers, which XLA cannot compile there.",
+    )
     augmentation: Augmentation | None = Field(
         Augmentation(), description="Random changes of the training data; null for none."
     )

@@ -16,7 +16,14 @@ from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec
 from denoisecli.training.augmentation.chain import Chain
 from denoisecli.training.dataset_ranges import resolve_ranges
-from denoisecli.training.segments import CHUNKS, Places, SegmentOrder, read_segment, stored_order
+from denoisecli.training.segments import (
+    CHUNKS,
+    Places,
+    SegmentOrder,
+    chunk_samples,
+    read_segment,
+    stored_order,
+)
 from denoisecli.training.stream import Batch, Stream, compiled
 
 VALID = "valid"
@@ -111,10 +118,14 @@ class Batches:
         """Return the test set as it is stored, in batches."""
         return self._as_stored(self.clips["test"])
 
+    def source_hashes(self) -> set[str]:
+        """Return eight hexadecimal digits for each recording that trains or validates."""
+        return load_manifest(self.folder).source_hashes("train", VALID)
+
     @property
     def chunk(self) -> int:
         """Length of a chunk in samples."""
-        return _chunk_samples(self.spec)
+        return chunk_samples(self.spec)
 
     @property
     def segment(self) -> int:
@@ -172,7 +183,7 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
         clips[VALID] = _select(clips["train"], held_out)
         clips["train"] = _select(clips["train"], ~held_out)
     segments = {
-        name: sum(part.chunks(_chunk_samples(spec))) // CHUNKS for name, part in clips.items()
+        name: sum(part.chunks(chunk_samples(spec))) // CHUNKS for name, part in clips.items()
     }
     seconds = f"{training.segment_seconds:g} s"
     if segments[VALID] == 0:
@@ -248,7 +259,3 @@ def _bandwidths(manifest: Manifest, name: str) -> tuple[int, ...] | None:
         for row in manifest.rows(name)
     )
     return bandwidths if min(bandwidths, default=full) < full else None
-
-
-def _chunk_samples(spec: Spec) -> int:
-    return max(1, round(spec.training.segment_seconds * spec.audio.sample_rate / CHUNKS))

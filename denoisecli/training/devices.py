@@ -114,14 +114,18 @@ def find_devices(
             JAX, or the CPU is not used or cannot be divided any more.
     """
     import keras
-    import tensorflow as tf
 
+    backend = keras.backend.backend()
     if cpu_parts > 1:
         _divide_cpu(device, cpu_parts)
-    if keras.backend.backend() == "jax":
+    if backend == "jax":
         return _find_jax_devices(device, cluster)
     if cluster is not None:
         raise UsageError("several processes need JAX: set KERAS_BACKEND=jax before starting")
+    if backend == "torch":
+        return _find_torch_device(device)
+    import tensorflow as tf
+
     gpus = tf.config.list_physical_devices("GPU")
     if device == Device.GPU and not gpus:
         raise UsageError("TensorFlow finds no GPU; leave --device out, or install denoisecli[gpu]")
@@ -147,10 +151,11 @@ def find_devices(
 
 def _divide_cpu(device: Device, parts: int) -> None:
     import keras
-    import tensorflow as tf
 
     if keras.backend.backend() != "tensorflow":
         raise UsageError("only TensorFlow can divide a CPU; unset KERAS_BACKEND")
+    import tensorflow as tf
+
     if device != Device.CPU and tf.config.list_physical_devices("GPU"):
         raise UsageError("a GPU is found, so the CPU is not used; add --device cpu to divide it")
     cores = os.cpu_count() or 1
@@ -170,10 +175,7 @@ def _divide_cpu(device: Device, parts: int) -> None:
 def _find_jax_devices(device: Device, cluster: Cluster | None) -> Devices:
     import jax
     import keras
-    import tensorflow as tf
 
-    with suppress(RuntimeError):  # TensorFlow reads the data and must leave the GPUs alone
-        tf.config.set_visible_devices([], "GPU")
     if device != Device.AUTO:
         jax.config.update("jax_platforms", "cpu" if device == Device.CPU else "cuda")
     if cluster is not None:
@@ -187,6 +189,17 @@ def _find_jax_devices(device: Device, cluster: Cluster | None) -> Devices:
         return Devices(name)
     strategy = keras.distribution.DataParallel(auto_shard_dataset=False)
     return Devices(name, len(devices), jax.process_count(), jax.process_index(), strategy)
+
+
+def _find_torch_device(device: Device) -> Devices:
+    import torch
+
+    found = torch.cuda.is_available()
+    if device == Device.GPU and not found:
+        raise UsageError("PyTorch finds no GPU; leave --device out")
+    if device == Device.CPU and found:
+        raise UsageError("PyTorch takes the GPU; set CUDA_VISIBLE_DEVICES= to train on the CPU")
+    return Devices(f"the {'GPU' if found else 'CPU'} (PyTorch)")
 
 
 def _hide(gpus: "Sequence[tf.config.PhysicalDevice]") -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from denoisecli.spec.training import Training
@@ -47,6 +48,78 @@ class StableDecay(keras.optimizers.schedules.LearningRateSchedule):
     def get_config(self) -> dict[str, float]:
         """Return the arguments of the constructor."""
         return dict(vars(self))
+
+
+class Stretched(keras.optimizers.schedules.LearningRateSchedule):
+    """Another schedule, whose part after the warm-up can be stretched over more or fewer steps.
+
+    Args:
+        schedule: The other schedule.
+        warmup_steps: Number of its warm-up steps; at most half of all steps are left of them.
+        total_steps: Number of all its steps.
+    """
+
+    def __init__(
+        self,
+        schedule: keras.optimizers.schedules.LearningRateSchedule,
+        warmup_steps: int,
+        total_steps: int,
+    ):
+        self.schedule = schedule
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+        self.total: keras.Variable | None = None
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate of a step."""
+        if self.total is None:
+            return self.schedule(step)
+        step = ops.cast(step, "float32")
+        total = ops.minimum(ops.convert_to_tensor(self.total), float(self.total_steps))
+        warmup = ops.minimum(float(self.warmup_steps), total / 2)
+        rising = step * (self.warmup_steps / ops.maximum(warmup, 1e-6))
+        left = self.total_steps - self.warmup_steps
+        later = self.warmup_steps + (step - warmup) * left / ops.maximum(total - warmup, 1.0)
+        return self.schedule(ops.where(step < warmup, rising, later))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the configuration of the other schedule."""
+        return self.schedule.get_config()
+
+
+def make_stretchable(optimizer: keras.optimizers.Optimizer) -> None:
+    """Add a variable for the number of all steps to an optimizer that is built.
+
+    A variable takes no compilation when it changes.
+    """
+    inner = _inner(optimizer)
+    schedule = inner._learning_rate
+    schedule.total = inner.add_variable((), "zeros", "float32", name="total_steps")
+    schedule.total.assign(schedule.total_steps)
+
+
+def stretch(optimizer: keras.optimizers.Optimizer, total_steps: float) -> None:
+    """Make the schedule of the learning rate end at a step, or earlier as it was planned."""
+    _inner(optimizer)._learning_rate.total.assign(total_steps)
+
+
+def fitting_variables(
+    optimizer: keras.optimizers.Optimizer, arrays: Sequence[np.ndarray]
+) -> tuple[list[keras.Variable], list[np.ndarray]]:
+    """Return the variables of an optimizer, and the arrays of a checkpoint that belong to them.
+
+    The last variable is that of the number of steps, which runs without a time limit lack.
+    """
+    variables = list(optimizer.variables)
+    if abs(len(variables) - len(arrays)) == 1:
+        count = min(len(variables), len(arrays))
+        return variables[:count], list(arrays[:count])
+    return variables, list(arrays)
+
+
+def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Return the optimizer itself, or the one within an optimizer that scales the loss."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def make_schedule(
@@ -127,6 +200,7 @@ def make_optimizer(
         replicas: Number of TensorFlow devices that sum up their gradients.
     """
     options: dict[str, Any] = {}
+    averaged = training.gradient_steps
     create: type[keras.optimizers.Optimizer] = (
         _SummedAdamW if replicas > 1 else keras.optimizers.AdamW
     )
@@ -134,11 +208,16 @@ def make_optimizer(
         create = _SummedMuon if replicas > 1 else keras.optimizers.Muon
         options["adam_weight_decay"] = training.weight_decay
     optimizer = create(
-        learning_rate=make_schedule(training, total_steps),
+        learning_rate=Stretched(
+            make_schedule(training, total_steps),
+            warmup_steps(training, total_steps),
+            total_steps,
+        ),
         weight_decay=training.weight_decay,
         global_clipnorm=training.gradient_clip / replicas,
         use_ema=training.average_decay > 0,
         ema_momentum=training.average_decay or 0.99,
+        gradient_accumulation_steps=None if averaged == 1 else averaged,
         **options,
     )
     optimizer.exclude_from_weight_decay(

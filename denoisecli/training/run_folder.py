@@ -42,11 +42,14 @@ LOGS = "logs"
 BAD_BATCH = "bad_batch.npz"
 """The batch at which training diverged."""
 
+RECORDINGS = "recordings"
+"""The folder of decoded recordings that batches are mixed from, until the run is finished."""
+
 LOCK = ".lock"
 """The lock file of the process that trains."""
 
-PACKAGES = ("denoisecli", "keras", "numpy", "tensorflow")
-"""Packages whose versions are recorded."""
+PACKAGES = ("denoisecli", "keras", "numpy")
+"""Packages whose versions are recorded, beside that of the backend of Keras."""
 
 
 @contextmanager
@@ -153,7 +156,9 @@ def dataset_folder(run: Path) -> Path | None:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that the result of training depends on."""
-    return {name: version(name) for name in PACKAGES}
+    import keras
+
+    return {name: version(name) for name in (*PACKAGES, keras.backend.backend())}
 
 
 def code_changed(run: Path) -> bool:

@@ -7,12 +7,18 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from denoisecli.datasets.records import PairRecords
+from denoisecli.spec.document import Spec
 
 CHUNKS = 12
 """Number of chunks of a segment. Clips are cut into chunks, of which only the last is padded."""
 
 Places = Int[np.ndarray, "chunks 2"]
 """For each chunk of a segment, the index of its clip and its index in the clip."""
+
+
+def chunk_samples(spec: Spec) -> int:
+    """Return the length of a chunk in samples."""
+    return max(1, round(spec.training.segment_seconds * spec.audio.sample_rate / CHUNKS))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
-"""Train the model of a spec on a stored dataset."""
+"""Train the model of a spec on a stored dataset or on recordings."""
 
+import shutil
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -12,27 +15,31 @@ from denoisecli.models.registry import CLASSES, find_class
 from denoisecli.spec.document import Spec
 from denoisecli.system.extras import require
 from denoisecli.system.references import load_reference
-from denoisecli.training.batches import open_batches
+from denoisecli.training.batches import Batches, open_batches
 from denoisecli.training.devices import Cluster, Device, find_devices
 from denoisecli.training.losses.own import require_losses
+from denoisecli.training.mixed_batches import MixedBatches, Mixing, mix_batches
 from denoisecli.training.observer import Observer
 from denoisecli.training.run_folder import (
     CHECKPOINT,
     LOGS,
     MODEL,
+    RECORDINGS,
     clear,
     code_changed,
     locked,
     record_start,
 )
 from denoisecli.training.scoring import require_scores
-from denoisecli.training.tensorboard import TensorBoardLogs
 from denoisecli.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from denoisecli.training.tensorboard import TensorBoardLogs
 
 
 def train(
     spec: Spec,
-    data: Path,
+    data: Path | Mixing,
     run: Path,
     observer: Observer,
     *,
@@ -48,7 +55,7 @@ def train(
 
     Args:
         spec: Spec of the model and its training.
-        data: Folder of the stored dataset.
+        data: Folder of the stored dataset, or recordings that batches are mixed from.
         run: Folder of the run, which receives the checkpoint, the history, the logs and, at the
             end, the model folder.
         observer: Object that is informed of the progress.
@@ -57,7 +64,8 @@ def train(
             where layers match.
         minutes: Training time in minutes after which the run ends as if its last epoch was over:
             the epoch in progress is cut short and validated, and the model folder is written. The
-            time of earlier calls counts. The learning rate follows the schedule of the spec.
+            time of earlier calls counts. If the spec plans more steps than there is time for, its
+            schedule of the learning rate is compressed, so that it ends with the time.
         callbacks: Callbacks of Keras. They see the epochs and steps of the run, with the figures of
             the history; `model.stop_training` ends the run with its best weights so far. When an
             epoch ends, the model has the averaged weights that were validated, and training goes
@@ -88,21 +96,31 @@ def train(
     require_losses(spec)
     devices = find_devices(device, cluster, cpu_parts)
     observer.on_message(f"training on {devices.name}")
-    batches = open_batches(data, spec)
-    spec = batches.spec
-    for message in batches.messages:
-        observer.on_message(message)
     if not fresh and (run / MODEL).exists() and not (run / CHECKPOINT).exists():
         raise UsageError(
             f"{run} is finished, its model is {run / MODEL}; --fresh starts over; another --run "
             f"with --init-from {run} starts with its weights"
         )
     is_first = devices.process == 0
+    if not is_first:
+        devices.broadcast([0])  # the first process decodes the recordings
+    batches: Batches | MixedBatches
+    if isinstance(data, Mixing):
+        batches = mix_batches(data, spec, run, observer.on_message)
+        folder = data.folders.clean
+    else:
+        batches = open_batches(data, spec)
+        folder = data
+    if is_first:
+        devices.broadcast([0])
+    spec = batches.spec
+    for message in batches.messages:
+        observer.on_message(message)
     with locked(run, write=is_first):
         trainer = Trainer(spec, batches, run, observer, devices, minutes, callbacks)
         if spec.model not in CLASSES:  # found now and not after hours of training
-            with TemporaryDirectory(prefix="denoise-") as folder:
-                ModelFolder(Path(folder)).write_network(trainer.plain.network)
+            with TemporaryDirectory(prefix="denoise-") as temporary:
+                ModelFolder(Path(temporary)).write_network(trainer.plain.network)
         if fresh:
             trainer.how_to_resume = "the same command without --fresh resumes there"
         if trainer.checkpoint.exists() and not fresh:
@@ -129,7 +147,7 @@ def train(
                 run,
                 spec,
                 dataset=batches.dataset_id,
-                data=data,
+                data=folder,
                 device=devices.name,
                 init_from=trainer.state.init_from,
             )
@@ -137,6 +155,8 @@ def train(
         trainer.finish()
         if trainer.logs is not None:
             trainer.logs.close()
+    if is_first:
+        shutil.rmtree(run / RECORDINGS, ignore_errors=True)
     return run / MODEL
 
 
@@ -159,11 +179,15 @@ def load_callback(reference: str) -> keras.callbacks.Callback:
         raise UsageError(f"{reference} cannot be created without arguments: {error}") from error
 
 
-def _open_logs(folder: Path, spec: Spec, observer: Observer) -> TensorBoardLogs | None:
-    """Return the writer of the TensorBoard logs, or None if TensorBoard is not installed."""
+def _open_logs(folder: Path, spec: Spec, observer: Observer) -> "TensorBoardLogs | None":
+    """Return the writer of the TensorBoard logs, or None if it is not installed."""
+    if find_spec("tensorflow") is None:  # which writes them
+        return None
     try:
         require("tensorboard", "tensorboard", purpose="logging for TensorBoard")
     except UsageError as error:
         observer.on_message(f"no TensorBoard logs: {error}")
         return None
+    from denoisecli.training.tensorboard import TensorBoardLogs
+
     return TensorBoardLogs(folder, spec.audio.sample_rate)

@@ -9,14 +9,15 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
-from denoisecli.datasets.manifest import load_manifest
 from denoisecli.errors import DatasetError, ModelError, UsageError
 from denoisecli.models.catalogue import find_model
 from denoisecli.models.folder import Metrics, ModelFolder
+from denoisecli.models.recurrence import AxisRecurrent
 from denoisecli.models.summary import summarize_network
 from denoisecli.spec.document import Spec
 from denoisecli.system.atomic_files import replacing
@@ -34,8 +35,14 @@ from denoisecli.training.checkpoint import (
 from denoisecli.training.devices import Devices
 from denoisecli.training.excerpts import Clips, Excerpts, sample_excerpts
 from denoisecli.training.history import Row, is_better, plot_history, write_history
+from denoisecli.training.mixed_batches import MixedBatches
 from denoisecli.training.observer import Observer
-from denoisecli.training.optimizer import make_optimizer
+from denoisecli.training.optimizer import (
+    fitting_variables,
+    make_optimizer,
+    make_stretchable,
+    stretch,
+)
 from denoisecli.training.run_folder import (
     BAD_BATCH,
     CHECKPOINT,
@@ -48,12 +55,17 @@ from denoisecli.training.run_folder import (
 from denoisecli.training.scoring import CLIPS, SCORES, scoring
 from denoisecli.training.statistics import STATISTICS_BATCHES, BatchStatistics
 from denoisecli.training.stream import Batch
-from denoisecli.training.tensorboard import TensorBoardLogs
 from denoisecli.training.waveform_model import WaveformModel, build_network
 from denoisecli.training.weights import assign, get_arrays, transfer_weights
 
+if TYPE_CHECKING:
+    from denoisecli.training.tensorboard import TensorBoardLogs
+
 CHECKPOINT_SECONDS = 180.0
 """Longest time between two checkpoints."""
+
+PACE_STEPS = (5, 20, 80, 320)
+"""Numbers of steps in an epoch after which the speed is measured, if the time is limited."""
 
 LOGGED_TIMES = 20
 """Approximate number of epochs of a run whose clips are logged; each takes about a megabyte."""
@@ -90,7 +102,7 @@ class Trainer:
     def __init__(
         self,
         spec: Spec,
-        batches: Batches,
+        batches: Batches | MixedBatches,
         run: Path,
         observer: Observer,
         devices: Devices,
@@ -104,6 +116,8 @@ class Trainer:
         self.checkpoint = run / CHECKPOINT
         self.state = State()
         self.clock = time.monotonic()
+        self.paced = False
+        self.pace = (0, self.clock)  # steps and time from which the speed is measured
         self.how_to_resume = "the same command resumes there"
         training = spec.training
         if training.batch_size % devices.replicas:
@@ -117,7 +131,7 @@ class Trainer:
         self.plain = WaveformModel(spec, build_network(spec))
         on_tensorflow = keras.backend.backend() == "tensorflow"
         # Without compilation, JAX would compute operation by operation.
-        compiled = training.jit_compile if on_tensorflow else "auto"
+        compiled = self._jit_compile(self.plain.network) if on_tensorflow else "auto"
         self.plain.compile(jit_compile=compiled)
         with devices.scope():
             self.network = build_network(spec, training.precision)
@@ -133,15 +147,32 @@ class Trainer:
             self.model.compile(optimizer=self.optimizer, jit_compile=compiled)
             self.model.build((None, batches.segment))
             self.optimizer.build(self.model.trainable_variables)
+            if minutes is not None:
+                make_stretchable(self.optimizer)
             self.statistics = BatchStatistics(self.model)
             self.statistics.compile(jit_compile=compiled)
         self.callbacks = keras.callbacks.CallbackList(
             list(callbacks), model=self.model, epochs=training.epochs, steps=batches.train_steps
         )
+        self.last = training.epochs
+        """Number of epochs after which the present call of `fit` ends."""
         self.ended = False
         """Whether a callback has ended the training by `model.stop_training`."""
         self.best = get_arrays(self.network.weights)
         self.start: Arrays = []
+
+    def _jit_compile(self, network: keras.Model) -> bool:
+        """Return whether TensorFlow compiles the training step with XLA."""
+        import tensorflow as tf
+
+        recurrent = any(isinstance(layer, AxisRecurrent) for layer in network.layers)
+        wanted = self.spec.training.jit_compile
+        if wanted and recurrent and tf.config.list_logical_devices("GPU"):
+            self.observer.on_message(
+                "training.jit_compile is left out: XLA has no recurrent layers for this GPU"
+            )
+            return False
+        return wanted
 
     def resume(self) -> None:
         """Continue from the checkpoint.
@@ -168,7 +199,7 @@ class Trainer:
             )
         try:
             assign(self.model.variables, saved.task)
-            assign(self.optimizer.variables, saved.optimizer)
+            assign(*fitting_variables(self.optimizer, saved.optimizer))
             if saved.metrics is not None:
                 assign(self.model.metrics_variables, saved.metrics)
             assign(self.plain.network.weights, saved.best)
@@ -250,7 +281,7 @@ class Trainer:
             ModelError: The loss or a weight is not finite, or the loss of a batch is an outlier.
         """
         training, state = self.spec.training, self.state
-        last = min(training.epochs, until or training.epochs)
+        last = self.last = min(training.epochs, until or training.epochs)
         self.observer.on_train_begin(last, self.batches.train_steps, state.epoch)
         with stop_requests(stop) as stop:
             self.callbacks.on_train_begin()
@@ -305,7 +336,7 @@ class Trainer:
 
     def _training_sources(self) -> str:
         """Return the hashes of the recordings trained on, here or by the model started from."""
-        hashes = load_manifest(self.batches.folder).source_hashes("train", "valid")
+        hashes = self.batches.source_hashes()
         if self.state.init_from is not None:
             with suppress(ModelError, UsageError):  # an unfinished run, or deleted since
                 start = find_model(self.state.init_from).read_metrics()
@@ -328,6 +359,26 @@ class Trainer:
         now = time.monotonic()
         self.state.seconds += now - self.clock
         self.clock = now
+
+    def fit_schedule(self) -> None:
+        """Compress the schedule of the learning rate, so that it ends when the time is up.
+
+        The speed is that of this call so far, without its first step, which is compiled.
+        """
+        first, started = self.pace
+        done = self._steps_done()
+        if self.seconds_limit == math.inf or done <= first:
+            return
+        now = time.monotonic()
+        left = self.seconds_limit - (self.state.seconds + now - self.clock)
+        (total,) = self.devices.broadcast([done + max(left, 0) * (done - first) / (now - started)])
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()  # fit() keeps the variables elsewhere
+        stretch(self.optimizer, max(total, done + 1))
+
+    def _steps_done(self) -> int:
+        """Return the number of steps trained so far."""
+        return self.state.epoch * self.batches.train_steps + self.state.step
 
     def is_time_up(self) -> bool:
         """Return whether the training time has reached its limit; all processes agree on it."""
@@ -412,6 +463,7 @@ class Trainer:
         self.ended |= self.model.stop_training
         assign(self.model.variables, trained)
         state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
+        self.fit_schedule()
         self.save()
         self._record(row)
         self.observer.on_epoch_end(row, best=best)
@@ -449,11 +501,10 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         """Compute the figures of the validation, with PESQ and ESTOI in the epochs that have them.
 
-        The last epoch has them; one that the time limit ends does not count as the last.
+        The last epoch of a call of `fit` has them; one that the time limit ends does not count.
         """
-        training, epoch = self.spec.training, self.state.epoch + 1
-        every = training.perceptual_every
-        if every is None or (epoch % every and epoch != training.epochs):
+        epoch, every = self.state.epoch + 1, self.spec.training.perceptual_every
+        if every is None or (epoch % every and epoch != self.last):
             return self.evaluate(self.batches.validation())
         return self._evaluate_and_score(self.batches.validation(), self.excerpts)
 
@@ -506,7 +557,7 @@ class Trainer:
 
     def _audio_hours(self) -> float:
         """Return the hours of audio trained on so far."""
-        steps = self.state.epoch * self.batches.train_steps + self.state.step
+        steps = self._steps_done()
         batch = self.spec.training.batch_size * self.batches.segment / self.spec.audio.sample_rate
         return steps * batch / 3600
 
@@ -522,6 +573,7 @@ class _StepCallback(keras.callbacks.Callback):
         super().__init__()
         self.trainer, self.stop = trainer, stop
         self.saved = time.monotonic()
+        self.steps = 0
         self.means = get_arrays(trainer.model.metrics_variables)
         self.trained: Arrays = []
 
@@ -549,6 +601,11 @@ class _StepCallback(keras.callbacks.Callback):
         trainer.callbacks.on_train_batch_end(state.step - 1, logs)
         trainer.ended |= self.model.stop_training
         now = time.monotonic()
+        self.steps += 1
+        if self.steps == 1 and not trainer.paced:
+            trainer.pace, trainer.paced = (trainer._steps_done(), now), True
+        elif self.steps in PACE_STEPS:
+            trainer.fit_schedule()
         if self.stop.is_set() or now - self.saved > CHECKPOINT_SECONDS:
             self.saved = now
             trainer.update_clock()

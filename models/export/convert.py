@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from denoisecli.errors import ModelError, UsageError
 from denoisecli.models.catalogue import find_model
@@ -17,6 +16,7 @@ from denoisecli.models.export.onnx_network import TOLERANCE, export_onnx
 from denoisecli.models.export.onnx_stream import export_stream
 from denoisecli.models.export.sherpa import export_sherpa
 from denoisecli.system.atomic_files import refuse_existing, replacing
+from denoisecli.system.extras import require
 
 
 def export_model(
@@ -59,6 +59,10 @@ def export_model(
     if frames < 1:
         raise UsageError(f"the number of frames must be at least 1, not {frames}")
     refuse_existing(target, overwrite=overwrite)
+    if format in (ExportFormat.LITERT, ExportFormat.SAVED_MODEL):
+        require("train", "tensorflow", purpose=f"exporting {format}")
+        if keras.backend.backend() != "tensorflow":
+            raise UsageError(f"only TensorFlow exports {format}; unset KERAS_BACKEND")
     network = find_model(model).load_network()
     with replacing(target, overwrite=overwrite) as part:
         if format is ExportFormat.ONNX:
@@ -69,6 +73,8 @@ def export_model(
             return export_sherpa(network, part)
         if format is ExportFormat.LITERT:
             return _export_litert(network, part, frames)
+        import tensorflow as tf
+
         _save(network, part, (None, None))
         restored = tf.saved_model.load(part.as_posix())
         return _largest_difference(network, lambda x: restored.serve(x)["mask"], (2, 37))
@@ -76,6 +82,8 @@ def export_model(
 
 def _save(network: keras.Model, folder: Path, sizes: tuple[int | None, int | None]) -> None:
     """Write a SavedModel that takes this batch size and number of frames; None for any."""
+    import tensorflow as tf
+
     batch, frames = sizes
     shape = (batch, network.inputs[0].shape[1], frames, 2)
     archive = keras.export.ExportArchive()
@@ -89,6 +97,8 @@ def _save(network: keras.Model, folder: Path, sizes: tuple[int | None, int | Non
 
 
 def _export_litert(network: keras.Model, path: Path, frames: int) -> float:
+    import tensorflow as tf
+
     with TemporaryDirectory(prefix="denoise-") as folder:
         _save(network, Path(folder), (1, frames))
         try:

@@ -36,7 +36,7 @@ class FakeTraining:
 def fake_training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     fake = FakeTraining()
     monkeypatch.setattr("denoisecli.training.train.train", fake)
-    monkeypatch.setattr(cli_training, "load_tensorflow", lambda purpose: None)
+    monkeypatch.setattr(cli_training, "load_keras", lambda purpose: None)
     return fake
 
 

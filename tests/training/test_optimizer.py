@@ -7,7 +7,15 @@ import pytest
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import parse_spec
 from denoisecli.spec.training import Training
-from denoisecli.training.optimizer import StableDecay, decay_start, make_optimizer, make_schedule
+from denoisecli.training.optimizer import (
+    StableDecay,
+    decay_start,
+    fitting_variables,
+    make_optimizer,
+    make_schedule,
+    make_stretchable,
+    stretch,
+)
 
 
 def training_of(**keys: Any) -> Training:
@@ -111,3 +119,51 @@ def test_float16_scales_the_loss() -> None:
     np.testing.assert_array_equal(weight, np.ones(3))  # an overflow is a step left out
     assert float(made.scale_loss(1.0)) == 2**14
     assert float(make_optimizer(training_of(), 10).scale_loss(1.0)) == 1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "warmup_stable_decay", "constant"])
+def test_a_stretched_schedule_ends_where_it_is_told_to(schedule: str) -> None:
+    training = Training(schedule=schedule, learning_rate=0.01, warmup_steps=20, decay_share=0.25)
+    optimizer = make_optimizer(training, 200)
+    variable = keras.Variable(np.ones((2, 2)))
+    optimizer.build([variable])
+    count = len(optimizer.variables)
+    plain = make_schedule(training, 200)
+
+    def rates_at(steps: range) -> list[float]:
+        found = []
+        for step in steps:
+            optimizer.iterations.assign(step)
+            found.append(float(np.asarray(optimizer.learning_rate)))
+        return found
+
+    planned = [float(np.asarray(plain(step))) for step in range(201)]
+    np.testing.assert_allclose(rates_at(range(201)), planned, rtol=1e-5)
+    make_stretchable(optimizer)
+    assert len(optimizer.variables) == count + 1
+    np.testing.assert_allclose(rates_at(range(201)), planned, rtol=1e-5)
+    stretch(optimizer, 110)
+    found = rates_at(range(111))
+    np.testing.assert_allclose(found[:21], planned[:21], rtol=1e-5)  # the same warm-up
+    np.testing.assert_allclose(found[20::1], planned[20:201:2], rtol=1e-4)
+    stretch(optimizer, 1000)  # never longer than planned
+    np.testing.assert_allclose(rates_at(range(201)), planned, rtol=1e-5)
+    stretch(optimizer, 10)
+    found = rates_at(range(11))
+    assert found[5] == pytest.approx(0.01, rel=0.05)
+    assert found[10] == pytest.approx(planned[200], rel=1e-3, abs=1e-6)
+
+
+def test_checkpoints_with_and_without_a_time_limit() -> None:
+    optimizer = make_optimizer(Training(), 200)
+    optimizer.build([keras.Variable(np.ones((2, 2)))])
+    arrays = [np.asarray(variable) for variable in optimizer.variables]
+    make_stretchable(optimizer)
+    variables, found = fitting_variables(optimizer, arrays)
+    assert len(variables) == len(found) == len(arrays)
+    limited = [np.asarray(variable) for variable in optimizer.variables]
+    assert len(fitting_variables(optimizer, limited)[1]) == len(limited)
+    other = make_optimizer(Training(), 200)
+    other.build([keras.Variable(np.ones((2, 2)))])
+    variables, found = fitting_variables(other, limited)
+    assert len(variables) == len(found) == len(arrays)

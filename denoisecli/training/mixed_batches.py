@@ -1,0 +1,356 @@
+"""Training batches that are mixed anew from recordings, without a stored dataset."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from denoisecli.datasets.mixtures import QUIET_DB, noise_shares
+from denoisecli.datasets.recipe import Recipe, weight_of
+from denoisecli.datasets.recordings import Recording
+from denoisecli.datasets.splitting import split_into_sets
+from denoisecli.errors import DatasetError, UsageError
+from denoisecli.spec.document import Spec
+from denoisecli.spec.training import Augmentation
+from denoisecli.training.augmentation.chain import Chain
+from denoisecli.training.augmentation.reverberation import Tail, tail_of
+from denoisecli.training.dataset_ranges import resolve_ranges
+from denoisecli.training.recordings import Folders, RecordingStore, open_store
+from denoisecli.training.run_folder import RECORDINGS
+from denoisecli.training.segments import CHUNKS, Places, SegmentOrder, chunk_samples, stored_order
+from denoisecli.training.stream import Batch, Stream, compiled
+
+SNR_DB = (-5.0, 20.0)
+"""Range of SNRs in dB, where the spec leaves it open."""
+
+NOISES = (1, 3)
+"""Numbers of noises in a mixture, where the spec leaves them open."""
+
+SPLIT = (0.9, 0.05, 0.05)
+"""Shares of the recordings that train, validate and test."""
+
+REVERBERANT_SHARE = 0.5
+"""Share of the speech that is put into rooms, if there are some and the spec has no share."""
+
+MOST_SEGMENTS = 480
+"""Largest number of segments to validate or to test with."""
+
+DRAWS = 8
+"""Number of attempts to find a piece of noise that is not quiet."""
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """What the batches of a run are mixed from, and how.
+
+    Attributes:
+        folders: Folders of recordings.
+        rooms: Number of simulated rooms that speech is put into.
+        cache: Folder of the decoded recordings; by default it is in the folder of the run, and is
+            deleted when the run is finished.
+        group_by: See `Recipe`, and likewise for all that follow.
+        group_noise_by: The same for noise.
+        clean_weights: Factors on how often clean recordings are heard, by folder or pattern.
+        noise_weights: Factors on how often noises are drawn.
+    """
+
+    folders: Folders
+    rooms: int = 0
+    cache: Path | None = None
+    group_by: str = "file"
+    group_noise_by: str | None = None
+    clean_weights: dict[str, int] = field(default_factory=dict)
+    noise_weights: dict[str, float] = field(default_factory=dict)
+
+    def recipe(self, spec: Spec) -> Recipe:
+        """Return the recipe of the mixtures for a spec, whose sample rate and seed count.
+
+        Raises:
+            UsageError: A field is not valid.
+        """
+        return Recipe(
+            snr_db=SNR_DB,
+            noises=NOISES,
+            split=SPLIT,
+            sample_rate=spec.audio.sample_rate,
+            rooms=self.rooms,
+            seed=spec.training.seed,
+            group_by=self.group_by,
+            group_noise_by=self.group_noise_by,
+            clean_weights=self.clean_weights,
+            noise_weights=self.noise_weights,
+        )
+
+
+@dataclass(frozen=True)
+class Voices:
+    """Clean recordings of a set, laid end to end.
+
+    Attributes:
+        recordings: The recordings; one occurs several times if it has a weight.
+        chunks: Number of chunks of each.
+    """
+
+    recordings: tuple[Recording, ...]
+    chunks: tuple[int, ...]
+
+
+class MixedBatches:
+    """The batches that a model is trained, validated and tested with, mixed from recordings.
+
+    A batch depends on the seed and its number only. Segments of speech begin at random samples, and
+    successive epochs continue through all clean recordings, which are heard equally often (or in
+    proportion to their weights). Noises are drawn at random.
+
+    Args:
+        store: Decoded recordings.
+        spec: Spec of the model.
+        recipe: Recipe of the mixtures; see `Mixing`.
+        folder: Folder of the clean recordings, for messages.
+
+    Attributes:
+        spec: Spec of the model, with all ranges.
+        dataset_id: Hash of the recordings and the recipe.
+        train_steps: Number of batches of an epoch.
+        messages: What the user should know about the mixtures.
+
+    Raises:
+        DatasetError: There are too few recordings.
+        UsageError: They cannot be grouped or weighted as the recipe says.
+    """
+
+    def __init__(self, store: RecordingStore, spec: Spec, recipe: Recipe, folder: Path):
+        self.store, self.recipe, self.folder = store, recipe, folder
+        self.spec, self.messages = resolve_ranges(spec, recipe)
+        self.chunk = chunk_samples(spec)
+        self.segment = CHUNKS * self.chunk
+        text = store.digest + recipe.model_dump_json()
+        self.dataset_id = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._sets, notes = split_into_sets(store.recordings, recipe, store.copies)
+        self.messages += notes
+        if store.skipped:
+            first = store.skipped[0]
+            self.messages.append(
+                f"{len(store.skipped)} recordings are left out; the first one, {first.file}, "
+                f"{first.reason}"
+            )
+        self._voices = {name: self._lay_out(name) for name in self._sets}
+        for name, voices in self._voices.items():
+            if sum(voices.chunks) < CHUNKS:
+                raise DatasetError(
+                    f"{folder} has less than a segment of {spec.training.segment_seconds:g} s for "
+                    f"the {name} set; record more, or reduce training.segment_seconds"
+                )
+        self._noise_bounds = {name: self._bounds(name) for name in self._sets}
+        segments = sum(self._voices["train"].chunks) // CHUNKS
+        training = spec.training
+        self.train_steps = training.steps_per_epoch or max(1, segments // training.batch_size)
+        seconds = {
+            role: sum(one.samples for one in self._sets["train"][role]) / recipe.sample_rate
+            for role in ("clean", "noise")
+        }
+        self.messages.append(
+            f"mixing {seconds['clean'] / 3600:.2f} h of clean recordings with "
+            f"{seconds['noise'] / 3600:.2f} h of noise"
+        )
+
+    def training(self, epoch: int, skip: int = 0) -> Stream:
+        """Return the batches of an epoch.
+
+        Args:
+            epoch: Index of the epoch, from 0.
+            skip: Number of batches at the start to leave out.
+
+        Shape:
+            - elements: (noisy, clean), each (batch_size, segment)
+        """
+        size, seed = self.spec.training.batch_size, self.spec.training.seed
+        order = SegmentOrder(self._voices["train"].chunks, seed)
+
+        def make(index: int) -> Batch:
+            rng = np.random.default_rng([seed, 3, index])
+            places = [order[index * size + row] for row in range(size)]
+            return self._mix("train", places, rng, self._augmented)
+
+        first = epoch * self.train_steps
+        return Stream(make, range(first + skip, first + self.train_steps))
+
+    def validation(self) -> Stream:
+        """Return the batches of the validation set, which are always the same."""
+        return self._fixed("valid", 4)
+
+    def test(self) -> Stream:
+        """Return the batches of the test set, which are always the same."""
+        return self._fixed("test", 5)
+
+    def source_hashes(self) -> set[str]:
+        """Return eight hexadecimal digits for each recording that trains or validates."""
+        names = {
+            f"{role} {one.name}"
+            for name in ("train", "valid")
+            for role in ("clean", "noise")
+            for one in self._sets[name][role]
+        }
+        return {hashlib.sha256(name.encode()).hexdigest()[:8] for name in names}
+
+    def _fixed(self, name: str, stream: int) -> Stream:
+        size, seed = self.spec.training.batch_size, self.spec.training.seed
+        segments = stored_order(self._voices[name].chunks)
+        segments = segments[:: -(-len(segments) // MOST_SEGMENTS)]
+        if len(segments) > size:  # a program is compiled for every size
+            segments = segments[: len(segments) // size * size]
+
+        def make(start: int) -> Batch:
+            rng = np.random.default_rng([seed, stream, start])
+            return self._mix(name, segments[start : start + size], rng, self._plain[name])
+
+        return Stream(make, range(0, len(segments), size))
+
+    def _mix(
+        self,
+        name: str,
+        places: list[Places],
+        rng: np.random.Generator,
+        program: tuple[Chain, Callable[..., tuple[Any, Any]]],
+    ) -> Batch:
+        """Read the segments of a batch, and mix them by a program."""
+        speech, noise = np.empty((2, len(places), self.segment), np.float32)
+        for row, segment in enumerate(places):
+            self._read_speech(self._voices[name], segment, rng, speech[row])
+            self._read_noise(name, rng, noise[row])
+        chain, apply = program
+        draws = chain.draw(len(places), self.segment, rng)
+        noisy, clean = apply(speech, noise, draws)
+        return noisy, clean
+
+    @cached_property
+    def _augmented(self) -> tuple[Chain, Callable[..., tuple[Any, Any]]]:
+        """The augmentations of the spec, which always mix."""
+        settings = self.spec.training.augmentation or _only_mixing(self.spec, self.recipe)
+        changes: dict[str, Any] = {"remix": True}
+        if self.recipe.rooms and not settings.reverberation:
+            changes["reverberation"] = REVERBERANT_SHARE
+        return self._program("train", settings.model_copy(update=changes))
+
+    @cached_property
+    def _plain(self) -> dict[str, tuple[Chain, Callable[..., tuple[Any, Any]]]]:
+        """What mixes the sets that are not trained on, by name."""
+        settings = _only_mixing(self.spec, self.recipe)
+        return {name: self._program(name, settings) for name in ("valid", "test")}
+
+    def _program(
+        self, name: str, settings: Augmentation
+    ) -> tuple[Chain, Callable[..., tuple[Any, Any]]]:
+        rate = self.spec.audio.sample_rate
+        chain = Chain(settings, rate, rooms=self._rooms(name))
+        return chain, compiled(chain.apply)
+
+    def _rooms(self, name: str) -> list[Tail]:
+        tails = []
+        for room in self._sets[name].get("room", ()):
+            response = np.empty(room.samples, np.float32)
+            self.store.read(room, 0, response)
+            tails.append(tail_of(response, self.recipe.sample_rate))
+        return tails
+
+    def _lay_out(self, name: str) -> Voices:
+        recordings = []
+        for one in self._sets[name]["clean"]:
+            weight = weight_of(one.name, self.recipe.clean_weights) if name == "train" else 1
+            recordings += [one] * round(weight)
+        chunks = tuple(-(-one.samples // self.chunk) for one in recordings)
+        return Voices(tuple(recordings), chunks)
+
+    def _bounds(self, name: str) -> Float[np.ndarray, "noises"]:
+        """Return the cumulative shares of the noises of a set."""
+        noises = self._sets[name]["noise"]
+        weights = [weight_of(noise.name, self.recipe.noise_weights) for noise in noises]
+        if not any(weights):
+            raise UsageError(f"all noise recordings of the {name} set have a weight of 0")
+        bounds = np.cumsum(noise_shares(noises, self.recipe.noise_draw) * weights)
+        return bounds / bounds[-1]
+
+    def _read_speech(
+        self,
+        voices: Voices,
+        places: Places,
+        rng: np.random.Generator,
+        target: Float[np.ndarray, "segment"],
+    ) -> None:
+        """Fill a segment with its chunks, of which successive ones are read in one piece."""
+        starts = [0]
+        for number in range(1, len(places)):
+            clip, index = places[number]
+            if clip != places[number - 1][0] or index != places[number - 1][1] + 1:
+                starts.append(number)
+        for start, end in zip(starts, [*starts[1:], len(places)], strict=True):
+            clip, index = places[start]
+            offset = int(index) * self.chunk + int(rng.integers(self.chunk))
+            piece = target[start * self.chunk : end * self.chunk]
+            self.store.read(voices.recordings[clip], offset, piece)
+
+    def _read_noise(
+        self, name: str, rng: np.random.Generator, target: Float[np.ndarray, "segment"]
+    ) -> None:
+        """Fill a segment with a piece of a random noise that is not quiet for that noise."""
+        noises = self._sets[name]["noise"]
+        for _ in range(DRAWS):
+            number = np.searchsorted(self._noise_bounds[name], rng.random(), "right")
+            noise = noises[min(int(number), len(noises) - 1)]
+            self.store.read(noise, int(rng.integers(noise.samples)), target)
+            if np.sqrt(np.mean(np.square(target))) > 10 ** (QUIET_DB / 20) * noise.rms:
+                return
+
+
+def _only_mixing(spec: Spec, recipe: Recipe) -> Augmentation:
+    """Return the settings that mix at the SNRs and levels of a spec, and change nothing else."""
+    own = spec.training.augmentation
+    resolved = (
+        own
+        or resolve_ranges(
+            spec.model_copy(
+                update={
+                    "training": spec.training.model_copy(update={"augmentation": Augmentation()})
+                }
+            ),
+            recipe,
+        )[0].training.augmentation
+    )
+    assert resolved is not None
+    names = ("snr_db", "second_noise", "third_noise", "level_dbfs", "target_highpass_hz")
+    kept = {name: getattr(resolved, name) for name in names}
+    share = resolved.reverberation or (REVERBERANT_SHARE if recipe.rooms else 0.0)
+    rooms = {"reverberation": share, "rt60_seconds": resolved.rt60_seconds}
+    ratio = {"direct_to_reverberant_db": resolved.direct_to_reverberant_db}
+    mixed = {"remix": True, "clean_only": 0.0, "noise_only": 0.0, "equalization_db": 0.0}
+    return Augmentation.model_validate({**kept, **rooms, **ratio, **mixed})
+
+
+def mix_batches(
+    mixing: Mixing,
+    spec: Spec,
+    run: Path,
+    on_message: Callable[[str], None] = lambda text: None,
+) -> MixedBatches:
+    """Decode recordings, unless the cache holds them, and prepare batches of their mixtures.
+
+    Args:
+        mixing: The recordings.
+        spec: Spec of the model.
+        run: Folder of the run.
+        on_message: Called with messages for the user.
+
+    Raises:
+        UsageError: A folder has no recordings, or they cannot be grouped or weighted.
+        DatasetError: There are too few recordings.
+        DenoiseError: The cache cannot be written.
+    """
+    recipe = mixing.recipe(spec)
+    cache = mixing.cache or run / RECORDINGS
+    store = open_store(mixing.folders, recipe, cache, on_message=on_message)
+    return MixedBatches(store, spec, recipe, mixing.folders.clean)

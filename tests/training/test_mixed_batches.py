@@ -1,0 +1,193 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from denoisecli.datasets.recipe import Recipe
+from denoisecli.errors import DatasetError, UsageError
+from denoisecli.spec.document import Spec, parse_spec
+from denoisecli.training.mixed_batches import MixedBatches, Mixing, mix_batches
+from denoisecli.training.recordings import INDEX, Folders, open_store
+
+RATE, FILES, NOISES = 4000, 24, 12
+
+
+def spec_of(**training: Any) -> Spec:
+    level = [{"filters": 1}]
+    settings = {"batch_size": 4, "segment_seconds": 0.3, "augmentation": None, **training}
+    document = {"name": "test", "audio": {"sample_rate": RATE}, "training": settings}
+    return parse_spec({**document, "downsampling": level, "upsampling": level})
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Clean recordings are tones of a frequency of their own, noises are noise."""
+    folder = tmp_path_factory.mktemp("recordings")
+    rng = np.random.default_rng(0)
+    for kind, count in (("clean", FILES), ("noise", NOISES)):
+        for number in range(count):
+            t = np.arange(1500 + 100 * number) / RATE
+            sound = 0.01 * (number + 1) * np.sin(2 * np.pi * hertz_of(number) * t)
+            if kind == "noise":
+                sound = 0.1 * rng.normal(size=t.size)
+            path = folder / kind / f"{'abc'[number % 3]}" / f"{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, sound, RATE, subtype="FLOAT")
+    return Folders(folder / "clean", folder / "noise")
+
+
+@pytest.fixture(scope="module")
+def cache(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    open_store(folders, Mixing(folders).recipe(spec_of()), folder, jobs=1)
+    return folder
+
+
+def batches_of(
+    folders: Folders, cache: Path, spec: Spec | None = None, **fields: Any
+) -> MixedBatches:
+    return mix_batches(Mixing(folders, cache=cache, **fields), spec or spec_of(), cache)
+
+
+def hertz_of(number: int) -> float:
+    return 100.0 + 70 * number
+
+
+def arrays(stream: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [tuple(map(np.asarray, batch)) for batch in stream]
+
+
+def heard(batches: list[tuple[np.ndarray, np.ndarray]]) -> set[int]:
+    """Return the numbers of the clean recordings whose tones are among the loudest of a segment."""
+    found = set()
+    for _, clean in batches:
+        power = np.abs(np.fft.rfft(clean * np.hanning(clean.shape[1]))) ** 2
+        hertz = np.fft.rfftfreq(clean.shape[1], 1 / RATE)
+        for row in power / power.max(axis=1, keepdims=True):
+            for number in range(FILES):
+                if row[np.abs(hertz - hertz_of(number)) < 12].max() > 0.3:
+                    found.add(number)
+    return found
+
+
+def test_samples_survive_the_cache(folders: Folders, cache: Path) -> None:
+    store = open_store(folders, Mixing(folders).recipe(spec_of()), cache)
+    assert len(store.recordings["clean"]) == FILES
+    for recording in store.recordings["clean"][::7]:
+        original, _ = soundfile.read(folders.clean / recording.name)
+        found = np.empty(original.size + 700, np.float32)
+        store.read(recording, 5, found)
+        expected = np.resize(np.roll(original, -5), found.size)  # it repeats
+        np.testing.assert_allclose(found, expected, atol=np.abs(original).max() / 60_000)
+
+
+def test_recordings_are_decoded_once(
+    folders: Folders, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    messages: list[str] = []
+    recipe = Mixing(folders).recipe(spec_of())
+    before = (cache / INDEX).stat().st_mtime_ns
+    open_store(folders, recipe, cache, on_message=messages.append)
+    assert not messages
+    assert (cache / INDEX).stat().st_mtime_ns == before
+    few = Folders(folders.clean / "a", folders.noise / "a")
+    open_store(few, recipe, tmp_path, jobs=1, on_message=messages.append)
+    assert messages == [f"decoding {FILES // 3 + NOISES // 3} recordings"]
+    # Other recordings are decoded in place of these.
+    store = open_store(Folders(folders.clean / "b", folders.noise), recipe, tmp_path, jobs=1)
+    assert {Path(one.name).stem for one in store.recordings["clean"]} == {
+        str(number) for number in range(1, FILES, 3)
+    }
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_sets_share_no_recording(folders: Folders, cache: Path) -> None:
+    batches = batches_of(folders, cache, spec_of(steps_per_epoch=40))
+    sets = [heard(arrays(part)) for part in (batches.training(0), batches.validation())]
+    assert len(sets[0]) > FILES / 2
+    assert sets[0].isdisjoint(sets[1])
+    names = {name: {one.name for one in part["noise"]} for name, part in batches._sets.items()}
+    assert names["train"].isdisjoint(names["valid"] | names["test"])
+    assert len(batches.source_hashes()) == FILES + NOISES - len(names["test"]) - len(
+        batches._sets["test"]["clean"]
+    )
+
+
+def test_a_batch_depends_on_seed_and_number_only(folders: Folders, cache: Path) -> None:
+    spec = spec_of(steps_per_epoch=4, augmentation={"equalization_db": 3.0})
+    whole = arrays(batches_of(folders, cache, spec).training(1))
+    again = arrays(batches_of(folders, cache, spec).training(1, skip=2))
+    assert len(whole) == 4
+    for batch, same in zip(whole[2:], again, strict=True):
+        np.testing.assert_array_equal(batch, same)
+    other = spec_of(steps_per_epoch=4, augmentation={"equalization_db": 3.0}, seed=1)
+    assert (arrays(batches_of(folders, cache, other).training(1))[0][0] != whole[0][0]).any()
+    assert (whole[0][0] != whole[1][0]).any()
+
+
+def test_mixtures(folders: Folders, cache: Path) -> None:
+    augmentation = {"snr_db": [3, 3], "level_dbfs": [-30, -30], "equalization_db": 0}
+    augmentation |= {"clean_only": 0, "noise_only": 0}
+    spec = spec_of(steps_per_epoch=3, augmentation=augmentation)
+    batches = batches_of(folders, cache, spec)
+    for stream in (batches.training(0), batches.validation(), batches.test()):
+        for noisy, clean in arrays(stream):
+            assert noisy.shape == clean.shape == (len(noisy), batches.segment)
+            levels = [np.mean(part**2, axis=1) for part in (clean, noisy - clean, noisy)]
+            np.testing.assert_allclose(10 * np.log10(levels[0] / levels[1]), 3, atol=0.01)
+            np.testing.assert_allclose(10 * np.log10(levels[2]), -30, atol=0.01)
+    first, second = arrays(batches.validation()), arrays(batches.validation())
+    for batch, same in zip(first, second, strict=True):
+        np.testing.assert_array_equal(batch, same)
+
+
+def test_all_clean_recordings_are_heard_equally_often(folders: Folders, cache: Path) -> None:
+    batches = batches_of(folders, cache, clean_weights={"b": 2, "c": 0})
+    names = [Path(one.name).parent.name for one in batches._voices["train"].recordings]
+    assert "c" not in names
+    train = {one.name for one in batches._sets["train"]["clean"]}
+    assert names.count("b") == 2 * sum(name.startswith("b/") for name in train)
+    assert names.count("a") == sum(name.startswith("a/") for name in train)
+    passes = sum(batches._voices["train"].chunks) / 12 / 4
+    assert batches.train_steps == int(passes)
+
+
+def test_groups_and_music(folders: Folders, tmp_path: Path) -> None:
+    music = Folders(folders.clean / "a", folders.noise, folders.clean / "b")
+    mixing = Mixing(music, group_by=r"(\d)\.wav", group_noise_by="file", cache=tmp_path)
+    batches = mix_batches(mixing, spec_of(), tmp_path)
+    sets = [{Path(one.name).stem[-1] for one in part["clean"]} for part in batches._sets.values()]
+    assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
+    names = {one.name for part in batches._sets.values() for one in part["clean"]}
+    assert "b/1.wav" in names
+    assert "0.wav" in names
+
+
+def test_rooms(folders: Folders, cache: Path) -> None:
+    batches = batches_of(folders, cache, spec_of(steps_per_epoch=2))
+    response = np.zeros(400, np.float32)
+    response[[30, 200]] = 1, -0.5
+    batches.recipe = batches.recipe.model_copy(update={"rooms": 3})
+    batches._rooms = lambda name: [response[30:]]  # type: ignore[method-assign]
+    chain, _ = batches._augmented
+    assert chain.settings.reverberation == 0.5
+    for noisy, clean in arrays(batches.training(0)):
+        assert np.isfinite(noisy).all()
+        assert np.isfinite(clean).all()
+
+
+def test_what_does_not_fit(folders: Folders, cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="less than a segment of 9 s for the"):
+        batches_of(folders, cache, spec_of(segment_seconds=9.0))
+    with pytest.raises(UsageError, match="weight of 0"):
+        batches_of(folders, cache, noise_weights={"a": 0.0, "b": 0.0, "c": 0.0})
+    with pytest.raises(UsageError, match="does not exist"):
+        mix_batches(Mixing(Folders(tmp_path / "no", folders.noise)), spec_of(), tmp_path)
+
+
+def test_the_recipe_takes_rate_and_seed_of_the_spec(folders: Folders) -> None:
+    recipe = Mixing(folders, rooms=7).recipe(spec_of(seed=3))
+    assert isinstance(recipe, Recipe)
+    assert (recipe.sample_rate, recipe.seed, recipe.rooms) == (RATE, 3, 7)
