@@ -254,6 +254,8 @@ def _run_stage(
     try:
         outputs = dict(zip(names, session.run(names, inputs), strict=True))
     except Exception as error:  # ONNX Runtime has no common base class for its errors
+        if "allocat" in str(error):
+            raise ModelError(f"ONNX Runtime has too little memory: {error}") from error
         raise ModelError(f"the ONNX model does not fit its spec: {error}") from error
     for name in names:
         if name.startswith("next_"):

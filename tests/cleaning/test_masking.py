@@ -10,7 +10,15 @@ from helpers import constant_mask, smoothed_power_mask
 from denoisecli.audio.stft import istft, stft
 from denoisecli.cleaning import masking
 from denoisecli.cleaning.engines import OnnxEngine
-from denoisecli.cleaning.masking import WHOLE, Blocks, Masking, MaskStream
+from denoisecli.cleaning.masking import (
+    CARRIED,
+    MAX_ATTENTION_BYTES,
+    WHOLE,
+    Blocks,
+    Masking,
+    MaskStream,
+    blocks_of_files,
+)
 from denoisecli.errors import ModelError
 from denoisecli.models.export.onnx_network import export_onnx
 from denoisecli.models.export.onnx_stages import write_stages
@@ -294,3 +302,20 @@ def test_network_that_does_not_fit_its_spec(model_folder, speech):
     engine = OnnxEngine(ModelFolder(model_folder(broken())))
     with pytest.raises(ModelError, match="does not fit its spec"):
         run(make_spec(), engine, speech(1, 16000)[None])
+
+
+def test_attention_along_time_gets_blocks_that_fit_into_memory():
+    """Its memory grows with the square of the length; all others get the usual blocks."""
+    level = [{"filters": 4, "strides": [4, 1]}]
+
+    def blocks(*valley, carries=False):
+        document = {"name": "x", "downsampling": level, "upsampling": level, "valley": valley}
+        return blocks_of_files(parse_spec(document), carries=carries)
+
+    assert blocks() == blocks({"block": "attention", "axis": "frequency"}) == WHOLE
+    assert blocks(carries=True) == CARRIED
+    shorter = blocks({"block": "attention", "axis": "time", "heads": 8})
+    assert shorter.length / shorter.before == pytest.approx(WHOLE.length / WHOLE.before)
+    assert shorter.lead_in == WHOLE.lead_in
+    frames = (shorter.before + shorter.length + shorter.after) * 16000 / 256
+    assert 8 * 65 * 8 * frames**2 == pytest.approx(MAX_ATTENTION_BYTES)

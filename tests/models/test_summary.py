@@ -97,6 +97,9 @@ def test_arithmetic_of_a_convolution() -> None:
     # 257 bins are padded to 260, 65 positions; 3 x 3 taps of 3 channels for each of 4 filters.
     assert first.macs_per_second == pytest.approx(65 * 62.5 * 4 * 27)
     assert first.parameters == 27 * 4 + 4
+    # The most is held while it runs: its input and output, and the features, which are cropped to.
+    assert summary.bytes_per_second == pytest.approx(4 * 62.5 * (260 * 3 + 65 * 4 + 257 * 3))
+    assert summary.carries
     assert summary.macs_per_second == pytest.approx(
         sum(row.macs_per_second for row in summary.layers)
     )
