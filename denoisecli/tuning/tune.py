@@ -3,6 +3,7 @@
 import shutil
 import uuid
 from contextlib import closing
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ def tune(
         All trials, in the order in which they started; none for a worker.
 
     Raises:
-        UsageError: The spec has no `search` section, the folder holds another search, or
-            ``chief`` cannot be listened on.
+        UsageError: The spec has no `search` section, or searches the number of epochs although
+            ``epochs`` or Hyperband sets it; the folder holds another search, or ``chief`` cannot be
+            listened on.
         DatasetError: The dataset cannot be used.
         DenoiseError: No trial completed, or the chief does not answer.
         Interrupted: By Ctrl-C; the same call resumes the search.
@@ -81,6 +83,8 @@ def tune(
         raise UsageError(
             f"the spec {spec.name!r} has no `search` section, which says what to search"
         )
+    if any(fnmatchcase("training.epochs", path) for path in spec.search.space):
+        _check_that_epochs_can_be_searched(method, epochs)
     find_class(spec.model)
     require_losses(spec)
     if chief is not None and worker is not None:
@@ -118,6 +122,19 @@ def tune(
         plot_trials(scheduler.results, spec.search, folder / PICTURE)
         trainer.delete_checkpoints(scheduler.results)
     return scheduler.results
+
+
+def _check_that_epochs_can_be_searched(method: Method, epochs: int | None) -> None:
+    """Raise UsageError if something else sets `training.epochs`, which the spec searches."""
+    if method == Method.HYPERBAND:
+        raise UsageError(
+            "hyperband itself decides how long a trial is trained; remove training.epochs from "
+            "search.space, or use another method"
+        )
+    if epochs is not None:
+        raise UsageError(
+            "the spec searches training.epochs, so --epochs cannot set it; leave out one of the two"
+        )
 
 
 def _work_for(chief: str, name: str, trainer: TrialTrainer, about: dict[str, Any]) -> None:

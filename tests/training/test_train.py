@@ -134,8 +134,9 @@ def finished(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 @pytest.fixture
 def no_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save the time that logs for TensorBoard take."""
+    """Save the time that logs for TensorBoard and the picture of the curves take."""
     monkeypatch.setattr("denoisecli.training.train._open_logs", lambda *arguments: None)
+    monkeypatch.setattr(trainer, "plot_history", lambda rows, path: path.touch())
 
 
 def weights(run: Path) -> list[np.ndarray]:
@@ -404,6 +405,45 @@ def trainer_of(spec: Spec, data: Path, run: Path, **options: Any) -> Trainer:
     return Trainer(spec, open_batches(data, spec), run, Recorder(), Devices("here"), **options)
 
 
+@pytest.mark.parametrize(("gpus", "valley"), [(1, True), (1, False), (0, True)])
+def test_recurrent_layers_are_not_compiled_on_a_gpu(
+    gpus: int,
+    valley: bool,
+    tiny_dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """XLA has no counterpart of cuDNN's recurrent layers."""
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind] * gpus)
+    recurrent = [{"block": "recurrent", "axis": "time", "units": 2}]
+    document = spec_of(jit_compile=True).model_dump(mode="json")
+    spec = parse_spec({**document, "valley": recurrent if valley else []})
+    trainer = trainer_of(spec, tiny_dataset, tmp_path)
+    assert trainer.model.jit_compile == (not (gpus and valley))
+    noted = any("XLA has no" in text for text in trainer.observer.messages)
+    assert noted == bool(gpus and valley)
+
+
+def test_the_last_epoch_of_a_short_trial_is_scored(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hyperband compares trials after their first epochs, by whatever the objective is."""
+    trial = trainer_of(spec_of(perceptual_every=5, epochs=9), tiny_dataset, tmp_path)
+    monkeypatch.setattr(trial, "evaluate", lambda batches: {})
+    monkeypatch.setattr(trial, "_evaluate_and_score", lambda batches, clips: {"pesq": 1.0})
+    figures: list[dict[str, float]] = []
+
+    def run_epoch(stop: Any) -> None:
+        figures.append(trial._validate())
+        trial.state.epoch += 1
+
+    monkeypatch.setattr(trial, "_run_epoch", run_epoch)
+    for until in (1, 3, 9):
+        trial.fit(until=until)
+    scored = [epoch for epoch, row in enumerate(figures, 1) if row]
+    assert scored == [1, 3, 5, 9]
+
+
 @pytest.fixture(scope="module")
 def first_checkpoint(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a run of `full_spec` that was stopped before its first step."""
@@ -558,7 +598,7 @@ def test_wrong_paths(tiny_dataset: Path, tmp_path: Path) -> None:
 
 
 def test_values_that_are_not_finite(
-    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_logs: None
 ) -> None:
     """At first the loss is finite although the weights are not; then it is not either."""
     factor, slope_factor = tf.Variable(1.0), tf.Variable(1.0)

@@ -134,6 +134,14 @@ class TestSearch:
             tune(spec_with(), tiny_dataset, folder, Recorder(), epochs=1)
 
 
+def test_the_number_of_epochs_is_set_in_one_place(tiny_dataset: Path, tmp_path: Path) -> None:
+    spec = spec_with({"training.epochs": {"kind": "int", "min": 1, "max": 4}})
+    with pytest.raises(UsageError, match="hyperband itself decides how long a trial is trained"):
+        tune(spec, tiny_dataset, tmp_path, Recorder(), method=Method.HYPERBAND)
+    with pytest.raises(UsageError, match=r"searches training\.epochs, so --epochs cannot"):
+        tune(spec, tiny_dataset, tmp_path, Recorder(), epochs=2)
+
+
 Fake = Callable[[Spec, Proposal, threading.Event], float]
 
 
