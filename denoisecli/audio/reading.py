@@ -382,13 +382,16 @@ def _open(
             yield media, media.warnings
         return
     with ExitStack() as stack:
-        source: Path | Patched = path
+        source: Path | Patched | FileSlice = path
         warnings: list[str] = []
         layout = sound_layout(path)
         if layout is not None and (warning := _wrong_size(path, layout)):
             source, warnings = stack.enter_context(with_all_sound(path, layout)), [warning]
         elif layout is not None and layout.trailing:
             warnings.append(f"{path} has {layout.trailing} bytes behind its sound that are unknown")
+            if layout.is_w64:  # libsndfile would read them
+                end = layout.start + layout.available - layout.trailing
+                source = stack.enter_context(FileSlice(path, 0, end))
         try:
             file = stack.enter_context(SequentialFile(source))
         except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless raw audio

@@ -1,4 +1,4 @@
-"""The chunks of WAV, RF64, AIFF and AU files, and headers whose sizes do not fit the file."""
+"""The chunks of WAV, RF64, W64, AIFF and AU files, and headers whose sizes do not fit the file."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ _SHORTEST_SECONDS = 0.1  # bytes behind the sound that are worth reading
 
 @dataclass(frozen=True)
 class SoundLayout:
-    """Where the sound of a WAV, RF64, AIFF or AU file is.
+    """Where the sound of a WAV, RF64, W64, AIFF or AU file is.
 
     Attributes:
         size_at: Position of the size of the data chunk in the file; it has 8 bytes in RF64.
@@ -25,6 +25,7 @@ class SoundLayout:
         trailing: Number of bytes behind the data chunk that form no chunk.
         mask: Channel mask; 0 if the header states none.
         is_big_endian: The file is an AIFF or AU.
+        is_w64: The file is a W64, all of which libsndfile takes for sound.
         counted: Number of bytes before the sound that the stated size in the file counts as well.
     """
 
@@ -38,13 +39,14 @@ class SoundLayout:
     trailing: int
     mask: int = 0
     is_big_endian: bool = False
+    is_w64: bool = False
     counted: int = 0
 
     @property
     def counts_header(self) -> bool:
         """Whether the stated size is too large by the size of a header."""
         excess = self.stated - self.available
-        return excess > 0 and excess in (44, 36, self.start, self.start - 8)
+        return excess > 0 and not self.is_w64 and excess in (44, 36, self.start, self.start - 8)
 
     @property
     def states_too_little(self) -> bool:
@@ -53,13 +55,15 @@ class SoundLayout:
 
 
 def sound_layout(path: Path) -> SoundLayout | None:
-    """Return where the sound of a WAV, RF64, AIFF or AU file is, None for any other file."""
+    """Return where the sound of a file is, None for other formats than those of `SoundLayout`."""
     with path.open("rb") as raw:
         head = raw.read(24)
         if head.startswith(b"FORM") and head[8:11] == b"AIF":
             return _aiff_layout(raw)
         if head.startswith(b".snd") and len(head) == 24:
             return _au_layout(head, raw.seek(0, io.SEEK_END))
+        if head.startswith(_W64_RIFF):
+            return _w64_layout(raw)
         head = head[:12]
         if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
             return None
@@ -140,6 +144,44 @@ def _aiff_layout(raw: io.BufferedReader) -> SoundLayout | None:
         0 if end >= size or _are_chunks(raw, end, size, ">") else size - end,
         is_big_endian=True,
         counted=8,
+    )
+
+
+_W64_RIFF = b"riff\x2e\x91\xcf\x11"  # names of chunks are GUIDs; these are their first bytes
+_W64_TAIL = b"\xf3\xac\xd3\x11"
+
+
+def _w64_layout(raw: io.BufferedReader) -> SoundLayout | None:
+    size = raw.seek(0, io.SEEK_END)
+    position, layout = 40, b""
+    while position + 24 <= size:
+        raw.seek(position)
+        name, length = struct.unpack("<16sQ", raw.read(24))
+        if name.startswith(b"fmt " + _W64_TAIL):
+            layout = raw.read(min(max(length - 24, 0), 40))
+        elif name.startswith(b"data" + _W64_TAIL):
+            break
+        position += max((length + 7) // 8 * 8, 24)
+    else:
+        return None
+    if len(layout) < 16:
+        return None
+    byte_rate, frame_bytes = struct.unpack("<IH", layout[8:14])
+    start, stated = position + 24, max(length - 24, 0)
+    end = position + (length + 7) // 8 * 8
+    raw.seek(end)
+    is_chunk = raw.read(8)[4:] == _W64_TAIL
+    return SoundLayout(
+        position + 16,
+        start,
+        stated,
+        size - start,
+        frame_bytes,
+        byte_rate,
+        False,
+        0 if end >= size or is_chunk else size - end,
+        is_w64=True,
+        counted=24,
     )
 
 
@@ -245,6 +287,8 @@ class Patched(io.RawIOBase):
 def with_all_sound(path: Path, layout: SoundLayout) -> Patched:
     """Open a file as if its header stated all the sound that is there."""
     size = layout.available
+    if layout.is_w64:
+        return Patched(path, layout.size_at, struct.pack("<Q", size + layout.counted))
     if not layout.is_rf64:
         order = ">" if layout.is_big_endian else "<"
         stated = min(size + layout.counted, 2**32 - 1)

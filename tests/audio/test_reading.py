@@ -330,3 +330,12 @@ def test_all_sound_of_other_formats_is_read_when_the_header_states_too_little(
     path.write_bytes(content)
     sound, _ = whole(path)
     np.testing.assert_array_equal(sound.T, expected)
+
+
+def test_bytes_behind_the_sound_of_a_w64_are_no_sound(written):
+    path = written("w64")
+    expected, _ = whole(path)
+    path.write_bytes(path.read_bytes() + b"junk" * 50)
+    sound, warnings = whole(path)
+    np.testing.assert_array_equal(sound, expected)
+    assert "200 bytes behind its sound" in warnings[0]
