@@ -80,7 +80,11 @@ def main() -> None:
     if options.valid:
         usage, arguments = "CLEAN NOISY --plot quality.png", (*options.valid, "--plot", QUALITY)
         benchmarks.append(Benchmark("Quality", "quality", usage, arguments))
-    benchmarks += [Benchmark("Cleaning", "cleaning"), Benchmark("Training step", "train_step")]
+    benchmarks += [
+        Benchmark("Cleaning", "cleaning"),
+        Benchmark("Live sound", "live"),
+        Benchmark("Training step", "train_step"),
+    ]
     if options.recordings:
         usage, arguments = "SPEECH NOISE", tuple(options.recordings)
         benchmarks.append(Benchmark("Building a dataset", "build_dataset", usage, arguments))
