@@ -41,6 +41,7 @@ from denoisecli.datasets.records import (
     check_path,
     check_size,
     records_file,
+    speech_file,
     write_tensor,
 )
 from denoisecli.datasets.rooms import require_pyroomacoustics
@@ -232,11 +233,12 @@ def _check_targets(output: Path, folders: Mapping[str, str], *, overwrite: bool)
 
 
 class Totals(NamedTuple):
-    """Number of pairs, their samples, and the bytes of their records."""
+    """Number of pairs, their samples, and the bytes of their records and reverberant speech."""
 
     pairs: int = 0
     samples: int = 0
     bytes: int = 0
+    speech_bytes: int = 0
 
     def plus(self, other: "Totals") -> "Totals":
         """Return the sums."""
@@ -277,6 +279,11 @@ class MixTask:
         return self.work / PARTS / f"{self.set_name}-{self.start:09d}.tfrecord"
 
     @property
+    def speech(self) -> Path:
+        """The file of the reverberant speech, until it is appended to that of the set."""
+        return self.records.with_suffix(".speech")
+
+    @property
     def index(self) -> Path:
         """The JSON file of the ``MixedPart``; it is written last."""
         return self.records.with_suffix(".json")
@@ -299,15 +306,23 @@ def mix_part(task: MixTask) -> Totals:
         mixtures = load_sets(task.work, task.build_id, task.recipe)[0][task.set_name]
         results = (mixtures.mix(number) for number in range(task.start, task.end))
         rows, skipped = [], []
-        with replacing(task.records, overwrite=True) as path, path.open("wb") as file:
+        with (
+            replacing(task.records, overwrite=True) as path,
+            path.open("wb") as file,
+            replacing(task.speech, overwrite=True) as speech_path,
+            speech_path.open("wb") as speech,
+        ):
             for result in results:
                 if isinstance(result, Pair):
                     write_tensor(file, result.noisy)
                     write_tensor(file, result.clean)
                     rows.append(result.row)
+                    if result.speech is not None:
+                        speech.write(result.speech.astype("<f4").tobytes())
                 elif result is not None:
                     skipped.append(result)
-            totals = Totals(len(rows), sum(row.samples for row in rows), file.tell())
+            samples = sum(row.samples for row in rows)
+            totals = Totals(len(rows), samples, file.tell(), speech.tell())
         part = MixedPart(rows=rows, skipped=skipped, totals=totals)
         with replacing(task.index, overwrite=True) as path:
             path.write_text(part.model_dump_json(exclude_defaults=True))
@@ -606,6 +621,9 @@ def _mix_all(
         name = task.set_name
         if task.records.exists():  # otherwise an interrupted build appended them
             append_records(task.records, records_file(work / SETS / name), totals[name].bytes)
+        if part.speech_bytes and task.speech.exists():
+            target = speech_file(work / SETS / name)
+            append_records(task.speech, target, totals[name].speech_bytes)
         totals[name] = totals[name].plus(part)
         mixed += task.end - task.start
         samples += part.samples

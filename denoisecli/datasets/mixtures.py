@@ -37,11 +37,20 @@ Element = Float[np.ndarray, "..."]
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A pair to be stored, and its row in the manifest."""
+    """A pair to be stored, and its row in the manifest.
+
+    Attributes:
+        noisy: The mixture.
+        clean: Its clean part.
+        row: The row.
+        speech: The clean part with all of the reverberation that it has in the mixture, if the
+            clean part lacks some.
+    """
 
     noisy: Element
     clean: Element
     row: Row
+    speech: AudioVector | None = None
 
 
 class Mixtures:
@@ -134,6 +143,9 @@ class Mixtures:
         if room is not None:
             clean = np.float32(mixture.gain * (1 - ratio)) * target
         noisy, clean, change = self._set_level(noisy, clean, rng)
+        speech = None
+        if room is not None and recipe.kind == Kind.WAVEFORM:
+            speech = np.float32(change) * mixture.clean
         first, *others = [
             UsedNoise(noise.noise, noise.noise_offset, noise.noise_gain * mixture.noise_gain)
             for noise in used
@@ -157,7 +169,7 @@ class Mixtures:
             target_snr_db=None if room is None else finite(snr_db(noisy, clean)),
             crc32=checksum(*halves),
         )
-        return Pair(*halves, row)
+        return Pair(*halves, row, speech)
 
     def _halves(self, noisy: AudioVector, clean: AudioVector) -> tuple[Element, Element]:
         """Return what is stored of a pair: its waveforms, or their spectrograms."""

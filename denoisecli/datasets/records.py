@@ -26,6 +26,15 @@ def records_file(folder: Path) -> Path:
     return folder / RUN_ID / "00000000.shard" / "00000000.snapshot"
 
 
+def speech_file(folder: Path) -> Path:
+    """Return the path of the reverberant speech of a stored set, given its folder.
+
+    It holds the float32 samples of all clean parts that lack reverberation of their mixture, as
+    they are in the mixture, in the order of the rows. A set without rooms has no such file.
+    """
+    return folder / "speech.f32"
+
+
 def write_tensor(file: BinaryIO, tensor: Float[np.ndarray, "..."]) -> None:
     """Write one record that holds a serialized float32 tensor; needs the extra ``train``."""
     from google_crc32c import value as crc32c
@@ -53,12 +62,15 @@ class PairRecords:
     Args:
         folder: Folder of the set.
         samples: Length of each pair in samples, in the order of the manifest's rows.
+        reverberant: Whether each pair is of speech in a room; by default none is.
 
     Raises:
         DatasetError: The records are missing, or differ from these lengths.
     """
 
-    def __init__(self, folder: Path, samples: Sequence[int]) -> None:
+    def __init__(
+        self, folder: Path, samples: Sequence[int], reverberant: Sequence[bool] | None = None
+    ) -> None:
         path = records_file(folder)
         self._samples = np.asarray(samples, np.int64)
         try:
@@ -76,8 +88,29 @@ class PairRecords:
             raise DatasetError(f"{path} is damaged: its records are not those of the manifest")
         self._ends = np.asarray(ends, np.int64).reshape(-1, 2)
 
+        self._speech, self._speech_ends = None, self._samples
+        path = speech_file(folder)
+        if reverberant is not None and any(reverberant) and path.exists():
+            self._speech = np.memmap(path, "<f4", "r")
+            self._reverberant = np.asarray(reverberant)
+            self._speech_ends = np.cumsum(self._samples * self._reverberant)
+            if self._speech_ends[-1] != len(self._speech):
+                raise DatasetError(f"{path} is damaged: its length is not that of the manifest")
+
     def __len__(self) -> int:
         return len(self._samples)
+
+    @property
+    def has_speech(self) -> bool:
+        """Whether reverberant speech is stored; sets of earlier versions lack it."""
+        return self._speech is not None
+
+    def speech(self, index: int) -> AudioVector:
+        """Return the clean part of a pair with all reverberation that it has in the mixture."""
+        if self._speech is None or not self._reverberant[index]:
+            return self[index][1]
+        end = int(self._speech_ends[index])
+        return self._speech[end - int(self._samples[index]) : end]
 
     def __getitem__(self, index: int) -> tuple[AudioVector, AudioVector]:
         """Return a pair (noisy, clean); both are views of the file."""
@@ -109,7 +142,10 @@ def open_records(folder: Path, manifest: Manifest, name: str) -> PairRecords:
     path = records_file(set_folder)
     if path.exists() and path.stat().st_size != facts.bytes:
         raise DatasetError(f"{set_folder} is damaged: its size differs from that in {MANIFEST}")
-    return PairRecords(set_folder, [row.samples for row in manifest.rows(name)])
+    rows = manifest.rows(name)
+    return PairRecords(
+        set_folder, [row.samples for row in rows], [row.room is not None for row in rows]
+    )
 
 
 def append_records(source: Path, target: Path, size: int) -> None:

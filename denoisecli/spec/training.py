@@ -18,6 +18,8 @@ SpeedFactor = Annotated[float, Field(ge=0.5, le=1.5)]
 DecayTime = Annotated[float, Field(gt=0, le=5)]
 MonitoredMetric = Literal["val_loss", "val_si_sdr_improvement", "val_pesq", "val_estoi"]
 
+ReverberationTarget = Literal["dry", "early", "reverberant"]
+
 PERCEPTUAL_SAMPLE_RATE = 16000
 """Sample rate in Hz that the loss "perceptual" is defined for."""
 
@@ -116,8 +118,8 @@ class Augmentation(Section):
     )
     reverberation: Fraction = Field(
         0.0,
-        description="Share of the speech that is placed in a synthetic room; the target keeps the "
-        "reflections of the first 50 ms.",
+        description="Share of the speech that is placed in a synthetic room; `training.target` "
+        "says what the target keeps of it.",
     )
     rt60_seconds: tuple[DecayTime, DecayTime] = Field(
         (0.1, 0.6), description="Time in seconds in which the reverberation decays by 60 dB."
@@ -294,6 +296,11 @@ class Training(Section):
         False,
         description="Whether to compile the training step with XLA; left out on GPUs for networks "
         "with recurrent layers, which XLA cannot compile there.",
+    )
+    target: ReverberationTarget = Field(
+        "early",
+        description="What the target keeps of the rooms that speech is put into in training: no "
+        "reflections, those of the first 50 ms, or all, so that rooms are kept.",
     )
     augmentation: Augmentation | None = Field(
         Augmentation(), description="Random changes of the training data; null for none."

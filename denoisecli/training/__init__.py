@@ -1,10 +1,12 @@
-"""Train the model of a spec on a stored dataset, in a run that can be interrupted and resumed.
+"""Train the model of a spec on a dataset or on recordings, in a run that can be resumed.
 
 Files:
 
 - ``train``: the call that trains, from a spec and a dataset to a model folder
 - ``trainer``: the training loop; ``observer`` is the interface by which it reports its progress
 - ``batches``, ``segments``, ``dataset_ranges``: what a model is trained, validated and tested with
+- ``mixed_batches``, ``recordings``: the same, mixed anew from recordings
+- ``stream``: batches that are prepared ahead
 - ``augmentation/``: random changes of the training batches
 - ``waveform_model``, ``losses/``: the model that is trained, and its losses
 - ``optimizer``, ``statistics``: updates of the weights; batch statistics of averaged weights

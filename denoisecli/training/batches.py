@@ -1,7 +1,7 @@
 """Training batches from stored (noisy, clean) pairs: packed, permuted, augmented and seeded."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,14 +89,20 @@ class Batches:
         size, seed = self.spec.training.batch_size, self.spec.training.seed
         order = SegmentOrder(clips.chunks(self.chunk), seed)
 
+        keeps_rooms = self.spec.training.target == "reverberant"
+        augment = self._augment
+
         def make(index: int) -> Batch:
             places = [order[index * size + row] for row in range(size)]
-            noisy, clean, *bandwidths = self._read(clips, places)
-            if self._augment is not None:
-                chain, apply = self._augment
-                draws = chain.draw(size, self.segment, np.random.default_rng([seed, 2, index]))
-                noisy, clean = apply(clean, noisy - clean, draws)
-            return (noisy, clean, *bandwidths)
+            parts, bandwidths = self._read(clips, places)
+            noisy, clean, speech = parts[0], parts[1], parts[-1]
+            if augment is None:
+                return (noisy, speech if keeps_rooms else clean, *bandwidths)
+            chain, apply = augment
+            draws = chain.draw(size, self.segment, np.random.default_rng([seed, 2, index]))
+            # Late reverberation is part of the speech, and stays with it.
+            target = None if keeps_rooms or len(parts) == 2 else clean
+            return (*apply(speech, noisy - speech, draws, target), *bandwidths)
 
         first = epoch * self.train_steps
         return Stream(make, range(first + skip, first + self.train_steps))
@@ -107,7 +113,7 @@ class Batches:
         settings = self.spec.training.augmentation
         if settings is None:
             return None
-        chain = Chain(settings, self.spec.audio.sample_rate)
+        chain = Chain(settings, self.spec.audio.sample_rate, self.spec.training.target)
         return chain, compiled(chain.apply)
 
     def validation(self) -> Stream:
@@ -136,21 +142,31 @@ class Batches:
         size = self.spec.training.batch_size
         segments = stored_order(clips.chunks(self.chunk))
 
+        keeps_rooms = self.spec.training.target == "reverberant"
+
         def make(start: int) -> Batch:
-            return self._read(clips, segments[start : start + size])
+            parts, bandwidths = self._read(clips, segments[start : start + size])
+            return (parts[0], parts[-1 if keeps_rooms else 1], *bandwidths)
 
         return Stream(make, range(0, len(segments), size))
 
-    def _read(self, clips: Clips, segments: list[Places]) -> Batch:
-        """Return the pairs of a batch, and the bandwidths of their chunks if clips have them."""
-        noisy, clean = np.stack(
+    def _read(
+        self, clips: Clips, segments: list[Places]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Read the segments of a batch.
+
+        Returns:
+            Noisy, clean and, if it is stored, reverberant speech; and the bandwidths of their
+            chunks if clips have them.
+        """
+        parts = np.stack(
             [read_segment(clips.records, clips.indices, places, self.chunk) for places in segments],
             axis=1,
         )
         if clips.bandwidths is None:
-            return noisy, clean
+            return list(parts), []
         chunks = np.array(clips.bandwidths, np.float32)[np.stack(segments)[:, :, 0]]
-        return noisy, clean, chunks
+        return list(parts), [chunks]
 
 
 def open_batches(folder: Path, spec: Spec) -> Batches:
@@ -204,7 +220,26 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
         )
     steps = training.steps_per_epoch or segments["train"] // training.batch_size
     spec, messages = resolve_ranges(spec, manifest.mixing_recipe)
+    messages += _notes_on_rooms(manifest, spec, clips)
     return Batches(folder, spec, manifest.id, clips, steps, messages)
+
+
+def _notes_on_rooms(manifest: Manifest, spec: Spec, clips: Mapping[str, Clips]) -> list[str]:
+    """Return what the user should know about a dataset with speech in rooms."""
+    if all(row.room is None for row in manifest.mixtures):
+        return []
+    target, stored = spec.training.target, manifest.recipe.reverb_target
+    if not clips["train"].records.has_speech:
+        return [
+            "warning: the dataset was built by a version that did not store reverberant speech: "
+            "its late reverberation is taken for noise; build it again"
+        ]
+    if target not in ("reverberant", stored):
+        return [
+            f"training.target is {target}, but in rooms of the dataset the target is {stored}, as "
+            "it was built with --reverb-target"
+        ]
+    return []
 
 
 def _split_off(rows: list[Row], share: float, folder: Path) -> Bool[np.ndarray, "pairs"]:

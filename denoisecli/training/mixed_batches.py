@@ -171,11 +171,12 @@ class MixedBatches:
         """
         size, seed = self.spec.training.batch_size, self.spec.training.seed
         order = SegmentOrder(self._voices["train"].chunks, seed)
+        program = self._augmented
 
         def make(index: int) -> Batch:
             rng = np.random.default_rng([seed, 3, index])
             places = [order[index * size + row] for row in range(size)]
-            return self._mix("train", places, rng, self._augmented)
+            return self._mix("train", places, rng, program)
 
         first = epoch * self.train_steps
         return Stream(make, range(first + skip, first + self.train_steps))
@@ -205,9 +206,11 @@ class MixedBatches:
         if len(segments) > size:  # a program is compiled for every size
             segments = segments[: len(segments) // size * size]
 
+        program = self._plain[name]
+
         def make(start: int) -> Batch:
             rng = np.random.default_rng([seed, stream, start])
-            return self._mix(name, segments[start : start + size], rng, self._plain[name])
+            return self._mix(name, segments[start : start + size], rng, program)
 
         return Stream(make, range(0, len(segments), size))
 
@@ -247,7 +250,7 @@ class MixedBatches:
         self, name: str, settings: Augmentation
     ) -> tuple[Chain, Callable[..., tuple[Any, Any]]]:
         rate = self.spec.audio.sample_rate
-        chain = Chain(settings, rate, rooms=self._rooms(name))
+        chain = Chain(settings, rate, self.spec.training.target, self._rooms(name))
         return chain, compiled(chain.apply)
 
     def _rooms(self, name: str) -> list[Tail]:

@@ -71,8 +71,8 @@ def stored_order(chunks: tuple[int, ...]) -> list[Places]:
 
 def read_segment(
     records: PairRecords, clips: tuple[int, ...], places: Places, chunk: int
-) -> Float[np.ndarray, "2 segment"]:
-    """Read the noisy and the clean samples of a segment.
+) -> Float[np.ndarray, "parts segment"]:
+    """Read the noisy and the clean samples of a segment, and reverberant speech if it is stored.
 
     Args:
         records: Pairs of the set.
@@ -80,12 +80,16 @@ def read_segment(
         places: Chunks of the segment.
         chunk: Length of a chunk in samples.
     """
-    segment = np.zeros((2, len(places), chunk), np.float32)
+    count = 3 if records.has_speech else 2
+    segment = np.zeros((count, len(places), chunk), np.float32)
     for row, (clip, index) in enumerate(places):
-        for part, sound in enumerate(records[clips[clip]]):
+        sounds = list(records[clips[clip]])
+        if records.has_speech:
+            sounds.append(records.speech(clips[clip]))
+        for part, sound in enumerate(sounds):
             piece = sound[index * chunk : (index + 1) * chunk]
             segment[part, row, : piece.size] = piece
-    return segment.reshape(2, -1)
+    return segment.reshape(count, -1)
 
 
 @lru_cache(maxsize=8)

@@ -1,5 +1,6 @@
 """Batches that are prepared ahead, in threads, while others are trained on."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 Batch = tuple[Any, ...]
 """Arrays or tensors: noisy, clean and, perhaps, the bandwidths of the clean recordings."""
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Result = TypeVar("Result")
 
 THREADS = 2
 """Number of threads that prepare batches."""
@@ -52,7 +53,7 @@ class Stream:
         return Stream(self.make, self.indices[:count])
 
 
-def compiled(function: Function) -> Function:
+def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
     """Return a function of arrays and tensors as a program of the Keras backend.
 
     Its arguments keep their shapes from call to call, or it is compiled again. PyTorch computes it
@@ -60,13 +61,26 @@ def compiled(function: Function) -> Function:
     """
     import keras
 
+    program = function
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
 
-        return jax.jit(function)
-    if backend == "tensorflow":
+        program = jax.jit(function)
+    elif backend == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, autograph=False)
-    return function
+        program = tf.function(function, autograph=False)
+    first = threading.Lock()
+    is_compiled = False
+
+    def call(*arguments: Any) -> Result:
+        nonlocal is_compiled
+        if is_compiled:
+            return program(*arguments)
+        with first:  # or else several threads would compile it
+            result = program(*arguments)
+            is_compiled = True
+            return result
+
+    return call

@@ -1,17 +1,19 @@
-"""Network, losses and training step give the same numbers on another backend of Keras."""
+"""Augmentation, network, losses and training step compute the same on another backend of Keras."""
 
 import json
 import os
 import subprocess
 import sys
-from typing import get_args
+from typing import Any, get_args
 
 import keras
 import numpy as np
 import pytest
 
 from denoisecli.spec.document import parse_spec
-from denoisecli.spec.training import Loss
+from denoisecli.spec.training import Augmentation, Loss
+from denoisecli.training.augmentation.chain import Chain
+from denoisecli.training.stream import compiled
 from denoisecli.training.waveform_model import WaveformModel, build_network
 
 SPEC = {
@@ -31,8 +33,18 @@ SPEC = {
 }
 
 
+STEPS = 20
+ALL: dict[str, Any] = {
+    **{"snr_db": (-5.0, 20.0), "level_dbfs": (-40.0, -15.0), "equalization_db": 6.0},
+    **{"second_noise": 0.5, "third_noise": 0.5, "clean_only": 0.1, "noise_only": 0.1},
+    **{"whisper": 0.3, "speed": 0.5, "time_shift": True, "reverberation": 0.5, "hum": 0.5},
+    **{"coloured_noise": 0.5, "clicks": 0.5, "target_highpass_hz": 60.0, "band_limit": 0.3},
+    **{"low_pass": 0.3, "low_pass_hz": (2000.0, 4000.0), "clipping": 0.3, "masking": 0.3},
+}
+
+
 def train() -> list[float]:
-    """Return the losses of three steps and the mean square of the output after them."""
+    """Return the losses of augmented batches and the mean square of the output after them."""
     spec = parse_spec(SPEC)
     model = WaveformModel(spec, build_network(spec))
     rng = np.random.default_rng(0)
@@ -41,9 +53,15 @@ def train() -> list[float]:
         weight.assign(rng.normal(mean, 0.2, weight.shape).astype("float32"))
     clean = 0.1 * rng.standard_normal((2, 8000)).astype("float32")
     clean[:, ::3] *= 0.2
-    noisy = clean + 0.05 * rng.standard_normal(clean.shape).astype("float32")
+    noise = 0.05 * rng.standard_normal(clean.shape).astype("float32")
     model.compile(optimizer=keras.optimizers.SGD(0.001))
-    losses = [model.train_on_batch(noisy, clean, return_dict=True)["loss"] for _ in range(3)]
+    chain = Chain(Augmentation(**ALL), 16000)
+    augment = compiled(chain.apply)
+    losses = []
+    for step in range(STEPS):
+        draws = chain.draw(len(clean), clean.shape[1], np.random.default_rng([0, step]))
+        noisy, target = map(np.asarray, augment(clean, noise, draws))
+        losses.append(model.train_on_batch(noisy, target, return_dict=True)["loss"])
     return [*map(float, losses), float(np.mean(np.square(model.predict(noisy, verbose=0))))]
 
 

@@ -9,9 +9,10 @@ import pytest
 import soundfile
 
 from denoisecli.datasets.building import build
-from denoisecli.datasets.choices import Kind
+from denoisecli.datasets.choices import Kind, ReverbTarget
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.recipe import Recipe
+from denoisecli.datasets.records import open_records
 from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.training.augmentation.filters import remove_rumble
@@ -250,3 +251,66 @@ def test_datasets_of_another_kind_or_size(tmp_path: Path, rng: np.random.Generat
     recipe = recipe.model_copy(update={"kind": Kind.SPECTROGRAM})
     build(*folders, tmp_path / "spectra", recipe)
     assert "holds pairs of spectrograms" in problem(tmp_path / "spectra", spec_of())
+
+
+@pytest.fixture(scope="module")
+def in_rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a dataset whose speech has an echo: where it is steady, it is 1.5 times as strong."""
+    folder = tmp_path_factory.mktemp("rooms")
+    (folder / "rooms").mkdir()
+    for number in range(8):
+        response = np.zeros(400 + number)
+        response[[20, 20 + ECHO]] = 0.8, 0.4
+        soundfile.write(folder / "rooms" / f"{number}.wav", response, RATE, subtype="FLOAT")
+    sources = write_sources(folder, FILES, np.random.default_rng(0))
+    changes = {"reverb_share": 1.0, "reverb_target": ReverbTarget.DRY, "mixtures_per_clip": 1}
+    recipe = RECIPE.model_copy(update=changes)
+    build(*sources, folder / "data", recipe, reverb=folder / "rooms")
+    return folder / "data"
+
+
+ECHO = 300
+"""Delay in samples, longer than early reflections."""
+
+
+def test_reverberant_speech_is_stored(in_rooms: Path) -> None:
+    manifest = load_manifest(in_rooms)
+    for name in manifest.sets:
+        records = open_records(in_rooms, manifest, name)
+        assert records.has_speech
+        for index, row in enumerate(manifest.rows(name)):
+            noisy, clean = records[index]
+            speech = records.speech(index)
+            echo = np.concatenate([np.zeros(ECHO), clean])[: clean.size] / 2
+            np.testing.assert_allclose(speech, clean + echo, atol=1e-4)
+            noise = noisy - speech
+            assert 10 * np.log10(np.mean(speech**2) / np.mean(noise**2)) == pytest.approx(
+                row.snr_db, abs=0.1
+            )
+
+
+@pytest.mark.parametrize("target", ["dry", "reverberant"])
+def test_reverberation_stays_with_its_speaker(in_rooms: Path, target: str) -> None:
+    only = {"clean_only": 1.0, "noise_only": 0.0, "level_dbfs": None, "equalization_db": 0.0}
+    batches = open_batches(in_rooms, spec_of(augmentation=only, target=target, steps_per_epoch=8))
+    heard = set()
+    for noisy, clean in arrays(batches.training(0)):
+        if target == "reverberant":
+            np.testing.assert_allclose(noisy, clean, atol=1e-6)
+            continue
+        ratio = noisy[clean != 0] / clean[clean != 0]
+        assert (np.minimum(np.abs(ratio - 1), np.abs(ratio - 1.5)) < 0.01).all()
+        heard |= set(np.round(ratio, 1))
+    assert heard == ({1.0, 1.5} if target == "dry" else set())
+    for noisy, clean in arrays(batches.validation()):
+        assert np.isfinite(noisy - clean).all()
+
+
+def test_datasets_without_stored_speech_still_train(in_rooms: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(in_rooms, folder)
+    for path in folder.rglob("speech.f32"):
+        path.unlink()
+    batches = open_batches(folder, spec_of(steps_per_epoch=1))
+    assert any("build it again" in message for message in batches.messages)
+    assert len(arrays(batches.training(0))) == 1
