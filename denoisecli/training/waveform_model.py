@@ -44,7 +44,10 @@ class WaveformModel(keras.Model):
         return istft(apply_mask(mask, spectrum, self.spec.output.offsets), self.spec.stft, length)
 
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
-        """Override Keras, which would read a batch here and so shuffle the data once more."""
+        """Override Keras, which would take a batch from the data here, and lose it.
+
+        There is no public way to leave that out, and nothing is left to build.
+        """
 
     def compute_loss(
         self,
