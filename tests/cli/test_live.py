@@ -36,7 +36,7 @@ def test_a_recording_holds_the_raw_and_the_clean_sound(card, tmp_path):
     assert [options["device"] for options in card.opened] == [0, None]
     assert {options["samplerate"] for options in card.opened} == {16000}
     clean, raw = (soundfile.read(tmp_path / name)[0] for name in ("talk.wav", "talk.raw.wav"))
-    assert clean.size == raw.size > 1000
+    assert clean.size == raw.size > 0
     assert np.abs(clean - raw).max() > 0
     fails(denoise(*arguments), 2, "talk.wav exists already")
 

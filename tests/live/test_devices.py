@@ -75,7 +75,7 @@ def test_a_device_that_goes_away_is_waited_for(card):
 
     run_live(open_filter, SETTINGS, stop, on_change=on_change)
     assert changes == [True, False, True]
-    assert card.refreshed >= 2
+    assert card.refreshed >= 1
     assert len(card.opened) == 4
 
 

@@ -83,7 +83,7 @@ class TestVirtualMicrophone:
     def test_pactl_is_needed(self, monkeypatch):
         monkeypatch.setenv("PATH", "")
         with (
-            pytest.raises(UsageError, match=r"needs pactl, .* docs/live\.md"),
+            pytest.raises(UsageError, match=r"needs pactl, .*docs/live\.md"),
             virtual_microphone(16000),
         ):
             pass
