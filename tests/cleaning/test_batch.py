@@ -4,8 +4,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +25,14 @@ from denoisecli.system.pools import cluster
 
 
 @pytest.fixture
-def half(model_folder):
+def half(model_folder: Callable[..., Path]) -> DenoiserOptions:
     return DenoiserOptions(model_folder(constant_mask(0.5)), threads=1)
 
 
 @pytest.fixture
-def recordings(audio_file, noise, tmp_path):
+def recordings(
+    audio_file: Callable[..., Path], noise: Callable[..., np.ndarray], tmp_path: Path
+) -> list[Job]:
     """Three good files, a broken one, a good one."""
     for name in ("a", "b", "c", "e"):
         audio_file(f"in/{name}.wav", noise(1, 16000), 16000)
@@ -36,7 +40,7 @@ def recordings(audio_file, noise, tmp_path):
     return plan([tmp_path / "in"], tmp_path / "out").jobs
 
 
-def check(outcomes, jobs):
+def check(outcomes: list[Outcome], jobs: list[Job]) -> None:
     assert [outcome.job for outcome in outcomes] == jobs
     assert [outcome.status for outcome in outcomes] == ["done"] * 3 + ["failed", "done"]
     for outcome in outcomes:
@@ -51,7 +55,9 @@ def check(outcomes, jobs):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_one_bad_file_does_not_stop_the_others(half, recordings, workers):
+def test_one_bad_file_does_not_stop_the_others(
+    half: DenoiserOptions, recordings: list[Job], workers: int
+) -> None:
     events = []
     outcomes = batch.run(recordings, denoiser=half, workers=workers, on_event=events.append)
     check(outcomes, recordings)
@@ -65,7 +71,9 @@ def test_one_bad_file_does_not_stop_the_others(half, recordings, workers):
             assert Advanced(job, 1.0, 1.0) in mine
 
 
-def test_existing_targets_are_skipped_or_refused(half, recordings):
+def test_existing_targets_are_skipped_or_refused(
+    half: DenoiserOptions, recordings: list[Job]
+) -> None:
     first, second = recordings[:2]
     batch.run([first], denoiser=half)
     written = first.target.stat().st_mtime_ns
@@ -79,7 +87,9 @@ def test_existing_targets_are_skipped_or_refused(half, recordings):
     assert replaced.status == "done"
 
 
-def test_a_job_is_skipped_only_if_all_its_targets_exist(half, recordings, tmp_path):
+def test_a_job_is_skipped_only_if_all_its_targets_exist(
+    half: DenoiserOptions, recordings: list[Job], tmp_path: Path
+) -> None:
     job = Job(recordings[0].source, tmp_path / "x.wav", tmp_path / "n.wav")
     batch.run([job], denoiser=half)
     (tmp_path / "n.wav").unlink()
@@ -88,7 +98,7 @@ def test_a_job_is_skipped_only_if_all_its_targets_exist(half, recordings, tmp_pa
     assert (tmp_path / "n.wav").exists()
 
 
-def test_options_reach_the_workers(half, recordings):
+def test_options_reach_the_workers(half: DenoiserOptions, recordings: list[Job]) -> None:
     options = FileOptions(subtype="PCM_24", sample_rate=8000)
     batch.run(recordings[:2], denoiser=half, files=options, workers=2)
     for job in recordings[:2]:
@@ -96,12 +106,12 @@ def test_options_reach_the_workers(half, recordings):
         assert (info.subtype, info.samplerate) == ("PCM_24", 8000)
 
 
-def test_any_executor_will_do(half, recordings):
+def test_any_executor_will_do(half: DenoiserOptions, recordings: list[Job]) -> None:
     with ThreadPoolExecutor(2) as executor:
         check(batch.run(recordings, denoiser=half, executor=executor), recordings)
 
 
-def test_dask(half, recordings):
+def test_dask(half: DenoiserOptions, recordings: list[Job]) -> None:
     with (
         LocalCluster(
             n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
@@ -111,10 +121,10 @@ def test_dask(half, recordings):
         check(batch.run(recordings, denoiser=half, executor=executor), recordings)
 
 
-def test_interrupted_in_this_process(half, recordings):
+def test_interrupted_in_this_process(half: DenoiserOptions, recordings: list[Job]) -> None:
     events = []
 
-    def on_event(event):
+    def on_event(event: Any) -> None:
         events.append(event)
         if isinstance(event, Advanced) and event.job == recordings[1]:
             raise KeyboardInterrupt
@@ -139,7 +149,12 @@ if __name__ == "__main__":
 """
 
 
-def test_killed_in_the_middle_and_resumed(half, audio_file, noise, tmp_path):
+def test_killed_in_the_middle_and_resumed(
+    half: DenoiserOptions,
+    audio_file: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
     for i in range(8):
         audio_file(f"in/{i}.wav", noise(40, 8000), 8000)
     (tmp_path / "program.py").write_text(PROGRAM)
@@ -164,14 +179,18 @@ def test_killed_in_the_middle_and_resumed(half, audio_file, noise, tmp_path):
     assert len(list(out.iterdir())) == 8
 
 
-def test_worker_that_dies(half, recordings, monkeypatch):
+def test_worker_that_dies(
+    half: DenoiserOptions, recordings: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(batch, "_work", _die)
     outcomes = batch.run(recordings[:2], denoiser=half, workers=2)
     assert [outcome.status for outcome in outcomes] == ["failed"] * 2
     assert "a worker process died" in str(outcomes[0].error)
 
 
-def test_worker_that_dies_of_one_file(half, recordings, monkeypatch):
+def test_worker_that_dies_of_one_file(
+    half: DenoiserOptions, recordings: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(batch, "_work", _die_of_b)
     good = [job for job in recordings if job.source.stem != "d"]
     outcomes = batch.run(good, denoiser=half, workers=2)
@@ -185,7 +204,7 @@ def test_worker_that_dies_of_one_file(half, recordings, monkeypatch):
 _work = batch._work
 
 
-def _die_of_b(task, job):
+def _die_of_b(task: Any, job: Job) -> Any:
     if job.source.stem == "b":
         batch._Worker.events.put(Started(job))
         time.sleep(0.5)  # until the event is sent
@@ -193,17 +212,17 @@ def _die_of_b(task, job):
     return _work(task, job)
 
 
-def _die(task, job):
+def _die(task: Any, job: Job) -> None:
     os.kill(multiprocessing.current_process().pid, signal.SIGKILL)
 
 
-def test_workers_are_counted(recordings):
+def test_workers_are_counted(recordings: list[Job]) -> None:
     with pytest.raises(UsageError, match="number of jobs must be at least 1, not 0"):
         batch.run(recordings, workers=0)
     assert batch.run([]) == []
 
 
-def test_missing_model_fails_every_job(recordings, tmp_path):
+def test_missing_model_fails_every_job(recordings: list[Job], tmp_path: Path) -> None:
     outcomes = batch.run(recordings[:1], denoiser=DenoiserOptions(tmp_path / "nothing"))
     assert outcomes[0].status == "failed"
     assert isinstance(outcomes[0].error, UsageError)

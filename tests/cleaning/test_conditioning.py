@@ -1,5 +1,8 @@
 """What the network hears of recordings with a DC offset, and of very quiet ones."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,7 +13,9 @@ RATE = 16000
 CELL = 256
 
 
-def condition(sound, *, pieces=(1 << 20,), lead_in=0.0):
+def condition(
+    sound: np.ndarray, *, pieces: Sequence[int] = (1 << 20,), lead_in: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Return what the network hears of a sound, and what comes out if it changes nothing."""
     conditioner = Conditioner(len(sound), RATE, lead_in)
     heard, clean, position = [], [], 0
@@ -25,29 +30,29 @@ def condition(sound, *, pieces=(1 << 20,), lead_in=0.0):
     return np.concatenate(heard, axis=1), np.concatenate(clean, axis=1)
 
 
-def rms(sound):
+def rms(sound: np.ndarray) -> np.ndarray:
     return np.sqrt(np.mean(sound**2, axis=-1))
 
 
 @pytest.fixture
-def noisy(speech, noise):
+def noisy(speech: Callable[..., np.ndarray], noise: Callable[..., np.ndarray]) -> np.ndarray:
     return (0.3 * speech(4, RATE) + 0.1 * noise(4, RATE))[None]
 
 
-def test_usual_sound_stays_as_it_is(noisy):
+def test_usual_sound_stays_as_it_is(noisy: np.ndarray) -> None:
     heard, clean = condition(noisy, lead_in=2.0)
     np.testing.assert_array_equal(heard, noisy)
     np.testing.assert_array_equal(clean, noisy)
 
 
 @pytest.mark.parametrize("offset", [0.5, -0.1, 0.05])
-def test_an_offset_is_removed_from_the_first_sample_on(noisy, offset):
+def test_an_offset_is_removed_from_the_first_sample_on(noisy: np.ndarray, offset: float) -> None:
     heard, clean = condition(noisy + np.float32(offset), lead_in=2.0)
     assert np.abs(heard - noisy).max() < 0.1 * rms(noisy)[0]
     np.testing.assert_allclose(clean, heard, atol=1e-6)
 
 
-def test_an_offset_of_a_stream_fades_without_a_thump(noisy):
+def test_an_offset_of_a_stream_fades_without_a_thump(noisy: np.ndarray) -> None:
     _, clean = condition(noisy + np.float32(0.1))
     removed = noisy + np.float32(0.1) - clean
     assert np.abs(removed[:, RATE // 2 :] - 0.1).max() < 0.015
@@ -56,20 +61,20 @@ def test_an_offset_of_a_stream_fades_without_a_thump(noisy):
 
 
 @pytest.mark.parametrize("level", [-45, -60, -75])
-def test_quiet_sound_is_heard_at_the_usual_level(noisy, level):
+def test_quiet_sound_is_heard_at_the_usual_level(noisy: np.ndarray, level: float) -> None:
     quiet = noisy * np.float32(10 ** (level / 20) / rms(noisy)[0])
     heard, clean = condition(quiet, lead_in=2.0)
     assert -36 < 20 * np.log10(rms(heard)[0]) < -33
     np.testing.assert_allclose(clean, quiet, rtol=1e-5)
 
 
-def test_silence_stays_silence():
+def test_silence_stays_silence() -> None:
     heard, clean = condition(np.zeros((2, RATE), np.float32))
     assert not heard.any()
     assert not clean.any()
 
 
-def test_speech_behind_silence_is_not_heard_too_loud(noisy):
+def test_speech_behind_silence_is_not_heard_too_loud(noisy: np.ndarray) -> None:
     sound = np.concatenate([1e-5 * np.sign(noisy), noisy], axis=1)
     heard, _ = condition(sound)
     # The estimate needs one cell.
@@ -78,7 +83,7 @@ def test_speech_behind_silence_is_not_heard_too_loud(noisy):
 
 
 @pytest.mark.parametrize("lead_in", [0.0, 2.0])
-def test_the_size_of_the_blocks_makes_no_difference(noisy, lead_in):
+def test_the_size_of_the_blocks_makes_no_difference(noisy: np.ndarray, lead_in: float) -> None:
     sound = np.concatenate([0.001 * noisy, 0.001 * noisy + np.float32(0.05)])
     expected = condition(sound, lead_in=lead_in)
     for pieces in ((1, 100, 7777), (CELL,), (RATE,)):
@@ -88,14 +93,14 @@ def test_the_size_of_the_blocks_makes_no_difference(noisy, lead_in):
             np.testing.assert_allclose(got, whole, atol=1e-6)
 
 
-def test_channels_are_conditioned_each_for_itself(noisy):
+def test_channels_are_conditioned_each_for_itself(noisy: np.ndarray) -> None:
     sound = np.concatenate([noisy, 0.001 * noisy + np.float32(0.2)])
     both = condition(sound)[0]
     for channel in range(2):
         np.testing.assert_array_equal(both[channel], condition(sound[channel : channel + 1])[0][0])
 
 
-def si_sdr(sound, clean):
+def si_sdr(sound: np.ndarray, clean: np.ndarray) -> float:
     target = clean * (sound @ clean) / (clean @ clean)
     return 10 * np.log10((target @ target) / ((sound - target) @ (sound - target)))
 
@@ -103,7 +108,13 @@ def si_sdr(sound, clean):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["speech", "speech-live"])
 @pytest.mark.parametrize(("level", "offset"), [(-40, 0.05), (-25, 0.1), (-60, 0), (-75, 0)])
-def test_bundled_models_clean_them_as_any_other(model, level, offset, speech, noise):
+def test_bundled_models_clean_them_as_any_other(
+    model: str,
+    level: float,
+    offset: float,
+    speech: Callable[..., np.ndarray],
+    noise: Callable[..., np.ndarray],
+) -> None:
     clean = speech(6, RATE)
     noisy = clean + 0.3 * noise(6, RATE)
     scale = np.float32(10 ** (level / 20) / rms(noisy))
@@ -114,7 +125,9 @@ def test_bundled_models_clean_them_as_any_other(model, level, offset, speech, no
     assert si_sdr(got - got.mean(), clean) > usual - 0.5
 
 
-def test_strength_mixes_the_offset_back(model_folder, noisy):
+def test_strength_mixes_the_offset_back(
+    model_folder: Callable[..., Path], noisy: np.ndarray
+) -> None:
     from helpers import constant_mask
 
     sound = noisy + np.float32(0.1)

@@ -3,8 +3,12 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import Future
 from itertools import pairwise
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,41 +24,44 @@ from denoisecli.errors import AudioError, ModelError, SpecError, UsageError
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000]
 
 
+NetworkFunction = Callable[[np.ndarray], np.ndarray]
+
+
 class Network:
     """A function as an engine that carries no state."""
 
     ahead, reach = 0, None
 
-    def __init__(self, function):
+    def __init__(self, function: NetworkFunction) -> None:
         self.function = function
 
-    def submit(self, arrays, state):
+    def submit(self, arrays: Any, state: object) -> "Future[dict[str, np.ndarray]]":
         future = Future()
         future.set_result({"mask": self.function(arrays["spectrum"])})
         return future
 
 
 @pytest.fixture
-def identity(model_folder):
+def identity(model_folder: Callable[..., Path]) -> Path:
     return model_folder(constant_mask(1))
 
 
 @pytest.fixture
-def half(model_folder):
+def half(model_folder: Callable[..., Path]) -> Path:
     return model_folder(constant_mask(0.5))
 
 
 @pytest.fixture
-def nothing(model_folder):
+def nothing(model_folder: Callable[..., Path]) -> Path:
     return model_folder(constant_mask(0))
 
 
 @pytest.fixture
-def smoothing(model_folder):
+def smoothing(model_folder: Callable[..., Path]) -> Path:
     return model_folder(smoothed_power_mask(), output={"mask": "magnitude"})
 
 
-def band_level(sound, sample_rate, low, high):
+def band_level(sound: np.ndarray, sample_rate: int, low: float, high: float) -> float:
     """RMS in dB of the frequencies from low to high (Hz)."""
     spectrum = np.abs(np.fft.rfft(sound * np.hanning(sound.size)))
     frequencies = np.fft.rfftfreq(sound.size, 1 / sample_rate)
@@ -65,7 +72,14 @@ def band_level(sound, sample_rate, low, high):
 
 @pytest.mark.parametrize("sample_rate", RATES)
 @pytest.mark.parametrize("timesteps", [1, 2, 100, 30_001])
-def test_identity_gives_the_input_back(identity, half, speech, noise, sample_rate, timesteps):
+def test_identity_gives_the_input_back(
+    identity: Path,
+    half: Path,
+    speech: Callable[..., np.ndarray],
+    noise: Callable[..., np.ndarray],
+    sample_rate: int,
+    timesteps: int,
+) -> None:
     seconds = timesteps / sample_rate
     sound = np.stack([speech(seconds, sample_rate), noise(seconds, sample_rate)])
     np.testing.assert_allclose(Denoiser(identity).clean(sound, sample_rate), sound, atol=1e-5)
@@ -73,7 +87,9 @@ def test_identity_gives_the_input_back(identity, half, speech, noise, sample_rat
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.25, 1.0])
-def test_strength_mixes_the_original_back_in(half, nothing, speech, strength):
+def test_strength_mixes_the_original_back_in(
+    half: Path, nothing: Path, speech: Callable[..., np.ndarray], strength: float
+) -> None:
     sound = speech(1, 44100)
     cleaned = Denoiser(half, strength=strength).clean(sound, 44100)
     np.testing.assert_allclose(cleaned, (1 - strength / 2) * sound, atol=1e-5)
@@ -81,7 +97,12 @@ def test_strength_mixes_the_original_back_in(half, nothing, speech, strength):
         np.testing.assert_array_equal(Denoiser(nothing, strength=0.0).clean(sound, 44100), sound)
 
 
-def test_blocks_do_not_show(smoothing, speech, noise, monkeypatch):
+def test_blocks_do_not_show(
+    smoothing: Path,
+    speech: Callable[..., np.ndarray],
+    noise: Callable[..., np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The whole in one block, and block by block, at a rate that needs resampling."""
     sound = np.stack([speech(8, 44100) + noise(8, 44100), noise(8, 44100)])
     monkeypatch.setattr(masking, "WHOLE", Blocks(100.0, 2.0, 2.0))
@@ -94,14 +115,18 @@ def test_blocks_do_not_show(smoothing, speech, noise, monkeypatch):
         assert level.rms(blockwise - whole) < 1e-4 * level.rms(whole)
 
 
-def test_channels_are_cleaned_each_for_itself(smoothing, speech, noise):
+def test_channels_are_cleaned_each_for_itself(
+    smoothing: Path, speech: Callable[..., np.ndarray], noise: Callable[..., np.ndarray]
+) -> None:
     sound = np.stack([speech(2, 16000), noise(2, 16000), 0 * noise(2, 16000)])
     together = Denoiser(smoothing).clean(sound, 16000)
     for channel, cleaned in zip(sound, together, strict=True):
         np.testing.assert_allclose(Denoiser(smoothing).clean(channel, 16000), cleaned, atol=1e-6)
 
 
-def test_high_band_follows_the_gain_of_the_bands_below_it(identity, half, nothing, noise):
+def test_high_band_follows_the_gain_of_the_bands_below_it(
+    identity: Path, half: Path, nothing: Path, noise: Callable[..., np.ndarray]
+) -> None:
     sound = noise(4, 48000)
     before = band_level(sound, 48000, 9000, 20000)
     for model, change in ((identity, 0.0), (half, -6.02)):
@@ -110,7 +135,9 @@ def test_high_band_follows_the_gain_of_the_bands_below_it(identity, half, nothin
     assert level.rms(Denoiser(nothing).clean(sound, 48000)) < 1e-6
 
 
-def test_high_band_gain_follows_in_time(identity, rng, monkeypatch):
+def test_high_band_gain_follows_in_time(
+    identity: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A mask that is 1 in the first half and 0 in the second, across several blocks."""
     monkeypatch.setattr(masking, "WHOLE", Blocks(1.0, 1.0, 1.0))
     sample_rate, seconds = 48000, 8
@@ -118,7 +145,7 @@ def test_high_band_gain_follows_in_time(identity, rng, monkeypatch):
     sound = 0.1 * rng.standard_normal(seconds * sample_rate).astype(np.float32)
     sound[switch:] *= 0.5
 
-    def gate(spectrum):  # loud frames pass, the others do not
+    def gate(spectrum: np.ndarray) -> np.ndarray:  # loud frames pass, the others do not
         power = np.square(spectrum).mean(axis=(1, 3), keepdims=True)
         loud = (power > 0.16).astype(np.float32)  # 0.43 before the switch, 0.11 behind it
         return np.broadcast_to(loud, (*spectrum.shape[:3], 1)) * np.float32([1, 0])
@@ -134,7 +161,7 @@ def test_high_band_gain_follows_in_time(identity, rng, monkeypatch):
     assert np.abs(np.diff(cleaned)).max() <= 1.01 * np.abs(np.diff(sound)).max()
 
 
-def test_telephone_rate_is_not_emptied(half, speech):
+def test_telephone_rate_is_not_emptied(half: Path, speech: Callable[..., np.ndarray]) -> None:
     sound = speech(3, 8000)
     cleaned = Denoiser(half).clean(sound, 8000)
     for low, high in ((100, 1000), (1000, 3000), (3500, 4000)):
@@ -143,12 +170,14 @@ def test_telephone_rate_is_not_emptied(half, speech):
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 48000])
-def test_silence_stays_silence(smoothing, sample_rate):
+def test_silence_stays_silence(smoothing: Path, sample_rate: int) -> None:
     silence = np.zeros((2, 2 * sample_rate), np.float32)
     assert not Denoiser(smoothing).clean(silence, sample_rate).any()
 
 
-def test_stream_keeps_the_length_whatever_the_blocks(half, noise):
+def test_stream_keeps_the_length_whatever_the_blocks(
+    half: Path, noise: Callable[..., np.ndarray]
+) -> None:
     sound = noise(2, 44100)[None]
     cuts = [0, 0, 1, 7, 7, 5000, 40_000, 88_199, 88_200]
     stream = Denoiser(half).stream(44100)
@@ -159,7 +188,9 @@ def test_stream_keeps_the_length_whatever_the_blocks(half, noise):
 
 
 @pytest.mark.parametrize("sample_rate", [4000, 8000, 16000, 44100, 48000, 192_000])
-def test_stream_is_no_later_than_it_says(half, rng, sample_rate):
+def test_stream_is_no_later_than_it_says(
+    half: Path, rng: np.random.Generator, sample_rate: int
+) -> None:
     stream = Denoiser(half).stream(sample_rate)
     assert 1.5 < stream.delay < 2
     taken = given = lag = 0
@@ -171,7 +202,7 @@ def test_stream_is_no_later_than_it_says(half, rng, sample_rate):
     assert 0.9 * stream.delay < lag / sample_rate <= stream.delay
 
 
-def test_stream_refuses(half):
+def test_stream_refuses(half: Path) -> None:
     with pytest.raises(UsageError, match="at least 1 channel"):
         Denoiser(half).stream(44100, 0)
     with pytest.raises(UsageError, match=r"must have the shape \(2, timesteps\), .*not \(1, 5\)"):
@@ -179,7 +210,7 @@ def test_stream_refuses(half):
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 44100])
-def test_stream_refuses_the_same_at_every_rate(half, sample_rate):
+def test_stream_refuses_the_same_at_every_rate(half: Path, sample_rate: int) -> None:
     stream = Denoiser(half).stream(sample_rate)
     with pytest.raises(UsageError, match=r"must be floating point in -1\.\.1, not int16"):
         stream.process(np.zeros((1, 5), np.int16))
@@ -194,7 +225,9 @@ def test_stream_refuses_the_same_at_every_rate(half, sample_rate):
 
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_stream_leaves_the_buffer_to_the_caller(half, noise, sample_rate, dtype):
+def test_stream_leaves_the_buffer_to_the_caller(
+    half: Path, noise: Callable[..., np.ndarray], sample_rate: int, dtype: type
+) -> None:
     """Callbacks of sound cards fill the same buffer again and again."""
     sound = noise(2, sample_rate)[None]
     stream, size = Denoiser(half).stream(sample_rate), sample_rate // 50
@@ -209,7 +242,9 @@ def test_stream_leaves_the_buffer_to_the_caller(half, noise, sample_rate, dtype)
 
 
 @pytest.mark.parametrize("limit", [0.0, 6.0, 20.0])
-def test_attenuation_is_limited(nothing, half, speech, limit):
+def test_attenuation_is_limited(
+    nothing: Path, half: Path, speech: Callable[..., np.ndarray], limit: float
+) -> None:
     sound = speech(1, 44100)
     floor = 10 ** (-limit / 20)
     cleaned = Denoiser(nothing, attenuation_limit_db=limit).clean(sound, 44100)
@@ -218,7 +253,7 @@ def test_attenuation_is_limited(nothing, half, speech, limit):
     np.testing.assert_allclose(cleaned, (1 + floor) / 2 * sound, atol=1e-5)
 
 
-def test_float64_is_taken(half, speech):
+def test_float64_is_taken(half: Path, speech: Callable[..., np.ndarray]) -> None:
     sound = speech(1, 16000).astype(np.float64)
     cleaned = Denoiser(half).clean(sound, 16000)
     assert cleaned.dtype == np.float32
@@ -237,12 +272,12 @@ def test_float64_is_taken(half, speech):
         (np.zeros((1000, 2)), r"would be 1000 channels; .* pass audio\.T"),
     ],
 )
-def test_clean_refuses(identity, sound, message):
+def test_clean_refuses(identity: Path, sound: np.ndarray, message: str) -> None:
     with pytest.raises(AudioError, match=message):
         Denoiser(identity).clean(sound, 16000)
 
 
-def test_denoiser_refuses(identity, tmp_path):
+def test_denoiser_refuses(identity: Path, tmp_path: Path) -> None:
     for strength in (-0.1, 1.1, float("nan")):
         with pytest.raises(UsageError, match="the strength must be between 0 and 1"):
             Denoiser(identity, strength=strength)
@@ -277,8 +312,15 @@ def test_denoiser_refuses(identity, tmp_path):
     ],
 )
 def test_file_keeps_its_properties(
-    half, audio_file, speech, tmp_path, source, subtype, target, expected
-):
+    half: Path,
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    tmp_path: Path,
+    source: str,
+    subtype: str | None,
+    target: str,
+    expected: str,
+) -> None:
     sound = np.stack([speech(2, 44100), 0.5 * speech(2, 44100)])[:, :80_001]
     path = audio_file(source, sound, 44100, subtype)
     result = Denoiser(half).clean_file(path, tmp_path / target)
@@ -294,14 +336,18 @@ def test_file_keeps_its_properties(
     assert np.abs(cleaned.T - sound / 2).max() < (0.1 if lossy else 1e-4)
 
 
-def test_untouched_samples_keep_every_bit(nothing, audio_file, rng, tmp_path):
+def test_untouched_samples_keep_every_bit(
+    nothing: Path, audio_file: Callable[..., Path], rng: np.random.Generator, tmp_path: Path
+) -> None:
     steps = rng.integers(-(2**15), 2**15, 60_000)
     path = audio_file("x.wav", steps.astype(np.int16), 48000)
     Denoiser(nothing, strength=0.0).clean_file(path, tmp_path / "y.flac")
     np.testing.assert_array_equal(soundfile.read(tmp_path / "y.flac", dtype="int16")[0], steps)
 
 
-def test_clipping_is_counted_for_integers_only(model_folder, audio_file, tmp_path):
+def test_clipping_is_counted_for_integers_only(
+    model_folder: Callable[..., Path], audio_file: Callable[..., Path], tmp_path: Path
+) -> None:
     loud = model_folder(constant_mask(1.5))
     sound = 0.8 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
     path = audio_file("x.wav", sound, subtype="PCM_16")
@@ -315,7 +361,9 @@ def test_clipping_is_counted_for_integers_only(model_folder, audio_file, tmp_pat
     assert np.abs(soundfile.read(tmp_path / "g.wav")[0]).max() == pytest.approx(1.2, abs=0.01)
 
 
-def test_existing_target_is_refused(half, audio_file, speech, tmp_path):
+def test_existing_target_is_refused(
+    half: Path, audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
     path = audio_file("x.wav", speech(1, 16000))
     content = path.read_bytes()
     with pytest.raises(UsageError, match=r"x\.wav exists already"):
@@ -326,7 +374,9 @@ def test_existing_target_is_refused(half, audio_file, speech, tmp_path):
     assert [file.name for file in tmp_path.glob("*.wav")] == ["x.wav"]
 
 
-def test_file_with_nan_leaves_no_output(half, audio_file, speech, tmp_path):
+def test_file_with_nan_leaves_no_output(
+    half: Path, audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
     sound = speech(10, 48000)
     sound[450_000] = np.nan
     path = audio_file("x.wav", sound, 48000, "FLOAT")
@@ -335,14 +385,20 @@ def test_file_with_nan_leaves_no_output(half, audio_file, speech, tmp_path):
     assert not list((tmp_path / "out").glob("*"))
 
 
-def test_silent_file(smoothing, audio_file, tmp_path):
+def test_silent_file(smoothing: Path, audio_file: Callable[..., Path], tmp_path: Path) -> None:
     path = audio_file("x.wav", np.zeros((2, 48_000)), 48000)
     result = Denoiser(smoothing).clean_file(path, tmp_path / "y.wav")
     assert result.rms_in_dbfs == result.rms_out_dbfs == -np.inf
     assert not soundfile.read(tmp_path / "y.wav")[0].any()
 
 
-def test_progress_reaches_the_end(half, audio_file, noise, tmp_path, monkeypatch):
+def test_progress_reaches_the_end(
+    half: Path,
+    audio_file: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(masking, "WHOLE", Blocks(2.0, 1.0, 1.0))
     calls = []
     path = audio_file("x.wav", noise(15, 16000))
@@ -354,7 +410,7 @@ def test_progress_reaches_the_end(half, audio_file, noise, tmp_path, monkeypatch
     assert calls[-1] == (15, 15)
 
 
-def test_nothing_piles_up(half, noise):
+def test_nothing_piles_up(half: Path, noise: Callable[..., np.ndarray]) -> None:
     """A long stream is never far behind its input, so memory does not grow with the length."""
     stream = Denoiser(half).stream(44100, blocks=Blocks(2.0, 1.0, 1.0))
     block = noise(1, 44100)[None]
@@ -366,12 +422,14 @@ def test_nothing_piles_up(half, noise):
     assert given + stream.finish().shape[1] == 60 * 44100
 
 
-def test_a_long_array_takes_linear_time(half, noise, monkeypatch):
+def test_a_long_array_takes_linear_time(
+    half: Path, noise: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is joined for the blocks of the network stays in proportion to the length."""
     joined = 0
     concatenate = np.concatenate
 
-    def counting(arrays, *arguments, **options):
+    def counting(arrays: Any, *arguments: Any, **options: Any) -> np.ndarray:
         nonlocal joined
         result = concatenate(arrays, *arguments, **options)
         joined += result.size
@@ -387,7 +445,7 @@ def test_a_long_array_takes_linear_time(half, noise, monkeypatch):
     assert counts[1] < 5 * counts[0]
 
 
-def test_wrong_types_are_reported_in_a_sentence(half):
+def test_wrong_types_are_reported_in_a_sentence(half: Path) -> None:
     """In a process of its own, in which annotations are not checked."""
     program = (
         "import sys, numpy\n"
@@ -408,18 +466,20 @@ def test_wrong_types_are_reported_in_a_sentence(half):
     ]
 
 
-def test_a_denoiser_is_pickled_as_its_arguments(half, speech):
+def test_a_denoiser_is_pickled_as_its_arguments(
+    half: Path, speech: Callable[..., np.ndarray]
+) -> None:
     sound = speech(1, 16000)
     copy = pickle.loads(pickle.dumps(Denoiser(half, strength=0.5)))
     np.testing.assert_allclose(copy.clean(sound, 16000), 0.75 * sound, atol=1e-5)
 
 
-def _clean_and_send(denoiser, sound, connection):
+def _clean_and_send(denoiser: Denoiser, sound: np.ndarray, connection: Connection) -> None:
     connection.send(denoiser.clean(sound, 16000))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_a_denoiser_works_after_a_fork(half, speech):
+def test_a_denoiser_works_after_a_fork(half: Path, speech: Callable[..., np.ndarray]) -> None:
     """The fork method is the default of multiprocessing on Linux before Python 3.14."""
     sound, denoiser = speech(1, 16000), Denoiser(half, threads=2)
     denoiser.clean(sound, 16000)  # its threads run
@@ -436,7 +496,7 @@ def test_a_denoiser_works_after_a_fork(half, speech):
         process.kill()
 
 
-def test_importing_is_light():
+def test_importing_is_light() -> None:
     """Neither TensorFlow nor librosa is loaded for cleaning."""
     program = "import denoisecli.cleaning.denoiser, sys; print(*sys.modules)"
     result = subprocess.run(

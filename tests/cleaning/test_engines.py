@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import keras
 import numpy as np
 import onnx
@@ -5,7 +8,7 @@ import onnxruntime
 import pytest
 from helpers import constant_mask
 
-from denoisecli.cleaning.engines import KerasEngine, OnnxEngine, open_engine
+from denoisecli.cleaning.engines import KerasEngine, MaskEngine, OnnxEngine, open_engine
 from denoisecli.errors import ModelError, UsageError
 from denoisecli.models.folder import ModelFolder
 from denoisecli.models.registry import build_model
@@ -13,7 +16,7 @@ from denoisecli.spec.document import parse_spec
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     """A model folder as training writes it, with weights that do something."""
     folder = ModelFolder(tmp_path_factory.mktemp("trained"))
     model = build_model(
@@ -32,11 +35,13 @@ def trained(tmp_path_factory):
     return folder
 
 
-def mask_of(engine, spectrum):
+def mask_of(engine: MaskEngine, spectrum: np.ndarray) -> np.ndarray:
     return engine.submit({"spectrum": spectrum}, {}).result()["mask"]
 
 
-def test_engine_takes_any_batch_and_length(model_folder, rng):
+def test_engine_takes_any_batch_and_length(
+    model_folder: Callable[..., Path], rng: np.random.Generator
+) -> None:
     engine = open_engine(ModelFolder(model_folder(constant_mask(0.5, -0.25))), threads=1)
     for shape in ((1, 257, 1, 2), (3, 257, 50, 2)):
         mask = mask_of(engine, rng.standard_normal(shape).astype(np.float32))
@@ -44,14 +49,16 @@ def test_engine_takes_any_batch_and_length(model_folder, rng):
         np.testing.assert_allclose(mask, np.broadcast_to([0.5, -0.25], shape))
 
 
-def test_engines_agree(trained, rng):
+def test_engines_agree(trained: ModelFolder, rng: np.random.Generator) -> None:
     spectrum = rng.standard_normal((1, 257, 20, 2)).astype(np.float32)
     masks = [mask_of(open_engine(trained, engine=name), spectrum) for name in ("onnx", "keras")]
     assert masks[0].std() > 0.01
     np.testing.assert_allclose(masks[0], masks[1], atol=1e-4)
 
 
-def test_auto_takes_onnx_unless_only_keras_could_have_a_gpu(trained, monkeypatch):
+def test_auto_takes_onnx_unless_only_keras_could_have_a_gpu(
+    trained: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert isinstance(open_engine(trained), OnnxEngine)
     assert isinstance(open_engine(trained, device="cpu"), OnnxEngine)
     chosen = []
@@ -60,7 +67,7 @@ def test_auto_takes_onnx_unless_only_keras_could_have_a_gpu(trained, monkeypatch
     assert chosen == [trained]
 
 
-def test_missing_or_damaged_model(tmp_path):
+def test_missing_or_damaged_model(tmp_path: Path) -> None:
     for engine in ("onnx", "keras"):
         with pytest.raises(ModelError, match=rf"model\.{engine} does not exist; `denoise"):
             open_engine(ModelFolder(tmp_path), engine=engine)
@@ -69,7 +76,7 @@ def test_missing_or_damaged_model(tmp_path):
             open_engine(ModelFolder(tmp_path), engine=engine)
 
 
-def test_options_are_checked(trained, monkeypatch):
+def test_options_are_checked(trained: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="no engine 'torch'; use auto, onnx, keras"):
         open_engine(trained, engine="torch")
     with pytest.raises(UsageError, match="no device 'tpu'; use auto, cpu, gpu"):
@@ -78,7 +85,7 @@ def test_options_are_checked(trained, monkeypatch):
         open_engine(trained, threads=0)
 
 
-def test_gpu_must_be_there(trained, monkeypatch):
+def test_gpu_must_be_there(trained: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(UsageError, match="ONNX Runtime finds no GPU: it needs CUDA"):
         open_engine(trained, engine="onnx", device="gpu")
@@ -86,7 +93,7 @@ def test_gpu_must_be_there(trained, monkeypatch):
         open_engine(trained, engine="keras", device="gpu")
 
 
-def test_gpu_that_cannot_be_used(trained, monkeypatch):
+def test_gpu_that_cannot_be_used(trained: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with onnxruntime-gpu where the driver is missing: built for CUDA, it takes the CPU."""
     monkeypatch.setattr(OnnxEngine, "has_gpu", staticmethod(lambda: True))
     assert not open_engine(trained, threads=2).on_gpu
@@ -96,7 +103,7 @@ def test_gpu_that_cannot_be_used(trained, monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "1000000000"])
-def test_metadata_that_makes_no_sense(trained, tmp_path, value):
+def test_metadata_that_makes_no_sense(trained: ModelFolder, tmp_path: Path, value: str) -> None:
     model = onnx.load(trained.onnx_path)
     del model.metadata_props[:]
     facts = {"past_frames": value, "future_frames": "1"}

@@ -2,6 +2,7 @@ import json
 import os
 import resource
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,36 +20,41 @@ from denoisecli.errors import AudioError, DenoiseError, UsageError
 
 
 @pytest.fixture
-def identity(model_folder):
+def identity(model_folder: Callable[..., Path]) -> Denoiser:
     return Denoiser(model_folder(constant_mask(1)))
 
 
 @pytest.fixture
-def half(model_folder):
+def half(model_folder: Callable[..., Path]) -> Denoiser:
     return Denoiser(model_folder(constant_mask(0.5)))
 
 
 @pytest.fixture
-def loud(model_folder):
+def loud(model_folder: Callable[..., Path]) -> Denoiser:
     return Denoiser(model_folder(constant_mask(1.5)))
 
 
 @pytest.fixture
-def sine_file(audio_file):
+def sine_file(audio_file: Callable[..., Path]) -> Callable[[str], Path]:
     """A sine of amplitude 0.8."""
     sine = 0.8 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
 
-    def write(subtype):
+    def write(subtype: str) -> Path:
         return audio_file(f"sine-{subtype}.wav", sine, 16000, subtype)
 
     return write
 
 
-def samples(path):
+def samples(path: Path) -> np.ndarray:
     return soundfile.read(path, always_2d=True)[0].T
 
 
-def test_rate_subtype_and_channels_on_request(half, audio_file, speech, tmp_path):
+def test_rate_subtype_and_channels_on_request(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
     sound = np.stack([speech(2, 48000), 0.5 * speech(2, 48000)])[:, :90_001]
     path = audio_file("x.wav", sound, 48000)
     options = FileOptions(sample_rate=16000, subtype="pcm_24", mono=True)
@@ -63,7 +69,14 @@ def test_rate_subtype_and_channels_on_request(half, audio_file, speech, tmp_path
 
 @pytest.mark.parametrize("rates", [(8000, 48000), (44100, 16000), (11025, 44100)])
 @pytest.mark.parametrize("timesteps", [1, 2, 3, 999, 20_001])
-def test_length_at_another_rate(half, audio_file, noise, tmp_path, rates, timesteps):
+def test_length_at_another_rate(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
+    tmp_path: Path,
+    rates: tuple[int, int],
+    timesteps: int,
+) -> None:
     path = audio_file("x.wav", noise(3, rates[0])[:timesteps], rates[0])
     half.clean_file(path, tmp_path / "y.wav", FileOptions(sample_rate=rates[1]))
     length = soundfile.info(tmp_path / "y.wav").frames
@@ -73,19 +86,33 @@ def test_length_at_another_rate(half, audio_file, noise, tmp_path, rates, timest
 @pytest.mark.parametrize(
     ("second", "cancels"), [(-1.0, True), (-0.8, True), (0.0, False), (1.0, False)]
 )
-def test_channels_that_cancel_each_other_out(half, audio_file, speech, tmp_path, second, cancels):
+def test_channels_that_cancel_each_other_out(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    tmp_path: Path,
+    second: float,
+    cancels: bool,
+) -> None:
     sound = np.stack([speech(1, 16000), second * speech(1, 16000)])
     path = audio_file("x.wav", sound)
     result = half.clean_file(path, tmp_path / "y.wav", FileOptions(mono=True))
     assert any("cancel each other out" in warning for warning in result.warnings) == cancels
 
 
-def test_silence_cancels_nothing(half, audio_file, tmp_path):
+def test_silence_cancels_nothing(
+    half: Denoiser, audio_file: Callable[..., Path], tmp_path: Path
+) -> None:
     path = audio_file("x.wav", np.zeros((2, 1000)))
     assert not half.clean_file(path, tmp_path / "y.wav", FileOptions(mono=True)).warnings
 
 
-def test_clean_and_noise_make_up_the_source(half, audio_file, speech, tmp_path):
+def test_clean_and_noise_make_up_the_source(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
     sound = np.stack([speech(1, 44100), 0.5 * speech(1, 44100)])
     path = audio_file("x.wav", sound, 44100, "FLOAT")
     result = half.clean_file(path, tmp_path / "y.wav", noise_target=tmp_path / "n.wav")
@@ -97,12 +124,18 @@ def test_clean_and_noise_make_up_the_source(half, audio_file, speech, tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are not listed")
 @pytest.mark.parametrize("name", ["x.wav", "x.flac", "x.ogg", "x.mp3"])
-def test_the_source_is_closed_before_it_is_replaced(half, audio_file, speech, monkeypatch, name):
+def test_the_source_is_closed_before_it_is_replaced(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
     path = audio_file(name, speech(1, 16000))
     rename = Path.replace
     opened = []
 
-    def replace(self, target):
+    def replace(self, target: Path) -> Path:
         opened.extend(os.path.realpath(link) for link in Path("/proc/self/fd").iterdir())
         return rename(self, target)
 
@@ -112,7 +145,12 @@ def test_the_source_is_closed_before_it_is_replaced(half, audio_file, speech, mo
     assert str(path) not in opened
 
 
-def test_noise_must_have_a_file_of_its_own(half, audio_file, speech, tmp_path):
+def test_noise_must_have_a_file_of_its_own(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
     path = audio_file("x.wav", speech(1, 16000))
     with pytest.raises(UsageError, match="cannot hold both"):
         half.clean_file(path, tmp_path / "y.wav", noise_target=tmp_path / "." / "y.wav")
@@ -124,7 +162,9 @@ def test_noise_must_have_a_file_of_its_own(half, audio_file, speech, tmp_path):
     assert not (tmp_path / "y.wav").exists()
 
 
-def test_clamping_is_counted_for_integers_only(loud, sine_file, tmp_path):
+def test_clamping_is_counted_for_integers_only(
+    loud: Denoiser, sine_file: Callable[[str], Path], tmp_path: Path
+) -> None:
     result = loud.clean_file(sine_file("PCM_16"), tmp_path / "y.wav")
     over = np.count_nonzero(1.2 * np.abs(np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)) > 1)
     assert result.clipped_samples == pytest.approx(over, abs=20)
@@ -136,7 +176,9 @@ def test_clamping_is_counted_for_integers_only(loud, sine_file, tmp_path):
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
-def test_rescaling_fits_the_whole(loud, sine_file, tmp_path, subtype):
+def test_rescaling_fits_the_whole(
+    loud: Denoiser, sine_file: Callable[[str], Path], tmp_path: Path, subtype: str
+) -> None:
     path = sine_file(subtype)
     options = FileOptions(clip="rescale")
     result = loud.clean_file(path, tmp_path / "y.wav", options, noise_target=tmp_path / "n.wav")
@@ -151,14 +193,18 @@ def test_rescaling_fits_the_whole(loud, sine_file, tmp_path, subtype):
     assert sorted(file.suffix for file in tmp_path.iterdir()) == ["", ".wav", ".wav", ".wav"]
 
 
-def test_rescaling_leaves_alone_what_fits(half, sine_file, tmp_path):
+def test_rescaling_leaves_alone_what_fits(
+    half: Denoiser, sine_file: Callable[[str], Path], tmp_path: Path
+) -> None:
     path = sine_file("PCM_16")
     result = half.clean_file(path, tmp_path / "y.wav", FileOptions(clip="rescale"))
     assert result.gain == 1
     assert np.abs(samples(tmp_path / "y.wav")).max() == pytest.approx(0.4, abs=0.01)
 
 
-def test_no_clipping_wanted(loud, sine_file, tmp_path):
+def test_no_clipping_wanted(
+    loud: Denoiser, sine_file: Callable[[str], Path], tmp_path: Path
+) -> None:
     options = FileOptions(clip="none")
     with pytest.raises(UsageError, match="PCM_16 has no values beyond full scale"):
         loud.clean_file(sine_file("PCM_16"), tmp_path / "y.wav", options)
@@ -166,7 +212,9 @@ def test_no_clipping_wanted(loud, sine_file, tmp_path):
     assert np.abs(samples(tmp_path / "y.wav")).max() == pytest.approx(1.2, abs=0.01)
 
 
-def test_options_are_checked(half, sine_file, tmp_path):
+def test_options_are_checked(
+    half: Denoiser, sine_file: Callable[[str], Path], tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="clip must be one of clamp, rescale, none, not squash"):
         FileOptions(clip="squash")
     with pytest.raises(UsageError, match="sample rate must be at least 1"):
@@ -175,7 +223,12 @@ def test_options_are_checked(half, sine_file, tmp_path):
         half.clean_file(sine_file("PCM_16"), tmp_path / "y.wav", FileOptions(subtype="PCM_12"))
 
 
-def test_nan_is_replaced_on_request(half, audio_file, speech, tmp_path):
+def test_nan_is_replaced_on_request(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
     sound = np.stack([speech(1, 16000)] * 2)
     sound[1, 5000:5010] = [np.nan, np.inf] * 5
     path = audio_file("x.wav", sound, 16000, "FLOAT")
@@ -188,7 +241,12 @@ def test_nan_is_replaced_on_request(half, audio_file, speech, tmp_path):
     np.testing.assert_allclose(samples(tmp_path / "y.wav"), sound / 2, atol=1e-5)
 
 
-def test_cut_off_file(half, audio_file, noise, tmp_path):
+def test_cut_off_file(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
     path = audio_file("x.wav", noise(4, 16000))
     path.write_bytes(path.read_bytes()[: 44 + 2 * 24_000])
     with pytest.raises(AudioError, match=r"1\.5 s can be read of the 4\.0 s that its header"):
@@ -201,11 +259,17 @@ def test_cut_off_file(half, audio_file, noise, tmp_path):
     assert result.seconds == 1.5
 
 
-def test_file_that_changes_while_it_is_read(half, audio_file, noise, tmp_path, monkeypatch):
+def test_file_that_changes_while_it_is_read(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(masking, "WHOLE", Blocks(1.0, 1.0, 1.0))
     path = audio_file("x.wav", noise(20, 16000))
 
-    def append(done, total):
+    def append(done: int, total: int) -> None:
         with path.open("ab") as file:
             file.write(b"\0" * 100)
 
@@ -214,10 +278,15 @@ def test_file_that_changes_while_it_is_read(half, audio_file, noise, tmp_path, m
     assert not (tmp_path / "y.wav").exists()
 
 
-def test_two_runs_on_one_target(half, audio_file, noise, tmp_path):
+def test_two_runs_on_one_target(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
     path = audio_file("x.wav", noise(30, 16000))
 
-    def other_run(done, total):
+    def other_run(done: int, total: int) -> None:
         (tmp_path / "y.wav").write_text("of the other run")
 
     with pytest.raises(UsageError, match="exists already"):
@@ -226,7 +295,13 @@ def test_two_runs_on_one_target(half, audio_file, noise, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
-def test_full_disk(half, audio_file, noise, tmp_path, suffix):
+def test_full_disk(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
+    tmp_path: Path,
+    suffix: str,
+) -> None:
     path = audio_file("x.wav", noise(5, 16000))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
@@ -240,7 +315,12 @@ def test_full_disk(half, audio_file, noise, tmp_path, suffix):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model0", "x.wav"]
 
 
-def test_folder_that_cannot_be_written_to(half, audio_file, noise, tmp_path):
+def test_folder_that_cannot_be_written_to(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
     path = audio_file("x.wav", noise(1, 16000))
     with pytest.raises(DenoiseError, match="cannot write to"):
         half.clean_file(path, path / "y.wav")
@@ -248,7 +328,12 @@ def test_folder_that_cannot_be_written_to(half, audio_file, noise, tmp_path):
         half.clean_file(path, "/proc/y.wav")
 
 
-def test_names_with_anything_in_them(half, audio_file, noise, tmp_path):
+def test_names_with_anything_in_them(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
     path = audio_file("two words\n日本 'é'.wav", noise(1, 16000))
     target = tmp_path / "new\tfolder" / "ü *?[1].flac"
     result = half.clean_file(path, target)
@@ -256,7 +341,9 @@ def test_names_with_anything_in_them(half, audio_file, noise, tmp_path):
     assert result.target == target
 
 
-def test_tags_are_carried_over(half, noise, tmp_path):
+def test_tags_are_carried_over(
+    half: Denoiser, noise: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
     with soundfile.SoundFile(tmp_path / "x.flac", "w", 16000, 1) as file:
         file.title, file.artist = "Wind", "Jörg"
         file.write(noise(1, 16000))
@@ -267,7 +354,7 @@ def test_tags_are_carried_over(half, noise, tmp_path):
         assert (tags["title"], tags["artist"]) == ("Wind", "Jörg"), name
 
 
-def test_record_is_json(half, audio_file, tmp_path):
+def test_record_is_json(half: Denoiser, audio_file: Callable[..., Path], tmp_path: Path) -> None:
     path = audio_file("x.wav", np.zeros(16000))
     record = half.clean_file(path, tmp_path / "y.wav").record()
     back = json.loads(json.dumps(record, allow_nan=False))
@@ -278,7 +365,12 @@ def test_record_is_json(half, audio_file, tmp_path):
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.25, 0.0])
-def test_a_constant_is_no_sound(model_folder, audio_file, tmp_path, strength):
+def test_a_constant_is_no_sound(
+    model_folder: Callable[..., Path],
+    audio_file: Callable[..., Path],
+    tmp_path: Path,
+    strength: float,
+) -> None:
     path = audio_file("x.wav", np.full(20_000, 0.5), 44100)
     identity = Denoiser(model_folder(constant_mask(1.0)), strength=strength)
     identity.clean_file(path, tmp_path / "y.wav")
@@ -287,7 +379,9 @@ def test_a_constant_is_no_sound(model_folder, audio_file, tmp_path, strength):
 
 
 @pytest.mark.parametrize("kind", ["square", "impulse"])
-def test_hard_signals(identity, audio_file, tmp_path, kind):
+def test_hard_signals(
+    identity: Denoiser, audio_file: Callable[..., Path], tmp_path: Path, kind: str
+) -> None:
     sound = {
         "square": np.sign(np.sin(2 * np.pi * 100 * np.arange(20_000) / 44100) + 1e-9),
         "impulse": np.eye(1, 20_000, 9999)[0],
@@ -298,7 +392,7 @@ def test_hard_signals(identity, audio_file, tmp_path, kind):
 
 
 @pytest.fixture(scope="module")
-def keeper(tmp_path_factory):
+def keeper(tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
     """A denoiser whose network changes nothing."""
     import onnx
 
@@ -333,7 +427,14 @@ LOSSLESS = [
     stored=st.sampled_from(LOSSLESS),
     silent=st.booleans(),
 )
-def test_nothing_that_was_there_is_lost(keeper, sample_rate, channels, timesteps, stored, silent):
+def test_nothing_that_was_there_is_lost(
+    keeper: Denoiser,
+    sample_rate: int,
+    channels: int,
+    timesteps: int,
+    stored: tuple[str, str],
+    silent: bool,
+) -> None:
     suffix, subtype = stored
     if suffix == ".flac" and sample_rate > 65535:
         sample_rate -= sample_rate % 10  # it has no way to store the others

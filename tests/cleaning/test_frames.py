@@ -1,4 +1,6 @@
 import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from denoisecli import Denoiser
 from denoisecli.cleaning.engines import FrameEngine, OnnxEngine, open_frame_engine
 from denoisecli.cleaning.frames import FrameStream
-from denoisecli.cleaning.masking import Blocks, Masking, MaskStream
+from denoisecli.cleaning.masking import Blocks, Masked, Masking, MaskStream
 from denoisecli.errors import ModelError
 from denoisecli.models.folder import ModelFolder
 from denoisecli.models.registry import build_model
@@ -27,7 +29,7 @@ MODELS = {
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def folder(request, tmp_path_factory):
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     """A model folder as training writes it, with weights that do something."""
     levels = {"downsampling": [{"filters": 3, "strides": [4, 1]}], "upsampling": [{"filters": 3}]}
     network = build_model(parse_spec({"name": "test", **levels, **MODELS[request.param]}))
@@ -39,7 +41,7 @@ def folder(request, tmp_path_factory):
     return folder
 
 
-def joined(pieces):
+def joined(pieces: Sequence[Masked]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The noisy sound, the clean sound, and the gains: neighbouring blocks share a frame."""
     noisy, clean = (
         np.concatenate([getattr(piece, name) for piece in pieces], axis=1)
@@ -51,7 +53,9 @@ def joined(pieces):
     return noisy, clean, np.concatenate(gains, axis=1)
 
 
-def streamed(stream, sound, size):
+def streamed(
+    stream: FrameStream | MaskStream, sound: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     blocks = [sound[:, i : i + size] for i in range(0, sound.shape[1], size)]
     return joined([piece for b in blocks for piece in stream.process(b)] + list(stream.finish()))
 
@@ -59,7 +63,13 @@ def streamed(stream, sound, size):
 @pytest.mark.parametrize(
     ("timesteps", "size"), [(1, 1), (255, 100), (512, 512), (8001, 257), (8000, 8000)]
 )
-def test_frames_are_those_of_the_whole(folder, speech, noise, timesteps, size):
+def test_frames_are_those_of_the_whole(
+    folder: ModelFolder,
+    speech: Callable[..., np.ndarray],
+    noise: Callable[..., np.ndarray],
+    timesteps: int,
+    size: int,
+) -> None:
     """Of the recording in one block, to float32 rounding."""
     sound = np.stack([speech(1, 16000) + noise(1, 16000), noise(1, 16000)])[:, :timesteps]
     engine = OnnxEngine(folder, threads=1)
@@ -73,7 +83,9 @@ def test_frames_are_those_of_the_whole(folder, speech, noise, timesteps, size):
         np.testing.assert_allclose(ours, whole, atol=1e-6)
 
 
-def test_the_output_is_behind_by_the_delay(folder, noise):
+def test_the_output_is_behind_by_the_delay(
+    folder: ModelFolder, noise: Callable[..., np.ndarray]
+) -> None:
     lags, given = [], 0
     stream = FrameStream(folder.spec, FrameEngine(folder), 1, 1.0)
     for taken, sample in enumerate(noise(0.2, 16000)[:, None, None], start=1):
@@ -82,7 +94,9 @@ def test_the_output_is_behind_by_the_delay(folder, noise):
     assert stream.delay - folder.spec.stft.hop_length <= max(lags) < stream.delay
 
 
-def test_streams_of_one_engine_are_independent(folder, noise):
+def test_streams_of_one_engine_are_independent(
+    folder: ModelFolder, noise: Callable[..., np.ndarray]
+) -> None:
     engine, sound = FrameEngine(folder), noise(0.5, 16000)[None]
     ours, other = (FrameStream(folder.spec, engine, 1, 1.0) for _ in range(2))
     pieces = []
@@ -94,11 +108,13 @@ def test_streams_of_one_engine_are_independent(folder, noise):
     np.testing.assert_array_equal(found[1], streamed(alone, sound, 8000)[1])
 
 
-def test_nothing_in_nothing_out(folder):
+def test_nothing_in_nothing_out(folder: ModelFolder) -> None:
     assert list(FrameStream(folder.spec, FrameEngine(folder), 1, 1.0).finish()) == []
 
 
-def test_a_denoiser_streams_frame_by_frame(folder, speech):
+def test_a_denoiser_streams_frame_by_frame(
+    folder: ModelFolder, speech: Callable[..., np.ndarray]
+) -> None:
     denoiser, sound = Denoiser(folder.path), speech(1, 16000)[None]
     stream = denoiser.stream(16000)
     assert stream.delay == FrameStream(folder.spec, FrameEngine(folder), 1, 1.0).delay / 16000
@@ -109,7 +125,7 @@ def test_a_denoiser_streams_frame_by_frame(folder, speech):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_the_stream_of_another_network_is_not_used(folder, tmp_path):
+def test_the_stream_of_another_network_is_not_used(folder: ModelFolder, tmp_path: Path) -> None:
     assert open_frame_engine(ModelFolder(tmp_path)) is None
     model = onnx.load(folder.onnx_path)
     model.doc_string = "changed"
@@ -119,7 +135,7 @@ def test_the_stream_of_another_network_is_not_used(folder, tmp_path):
     assert open_frame_engine(folder) is not None
 
 
-def test_damaged_metadata_and_wrong_frames(folder, tmp_path):
+def test_damaged_metadata_and_wrong_frames(folder: ModelFolder, tmp_path: Path) -> None:
     model = onnx.load(folder.stream_path)
     onnx.helper.set_model_props(model, {"delay_frames": "-1"})
     onnx.save(model, tmp_path / "stream.onnx")
@@ -130,9 +146,11 @@ def test_damaged_metadata_and_wrong_frames(folder, tmp_path):
         engine.run(np.zeros((1, 100), np.complex64), engine.start(1))
 
 
-def test_values_that_are_not_finite(folder):
+def test_values_that_are_not_finite(folder: ModelFolder) -> None:
     class Broken(FrameEngine):
-        def run(self, spectrum, state, *, present=True):
+        def run(
+            self, spectrum: np.ndarray, state: np.ndarray, *, present: bool = True
+        ) -> tuple[np.ndarray, np.ndarray]:
             return np.full_like(spectrum, np.nan), spectrum
 
     with pytest.raises(ModelError, match="not finite"):

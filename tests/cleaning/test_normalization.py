@@ -1,17 +1,21 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import soundfile
 from helpers import constant_mask
 
-from denoisecli.audio.loudness import LoudnessMeter
+from denoisecli.audio.loudness import Loudness, LoudnessMeter
 from denoisecli.cleaning.denoiser import Denoiser
-from denoisecli.cleaning.file import FileOptions
+from denoisecli.cleaning.file import CleanResult, FileOptions
 from denoisecli.errors import UsageError
 
 RATE = 16000
 
 
-def loudness_of(path):
+def loudness_of(path: Path) -> Loudness:
     sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
     meter = LoudnessMeter(rate, sound.shape[1])
     meter.add(np.ascontiguousarray(sound.T))
@@ -19,23 +23,31 @@ def loudness_of(path):
 
 
 @pytest.fixture
-def halving(model_folder):
+def halving(model_folder: Callable[..., Path]) -> Path:
     return model_folder(constant_mask(0.5))
 
 
 @pytest.fixture
-def noisy(audio_file, speech, noise):
+def noisy(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    noise: Callable[..., np.ndarray],
+) -> Path:
     return audio_file("noisy.wav", 0.3 * speech(3.0, RATE) + 0.01 * noise(3.0, RATE))
 
 
-def cleaned(model, noisy, tmp_path, **options):
+def cleaned(
+    model: Path, noisy: Path, tmp_path: Path, **options: Any
+) -> tuple[CleanResult, Loudness]:
     target = tmp_path / "out.wav"
     result = Denoiser(model).clean_file(noisy, target, FileOptions(**options), overwrite=True)
     return result, loudness_of(target)
 
 
 @pytest.mark.parametrize("target", [-30.0, -23.0])
-def test_the_output_has_the_loudness(halving, noisy, tmp_path, target):
+def test_the_output_has_the_loudness(
+    halving: Path, noisy: Path, tmp_path: Path, target: float
+) -> None:
     result, found = cleaned(halving, noisy, tmp_path, loudness=target)
     assert found.integrated == pytest.approx(target, abs=0.1)
     assert result.loudness_lufs == pytest.approx(target, abs=0.1)
@@ -43,7 +55,12 @@ def test_the_output_has_the_loudness(halving, noisy, tmp_path, target):
     assert soundfile.info(tmp_path / "out.wav").frames == 3 * RATE
 
 
-def test_peaks_are_limited_and_the_loudness_is_reached(halving, audio_file, speech, tmp_path):
+def test_peaks_are_limited_and_the_loudness_is_reached(
+    halving: Path,
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
     sound = 0.05 * speech(3.0, RATE)
     sound[::4000] = 0.4  # clicks, 18 dB above the rest
     result, found = cleaned(halving, audio_file("clicks.wav", sound), tmp_path, loudness=-20.0)
@@ -52,20 +69,27 @@ def test_peaks_are_limited_and_the_loudness_is_reached(halving, audio_file, spee
     assert result.clipped_samples == 0
 
 
-def test_a_loudness_beyond_the_peaks_is_a_warning(halving, noisy, tmp_path):
+def test_a_loudness_beyond_the_peaks_is_a_warning(
+    halving: Path, noisy: Path, tmp_path: Path
+) -> None:
     result, found = cleaned(halving, noisy, tmp_path, loudness=-5.0, true_peak=-12.0)
     assert found.true_peak <= -11.9
     assert "its peaks allow only" in result.warnings[-1]
 
 
-def test_kept_loudness_undoes_an_attenuation(halving, audio_file, speech, tmp_path):
+def test_kept_loudness_undoes_an_attenuation(
+    halving: Path,
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
     path = audio_file("speech.wav", 0.2 * speech(3.0, RATE), subtype="FLOAT")
     result, found = cleaned(halving, path, tmp_path, keep_loudness=True)
     assert found.integrated == pytest.approx(loudness_of(path).integrated, abs=0.3)
     assert result.gain == pytest.approx(2, abs=0.05)
 
 
-def test_noise_and_result_have_the_same_gain(halving, noisy, tmp_path):
+def test_noise_and_result_have_the_same_gain(halving: Path, noisy: Path, tmp_path: Path) -> None:
     target, removed = tmp_path / "out.wav", tmp_path / "noise.wav"
     options = FileOptions(loudness=-30.0, subtype="FLOAT")
     result = Denoiser(halving).clean_file(noisy, target, options, noise_target=removed)
@@ -73,7 +97,9 @@ def test_noise_and_result_have_the_same_gain(halving, noisy, tmp_path):
     np.testing.assert_allclose(total, result.gain * soundfile.read(noisy)[0], atol=1e-5)
 
 
-def test_silence_is_left_as_it_is(halving, audio_file, tmp_path):
+def test_silence_is_left_as_it_is(
+    halving: Path, audio_file: Callable[..., Path], tmp_path: Path
+) -> None:
     path = audio_file("silence.wav", np.zeros(RATE))
     result, _ = cleaned(halving, path, tmp_path, loudness=-16.0)
     assert result.gain == 1
@@ -89,6 +115,6 @@ def test_silence_is_left_as_it_is(halving, audio_file, tmp_path):
         ({"loudness": -16.0, "clip": "rescale"}, "exclude each other"),
     ],
 )
-def test_wrong_options_are_refused(options, message):
+def test_wrong_options_are_refused(options: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         FileOptions(**options)

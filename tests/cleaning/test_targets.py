@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from denoisecli.errors import UsageError
 
 
 @pytest.fixture
-def tree(tmp_path, monkeypatch):
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Create files without content: a plan depends on names only."""
     monkeypatch.chdir(tmp_path)
     for name in ("a.wav", "in/b.flac", "in/deep/c.MP3", "in/deep/d.mp4", "in/notes.txt", "e f.wav"):
@@ -17,11 +18,11 @@ def tree(tmp_path, monkeypatch):
     return tmp_path
 
 
-def pairs(*arguments, **options):
+def pairs(*arguments: Any, **options: Any) -> list[tuple[str, str]]:
     return [(str(job.source), str(job.target)) for job in plan(*arguments, **options).jobs]
 
 
-def test_one_file(tree):
+def test_one_file(tree: Path) -> None:
     assert plan(["a.wav"], "b.flac").jobs == [Job(Path("a.wav"), Path("b.flac"))]
     assert pairs(["a.wav"], "out") == [("a.wav", "out/a.wav")]
     assert pairs(["a.wav"], "out.d/") == [("a.wav", "out.d/a.wav")]
@@ -34,7 +35,7 @@ def test_one_file(tree):
         plan(["in/deep/d.mp4"], "x.avi")
 
 
-def test_folders_are_mirrored(tree):
+def test_folders_are_mirrored(tree: Path) -> None:
     assert pairs(["in"], "out") == [
         ("in/b.flac", "out/b.flac"),
         ("in/deep/c.MP3", "out/deep/c.MP3"),
@@ -49,7 +50,7 @@ def test_folders_are_mirrored(tree):
         plan(["in"], "out", suffix=".xyz")
 
 
-def test_patterns(tree):
+def test_patterns(tree: Path) -> None:
     assert pairs(["*.wav"], "out") == [("a.wav", "out/a.wav"), ("e f.wav", "out/e f.wav")]
     assert pairs(["in/**/*.[mM]*"], "out") == [
         ("in/deep/c.MP3", "out/deep/c.MP3"),
@@ -59,7 +60,7 @@ def test_patterns(tree):
         plan(["*.aiff"], "out")
 
 
-def test_several_inputs(tree):
+def test_several_inputs(tree: Path) -> None:
     assert pairs(["a.wav", "in/deep", "a.wav"], "out") == [
         ("a.wav", "out/a.wav"),
         ("in/deep/c.MP3", "out/c.MP3"),
@@ -67,7 +68,7 @@ def test_several_inputs(tree):
     ]
 
 
-def test_names_with_wildcards_in_them(tree):
+def test_names_with_wildcards_in_them(tree: Path) -> None:
     Path("take [1].wav").touch()
     assert pairs(["take [1].wav"], "out") == [("take [1].wav", "out/take [1].wav")]
     Path("mic [a]").mkdir()
@@ -75,12 +76,12 @@ def test_names_with_wildcards_in_them(tree):
     assert pairs(["mic [a]/*.wav"], "out") == [("mic [a]/c.wav", "out/c.wav")]
 
 
-def test_links_that_lead_round_in_circles(tree):
+def test_links_that_lead_round_in_circles(tree: Path) -> None:
     Path("in/loop").symlink_to(tree / "in")
     assert pairs(["in/**/b.flac"], "out") == [("in/b.flac", "out/b.flac")]
 
 
-def test_suffix(tree):
+def test_suffix(tree: Path) -> None:
     for suffix in ("flac", ".flac"):
         assert pairs(["a.wav"], "out", suffix=suffix) == [("a.wav", "out/a.flac")]
     assert pairs(["a.wav"], "b.flac", suffix=".flac") == [("a.wav", "b.flac")]
@@ -88,7 +89,7 @@ def test_suffix(tree):
         plan(["a.wav"], "b.wav", suffix=".flac")
 
 
-def test_a_recording_is_only_ever_replaced_by_its_own_clean_sound(tree):
+def test_a_recording_is_only_ever_replaced_by_its_own_clean_sound(tree: Path) -> None:
     assert pairs(["a.wav"], "a.wav") == [("a.wav", "a.wav")]
     for arguments, options in (
         ((["a.wav"], "out.wav"), {"noise_output": "a.wav"}),
@@ -98,7 +99,7 @@ def test_a_recording_is_only_ever_replaced_by_its_own_clean_sound(tree):
             plan(*arguments, **options)
 
 
-def test_output_among_the_inputs_is_left_out(tree):
+def test_output_among_the_inputs_is_left_out(tree: Path) -> None:
     Path("in/clean").mkdir()
     Path("in/clean/b.flac").touch()
     assert [source for source, _ in pairs(["in"], "in/clean")] == [
@@ -109,7 +110,7 @@ def test_output_among_the_inputs_is_left_out(tree):
     assert pairs(["in/deep"], "in/deep")[0] == ("in/deep/c.MP3", "in/deep/c.MP3")
 
 
-def test_noise_goes_beside(tree):
+def test_noise_goes_beside(tree: Path) -> None:
     (job,) = plan(["a.wav"], "out/x.wav", noise_output="n.wav").jobs
     assert job.noise_target == Path("n.wav")
     (job,) = plan(["a.wav"], "out/x.wav", noise_output="noise").jobs
@@ -120,7 +121,7 @@ def test_noise_goes_beside(tree):
         plan(["in"], "out", noise_output="n.wav")
 
 
-def test_refusals(tree):
+def test_refusals(tree: Path) -> None:
     with pytest.raises(UsageError, match="no recordings were given"):
         plan([], "out")
     with pytest.raises(UsageError, match="the name of a recording is empty"):
@@ -147,7 +148,7 @@ def test_refusals(tree):
 
 
 class TestWithoutAnOutput:
-    def test_a_file_goes_beside_its_input(self, tree):
+    def test_a_file_goes_beside_its_input(self, tree: Path) -> None:
         assert pairs(["a.wav"]) == [("a.wav", "a.clean.wav")]
         assert pairs(["in/deep/c.MP3", "in/deep/d.mp4"]) == [
             ("in/deep/c.MP3", "in/deep/c.clean.MP3"),
@@ -158,7 +159,7 @@ class TestWithoutAnOutput:
             ("e f.wav", "e f.clean.flac"),
         ]
 
-    def test_a_folder_goes_beside_its_input(self, tree):
+    def test_a_folder_goes_beside_its_input(self, tree: Path) -> None:
         assert pairs(["in", "a.wav"]) == [
             ("in/b.flac", "in-clean/b.flac"),
             ("in/deep/c.MP3", "in-clean/deep/c.MP3"),
@@ -168,21 +169,21 @@ class TestWithoutAnOutput:
         inside = tree.with_name(f"{tree.name}-clean")
         assert pairs(["."])[0] == ("a.wav", str(inside / "a.wav"))
 
-    def test_the_output_of_an_earlier_call_is_left_out(self, tree):
+    def test_the_output_of_an_earlier_call_is_left_out(self, tree: Path) -> None:
         Path("a.clean.wav").touch()
         planned = plan(["a.clean.wav", "a.wav"])
         assert [str(job.source) for job in planned.jobs] == ["a.wav"]
         assert planned.notes == ["left out, since an earlier call wrote them: a.clean.wav"]
         assert pairs(["a.clean.wav"]) == [("a.clean.wav", "a.clean.clean.wav")]
 
-    def test_noise_goes_to_a_file_or_a_folder(self, tree):
+    def test_noise_goes_to_a_file_or_a_folder(self, tree: Path) -> None:
         (job,) = plan(["a.wav"], noise_output="n.wav").jobs
         assert job == Job(Path("a.wav"), Path("a.clean.wav"), Path("n.wav"))
         (job,) = plan(["a.wav"], noise_output="noise").jobs
         assert job.noise_target == Path("noise/a.wav")
 
 
-def test_other_files_in_a_folder_are_named(tree):
+def test_other_files_in_a_folder_are_named(tree: Path) -> None:
     assert plan(["in"], "out").notes == ["left out, since they are not recordings: in/notes.txt"]
     assert plan(["in/deep", "a.wav"], "out").notes == []
     for name in ("1.jpg", "2.JPG", "LICENSE"):
@@ -192,11 +193,11 @@ def test_other_files_in_a_folder_are_named(tree):
     ]
 
 
-def test_status_of_a_job(tree):
+def test_status_of_a_job(tree: Path) -> None:
     job = Job(Path("a.wav"), Path("out.wav"), Path("noise.wav"))
     planned, skipped, failed = Status.PLANNED, Status.SKIPPED, Status.FAILED
 
-    def statuses():
+    def statuses() -> list[Status]:
         return [
             job.status(overwrite=overwrite, skip_existing=skip)
             for overwrite, skip in ((False, False), (True, False), (False, True), (True, True))
@@ -209,7 +210,7 @@ def test_status_of_a_job(tree):
     assert statuses() == [failed, planned, skipped, skipped]
 
 
-def test_media_beside_a_recording_of_the_same_name(tree):
+def test_media_beside_a_recording_of_the_same_name(tree: Path) -> None:
     for name in ("in/deep/c.m4a", "in/deep/c.wav", "in/deep/c.mov"):
         Path(name).touch()
     expected = {
@@ -232,7 +233,7 @@ def test_media_beside_a_recording_of_the_same_name(tree):
     ]
 
 
-def test_a_recording_and_a_link_to_it_are_cleaned_once_in_place(tree):
+def test_a_recording_and_a_link_to_it_are_cleaned_once_in_place(tree: Path) -> None:
     Path("in/linked.flac").symlink_to("b.flac")
     assert [source for source, _ in pairs(["in"], "in")] == [
         "in/b.flac",
@@ -242,7 +243,7 @@ def test_a_recording_and_a_link_to_it_are_cleaned_once_in_place(tree):
     assert [source for source, _ in pairs(["in"], "out")].count("in/linked.flac") == 1
 
 
-def test_noise_never_replaces_another_output(tree):
+def test_noise_never_replaces_another_output(tree: Path) -> None:
     with pytest.raises(UsageError, match="would hold both the noise and another output"):
         plan(["in"], "out", noise_output="out")
     Path("in/clean").mkdir()
@@ -253,7 +254,7 @@ def test_noise_never_replaces_another_output(tree):
         plan(["a.wav", "in/clean/b.flac"], "out", noise_output="out/")
 
 
-def test_a_dangling_link_is_an_existing_target(tree):
+def test_a_dangling_link_is_an_existing_target(tree: Path) -> None:
     Path("out.wav").symlink_to("nowhere.wav")
     job = Job(Path("a.wav"), Path("out.wav"))
     assert job.status(overwrite=False, skip_existing=False) == Status.FAILED
