@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.audio import dnsmos
+from denoisecli.audio.level import rms
 from denoisecli.audio.reading import AudioReader
-from denoisecli.audio.resampling import resample
 from denoisecli.types import AudioBlock, AudioChannels
 
 STRENGTHS = (0.0, 0.5, 0.75, 1.0)
@@ -26,6 +26,12 @@ WORTHWHILE = 0.15
 MAX_SIG_LOSS = 0.2
 """Largest loss in SIG: a strength that damages speech by more does not count."""
 
+MAX_DROP_DB = 20.0
+"""A recording that becomes quieter by more than this has no speech, and DNSMOS rates silence.
+
+Speech in noise that is 10 dB louder becomes quieter by 12 dB, a bird by 50 dB.
+"""
+
 EXCERPTS = 6
 """Largest number of excerpts of 9 s that are compared, spread evenly over the recording."""
 
@@ -38,7 +44,7 @@ class Choice:
 
     Attributes:
         strength: The strength, one of STRENGTHS.
-        ovrl: DNSMOS OVRL by strength; empty if the recording is silent.
+        ovrl: DNSMOS OVRL by strength; empty if the recording is silent or has no speech.
         note: A sentence on a recording that stays as it is; None otherwise.
     """
 
@@ -61,24 +67,29 @@ def choose_strength(recording: AudioReader, clean: Clean, *, mono: bool = False)
 
     Returns:
         The least strength whose rating is within MARGIN of the best one; 0 if none gains
-        WORTHWHILE.
+        WORTHWHILE, or if there seems to be no speech.
 
     Raises:
         UsageError: The package speechmos is not installed.
         AudioError: As when the recording is read.
     """
     rate = recording.info.sample_rate
+    before = after = 0.0
     ratings: dict[float, list[dnsmos.Dnsmos]] = {strength: [] for strength in STRENGTHS}
     for lead, excerpt in _excerpts(recording, recording.info.frames, rate):
         noisy = excerpt.mean(axis=0, keepdims=True) if mono else excerpt
         cleaned = clean(noisy)
+        before += rms(noisy) ** 2
+        after += rms(cleaned) ** 2
         for strength, found in ratings.items():
             mixed = (noisy + np.float32(strength) * (cleaned - noisy))[:, lead:]
-            rating = dnsmos.dnsmos(resample(mixed.mean(axis=0), rate, dnsmos.SAMPLE_RATE), 16000)
+            rating = dnsmos.dnsmos(mixed.mean(axis=0), rate)
             if rating is not None:
                 found.append(rating)
     if not ratings[0.0]:
         return Choice(0.0, {}, "it is silent: left as it is")
+    if after < before * 10 ** (-MAX_DROP_DB / 10):
+        return Choice(0.0, {}, "almost nothing of it would remain: left as it is")
     means = {
         strength: np.mean(found, axis=0) if found else np.zeros(3)
         for strength, found in ratings.items()

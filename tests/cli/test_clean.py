@@ -2,6 +2,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -378,3 +379,63 @@ def test_a_signal_while_a_pipe_is_read_leaves_nothing_behind(
         errors = process.stderr.read()
     assert process.returncode == code, errors
     assert not list(tmp_path.glob("*out*"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_keep_readable_keeps_what_a_pipe_held_before_a_signal(
+    halving: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    content = io.BytesIO()
+    soundfile.write(content, np.full(48000, 0.1), 48000, format="WAV", subtype="PCM_16")
+    wav = bytearray(content.getvalue())
+    wav[40:44] = b"\xff" * 4
+    target = tmp_path / "out.wav"
+    command = [sys.executable, "-c", PROGRAM, "clean", "-", "-o", str(target), "--keep-readable"]
+    with subprocess.Popen(
+        [*command, "--model", str(halving)], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(wav[: 44 + 48000])
+        process.stdin.flush()
+        while process.poll() is None and not list(tmp_path.glob(".out*")):
+            time.sleep(0.01)
+        time.sleep(0.5)
+        process.send_signal(number)
+        time.sleep(0.2)
+        process.stdin.write(wav[44 + 48000 :])  # the writer notices later
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert b"what was received until then" in errors
+    assert soundfile.info(target).frames >= 24000
+
+
+def test_a_report_on_cleaned_recordings(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    halving: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("denoisecli.audio.dnsmos.is_installed", lambda: False)
+    for name in "ab":
+        audio_file(f"in/{name}.wav", 0.5 * speech(1.0, 16000))
+    page = tmp_path / "page.html"
+    options = ["--model", halving, "--report", page]
+    result = denoise("clean", tmp_path / "in", "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "page.html" in result.stderr
+    assert page.read_text().count("<audio") == 6
+    fails(denoise("clean", tmp_path / "in", *options), 2, "exists already")
+    again = denoise("clean", tmp_path / "in", "-o", tmp_path / "in", *options, "--overwrite")
+    assert again.exit_code == 0, again.output  # in place: the noisy sounds are kept for the page
+    assert len(set(re.findall(r"Speech \S+", page.read_text()))) >= 2
+    fails(denoise("clean", "-", *options), 2, "--report")
+
+
+def test_wrong_strengths_and_peaks(halving: Path, audio_file: Callable[..., Path]) -> None:
+    path = audio_file("x.wav", np.zeros(1000))
+    for text in ("2", "much", "nan"):
+        result = denoise("clean", path, "--model", halving, "--strength", text)
+        fails(result, 2, "0 to 1 or auto")
+    result = denoise("clean", path, "--model", halving, "--true-peak", "-2")
+    fails(result, 2, "--true-peak needs")

@@ -318,3 +318,34 @@ def test_a_dataset_needs_tensorflow_and_files_do_not(
 def test_help_names_all_metrics() -> None:
     shown = denoise("evaluate", "--help")
     assert set(METRICS) <= set(re.findall(r"\w+", shown.stdout))
+
+
+def test_recordings_without_a_clean_sound(
+    folders: list[object], halving: Path, tmp_path: Path
+) -> None:
+    options = [
+        "evaluate", halving, "--recordings", tmp_path / "noisy", "--jobs", "1",
+        "--metrics", "noise_floor,speech_level,estimated_snr",
+    ]  # fmt: skip
+    shown = denoise(*options, "--json", "--report", tmp_path / "r.html")
+    assert shown.exit_code == 0, shown.output
+    results = json.loads(shown.stdout)
+    gain = results["estimators"][halving.name]["gain"]
+    assert gain["noise_floor"]["mean"] == pytest.approx(-6.02, abs=0.01)
+    assert gain["estimated_snr"]["mean"] == pytest.approx(0, abs=0.01)
+    assert results["metrics"]["speech_level"]["higher_is_better"] is None
+    page = (tmp_path / "r.html").read_text()
+    assert "Real recordings scored without a reference" in page
+    assert page.count("<audio") == 2 * 3
+    shown = denoise(*options)
+    assert "that of the recordings" in shown.stdout
+    assert "estimated SNR" in shown.stdout
+    fails(denoise("evaluate", *folders, "--recordings", tmp_path), 2, "excludes a dataset")
+    result = denoise("evaluate", "--recordings", tmp_path / "noisy", "--metrics", "si_sdr,stoi")
+    fails(result, 2, "si_sdr, stoi: without clean recordings there are only dnsmos_ovrl")
+
+
+def test_names_of_metrics_without_a_clean_sound() -> None:
+    ratings = ["dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak"]
+    assert _metric_names("dnsmos,noise_floor", lowest_rate=16000) == [*ratings, "noise_floor"]
+    assert _metric_names("all", blind=True, lowest_rate=8000)[:3] == ratings
