@@ -17,12 +17,13 @@ NEEDS = {
     "dataset data --verify": "train",
     "spec tiny": "train",
     "export speech -o speech.onnx": "train",
-    "evaluate speech data --metrics si_sdr": "train",
     "evaluate speech data": "metrics",
     "evaluate speech --clean clean --noisy noise": "metrics",
     "clean noisy.wav -o out.wav --engine keras": "train",
     "clean noisy.wav -o out.wav --cluster tcp://127.0.0.1:1": "cluster",
+    "evaluate speech --recordings clean": "dnsmos",
     "serve --no-browser": "serve",
+    "live": "live",
 }
 """Command -> the extra that it asks for."""
 
