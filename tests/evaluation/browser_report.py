@@ -8,6 +8,7 @@ and Chromium (a package of the system, or `playwright install chromium`), then r
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,3 +216,24 @@ def test_the_page_works_without_scripts(browser: Browser, report: str) -> None:
     assert not page.locator(".play").first.is_visible()
     assert page.locator("#files tbody tr").count() == 14
     context.close()
+
+
+def test_a_page_about_one_cleaned_recording(
+    browser: Browser, tmp_path: Path, make_evaluation: Callable[..., Any]
+) -> None:
+    """It has no table of all recordings, whose scripts must not miss it."""
+    result, pairs = make_evaluation(tmp_path, {"talk.wav": 3.0}, seconds=2.0)
+    write_report(result, pairs, tmp_path / "page.html", cleaned=True)
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.goto((tmp_path / "page.html").as_uri())
+    assert page.locator("h1").inner_text() == "talk.wav"
+    assert page.locator("#files").count() == 0
+    page.locator(".play").first.click()
+    page.keyboard.press("b")
+    expect(page.locator(".play").nth(1)).to_have_attribute("aria-pressed", "true")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert messages == []
+    page.close()
