@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from denoisecli.audio.writing import AudioWriter
     from denoisecli.cleaning.denoiser import Denoiser
     from denoisecli.cleaning.stream import Piece
-    from denoisecli.live.filter import LiveFilter
+    from denoisecli.live.filter import LiveFilter, Meters
 
 _DEVICES = "Devices"
 _LOWEST_DBFS = -72.0  # left end of a level bar
@@ -123,12 +123,12 @@ def live(
         raise UsageError("--virtual has an output device of its own; leave out --output")
 
     from denoisecli.cleaning.denoiser import Denoiser
-    from denoisecli.live.filter import LiveFilter, Meters
+    from denoisecli.live.filter import LiveFilter
     from denoisecli.live.virtual import SOURCE, virtual_microphone
 
     denoiser = Denoiser(model, strength=strength)
     rate = sample_rate or denoiser.spec.audio.sample_rate
-    _stream_length_is_short(denoiser, rate)
+    _warn_of_delay(denoiser, rate)
     stop = threading.Event()
     display = _LiveMeters(denoiser.stream(rate, channels).delay)
     ended: list[Meters] = []
@@ -170,7 +170,7 @@ def live(
         raise interrupted
 
 
-def _stream_length_is_short(denoiser: "Denoiser", sample_rate: int) -> None:
+def _warn_of_delay(denoiser: "Denoiser", sample_rate: int) -> None:
     delay = denoiser.stream(sample_rate).delay
     if delay > 0.2:
         console.warn(
@@ -227,7 +227,7 @@ def _recording(
         yield append
 
 
-def _print_summary(ended: list, delay: float, as_json: bool) -> None:  # type: ignore[type-arg]
+def _print_summary(ended: "list[Meters]", delay: float, as_json: bool) -> None:
     seconds = sum(meters.seconds for meters in ended)
     cpu_seconds = sum(meters.cpu_seconds for meters in ended)
     dropouts = sum(meters.dropouts for meters in ended)

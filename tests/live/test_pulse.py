@@ -26,23 +26,33 @@ RATE = 16000
 DENOISE = [sys.executable, "-c", "from denoisecli.cli.app import main; main()"]
 
 
+class Server:
+    """A PulseAudio with two sinks: the monitor of the first one is the microphone."""
+
+    def start(self):
+        command = ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"]
+        command += ["-L", "module-native-protocol-unix"]
+        for name in ("microphone", "loudspeaker"):
+            command += ["-L", f"module-null-sink sink_name={name} rate={RATE} channels=1"]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        until(lambda: "loudspeaker" in pactl("list", "short", "sinks"))
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(30)
+
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Start PulseAudio with a sink whose monitor is the microphone."""
     pytest.importorskip("sounddevice")
     for name in ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("PULSE_SOURCE", "microphone.monitor")
-    modules = ["native-protocol-unix", f"null-sink sink_name=microphone rate={RATE} channels=1"]
-    command = ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"]
-    command += [part for name in modules for part in ("-L", f"module-{name}")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        until(lambda: "microphone" in pactl("list", "short", "sinks"))
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
+    monkeypatch.setenv("PULSE_SINK", "loudspeaker")
+    server = Server()
+    server.start()
+    yield server
+    server.stop()
 
 
 def pactl(*arguments: str) -> str:
@@ -58,18 +68,21 @@ def until(condition, seconds=60):
 
 @contextmanager
 def live(*arguments: str):
-    """Run `denoise live --virtual` until the block ends; yield what it prints at the end."""
-    command = [*DENOISE, "live", "--virtual", "--json", *arguments]
+    """Run `denoise live` until the block ends; yield what it prints at the end."""
+    command = [*DENOISE, "live", "--json", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     facts: dict[str, float] = {}
     try:
-        until(lambda: "denoise_microphone" in pactl("list", "short", "sources"))
-        until(lambda: "protocol-native" in pactl("list", "short", "source-outputs"))
+        until(is_listening)
         yield facts
     finally:
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=60)
     facts.update(json.loads(out))
+
+
+def is_listening() -> bool:
+    return "protocol-native" in pactl("list", "short", "source-outputs")
 
 
 def through(sound: np.ndarray, folder: Path) -> np.ndarray:
@@ -104,34 +117,30 @@ def test_the_virtual_microphone_gives_clean_speech(server, speech, noise, tmp_pa
     clean = speech(6, RATE)
     noisy = clean + 0.5 * noise(6, RATE)
     record = tmp_path / "record.wav"
-    with live("--record", str(record), "--buffer", "60") as facts:
-        taken = aligned(through(noisy, tmp_path), noisy)
-    assert taken.size == clean.size
+    with live("--virtual", "--record", str(record), "--buffer", "60") as facts:
+        until(lambda: "denoise_microphone" in pactl("list", "short", "sources"))
+        taken = through(noisy, tmp_path)
+    assert "denoise" not in pactl("list", "short", "sinks")
+    assert facts["interruptions"] == 0
     recorded, raw = (
         soundfile.read(tmp_path / name)[0] for name in ("record.wav", "record.raw.wav")
     )
     assert recorded.size == raw.size == pytest.approx(facts["seconds"] * RATE, abs=2000)
+    print(facts)
+    if facts["lost"] or facts["dropouts"] > 1:  # one when the sound begins to be taken
+        pytest.skip("other programs keep this computer from live sound")
     before = si_sdr(aligned(raw, noisy), clean)
+    print(f"SI-SDR {before:.1f} dB, cleaned {si_sdr(aligned(taken, noisy), clean):.1f} dB")
     assert si_sdr(aligned(recorded, noisy), clean) > before
-    assert facts["interruptions"] == 0
-    assert "denoise" not in pactl("list", "short", "sinks")
-    if facts["dropouts"] + facts["lost"] <= 1:  # this computer can keep up
-        assert si_sdr(taken, clean) > before
+    assert si_sdr(aligned(taken, noisy), clean) > before
 
 
-def test_a_sound_server_that_takes_the_sink_away(server):
+def test_a_sound_server_that_is_started_again(server):
     with live() as facts:
-        module = next(
-            line.split("\t")[0]
-            for line in pactl("list", "short", "modules").splitlines()
-            if "sink_name=microphone" in line
-        )
-        pactl("unload-module", module)
+        server.stop()
         time.sleep(3)
-        name = "sink_name=microphone"
-        pactl("load-module", "module-null-sink", name, f"rate={RATE}", "channels=1")
-        until(lambda: "microphone.monitor" in pactl("list", "short", "sources"))
-        until(lambda: "protocol-native" in pactl("list", "short", "source-outputs"))
+        server.start()
+        until(is_listening)
     assert facts["interruptions"] >= 1
 
 
@@ -142,6 +151,6 @@ def test_killed_and_started_again(server):
     os.kill(process.pid, signal.SIGKILL)
     process.wait(30)
     assert "denoise" in pactl("list", "short", "sinks")
-    with live():
+    with live("--virtual"):
         assert pactl("list", "short", "sinks").count("denoise\t") == 1
     assert "denoise" not in pactl("list", "short", "sinks")
