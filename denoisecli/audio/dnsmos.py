@@ -88,12 +88,12 @@ def dnsmos(
         session.run(None, {"input_1": sound[np.newaxis, start : start + _WINDOW]})[0][0]
         for start in window_starts(sound.size, max_windows)
     ]
-    sig, bak, ovrl = np.float64(raw).T
-    return Dnsmos(
-        sig=float(np.polyval(_SIG, sig).mean()),
-        bak=float(np.polyval(_BAK, bak).mean()),
-        ovrl=float(np.polyval(_OVRL, ovrl).mean()),
+    outputs = np.array(raw, np.float64).T
+    sig, bak, ovrl = (
+        float(np.polyval(np.array(curve), output).mean())
+        for curve, output in zip((_SIG, _BAK, _OVRL), outputs, strict=True)
     )
+    return Dnsmos(sig, bak, ovrl)
 
 
 def window_starts(timesteps: int, max_windows: int) -> list[int]:

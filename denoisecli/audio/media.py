@@ -15,7 +15,7 @@ from denoisecli.types import AudioBlock
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream, Packet
-    from av.container import InputContainer
+    from av.container import Container
 
 
 LOSSLESS = {
@@ -233,7 +233,7 @@ def choose_track(
     return chosen - 1, [warning]
 
 
-def start_of(container: "InputContainer") -> float:
+def start_of(container: "Container") -> float:
     """Return the time in s at which the picture begins, or the sound if there is none."""
     starts = [
         float(stream.start_time * stream.time_base)

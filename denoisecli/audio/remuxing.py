@@ -100,12 +100,13 @@ class RemuxWriter:
     def _add_sound(self, replaced: "AudioStream", sample_rate: int, channels: int) -> "AudioStream":
         if channels not in LAYOUTS:
             raise UsageError(f"a video holds sound of 1 to 8 channels, not of {channels}")
-        from av import Codec
+        from av import AudioStream, Codec
 
         codec = _codec(replaced.codec_context.name, self._output)
         rates = Codec(codec, "w").audio_rates or [sample_rate]
         rate = min((r for r in rates if r >= sample_rate), default=max(rates))
         sound = self._output.add_stream(codec, rate=rate, layout=LAYOUTS[channels])
+        assert isinstance(sound, AudioStream)
         if codec not in LOSSLESS:
             bits = max(BITS_PER_SECOND * channels, _LOWEST_BIT_RATE)
             sound.bit_rate = min(bits, _BITS_PER_SAMPLE * rate * channels)
@@ -236,7 +237,8 @@ def remuxed(
             writer.finish()
             stack.close()  # writes the index
         except _av_errors() as error:
-            raise DenoiseError(f"cannot write {target}: {error.strerror}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise DenoiseError(f"cannot write {target}: {reason}") from error
 
 
 def _codec(name: str, output: "OutputContainer") -> str:
