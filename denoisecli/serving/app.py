@@ -26,14 +26,14 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from denoisecli.audio import loudness
+from denoisecli.audio import dnsmos, loudness
 from denoisecli.audio.formats import FORMATS
 from denoisecli.cleaning.denoiser import DenoiserOptions
 from denoisecli.cleaning.file import FileOptions
 from denoisecli.errors import DenoiseError
 from denoisecli.models.catalogue import find_model, local_models, model_names
 from denoisecli.serving import schema, work
-from denoisecli.serving.answers import Refused, SentOnce, attachment, error_answer
+from denoisecli.serving.answers import Refused, SentOnce, as_refused, attachment, error_answer
 from denoisecli.serving.guard import LOOPBACK, Guard
 from denoisecli.serving.jobs import Job, Jobs, Stage, Workers, worker_process
 from denoisecli.serving.page import PAGE
@@ -45,7 +45,7 @@ _MAX_BODY = 2**20  # of a request without a recording
 _MAX_QUERY_IDS = 200
 _KEPT_FILES = 4
 _KEPT_ARCHIVES = 32
-_PIECE = 2**18
+_DRAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,9 @@ class CleanForm(Rendering):
     """The fields of ``POST /api/clean`` beside the recording."""
 
     model: str | None = Field(None, description="Name of a model; see GET /api/models.")
+    auto_strength: bool = Field(
+        False, description="Choose the strength by DNSMOS; `strength` is its upper end."
+    )
     mono: bool = Field(False, description="Clean and write the mean of the channels.")
     keep_readable: bool = Field(
         False, description="Clean what can be read of a damaged recording, instead of failing."
@@ -160,6 +163,7 @@ class _Application:
             Route("/api/jobs/{id}", self._remove, methods=["DELETE"]),
             Route("/api/jobs/{id}/preview", self._preview),
             Route("/api/jobs/{id}/spectrogram", self._spectrogram),
+            Route("/api/jobs/{id}/strength", self._suggest, methods=["POST"]),
             Route("/api/jobs/{id}/file", self._render, methods=["POST"]),
             Route("/api/jobs/{id}/file/{key}", self._file),
             Route("/api/zip", self._archive, methods=["POST"]),
@@ -217,6 +221,7 @@ class _Application:
                 "reads": SUFFIXES,
                 "writes": list(FORMATS),
                 "loudness": loudness.is_installed(),
+                "auto_strength": dnsmos.is_installed(),
                 "on_this_machine": not settings.beyond_loopback,
             }
         )
@@ -269,7 +274,11 @@ class _Application:
         async with self._arriving(request, CleanForm) as (upload, form):
             model = form.model or self._default_model()
             suffix = form.suffix(upload.name)
-            options = form.options(mono=form.mono, keep_readable=form.keep_readable)
+            options = form.options(
+                auto_strength=form.auto_strength,
+                mono=form.mono,
+                keep_readable=form.keep_readable,
+            )
             denoiser = self._denoiser(model, form.strength)
             task = Task(upload.path, denoiser, options, upload.path.with_name(f"result{suffix}"))
             job = self._jobs.add(upload, model, work.clean, task)
@@ -359,6 +368,15 @@ class _Application:
         job = self._done(request)
         return FileResponse(job.task.pictures, media_type="application/octet-stream")
 
+    async def _suggest(self, request: Request) -> Response:
+        job = self._done(request)
+        async with self._render_lock:
+            try:
+                choice = await asyncio.to_thread(work.suggest_strength, job.task)
+            except DenoiseError as error:
+                raise as_refused(error, job.plain(str(error))) from error
+        return JSONResponse(choice)
+
     # Files to download
 
     async def _render(self, request: Request) -> Response:
@@ -415,12 +433,16 @@ class _Application:
         length = request.headers.get("content-length", "")
         expected = min(int(length) if length.isdigit() else 0, self._settings.max_bytes)
         async with self._jobs.new_folder(expected) as folder:
-            upload = await receive(
-                request,
-                folder,
-                max_bytes=self._settings.max_bytes,
-                timeout=self._settings.upload_timeout,
-            )
+            try:
+                upload = await receive(
+                    request,
+                    folder,
+                    max_bytes=self._settings.max_bytes,
+                    timeout=self._settings.upload_timeout,
+                )
+            except Refused:
+                await _drain(request)
+                raise
             yield upload, _validate(form, upload.fields)
 
 
@@ -455,6 +477,14 @@ async def _read_body(request: Request, form: type[_Form]) -> _Form:
     except ValueError as error:
         raise Refused(400, "the body is not valid JSON") from error
     return _validate(form, values)
+
+
+async def _drain(request: Request) -> None:
+    """Read on for a while, since a client that still sends does not see the answer."""
+    with suppress(TimeoutError, ClientDisconnect, RuntimeError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for _ in request.stream():
+                pass
 
 
 async def _ended_or_gone(request: Request, job: Job) -> None:

@@ -88,6 +88,16 @@ def openapi(
             ),
         ),
         (
+            "post /api/jobs/{id}/strength",
+            _operation(
+                "Choose the strength that suits the recording best, by DNSMOS.",
+                _json(
+                    "The strength, and why the recording should stay as it is, if it should.",
+                    _object(strength={"type": "number"}, note={"type": ["string", "null"]}),
+                ),
+            ),
+        ),
+        (
             "post /api/jobs/{id}/file",
             _operation(
                 "Write the result at a strength and in a format.", an_address, _body(rendering)

@@ -21,6 +21,7 @@ from denoisecli.audio.spectrogram import decibels
 from denoisecli.audio.writing import writer
 from denoisecli.cleaning.denoiser import Denoiser, DenoiserOptions
 from denoisecli.cleaning.file import CleanResult, FileOptions
+from denoisecli.cleaning.strength import choose_strength
 from denoisecli.errors import DenoiseError
 from denoisecli.types import AudioBlock, AudioChannels, AudioVector
 
@@ -42,6 +43,7 @@ PAUSE_SHARE = 0.1
 """Share of the recording, the quietest one, that is taken for pauses."""
 
 _FRAME_SECONDS = 0.05
+_SMOOTHED_FRAMES = 5
 _MIN_FRAMES = 10
 _FLOOR_DB = -120.0
 _CLEANING_SHARE = 0.9  # of the time; the rest is the preview
@@ -123,6 +125,20 @@ def prepare(task: Task) -> dict[str, Any]:
     return {**_record(result), **_write_preview(task, result)}
 
 
+def suggest_strength(task: Task) -> dict[str, Any]:
+    """Choose the strength that suits a recording best, as ``denoise clean --strength auto``.
+
+    Returns:
+        ``strength``, ``ovrl``, the DNSMOS OVRL of the strengths that were compared, and ``note``,
+        why a recording should stay as it is, or None.
+    """
+    denoiser = load(task.denoiser)
+    with reader(task.source, keep_readable=task.files.keep_readable) as recording:
+        rate = recording.info.sample_rate
+        choice = choose_strength(recording, lambda sound: denoiser.clean(sound, rate))
+    return {"strength": choice.strength, "ovrl": choice.ovrl, "note": choice.note}
+
+
 def _clean(task: Task, share: float) -> CleanResult:
     def on_progress(seconds: float, total: float) -> None:
         _advance(share * min(seconds / total, 1.0) if total else 0.0)
@@ -195,7 +211,7 @@ def _write_preview(task: Task, result: CleanResult) -> dict[str, Any]:
 
 
 class _Pauses:
-    """The level in the pauses, before and after.
+    """The level in the pauses, the median of their frames, before and after.
 
     Args:
         sample_rate: Sample rate in Hz.
@@ -219,9 +235,11 @@ class _Pauses:
         sounds = before > 10 ** (_FLOOR_DB / 10)
         if np.count_nonzero(sounds) < _MIN_FRAMES:
             return None
-        pauses = sounds & (before <= np.quantile(before[sounds], PAUSE_SHARE))
+        padded = np.pad(before, _SMOOTHED_FRAMES // 2, mode="edge")
+        smoothed = np.convolve(padded, np.full(_SMOOTHED_FRAMES, 1 / _SMOOTHED_FRAMES), "valid")
+        pauses = smoothed <= np.quantile(smoothed[sounds], PAUSE_SHARE)
         return [
-            max(dbfs(math.sqrt(powers[pauses].mean())), _FLOOR_DB) for powers in (before, after)
+            max(dbfs(math.sqrt(np.median(powers[pauses]))), _FLOOR_DB) for powers in (before, after)
         ]
 
 

@@ -54,6 +54,7 @@ window.heard = () => taps.map((tap) => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=WAIT)
     names = ("chromium", "chromium-browser", "google-chrome")
     own = next((path for name in names if (path := shutil.which(name))), None)
     options = [
@@ -69,7 +70,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def address(tmp_path: Path, model_folder: Callable[..., Path]) -> Iterator[str]:
-    """Return the address of a server with a model that leaves a quarter and one that leaves half."""
+    """Return the address of a server whose models leave a quarter and half."""
     root, runs = tmp_path / "root", tmp_path / "runs"
     root.mkdir()
     runs.mkdir()
@@ -289,7 +290,7 @@ def test_another_model(page: Page, takes: Path) -> None:
 def test_record_from_the_microphone(page: Page) -> None:
     page.click("#record")
     expect(page.locator("#recorder")).to_be_visible()
-    expect(page.locator("#recorder-clock")).to_have_text("0:01.0", timeout=WAIT)
+    expect(page.locator("#recorder-clock")).to_have_text("0:01.0")
     page.click("#recorder-stop")
     page.wait_for_selector("#studio:not([hidden])")
     expect(page.locator("#title")).to_contain_text("recording 20")
@@ -336,7 +337,7 @@ def test_two_users_at_once(browser: Browser, address: str, takes: Path) -> None:
         page.set_input_files("#files", takes / name)
         users.append((page, messages, Path(name).name))
     for page, messages, name in users:
-        expect(page.locator("#list li[data-stage=done] .name")).to_have_text([name], timeout=WAIT)
+        expect(page.locator("#list li[data-stage=done] .name")).to_have_text([name])
         assert messages == []
         page.context.close()
 

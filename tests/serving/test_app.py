@@ -12,6 +12,9 @@ import soundfile
 from helpers import constant_mask
 from starlette.testclient import TestClient
 
+from denoisecli.audio.reading import AudioReader
+from denoisecli.cleaning.strength import Choice
+
 RATE = 8000
 
 
@@ -143,6 +146,34 @@ def test_a_job_is_played_shown_and_written_at_any_strength(client: TestClient, w
         np.testing.assert_allclose(decoded(file.content), decoded(wav) * gain, atol=2e-4)
 
 
+def test_the_strength_is_suggested(
+    client: TestClient, wav: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(recording: AudioReader, clean: Callable[..., np.ndarray]) -> Choice:
+        (block,) = recording
+        np.testing.assert_allclose(clean(block), block / 4, atol=1e-5)
+        return Choice(0.75, {0.0: 1.0, 0.75: 2.0})
+
+    monkeypatch.setattr("denoisecli.serving.work.choose_strength", choose)
+    answer = client.post(f"/api/jobs/{add(client, wav)}/strength")
+    assert answer.json() == {"strength": 0.75, "ovrl": {"0.0": 1.0, "0.75": 2.0}, "note": None}
+
+
+def test_the_loudness_is_known_before_and_set_in_the_file(
+    client: TestClient, noise: Callable[..., np.ndarray]
+) -> None:
+    content = encoded(noise(3.0, RATE))
+    job = add(client, content)
+    result = client.get(f"/api/jobs/{job}").json()["result"]
+    before, after = result["loudness"][0], result["loudness"][-1]
+    assert before - after == pytest.approx(12.04, abs=0.1)
+    assert result["pauses"][0] - result["pauses"][1] == pytest.approx(12.04, abs=0.1)
+    url = client.post(f"/api/jobs/{job}/file", json={"loudness": before}).json()["url"]
+    np.testing.assert_allclose(decoded(client.get(url).content), decoded(content), atol=2e-3)
+    both = {"loudness": -16, "keep_loudness": True}
+    refused(client.post(f"/api/jobs/{job}/file", json=both), 400, "exclude each other")
+
+
 def test_only_the_last_files_of_a_job_are_kept(client: TestClient, wav: bytes, root: Path) -> None:
     job = add(client, wav)
     urls = [client.post(f"/api/jobs/{job}/file").json()["url"] for _ in range(6)]
@@ -229,9 +260,12 @@ def test_a_failed_job_keeps_its_sentence(client: TestClient) -> None:
 
 def test_old_jobs_are_removed(start: Callable[..., TestClient], wav: bytes, root: Path) -> None:
     client = start(keep_seconds=0.2)
-    job = add(client, wav)
-    time.sleep(0.5)
-    refused(client.get(f"/api/jobs/{job}"), 404, "removed")
+    job = client.post("/api/jobs", files={"file": ("talk.wav", wav)}).json()["id"]
+    for _ in range(100):
+        time.sleep(0.4)  # asking for it more often would keep it
+        if (answer := client.get(f"/api/jobs/{job}")).status_code == 404:
+            break
+    refused(answer, 404, "recordings are removed after")
     assert list(root.iterdir()) == []
 
 

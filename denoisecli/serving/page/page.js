@@ -1,8 +1,10 @@
 import { json, remove, request, sentence, upload } from "./api.js";
+import { changeText, figures, loudnessGain } from "./figures.js";
 import { filesOfDrop, filesOfInput, onlyRecordings } from "./files.js";
 import { Player } from "./player.js";
 import { Recorder } from "./recorder.js";
 import { Spectrogram } from "./spectrogram.js";
+import { channelsText, clock, count, decimal, size } from "./text.js";
 
 const MAX_AT_ONCE = 3; // recordings that are being sent or wait on the server, so that others get a turn
 const POLL_MS = 400;
@@ -17,32 +19,7 @@ let server = { reads: [], writes: [], max_bytes: 0 };
 let models = [];
 let spectrogram = null;
 
-// Text
-
-const MINUS = "\u2212";
-const decimal = (value, digits = 1) => value.toFixed(digits).replace("-", MINUS);
-const two = (number) => String(number).padStart(2, "0");
-
-function clock(seconds, digits = 1) {
-  const rounded = Math.round(seconds * 10 ** digits) / 10 ** digits;
-  const hours = Math.floor(rounded / 3600);
-  const minutes = Math.floor(rounded / 60) % 60;
-  const rest = (rounded % 60).toFixed(digits).padStart(digits ? 3 + digits : 2, "0");
-  return hours ? `${hours}:${two(minutes)}:${rest}` : `${minutes}:${rest}`;
-}
-
-function size(bytes) {
-  const units = ["B", "KB", "MB", "GB"];
-  let value = bytes;
-  while (value >= 1000 && units.length > 1) {
-    value /= 1000;
-    units.shift();
-  }
-  return `${value < 10 && units[0] !== "B" ? value.toFixed(1) : Math.round(value)} ${units[0]}`;
-}
-
-const channelsText = (channels) => ({ 1: "mono", 2: "stereo" })[channels] || `${channels} channels`;
-const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+// Messages
 
 let hideMessage = 0;
 function say(text, kind = "note") {
@@ -99,16 +76,6 @@ function statusText(recording) {
     case "done": return `${clock(recording.result.seconds, 0)} · ${changeText(recording.result)}`;
     default: return recording.error;
   }
-}
-
-function changeText(result) {
-  if (result.pauses) {
-    const change = result.pauses[1] - result.pauses[0];
-    return change > -0.5 ? "nothing to remove" : `noise ${decimal(change, 0)} dB`;
-  }
-  if (result.rms_in_dbfs === null) return "silent";
-  const change = (result.rms_out_dbfs ?? -120) - result.rms_in_dbfs;
-  return change > -0.05 ? "nothing to remove" : `${decimal(change)} dB`;
 }
 
 function showItem(recording) {
@@ -219,6 +186,7 @@ async function send(recording) {
 // Takes over what the server says about a recording.
 function take(recording, job) {
   const before = recording.stage;
+  if (before === "done" && job.stage === "done") return; // the result is known
   Object.assign(recording, { result: null, error: "", before: 0 }, job);
   if (recording.error) recording.error = sentence(recording.error);
   if (before !== recording.stage || recording.stage !== "done") refresh(recording);
@@ -385,39 +353,8 @@ function drawResult() {
   });
 }
 
-// The loudness at a strength, between those that the server has computed; null if it has not.
-function loudnessAt(result, strength) {
-  if (!result.loudness) return null;
-  const place = strength * (result.loudness.length - 1);
-  const below = Math.min(Math.floor(place), result.loudness.length - 2);
-  const [from, to] = result.loudness.slice(below, below + 2);
-  return from + (to - from) * (place - below);
-}
-
-// The gain that brings the result to the chosen loudness, as the download will have it.
-function loudnessGain({ result, strength, loudness }) {
-  const after = loudnessAt(result, strength);
-  if (!loudness || after === null) return 1;
-  const target = loudness === "keep" ? result.loudness[0] : Number(loudness);
-  return 10 ** (Math.min(target - after, 40) / 20);
-}
-
 function showFigures(recording) {
-  const { result, strength, loudness } = recording;
-  const rows = [];
-  const both = (before, after, unit) => `${decimal(before)} → ${decimal(after)} ${unit}`;
-  const gain = 20 * Math.log10(loudnessGain(recording));
-  if (result.pauses) {
-    const [before, after] = result.pauses;
-    const factor = 1 - strength + strength * 10 ** ((after - before) / 20);
-    rows.push(["Noise in the pauses", both(before, before + 20 * Math.log10(factor) + gain, "dBFS")]);
-  }
-  if (result.loudness) {
-    rows.push(["Loudness", both(result.loudness[0], loudnessAt(result, strength) + gain, "LUFS")]);
-  } else if (result.rms_in_dbfs !== null && result.rms_out_dbfs !== null && !loudness) {
-    rows.push(["Level at full strength", both(result.rms_in_dbfs, result.rms_out_dbfs, "dBFS")]);
-  }
-  find("figures").replaceChildren(...rows.map(([term, text]) => {
+  find("figures").replaceChildren(...figures(recording).map(([term, text]) => {
     const row = document.createElement("div");
     const name = document.createElement("dt");
     const value = document.createElement("dd");
@@ -478,7 +415,7 @@ function showPosition() {
   const seconds = player.duration || 1;
   const at = player.time;
   find("cursor").style.left = `${(100 * at) / seconds}%`;
-  if (document.activeElement !== find("seek") || player.playing) find("seek").value = at;
+  find("seek").value = at;
   find("seek").style.setProperty("--share", `${(100 * at) / seconds}%`);
   find("seek").setAttribute("aria-valuetext", `${clock(at)} of ${clock(player.duration)}`);
   find("clock").value = `${clock(at)} / ${clock(player.duration)}`;
@@ -545,6 +482,17 @@ async function downloadAll() {
       .filter(({ stage }) => stage === "done")
       .map((recording) => ({ id: recording.id, ...rendering(recording) }));
     follow((await json("/api/zip", { jobs })).url);
+  });
+}
+
+async function suggest() {
+  const recording = selected;
+  if (recording?.stage !== "done") return;
+  await busy(find("auto"), "Listening…", async () => {
+    const { strength, note } = await json(`/api/jobs/${recording.id}/strength`, {});
+    recording.strength = strength;
+    if (recording === selected) setStrength(100 * strength);
+    say(note ? sentence(note) : `${Math.round(100 * strength)} % suits this recording best.`);
   });
 }
 
@@ -629,6 +577,7 @@ function listen() {
     remember();
   });
   find("model").addEventListener("change", ({ target }) => cleanAgain(target.value));
+  find("auto").addEventListener("click", suggest);
   find("download").addEventListener("click", download);
   find("download-all").addEventListener("click", downloadAll);
   find("for-all").addEventListener("click", () => {
@@ -781,6 +730,7 @@ async function start() {
       .filter(([suffix]) => !suffix || server.writes.includes(suffix))
       .map(([suffix, name]) => option(suffix, name)));
     find("loudness-field").hidden = !server.loudness;
+    find("auto").hidden = !server.auto_strength;
     find("files").accept = server.reads.join(",");
     const where = server.on_this_machine
       ? "Nothing leaves this computer."

@@ -74,6 +74,7 @@ export class Recorder {
     this.stream?.getTracks().forEach((track) => track.stop());
     const rate = this.context?.sampleRate;
     this.context?.close();
+    this.stream = this.context = null;
     if (!blocks?.length) return null;
     const now = new Date();
     const two = (number) => String(number).padStart(2, "0");
