@@ -413,6 +413,7 @@ def test_interrupted(folders: tuple[Path, Path], tmp_path: Path, stage: str, don
     assert content(output) == content(tmp_path / "at once")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_tasks")
 def test_killed_and_resumed(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -388,6 +388,7 @@ def statuses(state: dict[str, Any]) -> list[str]:
     return [result["status"] for result in state["results"]]
 
 
+@pytest.mark.slow
 def test_kill_9(
     start: Callable[..., "subprocess.Popen[bytes]"],
     fake: Callable[[Fake], None],

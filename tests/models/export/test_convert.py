@@ -72,7 +72,14 @@ def saved_model(path: Path, frames: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda spectrum: run(spectrum=tf.constant(spectrum))["mask"].numpy()
 
 
-@pytest.mark.parametrize("read", [onnx, litert, saved_model])
+@pytest.mark.parametrize(
+    "read",
+    [
+        onnx,
+        pytest.param(litert, marks=pytest.mark.slow),
+        pytest.param(saved_model, marks=pytest.mark.slow),
+    ],
+)
 def test_the_file_gives_what_keras_gives(
     read: Callable[..., Callable[[np.ndarray], np.ndarray]],
     network: keras.Model,
@@ -123,6 +130,7 @@ def test_wrong_use(folder: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_what_a_format_cannot_hold(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
