@@ -20,6 +20,8 @@ NEEDS = {
     "evaluate speech data": "metrics",
     "evaluate speech --clean clean --noisy noise": "metrics",
     "clean noisy.wav -o out.wav --engine keras": "train",
+    "export speech-live --format onnx-stream -o stream.onnx": "train",
+    "live --list-devices": "live",
     "clean noisy.wav -o out.wav --cluster tcp://127.0.0.1:1": "cluster",
     "evaluate speech --recordings clean": "dnsmos",
     "serve --no-browser": "serve",
