@@ -28,7 +28,8 @@ class FrameStream:
         spec: Spec of the model.
         engine: The network.
         channels: Number of channels.
-        top: Highest frequency of the sound as a share of the model's.
+        top: Highest frequency of the sound as a share of the model's; None if nobody needs the
+            gains, which are 1 then.
         sample_rate: Sample rate of the sound in Hz (default: that of the model).
 
     Attributes:
@@ -40,7 +41,7 @@ class FrameStream:
         spec: Spec,
         engine: FrameEngine,
         channels: int,
-        top: float,
+        top: float | None,
         sample_rate: int | None = None,
     ) -> None:
         self._transform = Transform(spec, sample_rate or spec.audio.sample_rate)
@@ -108,7 +109,8 @@ class FrameStream:
         if not np.isfinite(cleaned.view(np.float32)).all():
             raise ModelError(f"the model {self._spec.name} returned values that are not finite")
         cleaned = self._transform.from_model(cleaned, axis=1)
-        self._gains.append(gains_of_bands(mask, self._top))
+        if self._top is not None:
+            self._gains.append(gains_of_bands(mask, self._top))
         self._sum += np.fft.irfft(cleaned, self._n_fft) * self._window
         self._weight += self._window**2
         return self._drained(self._hop)
@@ -135,8 +137,11 @@ class FrameStream:
         noisy = self._sound[:, start : start + length]
         clean, self._clean = self._clean[:, :length], self._clean[:, length:]
         hops = -(-length // self._hop)
-        gains = np.stack(self._gains[: hops + 1], axis=1)
-        self._gains = self._gains[hops:]
+        if self._top is None:
+            gains = np.ones((len(noisy), hops + 1), np.float32)
+        else:
+            gains = np.stack(self._gains[: hops + 1], axis=1)
+            self._gains = self._gains[hops:]
         self._returned += hops
         # The next frame or the next sample to be returned, whichever is earlier.
         first = min(self._frame * self._hop - self._half, self._returned * self._hop)

@@ -88,7 +88,13 @@ class DenoiseStream:
         self._masked: MaskStream | FrameStream = (
             MaskStream(masking, blocks, top)
             if frames is None
-            else FrameStream(masking.spec, frames, channels, top, sample_rate)
+            else FrameStream(
+                masking.spec,
+                frames,
+                channels,
+                None if sample_rate == model_rate else top,
+                sample_rate,
+            )
         )
         lead_in = blocks.lead_in if frames is None else 0.0
         self._conditioner = Conditioner(channels, sample_rate, lead_in)
