@@ -329,6 +329,7 @@ def clean(
 
     Example: `denoise clean noisy.wav -o out.wav`,
     a folder: `denoise clean takes/ -o cleaned/ --jobs 2`,
+    a video: `denoise clean talk.mp4 -o talk-clean.mp4 --loudness -16`,
     a pipe: `ffmpeg -i talk.mp4 -f wav - | denoise clean - -o talk.wav`
     """
     from denoisecli.audio.pipe import RawFormat
