@@ -212,19 +212,21 @@ def string_together(
 
 
 def convert(source: Source, paths: list[Path], folder: Path) -> None:
-    """Write the recordings of a source as FLAC."""
+    """Write the recordings of a source as FLAC; those that were written before are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     unique = len({path.stem for path in paths}) == len(paths)
     events: dict[int, list[AudioVector]] = {}
     for path in paths:
+        name = path.stem if unique else f"{path.parent.name}-{path.stem}"
+        target = folder / f"{name}.flac"
+        if target.exists():
+            continue
         sound, sample_rate = files.read_mono(path)
         if source.join and sound.size <= EVENT * sample_rate:
             events.setdefault(sample_rate, []).append(sound)
             continue
         if source.lower_floor:
             sound = lower_floor(sound, sample_rate)
-        name = path.stem if unique else f"{path.parent.name}-{path.stem}"
-        target = folder / f"{name}.flac"
         files.write(target, sound, sample_rate, subtype="PCM_16", overwrite=True)
     rng = np.random.default_rng(zlib.crc32(source.name.encode()))
     for sample_rate, sounds in sorted(events.items()):

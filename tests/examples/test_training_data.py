@@ -33,35 +33,35 @@ def power_share(sound: np.ndarray, low: float, high: float, sample_rate: int = 4
 @pytest.mark.parametrize("kind", noises.KINDS)
 def test_noises_are_drawn_anew_by_number_and_the_same_by_seed(kind):
     first, again, other = (
-        noises.synthesize(kind, number, seed=3, seconds=0.5) for number in (0, 0, 1)
+        noises.synthesize(kind, number, seed=3, seconds=0.25) for number in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     for sound in (first, other):
-        assert sound.shape == (24000,)
+        assert sound.shape == (12000,)
         assert np.all(np.isfinite(sound))
         assert 10 ** (-12 / 20) <= np.abs(sound).max() <= 10 ** (-1 / 20)
 
 
 def test_kinds_of_noise_fill_different_bands():
     def median_share(kind: str, low: float, high: float) -> float:
-        clips = [noises.synthesize(kind, number, seconds=1) for number in range(5)]
+        clips = [noises.synthesize(kind, number, seconds=0.5) for number in range(3)]
         return float(np.median([power_share(clip, low, high) for clip in clips]))
 
     assert median_share("rumble", 0, 200) > 0.9
     assert median_share("wind", 0, 800) > 0.9
     assert median_share("hum", 40, 1500) > 0.8
     assert median_share("insects", 1500, 20000) > 0.8
-    assert median_share("birds", 1000, 16000) > 0.8
+    assert median_share("coil-whine", 1000, 24000) > 0.9
     assert median_share("hiss", 2000, 24000) > 0.5
 
 
 def test_clips_of_noise_are_written_by_kind(tmp_path, monkeypatch):
-    arguments = ["x", str(tmp_path), "--minutes", "0.01", "--kinds", "hum", "coil-whine"]
+    arguments = ["x", str(tmp_path), "--minutes", "0.01", "--kinds", "beeps", "hiss"]
     monkeypatch.setattr(sys, "argv", arguments)
     noises.main()
     written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.flac"))
-    assert written == ["coil-whine/0000.flac", "hum/0000.flac"]
+    assert written == ["beeps/0000.flac", "hiss/0000.flac"]
 
 
 def test_linear_prediction_solves_the_normal_equations(rng):
@@ -77,7 +77,7 @@ def test_linear_prediction_solves_the_normal_equations(rng):
 
 @pytest.mark.parametrize("sample_rate", [16000, 48000])
 def test_a_whisper_keeps_the_envelope_and_loses_the_pitch(rng, sample_rate):
-    timesteps, period = 2 * sample_rate, sample_rate // 125
+    timesteps, period = sample_rate, sample_rate // 125
     pulses = np.zeros(timesteps)
     pulses[::period] = 1
     voice = 0.01 * rng.standard_normal(timesteps) * (np.arange(timesteps) % period < period // 8)
@@ -86,21 +86,21 @@ def test_a_whisper_keeps_the_envelope_and_loses_the_pitch(rng, sample_rate):
         turn = 2 * radius * np.cos(2 * np.pi * formant / sample_rate)
         pulses = scipy.signal.lfilter([1], [1, -turn, radius**2], pulses)
     voice = 0.1 * (voice + pulses / np.std(pulses)).astype(np.float32)
-    voice[: sample_rate // 2] *= 1e-4  # a pause
+    voice[: sample_rate // 4] *= 1e-4  # a pause
     sound = whispers.whisper(voice, sample_rate, rng)
     assert sound.shape == voice.shape
     assert np.all(np.isfinite(sound))
     assert 9.9 < 20 * np.log10(np.std(voice) / np.std(sound)) < 25.1
 
     def pitch(sound: np.ndarray) -> float:
-        part = sound[sample_rate:].astype(float)
+        part = sound[sample_rate // 2 :].astype(float)
         return np.dot(part[period:], part[:-period]) / np.dot(part, part)
 
     assert pitch(voice) > 0.9
     assert abs(pitch(sound)) < 0.3
     below, above = (power_share(s, 1400, 2400, sample_rate) for s in (voice, sound))
     assert above > 2 * below
-    assert np.std(sound[: sample_rate // 4]) < 0.01 * np.std(sound)
+    assert np.std(sound[: sample_rate // 8]) < 0.01 * np.std(sound)
 
 
 def test_the_floor_is_lowered_and_the_voice_is_kept(rng):
