@@ -29,6 +29,9 @@ from denoisecli.system.pools import Workers, processes
 
 INDEX, SAMPLES = "recordings.json", "recordings.i16"
 
+SMALL_BYTES = 2**24
+"""Size of recordings below which the start of other processes would take longer than it saves."""
+
 _BLOCK = 2**22  # samples that are converted at a time
 
 
@@ -149,7 +152,7 @@ def open_store(
         folders: The recordings.
         recipe: Its sample rate, number of rooms, seed and share of clipped samples are used.
         cache: Folder of the cache.
-        jobs: Number of processes (default: one per core).
+        jobs: Number of processes (default: one per core, unless there is little to decode).
         on_message: Called with messages for the user.
 
     Raises:
@@ -163,13 +166,16 @@ def open_store(
     if index is None or index.digest != digest:
         if recipe.rooms:
             require_pyroomacoustics()
-        count = sum(len(files) for _, files in found)
-        on_message(f"decoding {count} recordings")
+        files = [file for _, part in found for file in part]
+        on_message(f"decoding {len(files)} recordings")
+        if jobs is None:
+            is_small = sum(file.size for file in files) < SMALL_BYTES and not recipe.rooms
+            jobs = 1 if is_small else os.cpu_count() or 1
         cache.mkdir(parents=True, exist_ok=True)
         try:
             with (
                 TemporaryDirectory(dir=cache, prefix=".decoding-") as work,
-                processes(jobs or os.cpu_count() or 1) as workers,
+                processes(jobs) as workers,
             ):
                 index = _decode(found, recipe, digest, Path(work), cache, workers)
         except OSError as error:
