@@ -43,7 +43,8 @@ class Conditioner:
         self._lead_in = int(lead_in * sample_rate)
         nothing = np.zeros((channels, 0), np.float32)
         self._waiting: AudioBlock = nothing  # for the lead-in to be complete
-        self._original = self._gain = nothing  # of the samples that are not restored yet
+        self._original = nothing  # the samples that are not restored yet
+        self._gain: AudioBlock | None = None  # theirs; None as long as all are 1
 
     def process(self, sound: AudioBlock) -> AudioBlock:
         """Take the next samples, and return what the network is to hear of the sound so far."""
@@ -52,10 +53,17 @@ class Conditioner:
             if sound.shape[1] <= self._lead_in:
                 return sound[:, :0]
             return self.finish()
-        offset, gain = self._estimate(sound)
         self._original = np.concatenate([self._original, sound], axis=1)
-        self._gain = np.concatenate([self._gain, gain], axis=1)
-        return (sound - offset) * gain
+        curves = self._estimate(sound)
+        if curves is None and self._gain is None:
+            return sound
+        waiting = self._original.shape[1] - sound.shape[1]
+        before = (
+            np.ones_like(sound, shape=(len(sound), waiting)) if self._gain is None else self._gain
+        )
+        gain = np.ones_like(sound) if curves is None else curves[1]
+        self._gain = np.concatenate([before, gain], axis=1)
+        return sound if curves is None else (sound - curves[0]) * gain
 
     def finish(self) -> AudioBlock:
         """Return what the network is to hear of the samples that wait for the lead-in."""
@@ -67,9 +75,11 @@ class Conditioner:
     def restore(self, clean: AudioBlock) -> tuple[AudioBlock, AudioBlock]:
         """Return the original of the next clean samples, and those at their original level."""
         timesteps = clean.shape[1]
-        gain, self._gain = np.split(self._gain, [timesteps], axis=1)
         original, self._original = np.split(self._original, [timesteps], axis=1)
-        return original, clean / gain
+        if self._gain is not None:
+            gain, self._gain = np.split(self._gain, [timesteps], axis=1)
+            clean = clean / gain
+        return original, clean
 
 
 class _Estimate:
@@ -91,17 +101,22 @@ class _Estimate:
         # Offset and gain at the beginning and the end of the cell; they follow from earlier cells.
         self._ends = np.broadcast_to([[[0.0]], [[1.0]]], (2, channels, 2))
 
-    def __call__(self, sound: AudioBlock) -> tuple[AudioBlock, AudioBlock]:
-        """Take the next samples, and return their offset and gain, both of the same shape."""
+    def __call__(self, sound: AudioBlock) -> tuple[AudioBlock, AudioBlock] | None:
+        """Take the next samples.
+
+        Returns:
+            Their offset and gain, both of the same shape; None if all are 0 and 1.
+        """
         before = self._part.shape[1]
         joined = np.concatenate([self._part, sound], axis=1)
         channels, timesteps = joined.shape
         complete = timesteps // self._cell
         whole, self._part = np.split(joined, [complete * self._cell], axis=1)
-        cells = whole.reshape(channels, complete, self._cell).astype(np.float64)
+        cells = whole.reshape(channels, complete, self._cell)
         ends = np.concatenate([self._ends, self._estimates(cells)], axis=2)
         self._ends = ends[:, :, -2:]
-
+        if not ends[0].any() and (ends[1] == 1).all():
+            return None
         steps = np.arange(self._cell) / self._cell
         count = -(-timesteps // self._cell)
         starts, changes = ends[:, :, :count, None], np.diff(ends)[:, :, :count, None]
@@ -113,7 +128,8 @@ class _Estimate:
         self, cells: Float[np.ndarray, "channels cells samples"]
     ) -> Float[np.ndarray, "2 channels cells"]:
         """Return the offsets and gains after each of the next cells."""
-        new = np.stack([cells.mean(axis=2), (cells * cells).mean(axis=2)])
+        energy = np.einsum("csn,csn->cs", cells, cells, dtype=np.float64)
+        new = np.stack([cells.mean(axis=2, dtype=np.float64), energy / self._cell])
         sums = np.empty_like(new)
         for index in range(new.shape[2]):
             self._sums = self._decay * self._sums + new[:, :, index]
