@@ -279,7 +279,8 @@ def _read_comments(path: Path, found: Metadata) -> Metadata:
     file = mutagen.File(path)
     if file is None or (file.tags is None and not isinstance(file, FLAC)):
         return found
-    comments, pictures = [], []
+    comments: list[tuple[str, str]] = []
+    pictures: list[Picture] = []
     for name, value in file.tags or ():
         if name.lower() == _PICTURE:
             with suppress(ValueError, mutagen.MutagenError):
@@ -334,7 +335,8 @@ def _write_comments(metadata: Metadata, path: Path, container: str) -> list[str]
 def _read_media(path: Path, found: Metadata) -> Metadata:
     import av
 
-    comments, pictures = [], []
+    comments: list[tuple[str, str]] = []
+    pictures: list[Picture] = []
     with av.open(str(path), metadata_errors="replace") as container:
         for name, value in container.metadata.items():
             name = name.lower()
@@ -381,7 +383,8 @@ def _write_id3(metadata: Metadata, path: Path) -> list[str]:
         if metadata.chunks:
             tags.save(path)
         return []
-    easy, others = EasyID3(), {}
+    easy = EasyID3()
+    others: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for name, _ in metadata.comments):
         values = [value for other, value in metadata.comments if other == name]
         try:
