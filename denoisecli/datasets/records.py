@@ -88,11 +88,11 @@ class PairRecords:
             raise DatasetError(f"{path} is damaged: its records are not those of the manifest")
         self._ends = np.asarray(ends, np.int64).reshape(-1, 2)
 
-        self._speech, self._speech_ends = None, self._samples
+        self._speech: np.memmap | None = None
+        self._reverberant = np.asarray(reverberant or [False] * len(self._samples))
         path = speech_file(folder)
-        if reverberant is not None and any(reverberant) and path.exists():
-            self._speech = np.memmap(path, "<f4", "r")
-            self._reverberant = np.asarray(reverberant)
+        if self._reverberant.any() and path.exists():
+            self._speech = np.memmap(path, np.dtype("<f4"), "r")
             self._speech_ends = np.cumsum(self._samples * self._reverberant)
             if self._speech_ends[-1] != len(self._speech):
                 raise DatasetError(f"{path} is damaged: its length is not that of the manifest")

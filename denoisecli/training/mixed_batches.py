@@ -20,7 +20,7 @@ from denoisecli.spec.training import Augmentation
 from denoisecli.training.augmentation.chain import Chain
 from denoisecli.training.augmentation.reverberation import Tail, tail_of
 from denoisecli.training.dataset_ranges import resolve_ranges
-from denoisecli.training.recordings import Folders, RecordingStore, open_store
+from denoisecli.training.recordings import SOURCES, Folders, RecordingStore, open_store
 from denoisecli.training.run_folder import RECORDINGS
 from denoisecli.training.segments import CHUNKS, Places, SegmentOrder, chunk_samples, stored_order
 from denoisecli.training.stream import Batch, Stream, compiled
@@ -152,7 +152,7 @@ class MixedBatches:
         self.train_steps = training.steps_per_epoch or max(1, segments // training.batch_size)
         seconds = {
             role: sum(one.samples for one in self._sets["train"][role]) / recipe.sample_rate
-            for role in ("clean", "noise")
+            for role in SOURCES
         }
         self.messages.append(
             f"mixing {seconds['clean'] / 3600:.2f} h of clean recordings with "
@@ -194,7 +194,7 @@ class MixedBatches:
         names = {
             f"{role} {one.name}"
             for name in ("train", "valid")
-            for role in ("clean", "noise")
+            for role in SOURCES
             for one in self._sets[name][role]
         }
         return {hashlib.sha256(name.encode()).hexdigest()[:8] for name in names}

@@ -29,6 +29,9 @@ from denoisecli.system.pools import Workers, processes
 
 INDEX, SAMPLES = "recordings.json", "recordings.i16"
 
+SOURCES: tuple[Role, ...] = ("clean", "noise")
+"""Roles of the recordings that mixtures are made of."""
+
 SMALL_BYTES = 2**24
 """Size of recordings below which the start of other processes would take longer than it saves."""
 
@@ -215,7 +218,7 @@ def _decode(
     recordings, skipped = load_recordings([task.index for task in tasks])
     listed = [recording for part in recordings.values() for recording in part]
     copies = []
-    for role in ("clean", "noise"):
+    for role in SOURCES:
         part = [number for number, recording in enumerate(listed) if recording.role == role]
         prints = workers.map(
             fingerprints,

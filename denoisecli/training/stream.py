@@ -61,7 +61,7 @@ def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
     """
     import keras
 
-    program = function
+    program: Callable[..., Result] = function
     backend = keras.backend.backend()
     if backend == "jax":
         import jax

@@ -51,7 +51,7 @@ class Chain:
         rooms: Sequence[Tail] = (),
     ):
         self.settings, self.sample_rate = settings, sample_rate
-        kinds = {
+        kinds: dict[str, Any] = {
             "whisper": Whisper(settings.whisper, sample_rate),
             "speed": Speed(settings.speed, settings.speed_range, sample_rate),
             "reverberation": Reverberation(
