@@ -3,6 +3,7 @@
 import io
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -133,7 +134,7 @@ def zip_pieces(entries: list[tuple[Job, Rendering]]) -> Iterator[bytes]:
                 errors.append(f"{name}: {error}")
                 continue
             try:
-                info = ZipInfo(_unused(name, names))
+                info = ZipInfo(_unused(name, names), time.localtime()[:6])
                 info.external_attr = 0o644 << 16
                 with path.open("rb") as file, archive.open(info, "w", force_zip64=True) as part:
                     while data := file.read(_PIECE):

@@ -317,6 +317,16 @@ def test_a_reload_keeps_the_recordings(page: Page, takes: Path) -> None:
     expect(page.locator("#strength-value")).to_have_text("70 %")
 
 
+def test_a_link_opens_a_job_that_a_program_has_sent(page: Page, address: str, takes: Path) -> None:
+    content = (takes / "talk.wav").read_bytes()
+    file = {"name": "talk.wav", "mimeType": "audio/wav", "buffer": content}
+    job = page.request.post(f"{address}api/jobs", multipart={"file": file}).json()
+    page.goto(f"{address}?job={job['id']}")
+    page.wait_for_selector("#studio:not([hidden])")
+    expect(page.locator("#title")).to_have_text("talk.wav")
+    assert page.url == address
+
+
 def test_files_that_are_too_large_are_not_sent(page: Page, tmp_path: Path) -> None:
     (tmp_path / "large.wav").write_bytes(bytes(MAX_BYTES + 1))
     page.set_input_files("#files", tmp_path / "large.wav")
