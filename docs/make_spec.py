@@ -21,8 +21,8 @@ INTRODUCTION = """\
 
     denoise spec my-model.json
 
-checks a spec and shows the network that it describes. A spec is a JSON file. `name` and, for the class
-`unet`, `downsampling` and `upsampling` are required; all other keys have defaults:
+checks a spec and shows the network that it describes. A spec is a JSON file. `name` and, for the
+class `unet`, `downsampling` and `upsampling` are required; all other keys have defaults:
 
 ```json
 {

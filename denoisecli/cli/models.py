@@ -228,9 +228,9 @@ def export(
     With --format onnx-stream or sherpa-onnx, the network takes a frame of the STFT and returns it
     cleaned, for live sound in other programs (docs/embed.md).
 
-    In the other formats it takes the real and imaginary parts of an STFT. It returns a mask, also as real and
-    imaginary parts, and one more mask for each of `output.past_taps` and `output.future_taps`. The
-    STFT is described by the spec: `denoise spec MODEL --resolved`.
+    In the other formats it takes the real and imaginary parts of an STFT. It returns a mask, also
+    as real and imaginary parts, and one more mask for each of `output.past_taps` and
+    `output.future_taps`. The STFT is described by the spec: `denoise spec MODEL --resolved`.
 
     Example: `denoise export speech --format litert -o speech.tflite`
     """
