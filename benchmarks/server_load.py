@@ -1,6 +1,6 @@
 """Load a running `denoise serve` with many and with difficult clients, and check what it leaves.
 
-    python -m benchmarks.server_load [--large-gib 2]
+    python -m benchmarks.server_load [--large-gib 2] [--leave]
 
 starts a server of its own in a temporary folder and prints a table: 50 uploads at once, of which 5
 are broken; a client that goes away while it sends, and one while it waits; a client that sends
@@ -207,8 +207,8 @@ async def slow(server: Server, report: Report) -> None:
     )
 
 
-async def large(server: Server, report: Report, gib: float) -> None:
-    """Send one large recording, and watch the memory."""
+async def large(server: Server, report: Report, gib: float, *, leave: bool) -> None:
+    """Send one large recording, and watch the memory; go away once it has arrived, if wanted."""
     frames = int(gib * 2**30) // 8
     rng = np.random.default_rng(0)
     head_file = io.BytesIO()
@@ -237,13 +237,26 @@ async def large(server: Server, report: Report, gib: float) -> None:
     writer.write(TAIL)
     await writer.drain()
     uploaded = time.perf_counter() - start
+    title = f"an upload of {gib:g} GiB ({frames / BIG_RATE / 60:.0f} min at {BIG_RATE // 1000} kHz)"
+    if leave:
+        await until(lambda: len(server.files) > 1)  # it is being cleaned
+        most = max(most, server.memory_mib)
+        writer.close()
+        left = not await until(lambda: not server.files)
+        report.row(
+            f"{title}, given up while it is cleaned",
+            f"sent in {uploaded:.0f} s, {before:.0f} -> at most {most:.0f} MiB, "
+            f"{len(server.files)} files left",
+            good=not left and most < MEMORY_MIB,
+        )
+        return
     waiting = asyncio.create_task(answer(reader))
     while not waiting.done():
         most = max(most, server.memory_mib)
         await asyncio.sleep(0.5)
     status, text, length = waiting.result()
     report.row(
-        f"an upload of {gib:g} GiB ({frames / BIG_RATE / 60:.0f} min at {BIG_RATE // 1000} kHz)",
+        title,
         f"status {status}, sent in {uploaded:.0f} s, cleaned after "
         f"{time.perf_counter() - start:.0f} s, {before:.0f} -> at most {most:.0f} MiB",
         good=status == 200 and length > 8 * frames and most < MEMORY_MIB,
@@ -263,14 +276,14 @@ async def until(condition: object, seconds: float = 120.0) -> bool:
     return False
 
 
-async def load(server: Server, report: Report, gib: float) -> None:
+async def load(server: Server, report: Report, gib: float, *, leave: bool) -> None:
     """Run all parts."""
     await many(server, report)
     await path_in_name(server, report)
     await gone(server, report)
     await slow(server, report)
     if gib > 0:
-        await large(server, report, gib)
+        await large(server, report, gib, leave=leave)
     left = not await until(lambda: not server.files)
     report.row("afterwards", f"{len(server.files)} files left", good=not left)
 
@@ -279,7 +292,10 @@ def main() -> int:
     """Start a server, load it and stop it; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--large-gib", type=float, default=2.0, help="size of the large upload")
-    gib = parser.parse_args().large_gib
+    parser.add_argument(
+        "--leave", action="store_true", help="go away once it has arrived, to save the time"
+    )
+    arguments = parser.parse_args()
     report = Report()
     with tempfile.TemporaryDirectory() as temporary:
         code = "from denoisecli.cli.app import main; main()"
@@ -294,7 +310,7 @@ def main() -> int:
         assert address is not None
         server = Server(process, int(address[1]), Path(temporary))
         print("| client | result | as it should be |\n|---|---|---|")
-        asyncio.run(load(server, report, gib))
+        asyncio.run(load(server, report, arguments.large_gib, leave=arguments.leave))
         process.send_signal(signal.SIGTERM)
         code_found = process.wait(60)
         left = list(Path(temporary).glob("denoise-*"))

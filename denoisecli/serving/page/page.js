@@ -519,7 +519,7 @@ function showRecording(peak, seconds) {
   const meter = document.querySelector(".meter");
   meter.setAttribute("aria-valuenow", Math.round(level));
   const bar = meter.firstElementChild;
-  const width = Math.max((100 * (level + 60)) / 60, parseFloat(bar.style.width || 0) - 1);
+  const width = Math.max((100 * (level + 60)) / 60, parseFloat(bar.style.width || 0) - 4);
   bar.style.width = `${width}%`;
   meter.classList.toggle("loud", level > -1);
   find("recorder-clock").value = clock(seconds);
