@@ -346,7 +346,8 @@ def _read_media(path: Path, found: Metadata) -> Metadata:
         for stream in container.streams.video:
             if stream.disposition & _ATTACHED_PICTURE:
                 picture = Picture()
-                picture.type, picture.mime = 3, f"image/{_IMAGES.get(stream.name, stream.name)}"
+                codec = str(stream.name)
+                picture.type, picture.mime = 3, f"image/{_IMAGES.get(codec, codec)}"
                 picture.data = next(bytes(packet) for packet in container.demux(stream))
                 pictures.append(picture)
     return replace(found, comments=tuple(comments), pictures=tuple(pictures), lost=tuple(lost))

@@ -225,7 +225,7 @@ class Spec(Section):
 
     def _check_weights(self) -> None:
         weights, channels = 0, len(self.features.channels)
-        skips = []
+        skips: list[int] = []
         for level in (*self.downsampling, *self.valley, *self.upsampling):
             joined = channels
             if isinstance(level, UpLevel) and level.skip == "concatenate":

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int16
 from pydantic import BaseModel, ValidationError
 
-from denoisecli.datasets.decoding import decode, decode_tasks
+from denoisecli.datasets.decoding import DecodeTask, decode, decode_tasks
 from denoisecli.datasets.duplicates import FingerprintTask, find_copies, fingerprints
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.recordings import (
@@ -208,7 +208,7 @@ def _decode(
     cache: Path,
     workers: Workers,
 ) -> _Index:
-    tasks = []
+    tasks: list[DecodeTask] = []
     for number, (roots, files) in enumerate(found):
         part = recipe if number == 0 else recipe.model_copy(update={"rooms": 0})
         for task in decode_tasks(files, roots, work, part):
@@ -219,17 +219,17 @@ def _decode(
     listed = [recording for part in recordings.values() for recording in part]
     copies = []
     for role in SOURCES:
-        part = [number for number, recording in enumerate(listed) if recording.role == role]
+        numbers = [number for number, recording in enumerate(listed) if recording.role == role]
         prints = workers.map(
             fingerprints,
             [
-                FingerprintTask(tuple(listed[n] for n in part[at : at + 64]), recipe.sample_rate)
-                for at in range(0, len(part), 64)
+                FingerprintTask(tuple(listed[n] for n in numbers[at : at + 64]), recipe.sample_rate)
+                for at in range(0, len(numbers), 64)
             ],
         )
         values = [one for result in prints for one in result]
-        pairs = find_copies([listed[number] for number in part], values, recipe.sample_rate)
-        copies += [(part[one], part[other]) for one, other in pairs]
+        pairs = find_copies([listed[number] for number in numbers], values, recipe.sample_rate)
+        copies += [(numbers[one], numbers[other]) for one, other in pairs]
     with replacing(cache / SAMPLES, overwrite=True) as path, path.open("wb") as file:
         entries = []
         for recording in listed:
