@@ -215,10 +215,13 @@ class _Sound:
         self._left = _ENDLESS if size is None else size
         self._padding = (size or 0) % 2
         self._has_chunks = container != "AU"
+        self._ended = False
         self._headers = (36, 44, stream.tell(), stream.tell() - 8)
 
     def read(self, size: int, /) -> bytes:
         """Return up to ``size`` bytes, none at the end."""
+        if self._ended:
+            return b""
         if self._left == 0:
             return self._read_on()
         data = self._stream.take(min(size, self._left))
@@ -234,6 +237,7 @@ class _Sound:
         name = data[self._padding : self._padding + 4]
         is_chunk = self._has_chunks and name.replace(b" ", b"").isalnum()
         if len(data) < 8 or is_chunk:
+            self._ended = True
             return b""
         self.on_wrong_size("its header states less sound than there is; all of it is read")
         self._left = _ENDLESS
