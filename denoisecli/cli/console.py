@@ -56,7 +56,11 @@ def escape(text: str) -> str:
 
     File names can hold such characters, which would move the cursor or change the terminal.
     """
-    return escape_markup(_CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text))
+    return escape_markup(_visible(text))
+
+
+def _visible(text: str) -> str:
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def get_verbosity() -> Verbosity:
@@ -200,6 +204,7 @@ def tables(
         width: Columns of the terminal.
         styles: A Rich style for each row, or nothing.
     """
+    rows = [[_visible(cell) for cell in row] for row in rows]
     words = [max(map(len, column.split()), default=0) for column in columns]
     cells = [max((len(row[index]) for row in rows), default=0) for index in range(len(columns))]
     unfolded = list(map(max, words, cells))
