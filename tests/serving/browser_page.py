@@ -142,7 +142,7 @@ def add(page: Page, *paths: Path) -> None:
 
 
 def heard(page: Page) -> list[float]:
-    """Return the RMS of both channels at one position, at which every call listens."""
+    """Return the RMS of both channels while the recording plays."""
     if page.locator("#play").get_attribute("aria-pressed") == "true":
         page.click("#play")
     page.locator("#seek").fill("0.5")
@@ -181,12 +181,14 @@ def test_choose_a_folder(page: Page, takes: Path) -> None:
     expect(page.locator("#list li[data-stage=done]")).to_have_count(2)
 
 
-def test_what_is_heard_follows_the_switch_and_the_slider(page: Page, takes: Path) -> None:
+def test_what_is_heard_follows_the_switch_and_the_slider(page: Page, tmp_path: Path) -> None:
     """The mixture is computed in the page, in step, for each channel."""
-    add(page, takes / "talk.wav")
+    tone = 0.4 * np.sin(2 * np.pi * 440 * np.arange(8 * RATE) / RATE)
+    soundfile.write(tmp_path / "tone.wav", np.stack([tone, tone / 2]).T, RATE)
+    add(page, tmp_path / "tone.wav")
     page.check("input[value=original]")
     left, right = heard(page)
-    assert left > 0.01
+    assert left == pytest.approx(0.4 / 2**0.5, rel=0.1)
     assert right == pytest.approx(left / 2, rel=0.1)
     for mode, strength, gain in (
         ("cleaned", "100", 0.25),
