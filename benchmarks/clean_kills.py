@@ -124,6 +124,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    # A shell starts programs in the background with Ctrl-C ignored, and they would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rng = np.random.default_rng(arguments.seed)
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="denoise-") as folder:
