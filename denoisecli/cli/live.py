@@ -130,6 +130,7 @@ def live(
     rate = sample_rate or denoiser.spec.audio.sample_rate
     _warn_of_delay(denoiser, rate)
     stop = threading.Event()
+    timer = None if duration is None else threading.Timer(duration, stop.set)
     display = _LiveMeters(denoiser.stream(rate, channels).delay)
     ended: list[Meters] = []
     with ExitStack() as exits:
@@ -149,23 +150,24 @@ def live(
 
         def on_change(running: LiveFilter | None, text: str) -> None:
             display.running = running
+            display.interruptions += running is None
+            if timer is not None and not timer.ident:
+                timer.start()
             if not console.is_interactive():
                 console.info(text)
             display.text = text
 
         exits.enter_context(display)
         exits.enter_context(_keys(display.press, stop))
-        if duration is not None:
-            timer = threading.Timer(duration, stop.set)
+        if timer is not None:
             exits.callback(timer.cancel)
-            timer.start()
         interrupted = None
         try:
             settings = LiveSettings(input, output, rate, channels, buffer / 1000)
             run_live(open_filter, settings, stop, on_change=on_change)
         except KeyboardInterrupt as error:  # the recording is kept
             interrupted = error
-    _print_summary(ended, display.delay, as_json)
+    _print_summary(ended, display, as_json)
     if interrupted is not None:
         raise interrupted
 
@@ -227,7 +229,7 @@ def _recording(
         yield append
 
 
-def _print_summary(ended: "list[Meters]", delay: float, as_json: bool) -> None:
+def _print_summary(ended: "list[Meters]", display: "_LiveMeters", as_json: bool) -> None:
     seconds = sum(meters.seconds for meters in ended)
     cpu_seconds = sum(meters.cpu_seconds for meters in ended)
     dropouts = sum(meters.dropouts for meters in ended)
@@ -240,8 +242,8 @@ def _print_summary(ended: "list[Meters]", delay: float, as_json: bool) -> None:
             "dropouts": dropouts,
             "lost": lost,
             "stretched_samples": sum(meters.stretched for meters in ended),
-            "model_delay_seconds": delay,
-            "interruptions": max(len(ended) - 1, 0),
+            "model_delay_seconds": display.delay,
+            "interruptions": display.interruptions,
         }
         console.print_json(facts)
         return
@@ -259,6 +261,7 @@ class _LiveMeters(LiveDisplay):
 
     Attributes:
         running: The filter, or None while a device is waited for.
+        interruptions: How often a device went away.
         text: What happened last.
         bypass: Whether the noisy sound is heard.
     """
@@ -267,6 +270,7 @@ class _LiveMeters(LiveDisplay):
         super().__init__()
         self.delay = delay
         self.running: LiveFilter | None = None
+        self.interruptions = 0
         self.text = "opening the devices"
         self.bypass = False
 

@@ -26,7 +26,7 @@ def test_devices_are_listed(card):
 
 def test_a_recording_holds_the_raw_and_the_clean_sound(card, tmp_path):
     target = tmp_path / "talk.wav"
-    arguments = ["live", "--record", target, "--duration", 0.5, "--input", 0, "--json"]
+    arguments = ["live", "--record", target, "--duration", 1.5, "--input", 0, "--json"]
     result = denoise(*arguments, "--buffer", 100)
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
