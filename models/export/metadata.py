@@ -13,11 +13,7 @@ def network_metadata(spec: Spec) -> dict[str, str]:
     magnitude = "one value, the factor of the magnitude"
     factors = magnitude if spec.output.mask == "magnitude" else "a real and an imaginary part"
     return {
-        "name": spec.name,
-        "sample_rate": str(spec.audio.sample_rate),
-        "n_fft": str(spec.stft.n_fft),
-        "hop_length": str(spec.stft.hop_length),
-        "window": spec.stft.window,
+        **_stft(spec),
         "mask": spec.output.mask,
         "taps": " ".join(map(str, spec.output.offsets)),
         "compression": f"{spec.features.compression:g} (in the graph)",
@@ -32,4 +28,34 @@ def network_metadata(spec: Spec) -> dict[str, str]:
             "the window again; the sum of the overlapping frames is divided by that of the squared "
             "windows."
         ),
+    }
+
+
+def stream_metadata(spec: Spec, delay: int) -> dict[str, str]:
+    """Return what a program has to know to run the graph for streams; see docs/embed.md.
+
+    Args:
+        spec: Spec of the model.
+        delay: Number of frames by which the output is behind the input.
+    """
+    return {
+        **_stft(spec),
+        "delay_frames": str(delay),
+        "initial_state": "zeros",
+        "description": (
+            "Frame t of the STFT is centred on sample t * hop_length, with zeros before the sound "
+            "and behind it. The window is applied before the transform and again after its "
+            "inverse; the sum of the overlapping frames is divided by that of the squared windows. "
+            "Run the graph once per frame: spectrum and state in, cleaned and next_state out."
+        ),
+    }
+
+
+def _stft(spec: Spec) -> dict[str, str]:
+    return {
+        "name": spec.name,
+        "sample_rate": str(spec.audio.sample_rate),
+        "n_fft": str(spec.stft.n_fft),
+        "hop_length": str(spec.stft.hop_length),
+        "window": spec.stft.window,
     }

@@ -13,7 +13,7 @@ A causal network has a delay of 0. With a delay there is one more input, ``prese
 1. At the end of the sound, ``delay_frames`` runs more with zeros as ``spectrum`` and as ``present``
 return the last frames.
 
-The metadata are those of `stream_metadata`.
+The metadata are those of `metadata.stream_metadata`.
 """
 
 import hashlib
@@ -28,6 +28,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from denoisecli.errors import ModelError
+from denoisecli.models.export.metadata import stream_metadata
 from denoisecli.models.export.onnx_graph import Map
 from denoisecli.models.export.onnx_network import TOLERANCE
 from denoisecli.models.export.stream_graph import StreamGraph
@@ -94,30 +95,6 @@ def stream_model(network: "UNet") -> tuple[onnx.ModelProto, float]:
     if not difference < TOLERANCE:
         raise ModelError(f"the ONNX graph for streams differs from Keras by {difference:.2g}")
     return model, difference
-
-
-def stream_metadata(spec: Spec, delay: int) -> dict[str, str]:
-    """Return what a program has to know to run the graph.
-
-    Args:
-        spec: Spec of the model.
-        delay: Number of frames by which the output is behind the input.
-    """
-    return {
-        "name": spec.name,
-        "sample_rate": str(spec.audio.sample_rate),
-        "n_fft": str(spec.stft.n_fft),
-        "hop_length": str(spec.stft.hop_length),
-        "window": spec.stft.window,
-        "delay_frames": str(delay),
-        "initial_state": "zeros",
-        "description": (
-            "Frame t of the STFT is centred on sample t * hop_length, with zeros before the sound "
-            "and behind it. The window is applied before the transform and again after its "
-            "inverse; the sum of the overlapping frames is divided by that of the squared windows. "
-            "Run the graph once per frame: spectrum and state in, cleaned and next_state out."
-        ),
-    }
 
 
 def _stream_model(network: "UNet", delay: int) -> onnx.ModelProto:

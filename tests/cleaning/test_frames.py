@@ -12,6 +12,7 @@ from denoisecli.cleaning.engines import FrameEngine, OnnxEngine, open_frame_engi
 from denoisecli.cleaning.frames import FrameStream
 from denoisecli.cleaning.masking import Blocks, Masked, Masking, MaskStream
 from denoisecli.errors import ModelError
+from denoisecli.models.catalogue import find_model, model_names
 from denoisecli.models.folder import ModelFolder
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import parse_spec
@@ -157,3 +158,10 @@ def test_values_that_are_not_finite(folder: ModelFolder) -> None:
         list(
             FrameStream(folder.spec, Broken(folder), 1, 1.0).process(np.zeros((1, 600), np.float32))
         )
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_bundled_models_have_a_network_for_streams(name):
+    engine = open_frame_engine(find_model(name))
+    assert engine is not None
+    assert (engine.delay == 0) == find_model(name).spec.causal
