@@ -309,7 +309,12 @@ def test_attention_along_time_gets_blocks_that_fit_into_memory():
     level = [{"filters": 4, "strides": [4, 1]}]
 
     def blocks(*valley, carries=False):
-        document = {"name": "x", "downsampling": level, "upsampling": level, "valley": valley}
+        document = {
+            "name": "x",
+            "downsampling": level,
+            "upsampling": [{"filters": 4}],
+            "valley": valley,
+        }
         return blocks_of_files(parse_spec(document), carries=carries)
 
     assert blocks() == blocks({"block": "attention", "axis": "frequency"}) == WHOLE
