@@ -98,7 +98,7 @@ def make_stretchable(optimizer: keras.optimizers.Optimizer) -> None:
     schedule.total.assign(schedule.total_steps)
 
 
-def stretch(optimizer: keras.optimizers.Optimizer, total_steps: float) -> None:
+def stretch(optimizer: keras.optimizers.Optimizer, total_steps: int | float) -> None:
     """Make the schedule of the learning rate end at a step, or earlier as it was planned."""
     _inner(optimizer)._learning_rate.total.assign(total_steps)
 
