@@ -31,7 +31,10 @@ from denoisecli.training.train import train
 from denoisecli.training.trainer import Trainer
 
 EPOCHS, STEPS = 2, 3
-FILES = {"spec.json", "model.keras", "model.onnx", "metrics.json", "history.csv", "curves.png"}
+FILES = {
+    *("spec.json", "model.keras", "model.onnx", "stream.onnx"),
+    *("metrics.json", "history.csv", "curves.png"),
+}
 FIGURES = {"loss", "si_sdr_improvement"}
 
 
