@@ -145,7 +145,8 @@ def draw(number: int) -> Case:
     channels = int(rng.choice([1, 2, 3, 4, 6, 8], p=[0.4, 0.35, 0.05, 0.05, 0.1, 0.05]))
     if suffix in (".mp3", *MEDIA) or subtype in LOSSY[".wav"]:
         channels = min(channels, 2)
-    rates = {".opus": OPUS_RATES, ".webm": OPUS_RATES, ".mp3": MP3_RATES}.get(suffix, RATES)
+    # FFmpeg decodes Opus at 48 kHz, whatever the rate before.
+    rates = {".opus": OPUS_RATES, ".webm": (48000,), ".mp3": MP3_RATES}.get(suffix, RATES)
     case = Case(
         suffix,
         subtype,
