@@ -1,5 +1,8 @@
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +18,7 @@ from denoisecli.cleaning.masking import (
     MAX_ATTENTION_BYTES,
     WHOLE,
     Blocks,
+    Masked,
     Masking,
     MaskStream,
     blocks_of_files,
@@ -24,15 +28,15 @@ from denoisecli.models.export.onnx_network import export_onnx
 from denoisecli.models.export.onnx_stages import write_stages
 from denoisecli.models.folder import ModelFolder
 from denoisecli.models.registry import build_model
-from denoisecli.spec.document import parse_spec
+from denoisecli.spec.document import Spec, parse_spec
 
 
-def make_spec(**sections):
+def make_spec(**sections: Any) -> Spec:
     level = [{"filters": 1}]
     return parse_spec({"name": "test", "downsampling": level, "upsampling": level, **sections})
 
 
-def power_gain(spectrum):
+def power_gain(spectrum: np.ndarray) -> np.ndarray:
     """A causal network: the gain p / (p + 1), p the power smoothed towards the past."""
     power = np.square(spectrum).sum(axis=-1, keepdims=True)
     smooth = sum(np.pad(power, [(0, 0), (0, 0), (i, 0), (0, 0)])[:, :, : power.shape[2]] * 0.8**i
@@ -40,8 +44,12 @@ def power_gain(spectrum):
     return (smooth / (smooth + 1)).astype(np.float32)
 
 
-def blocks_of(sound, size):
+def blocks_of(sound: np.ndarray, size: int) -> list[np.ndarray]:
     return [sound[:, i : i + size] for i in range(0, sound.shape[1], size)]
+
+
+NetworkFunction = Callable[[np.ndarray], np.ndarray]
+Carrying = tuple[Spec, ModelFolder, OnnxEngine]
 
 
 class Network:
@@ -49,11 +57,13 @@ class Network:
 
     reach = None
 
-    def __init__(self, function, ahead=0):
+    def __init__(self, function: NetworkFunction, ahead: int = 0) -> None:
         self.function = function
         self.ahead = ahead
 
-    def submit(self, arrays, state):
+    def submit(
+        self, arrays: dict[str, np.ndarray], state: object
+    ) -> "Future[dict[str, np.ndarray]]":
         assert list(arrays) == ["spectrum"]
         future = Future()
         future.set_result({"mask": self.function(arrays["spectrum"])})
@@ -63,16 +73,25 @@ class Network:
 class Wrapped:
     """An engine whose calls a test changes."""
 
-    def __init__(self, engine):
+    def __init__(self, engine: Any) -> None:
         self.engine = engine
         self.ahead = engine.ahead
         self.reach = engine.reach
 
-    def submit(self, arrays, state):
+    def submit(
+        self, arrays: dict[str, np.ndarray], state: object
+    ) -> "Future[dict[str, np.ndarray]]":
         return self.engine.submit(arrays, state)
 
 
-def run(spec, engine, sound, size=5000, blocks=WHOLE, top=1.0):
+def run(
+    spec: Spec,
+    engine: Any,
+    sound: np.ndarray,
+    size: int = 5000,
+    blocks: Blocks = WHOLE,
+    top: float = 1.0,
+) -> tuple[np.ndarray, list[Masked]]:
     stream = MaskStream(Masking(spec, engine), blocks, top)
     pieces = [piece for block in blocks_of(sound, size) for piece in stream.process(block)]
     pieces += stream.finish()
@@ -82,7 +101,13 @@ def run(spec, engine, sound, size=5000, blocks=WHOLE, top=1.0):
 @pytest.mark.parametrize("timesteps", [1, 255, 256, 257, 16000, 250_001])
 @pytest.mark.parametrize("n_fft", [512, 320])
 @pytest.mark.parametrize("ahead", [0, 2])
-def test_blocks_are_the_whole(speech, noise, timesteps, n_fft, ahead):
+def test_blocks_are_the_whole(
+    speech: Callable[..., np.ndarray],
+    noise: Callable[..., np.ndarray],
+    timesteps: int,
+    n_fft: int,
+    ahead: int,
+) -> None:
     """An independent reference: the transform of the whole signal, masked, inverted."""
     options = {"n_fft": n_fft, "hop_length": 160 if n_fft == 320 else 128, "window": "hann"}
     sound = np.stack([speech(16, 16000), noise(16, 16000)])[:, :timesteps]
@@ -99,15 +124,19 @@ def test_blocks_are_the_whole(speech, noise, timesteps, n_fft, ahead):
     np.testing.assert_array_equal(noisy, sound)
 
 
-def test_block_joins_with_context_on_both_sides(speech, noise, model_folder):
+def test_block_joins_with_context_on_both_sides(
+    speech: Callable[..., np.ndarray],
+    noise: Callable[..., np.ndarray],
+    model_folder: Callable[..., Path],
+) -> None:
     spec = make_spec(output={"mask": "magnitude"})
     engine = OnnxEngine(ModelFolder(model_folder(smoothed_power_mask())))
     sound = np.stack([speech(24, 16000) + noise(24, 16000), noise(24, 16000)])
 
-    def clean(length, context):
+    def clean(length: float, context: float) -> np.ndarray:
         return run(spec, engine, sound, 7777, Blocks(length, context, context))[0]
 
-    def difference_db(cleaned):
+    def difference_db(cleaned: np.ndarray) -> float:
         return 10 * np.log10(np.square(cleaned - whole).mean() / np.square(whole).mean() + 1e-20)
 
     whole = clean(100.0, 4.0)
@@ -120,7 +149,7 @@ DILATED = {"block": "convolution", "filters": 5, "dilation": [1, 3]}
 
 
 @pytest.fixture(scope="module", params=["looks ahead", "causal", "convolutions only", "taps"])
-def carrying(request, tmp_path_factory):
+def carrying(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Carrying:
     """A network that carries its state, with weights that make it remember."""
     taps = request.param == "taps"
     valleys = {"convolutions only": [DILATED], "taps": [RECURRENT, RECURRENT]}
@@ -142,7 +171,13 @@ def carrying(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("length", "timesteps"), [(0.0, 20_001), (0.1, 30_001), (2.0, 90_001)])
-def test_blocks_with_a_state_are_the_whole(carrying, speech, noise, length, timesteps):
+def test_blocks_with_a_state_are_the_whole(
+    carrying: Carrying,
+    speech: Callable[..., np.ndarray],
+    noise: Callable[..., np.ndarray],
+    length: float,
+    timesteps: int,
+) -> None:
     spec, _, engine = carrying
     sound = np.stack([speech(6, 16000) + noise(6, 16000), noise(6, 16000)])[:, :timesteps]
     whole, _ = run(spec, engine, sound, blocks=Blocks(100.0))
@@ -152,7 +187,7 @@ def test_blocks_with_a_state_are_the_whole(carrying, speech, noise, length, time
     np.testing.assert_allclose(clean, whole, atol=1e-5)
 
 
-def test_stages_change_nothing(carrying, noise):
+def test_stages_change_nothing(carrying: Carrying, noise: Callable[..., np.ndarray]) -> None:
     spec, folder, engine = carrying
     assert engine.ahead == (1 if len(spec.valley) == 1 else 2)
     alone = OnnxEngine(folder, threads=1)
@@ -162,7 +197,7 @@ def test_stages_change_nothing(carrying, noise):
     np.testing.assert_allclose(staged, run(spec, alone, sound, blocks=Blocks(0.5))[0], atol=1e-6)
 
 
-def test_stages_of_another_network_are_not_used(carrying, tmp_path):
+def test_stages_of_another_network_are_not_used(carrying: Carrying, tmp_path: Path) -> None:
     _, folder, engine = carrying
     if engine.ahead == 1:
         return
@@ -176,7 +211,9 @@ def test_stages_of_another_network_are_not_used(carrying, tmp_path):
 
 @pytest.mark.parametrize("timesteps", [1, 256, 257, 7000, 32_000, 32_001, 50_001])
 @pytest.mark.parametrize("size", [777, 100_000])
-def test_the_network_hears_the_reversed_beginning_first(carrying, noise, timesteps, size):
+def test_the_network_hears_the_reversed_beginning_first(
+    carrying: Carrying, noise: Callable[..., np.ndarray], timesteps: int, size: int
+) -> None:
     spec, _, engine = carrying
     sound = np.stack([noise(4, 16000), 0.1 * noise(4, 16000)])[:, :timesteps]
     length = min(32_000, timesteps - 1) // 256 * 256
@@ -190,14 +227,14 @@ def test_the_network_hears_the_reversed_beginning_first(carrying, noise, timeste
     assert frames == -(-timesteps // 256)
 
 
-def test_files_have_a_lead_in_and_live_sound_has_none(carrying):
+def test_files_have_a_lead_in_and_live_sound_has_none(carrying: Carrying) -> None:
     spec, _, engine = carrying
     chosen = Masking(spec, engine)
     assert chosen.blocks(live=False).lead_in == masking.LEAD_IN > 0
     assert chosen.blocks(live=True).lead_in == 0
 
 
-def test_a_state_is_needed(carrying, noise):
+def test_a_state_is_needed(carrying: Carrying, noise: Callable[..., np.ndarray]) -> None:
     """Or else the test above would prove nothing."""
     spec, _, engine = carrying
     forgetful = Wrapped(engine)
@@ -211,7 +248,9 @@ def test_a_state_is_needed(carrying, noise):
         assert np.abs(clean - whole).max() > 1e-3
 
 
-def test_delay_of_a_causal_network_is_a_window(noise, carrying):
+def test_delay_of_a_causal_network_is_a_window(
+    noise: Callable[..., np.ndarray], carrying: Carrying
+) -> None:
     spec, _, engine = carrying
     if spec.output.future_taps:
         assert engine.reach == (0, 0)  # or else taps would not be why blocks overlap
@@ -223,7 +262,9 @@ def test_delay_of_a_causal_network_is_a_window(noise, carrying):
     assert MaskStream(Masking(spec, engine), blocks, 1.0).delay == 512
 
 
-def test_an_error_reaches_every_block_behind_it(carrying, noise):
+def test_an_error_reaches_every_block_behind_it(
+    carrying: Carrying, noise: Callable[..., np.ndarray]
+) -> None:
     spec, _, engine = carrying
     broken = Wrapped(engine)
     broken.submit = lambda arrays, state: engine.submit({"keep": arrays["keep"]}, state)
@@ -231,7 +272,7 @@ def test_an_error_reaches_every_block_behind_it(carrying, noise):
         run(spec, broken, noise(4, 16000)[None], blocks=Blocks(0.5))
 
 
-def test_live_blocks_come_at_once(noise):
+def test_live_blocks_come_at_once(noise: Callable[..., np.ndarray]) -> None:
     """After every block in, the output is at most the delay behind."""
     spec = make_spec(output={"mask": "magnitude"})
     sound = noise(5, 16000)[None]
@@ -248,8 +289,8 @@ def test_live_blocks_come_at_once(noise):
         assert given + sum(piece.clean.shape[1] for piece in stream.finish()) == 80_000
 
 
-def test_gains_are_those_of_the_bands_below_the_top(speech):
-    def slope(spectrum):
+def test_gains_are_those_of_the_bands_below_the_top(speech: Callable[..., np.ndarray]) -> None:
+    def slope(spectrum: np.ndarray) -> np.ndarray:
         gains = np.linspace(0, 1, spectrum.shape[1], dtype=np.float32)
         return np.broadcast_to(gains[None, :, None, None], (*spectrum.shape[:3], 1))
 
@@ -261,17 +302,19 @@ def test_gains_are_those_of_the_bands_below_the_top(speech):
         assert piece.gains.shape == (1, 1 + -(-16000 // 256))
 
 
-def test_gains_are_not_above_one(speech, model_folder):
+def test_gains_are_not_above_one(
+    speech: Callable[..., np.ndarray], model_folder: Callable[..., Path]
+) -> None:
     engine = OnnxEngine(ModelFolder(model_folder(constant_mask(1.5, -1))))
     _, (piece,) = run(make_spec(), engine, speech(1, 16000)[None])
     assert (piece.gains == 1).all()
 
 
-def test_channels_go_through_the_network_one_by_one(rng):
+def test_channels_go_through_the_network_one_by_one(rng: np.random.Generator) -> None:
     """Memory must not grow with their number."""
     sizes = []
 
-    def watch(spectrum):
+    def watch(spectrum: np.ndarray) -> np.ndarray:
         sizes.append(len(spectrum))
         return np.ones((*spectrum.shape[:3], 1), np.float32)
 
@@ -281,20 +324,22 @@ def test_channels_go_through_the_network_one_by_one(rng):
     np.testing.assert_allclose(clean, sound, atol=1e-6)
 
 
-def test_mask_that_does_not_fit_the_spec(rng):
+def test_mask_that_does_not_fit_the_spec(rng: np.random.Generator) -> None:
     network = Network(lambda spectrum: np.ones((*spectrum.shape[:3], 1), np.float32))
     with pytest.raises(ModelError, match=r"returned a mask of shape \(1, 257, 2, 1\)"):
         run(make_spec(), network, rng.uniform(-1, 1, (1, 200)).astype(np.float32))
 
 
-def test_values_that_are_not_finite(rng):
+def test_values_that_are_not_finite(rng: np.random.Generator) -> None:
     network = Network(lambda spectrum: np.full_like(spectrum, np.nan))
     with pytest.raises(ModelError, match="not finite"):
         run(make_spec(), network, rng.uniform(-1, 1, (1, 200)).astype(np.float32))
 
 
-def test_network_that_does_not_fit_its_spec(model_folder, speech):
-    def broken():
+def test_network_that_does_not_fit_its_spec(
+    model_folder: Callable[..., Path], speech: Callable[..., np.ndarray]
+) -> None:
+    def broken() -> onnx.GraphProto:
         graph = constant_mask(1)
         graph.input[0].type.tensor_type.shape.dim[1].dim_value = 129
         return graph
@@ -304,11 +349,11 @@ def test_network_that_does_not_fit_its_spec(model_folder, speech):
         run(make_spec(), engine, speech(1, 16000)[None])
 
 
-def test_attention_along_time_gets_blocks_that_fit_into_memory():
+def test_attention_along_time_gets_blocks_that_fit_into_memory() -> None:
     """Its memory grows with the square of the length; all others get the usual blocks."""
     level = [{"filters": 4, "strides": [4, 1]}]
 
-    def blocks(*valley, carries=False):
+    def blocks(*valley: Any, carries: bool = False) -> Blocks:
         document = {
             "name": "x",
             "downsampling": level,
