@@ -17,7 +17,7 @@ digit. The folder links to ``examples`` and to the folders of ``RECORDINGS``. Pi
 names of those in docs/ are compared with them pixel by pixel.
 
 So that a check takes few minutes, it trains ``tiny`` with little data, of whose output only the
-shape is compared, and evaluates on a third of the recordings.
+shape is compared, and evaluates on a sixth of the recordings.
 """
 
 import argparse
@@ -77,7 +77,7 @@ CHECK_TRAINING = {
     "average_decay": 0.8,
 }
 """Settings of the training in a check."""
-CHECK_EVERY = 3
+CHECK_EVERY = 6
 """Of this number of clean recordings in ``valid``, a check takes one."""
 CHECK_HALVES = 2.0
 """Largest difference of a mean over these from that over all, in halves of its interval."""
@@ -168,7 +168,7 @@ def numbers_agree(one: str, other: str) -> bool:
 
 
 def means_agree(one: re.Match[str], other: re.Match[str]) -> bool:
-    """Return whether means of all recordings and of a third of them can be of the same model."""
+    """Return whether means of all recordings and of a sixth of them can be of the same model."""
     half = max(float(match["half"]) for match in (one, other))
     return abs(float(one["mean"]) - float(other["mean"])) <= CHECK_HALVES * half
 

@@ -158,7 +158,7 @@ def decay_start(training: Training, total_steps: int) -> int:
     return round(total_steps * (1 - training.decay_share))
 
 
-class _Summed:
+class Summed:
     """Mixin that clips the whole gradient in place of each device's part of it.
 
     Each device gets the same share of the sum, which Keras clips and then sums up again.
@@ -176,11 +176,11 @@ class _Summed:
         return super().apply(shares, trainable_variables)  # type: ignore[misc]
 
 
-class _SummedAdamW(_Summed, keras.optimizers.AdamW):
+class SummedAdamW(Summed, keras.optimizers.AdamW):
     """AdamW for several TensorFlow devices."""
 
 
-class _SummedMuon(_Summed, keras.optimizers.Muon):
+class SummedMuon(Summed, keras.optimizers.Muon):
     """Muon for several TensorFlow devices."""
 
 
@@ -202,10 +202,10 @@ def make_optimizer(
     options: dict[str, Any] = {}
     averaged = training.gradient_steps
     create: type[keras.optimizers.Optimizer] = (
-        _SummedAdamW if replicas > 1 else keras.optimizers.AdamW
+        SummedAdamW if replicas > 1 else keras.optimizers.AdamW
     )
     if training.optimizer == "muon":  # it leaves all but matrices to Adam, with its own decay
-        create = _SummedMuon if replicas > 1 else keras.optimizers.Muon
+        create = SummedMuon if replicas > 1 else keras.optimizers.Muon
         options["adam_weight_decay"] = training.weight_decay
     optimizer = create(
         learning_rate=Stretched(

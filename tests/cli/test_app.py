@@ -22,7 +22,7 @@ def halving(model_folder: Callable[..., Path]) -> Path:
 
 
 COMMANDS = {
-    "Clean and look": ["clean", "spectrogram", "plot"],
+    "Clean and look": ["clean", "live", "serve", "spectrogram", "plot"],
     "Datasets": ["mix", "build-dataset", "dataset"],
     "Training": ["spec", "train", "tune", "runs"],
     "Models and measuring": ["models", "evaluate", "export"],

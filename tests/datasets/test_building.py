@@ -666,7 +666,7 @@ def test_a_task_writes_the_same_as_its_mixtures_one_by_one(work: Path) -> None:
         np.testing.assert_array_equal(records[2 * len(rows) + 1], pair.clean)
         rows.append(pair.row)
     assert task.part().rows == rows
-    assert totals == (4, 4 * 4000, task.records.stat().st_size)
+    assert totals == (4, 4 * 4000, task.records.stat().st_size, 0)
     task.records.unlink()
     assert mix_part(task) == totals  # it is done, and its records were appended
     assert not task.records.exists()

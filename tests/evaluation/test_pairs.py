@@ -184,7 +184,7 @@ def test_folders_that_are_not_usable_datasets(dataset, tmp_path):
     with pytest.raises(DatasetError, match="is not a dataset"), stored_pairs(tmp_path):
         pass
     shutil.rmtree(dataset / "test")
-    with pytest.raises(DatasetError, match="holds no saved dataset"), stored_pairs(dataset):
+    with pytest.raises(DatasetError, match="cannot be read"), stored_pairs(dataset):
         pass
     manifest = json.loads((dataset / "dataset.json").read_text())
     manifest["recipe"]["kind"] = "spectrogram"

@@ -86,7 +86,7 @@ def test_the_page_is_self_contained(tmp_path, make_evaluation):
 
 def test_the_script_finds_its_elements(tmp_path, make_evaluation):
     """All its selectors match, because a renamed class would break it silently."""
-    result, pairs = make_evaluation(tmp_path, {"a": 3.0}, others=("old",))
+    result, pairs = make_evaluation(tmp_path, {"a": 3.0, "b": 2.0}, others=("old",))
     text, page = written(tmp_path, result, pairs)
     script = text.partition("<script>")[2]
     classes = {name for _, a in page.elements for name in (a.get("class") or "").split()}
@@ -96,7 +96,7 @@ def test_the_script_finds_its_elements(tmp_path, make_evaluation):
     assert set(re.findall(r"\.([a-z]+)", " ".join(selectors))) <= classes
     assert set(re.findall(r'getElementById\("([^"]+)"\)', script)) <= identifiers
     assert re.findall(r"\[data-([a-z]+)\]", " ".join(selectors)) == ["zoom"]
-    assert len(page.all("button", **{"data-zoom": "2"})) == 1
+    assert len(page.all("button", **{"data-zoom": "2"})) == len(pairs)
     (recording,) = page.all("details", **{"class": "recording"})
     assert float(recording["data-seconds"]) == 1.0
 
@@ -142,7 +142,9 @@ def test_delays_do_not_show_in_the_removed_sound(tmp_path, make_evaluation):
 
 
 def test_names_cannot_break_the_page(tmp_path, make_evaluation, nasty_name):
-    result, pairs = make_evaluation(tmp_path, {nasty_name: 3.0}, others=(nasty_name[:30],))
+    result, pairs = make_evaluation(
+        tmp_path, {nasty_name: 3.0, "b": 2.0}, others=(nasty_name[:30],)
+    )
     object.__setattr__(result.scores[0], "error", "<b>broken</b>")
     text, page = written(tmp_path, result, pairs)
     assert len(page.all("script")) == 1

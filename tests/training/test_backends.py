@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from denoisecli.spec.document import parse_spec
-from denoisecli.spec.training import Augmentation, Loss
+from denoisecli.spec.training import Augmentation, LossName
 from denoisecli.training.augmentation.chain import Chain
 from denoisecli.training.stream import compiled
 from denoisecli.training.waveform_model import WaveformModel, build_network
@@ -25,11 +25,7 @@ SPEC = {
         {"block": "attention", "axis": "frequency", "heads": 1, "key_dim": 2},
     ],
     "upsampling": [{"filters": 4}],
-    "training": {
-        "losses": [
-            {"kind": kind, "weight": 1.0} for kind in get_args(Loss.model_fields["kind"].annotation)
-        ]
-    },
+    "training": {"losses": [{"kind": kind, "weight": 1.0} for kind in get_args(LossName)]},
 }
 
 

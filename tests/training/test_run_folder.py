@@ -99,12 +99,12 @@ def test_code_changed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not code_changed(run.parent / "new")
 
 
-def test_clear_keeps_the_model(run: Path) -> None:
+def test_clear_keeps_the_checkpoint_and_the_model(run: Path) -> None:
     (run / "model").mkdir()
     (run / "logs").mkdir()
     (run / "bad_batch.npz").write_bytes(b"")
     clear(run)
-    assert {path.name for path in run.iterdir()} == {"model", "spec.json"}
+    assert {path.name for path in run.iterdir()} == {"checkpoint.npz", "model", "spec.json"}
 
 
 @pytest.mark.parametrize(

@@ -641,9 +641,9 @@ def test_outlier_of_the_loss(
     """The batch that caused it is saved, to the sample; the last state is kept."""
     factor, seen = tf.Variable(1.0), tf.Variable(tf.zeros((0, 0)), shape=(None, None))
 
-    def loss(estimate: Any, clean: Any, noisy: Any, spec: Spec) -> Any:
+    def loss(estimate: Any, clean: Any, noisy: Any, *others: Any) -> Any:
         seen.assign(noisy)
-        return factor * total_loss(estimate, clean, noisy, spec)
+        return factor * total_loss(estimate, clean, noisy, *others)
 
     monkeypatch.setattr(waveform_model, "total_loss", loss)
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
