@@ -19,9 +19,11 @@ export function loudnessGain({ result, strength, loudness }) {
   return 10 ** (Math.min(target - after, 40) / 20);
 }
 
+const SILENT_DBFS = -119; // pauses that are digital silence tell nothing
+
 // In a word, for the list.
 export function changeText(result) {
-  if (result.pauses) {
+  if (result.pauses && result.pauses[0] > SILENT_DBFS) {
     const change = result.pauses[1] - result.pauses[0];
     return change > -0.5 ? "nothing to remove" : `noise ${decimal(change, 0)} dB`;
   }

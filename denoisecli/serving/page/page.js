@@ -245,10 +245,7 @@ function removeRecording(recording) {
   recordings.splice(index, 1);
   recording.item.remove();
   const neighbour = recordings[Math.min(index, recordings.length - 1)] || null;
-  if (recording === selected) {
-    selected = null;
-    select(neighbour);
-  }
+  if (recording === selected) select(neighbour);
   if (hadFocus) (neighbour?.pick || find("choose-files")).focus();
   remember();
   sendNext();
