@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from denoisecli.datasets.choices import Kind
 from denoisecli.datasets.recipe import Recipe, explain
 from denoisecli.datasets.recordings import Role, Skipped
 from denoisecli.errors import DatasetError, UsageError
@@ -164,6 +165,26 @@ class Manifest(DatasetFacts):
     def rows(self, name: str) -> list[Row]:
         """Return the rows of a set."""
         return [row for row in self.mixtures if row.set == name]
+
+    def facts(self, folder: Path, name: str, kind: Kind) -> SetFacts:
+        """Return the facts about a set that pairs of some kind are wanted from.
+
+        Args:
+            folder: The folder of the manifest, for the error message.
+            name: Name of the set.
+            kind: Kind of pairs; those of waveforms can be made to any kind.
+
+        Raises:
+            DatasetError: There is no such set, or it holds spectrograms in place of waveforms.
+        """
+        if name not in self.sets:
+            raise DatasetError(f"{folder} has no set '{name}', only {', '.join(self.sets)}")
+        if self.recipe.kind == Kind.SPECTROGRAM and kind == Kind.WAVEFORM:
+            raise DatasetError(
+                f"{folder} holds pairs of spectrograms, but waveforms are needed: build it again "
+                "with `denoise build-dataset --kind waveform`"
+            )
+        return self.sets[name]
 
     def source_hashes(self, *sets: str, role: Literal["clean", "noise"] | None = None) -> set[str]:
         """Return eight hexadecimal digits for each recording in sets, which depend on its name.

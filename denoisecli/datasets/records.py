@@ -130,14 +130,7 @@ def open_records(folder: Path, manifest: Manifest, name: str) -> PairRecords:
     Raises:
         DatasetError: There is no such set, it is damaged, or its pairs are spectrograms.
     """
-    if name not in manifest.sets:
-        raise DatasetError(f"{folder} has no set '{name}', only {', '.join(manifest.sets)}")
-    if manifest.recipe.kind == Kind.SPECTROGRAM:
-        raise DatasetError(
-            f"{folder} holds pairs of spectrograms, but waveforms are needed: build it again with "
-            "`denoise build-dataset --kind waveform`"
-        )
-    facts = manifest.sets[name]
+    facts = manifest.facts(folder, name, Kind.WAVEFORM)
     set_folder = Path(folder) / facts.folder
     path = records_file(set_folder)
     if path.exists() and path.stat().st_size != facts.bytes:

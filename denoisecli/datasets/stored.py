@@ -99,15 +99,8 @@ def load_pairs(folder: Path, name: str = "train", *, kind: Kind = Kind.WAVEFORM)
             where waveforms are needed, or a damaged one.
     """
     manifest = load_manifest(folder)
-    if name not in manifest.sets:
-        raise DatasetError(f"{folder} has no set '{name}', only {', '.join(manifest.sets)}")
     stored = manifest.recipe.kind
-    if stored == Kind.SPECTROGRAM and kind == Kind.WAVEFORM:
-        raise DatasetError(
-            f"{folder} holds pairs of spectrograms, but waveforms are needed: build it again with "
-            "`denoise build-dataset --kind waveform`"
-        )
-    facts = manifest.sets[name]
+    facts = manifest.facts(folder, name, kind)
     set_folder = Path(folder) / facts.folder
     pairs = load(set_folder)
     if sum(path.stat().st_size for path in set_folder.rglob("*.snapshot")) != facts.bytes:

@@ -80,12 +80,10 @@ class Signals:
             - each real and each imaginary part: (batch, frames, frequency)
         """
         scale = REFERENCE_N_FFT / self.spec.stft.n_fft
-        estimate, clean = (stft(audio * scale, self.spec.stft) for audio in self._both)
+        estimate, clean = (
+            stft(audio * scale, self.spec.stft) for audio in (self.estimate, self.clean)
+        )
         return estimate, clean
-
-    @property
-    def _both(self) -> tuple[Any, Any]:
-        return self.estimate, self.clean
 
     @cached_property
     def bin_weights(self) -> np.ndarray:
@@ -113,7 +111,7 @@ class Signals:
         if stft_16k is None:
             raise ValueError(f"the STFT of the spec {self.spec.name!r} does not exist at 16 kHz")
         if stft_16k == self.spec.stft:
-            return self._both
+            return self.estimate, self.clean
         length = self.estimate.shape[1] * PERCEPTUAL_SAMPLE_RATE // self.spec.audio.sample_rate
         scale = stft_16k.n_fft / REFERENCE_N_FFT
         estimate, clean = (
