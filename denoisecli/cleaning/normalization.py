@@ -15,7 +15,7 @@ TOLERANCE_LU = 0.1
 """Largest distance from the wanted loudness in LU that is not corrected."""
 
 NOTABLE_LU = 0.3
-"""Distance from the wanted loudness in LU that the user is told of."""
+"""Distance from the wanted loudness in LU above which the user is warned."""
 
 _PEAK_TOLERANCE_DB = 0.02
 _MOST_PASSES = 5

@@ -19,7 +19,7 @@ export function loudnessGain({ result, strength, loudness }) {
   return 10 ** (Math.min(target - after, 40) / 20);
 }
 
-const SILENT_DBFS = -119; // pauses that are digital silence tell nothing
+const SILENT_DBFS = -119; // no change can be measured in pauses of digital silence
 
 // In a word, for the list.
 export function changeText(result) {
