@@ -5,14 +5,14 @@ pictures; what cannot be kept is named.
 """
 
 import base64
+import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
 
 import mutagen
 from mutagen.easyid3 import EasyID3
@@ -20,6 +20,8 @@ from mutagen.flac import FLAC, Picture
 from mutagen.id3 import APIC, ID3, TXXX, Frame, ID3NoHeaderError
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
+
+from denoisecli.audio.riff import walk_chunks
 
 _LARGEST_CHUNK = 2**26
 _LARGEST_RIFF = 2**32 - 2**16
@@ -175,45 +177,26 @@ def _kind_of(container: str) -> Kind:
 # Chunks of WAV and AIFF
 
 
-def _walk_chunks(file: BinaryIO, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name, the position of the content and the size of each chunk."""
-    end = file.seek(0, 2)
-    file.seek(0)
-    data_size = 0
-    position = 12
-    while position + 8 <= end:
-        file.seek(position)
-        name, size = struct.unpack(f"{order}4sI", file.read(8))
-        if name == b"ds64":
-            data_size = struct.unpack("<8xQ", file.read(16))[0]
-        if name == b"data" and size == 2**32 - 1 and data_size:
-            size = data_size
-        if not all(32 <= byte < 127 for byte in name):
-            return
-        yield name, position + 8, size
-        position += 8 + size + size % 2
-
-
 def _read_chunks(path: Path, found: Metadata) -> Metadata:
     chunks: list[tuple[str, object]] = []
     lost = []
     with path.open("rb") as file:
-        for name, position, size in _walk_chunks(file, "<" if found.kind is Kind.RIFF else ">"):
-            if name in _OF_SAMPLES or name in _PADDING:
+        for chunk in walk_chunks(file):
+            if chunk.name in _OF_SAMPLES or chunk.name in _PADDING:
                 continue
-            label = name.decode("latin-1").strip()
-            file.seek(position)
-            if size > _LARGEST_CHUNK:
+            label = chunk.name.decode("latin-1").strip()
+            file.seek(chunk.start)
+            if chunk.size > _LARGEST_CHUNK:
                 lost.append(label)
                 continue
-            content = file.read(size)
-            if len(content) < size:
+            content = file.read(chunk.size)
+            if len(content) < chunk.size:
                 continue  # the file is cut off
-            if name == b"LIST":
+            if chunk.name == b"LIST":
                 label = f"LIST {content[:4].decode('latin-1').strip()}"
-            elif name.upper() == b"ID3 ":
+            elif chunk.name.upper() == b"ID3 ":
                 label = "ID3"
-            chunks.append((label, name + content))
+            chunks.append((label, chunk.name + content))
     return replace(found, chunks=tuple(chunks), lost=tuple(lost))
 
 
@@ -263,12 +246,10 @@ def _scaled(label: str, content: bytes, factor: float) -> bytes | None:
             scale(4 + 24 * index + 4, "<I")
             scale(4 + 24 * index + 20, "<I")
     elif label == "LIST adtl":
-        position = 4
-        while position + 8 <= len(changed):
-            name, size = struct.unpack_from("<4sI", changed, position)
-            if name == b"ltxt":
-                scale(position + 12, "<I")
-            position += 8 + size + size % 2
+        before = b"RIFF" + bytes(4)  # its content has the form of that of a RIFF
+        for chunk in walk_chunks(io.BytesIO(before + content)):
+            if chunk.name == b"ltxt":
+                scale(chunk.start - len(before) + 4, "<I")
     return bytes(changed)
 
 

@@ -13,7 +13,7 @@ import soundfile
 from denoisecli.audio.formats import BITS
 from denoisecli.audio.integrity import is_unknown_size
 from denoisecli.audio.reading import AudioReader, SequentialFile, reason_of
-from denoisecli.audio.riff import mask_of
+from denoisecli.audio.riff import read_mask
 from denoisecli.audio.writing import clamp, quantize
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 from denoisecli.types import AudioBlock
@@ -114,12 +114,10 @@ def pipe_reader(
         frame_bytes = file.channels * BITS.get(file.subtype, 8) // 8
         sound = _Sound(forward, None if promised is None else promised * frame_bytes, file.format)
         file = _Endless(file, sound, forward.head)
-    start = forward.head.find(b"fmt ") + 8
-    mask = mask_of(forward.head[start : start + 40]) if file.format == "WAVEX" else 0
     reader = AudioReader(
         file,
         STDIN,
-        mask=mask,
+        mask=read_mask(io.BytesIO(forward.head)) if file.format == "WAVEX" else 0,
         frames=promised or 0,
         promised=promised,
         block_frames=max(1, round(BLOCK_SECONDS * file.samplerate)),

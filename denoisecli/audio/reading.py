@@ -15,7 +15,13 @@ from denoisecli.audio.integrity import UNKNOWN_FRAMES, holds_more, lacks_its_end
 from denoisecli.audio.media import DecodingError, MediaFile
 from denoisecli.audio.metadata import channel_mask_comment
 from denoisecli.audio.ogg import FileSlice, ogg_links
-from denoisecli.audio.riff import Patched, SoundLayout, sound_layout, with_all_sound
+from denoisecli.audio.riff import (
+    Patched,
+    SoundLayout,
+    read_mask,
+    sound_layout,
+    with_all_sound,
+)
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.system.interrupts import raise_pending
 from denoisecli.types import AudioBlock, AudioChannels
@@ -340,8 +346,8 @@ def _mask(path: Path, file: SequentialFile | ChainedFile | MediaFile) -> int:
     if isinstance(file, MediaFile):
         return file.mask
     if file.format in ("WAVEX", "RF64"):
-        layout = sound_layout(path)
-        return 0 if layout is None else layout.mask
+        with path.open("rb") as raw:
+            return read_mask(raw)
     if file.channels <= 2 or file.format not in ("FLAC", "OGG"):
         return 0
     stated = channel_mask_comment(path) if file.format == "FLAC" else 0

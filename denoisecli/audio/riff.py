@@ -1,13 +1,82 @@
-"""The chunks of WAV, RF64, W64, AIFF and AU files, and headers whose sizes do not fit the file."""
+"""The chunks of WAV, RF64, W64 and AIFF files, and headers whose sizes do not fit the file."""
 
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_HEADERS = {b"RIFF": "<4sI", b"RF64": "<4sI", b"FORM": ">4sI", b"riff": "<4s12xQ"}
+_UNKNOWN = 2**32 - 1  # size of the data chunk of an RF64, which its ds64 chunk states
 _MASK_AT = 20  # of the content of the fmt chunk
+_TAGS = (b"TAG", b"ID3")  # they may follow the chunks without being one
 _SHORTEST_SECONDS = 0.1  # bytes behind the sound that are worth reading
+
+_AIFF_SAMPLE_BYTES = {
+    **dict.fromkeys((b"ulaw", b"ULAW", b"alaw", b"ALAW", b"raw "), 1),
+    **{b"in24": 3, b"in32": 4, b"fl32": 4, b"FL32": 4, b"fl64": 8, b"FL64": 8},
+    **dict.fromkeys((b"", b"NONE", b"sowt", b"twos"), 0),  # as many as COMM states
+}
+_AU_SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk of a WAV, RF64, W64 or AIFF file.
+
+    Attributes:
+        name: Its name, or the first bytes of its GUID in W64; four bytes.
+        start: Position of its content in the file.
+        size: Size of its content in bytes that the file states.
+        end: Position behind its content and padding.
+        size_at: Position of the stated size in the file.
+        size_format: Format of the stated size, for :mod:`struct`.
+    """
+
+    name: bytes
+    start: int
+    size: int
+    end: int
+    size_at: int
+    size_format: str
+
+
+def walk_chunks(raw: io.BufferedIOBase) -> Iterator[Chunk]:
+    """Yield the chunks of a WAV, RF64, W64 or AIFF file up to the first bytes that are none.
+
+    The chunk walkers of mutagen are private, and know neither RF64 nor W64.
+    """
+    file_size = raw.seek(0, io.SEEK_END)
+    raw.seek(0)
+    kind = raw.read(4)
+    if kind not in _HEADERS:
+        return
+    is_w64 = kind == b"riff"
+    header_format = _HEADERS[kind]
+    header_size = struct.calcsize(header_format)
+    long_size_at = 0
+    position = 40 if is_w64 else 12
+    while position + header_size <= file_size:
+        raw.seek(position)
+        header = raw.read(header_size)
+        # The GUIDs of W64 are of version 1.
+        if not (header[7] == 0x11 if is_w64 else all(32 <= byte < 127 for byte in header[:4])):
+            return
+        name, size = struct.unpack(header_format, header)
+        start = position + header_size
+        size_format = header_format[0] + header_format[-1]
+        size_at = start - struct.calcsize(size_format)
+        if is_w64:
+            size = max(size - header_size, 0)
+        elif name == b"ds64" and kind == b"RF64":
+            long_size_at = start + 8
+        elif name == b"data" and size == _UNKNOWN and long_size_at:
+            size_at, size_format = long_size_at, "<Q"
+            raw.seek(size_at)
+            size = int.from_bytes(raw.read(8), "little")
+        position = start + size + -size % (8 if is_w64 else 2)
+        yield Chunk(name, start, size, position, size_at, size_format)
 
 
 @dataclass(frozen=True)
@@ -15,32 +84,28 @@ class SoundLayout:
     """Where the sound of a WAV, RF64, W64, AIFF or AU file is.
 
     Attributes:
-        size_at: Position of the size of the data chunk in the file; it has 8 bytes in RF64.
         start: Position of the first sample in bytes.
         stated: Size of the sound in bytes that the header states.
         available: Number of bytes from the first sample to the end of the file.
+        trailing: Number of bytes behind the stated sound that form no chunk.
         frame_bytes: Bytes per frame, or per block of a compressed format.
         byte_rate: Bytes per second.
-        is_rf64: The file is an RF64.
-        trailing: Number of bytes behind the data chunk that form no chunk.
-        mask: Channel mask; 0 if the header states none.
-        is_big_endian: The file is an AIFF or AU.
+        size_at: Position of the stated size in the file.
+        size_format: Format of the stated size, for :mod:`struct`.
+        counted: Number of bytes before the sound that the stated size counts as well.
         is_w64: The file is a W64, all of which libsndfile takes for sound.
-        counted: Number of bytes before the sound that the stated size in the file counts as well.
     """
 
-    size_at: int
     start: int
     stated: int
     available: int
+    trailing: int
     frame_bytes: int
     byte_rate: int
-    is_rf64: bool
-    trailing: int
-    mask: int = 0
-    is_big_endian: bool = False
-    is_w64: bool = False
+    size_at: int
+    size_format: str
     counted: int = 0
+    is_w64: bool = False
 
     @property
     def counts_header(self) -> bool:
@@ -58,182 +123,108 @@ def sound_layout(path: Path) -> SoundLayout | None:
     """Return where the sound of a file is, None for other formats than those of `SoundLayout`."""
     with path.open("rb") as raw:
         head = raw.read(24)
-        if head.startswith(b"FORM") and head[8:11] == b"AIF":
-            return _aiff_layout(raw)
+        file_size = raw.seek(0, io.SEEK_END)
         if head.startswith(b".snd") and len(head) == 24:
-            return _au_layout(head, raw.seek(0, io.SEEK_END))
-        if head.startswith(_W64_RIFF):
-            return _w64_layout(raw)
-        head = head[:12]
-        if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+            return _au_layout(head, file_size)
+        is_wav = head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE"
+        is_aiff = head.startswith(b"FORM") and head[8:11] == b"AIF"
+        is_w64 = head.startswith(b"riff\x2e\x91\xcf\x11")
+        if not (is_wav or is_aiff or is_w64):
             return None
-        is_rf64 = head.startswith(b"RF64")
-        size = raw.seek(0, io.SEEK_END)
-        position, layout, size_at, stated = 12, b"", 0, 0
-        while position + 8 <= size:
-            raw.seek(position)
-            name, length = struct.unpack("<4sI", raw.read(8))
-            if name == b"ds64":
-                size_at = position + 16
-                stated = int.from_bytes(raw.read(16)[8:], "little")
-            elif name == b"fmt ":
-                layout = raw.read(min(length, 40))
-            elif name == b"data":
+        description = b""
+        chunks = walk_chunks(raw)
+        for chunk in chunks:
+            if chunk.name in (b"fmt ", b"COMM"):
+                raw.seek(chunk.start)
+                description = raw.read(min(chunk.size, 22))
+            elif chunk.name in (b"data", b"SSND"):
                 break
-            position += 8 + length + length % 2
         else:
             return None
-        if len(layout) < 16:
+        sizes = _aiff_sizes(description) if is_aiff else _wav_sizes(description)
+        if sizes is None:
             return None
-        if not is_rf64 or length != 2**32 - 1 or not size_at:
-            size_at, stated, is_rf64 = position + 4, length, False
-        start = position + 8
-        byte_rate, frame_bytes = struct.unpack("<IH", layout[8:14])
-        end = start + stated + stated % 2
+        skipped = 8 if is_aiff else 0  # what SSND holds before its samples
+        start = chunk.start + skipped
+        sound_end = end = max(chunk.end, start)
+        for chunk_behind in chunks:
+            if chunk_behind.name[:3] in _TAGS:
+                break
+            end = chunk_behind.end
+        raw.seek(min(end, file_size))
+        if raw.read(3) in _TAGS:
+            end = file_size
         return SoundLayout(
-            size_at,
             start,
-            stated,
-            size - start,
-            frame_bytes,
-            byte_rate,
-            is_rf64,
-            0 if end >= size or _are_chunks(raw, end, size) else size - end,
-            mask_of(layout),
+            max(chunk.size - skipped, 0),
+            file_size - start,
+            0 if abs(file_size - end) < 8 else max(file_size - sound_end, 0),
+            *sizes,
+            chunk.size_at,
+            chunk.size_format,
+            24 if is_w64 else skipped,
+            is_w64,
         )
 
 
-_AIFF_SAMPLE_BYTES = {
-    **dict.fromkeys((b"ulaw", b"ULAW", b"alaw", b"ALAW", b"raw "), 1),
-    **{b"in24": 3, b"in32": 4, b"fl32": 4, b"FL32": 4, b"fl64": 8, b"FL64": 8},
-    **dict.fromkeys((b"", b"NONE", b"sowt", b"twos"), 0),  # as many as COMM states
-}
-_AU_SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
+def _wav_sizes(description: bytes) -> tuple[int, int] | None:
+    """Return the bytes per frame and per second of a fmt chunk, None if it is damaged."""
+    if len(description) < 16:
+        return None
+    byte_rate, frame_bytes = struct.unpack("<IH", description[8:14])
+    return frame_bytes, byte_rate
 
 
-def _aiff_layout(raw: io.BufferedReader) -> SoundLayout | None:
-    size = raw.seek(0, io.SEEK_END)
-    position, common = 12, b""
-    while position + 8 <= size:
-        raw.seek(position)
-        name, length = struct.unpack(">4sI", raw.read(8))
-        if name == b"COMM":
-            common = raw.read(min(length, 22))
-        elif name == b"SSND":
-            break
-        position += 8 + length + length % 2
-    else:
+def _aiff_sizes(description: bytes) -> tuple[int, int] | None:
+    """Return the bytes per frame and per second of a COMM chunk, None if they are unknown."""
+    sample_bytes = _AIFF_SAMPLE_BYTES.get(description[18:22])
+    if len(description) < 18 or sample_bytes is None:
         return None
-    sample_bytes = _AIFF_SAMPLE_BYTES.get(common[18:22])
-    if len(common) < 18 or sample_bytes is None:
-        return None
-    channels, bits = struct.unpack(">h4xh", common[:8])
-    exponent, mantissa = struct.unpack(">HQ", common[8:18])  # an 80-bit number
+    channels, bits = struct.unpack(">h4xh", description[:8])
+    exponent, mantissa = struct.unpack(">HQ", description[8:18])  # an 80-bit number
     sample_rate = int(mantissa * 2.0 ** (exponent - 16383 - 63)) if exponent < 2**15 else 0
     frame_bytes = channels * (sample_bytes or -(-bits // 8))
-    start, stated = position + 16, max(length - 8, 0)
-    end = start + stated + stated % 2
-    return SoundLayout(
-        position + 4,
-        start,
-        stated,
-        size - start,
-        frame_bytes,
-        frame_bytes * sample_rate,
-        False,
-        0 if end >= size or _are_chunks(raw, end, size, ">") else size - end,
-        is_big_endian=True,
-        counted=8,
-    )
+    return frame_bytes, frame_bytes * sample_rate
 
 
-_W64_RIFF = b"riff\x2e\x91\xcf\x11"  # names of chunks are GUIDs; these are their first bytes
-_W64_TAIL = b"\xf3\xac\xd3\x11"
-
-
-def _w64_layout(raw: io.BufferedReader) -> SoundLayout | None:
-    size = raw.seek(0, io.SEEK_END)
-    position, layout = 40, b""
-    while position + 24 <= size:
-        raw.seek(position)
-        name, length = struct.unpack("<16sQ", raw.read(24))
-        if name.startswith(b"fmt " + _W64_TAIL):
-            layout = raw.read(min(max(length - 24, 0), 40))
-        elif name.startswith(b"data" + _W64_TAIL):
-            break
-        position += max((length + 7) // 8 * 8, 24)
-    else:
-        return None
-    if len(layout) < 16:
-        return None
-    byte_rate, frame_bytes = struct.unpack("<IH", layout[8:14])
-    start, stated = position + 24, max(length - 24, 0)
-    end = position + (length + 7) // 8 * 8
-    raw.seek(end)
-    is_chunk = raw.read(8)[4:] == _W64_TAIL
-    return SoundLayout(
-        position + 16,
-        start,
-        stated,
-        size - start,
-        frame_bytes,
-        byte_rate,
-        False,
-        0 if end >= size or is_chunk else size - end,
-        is_w64=True,
-        counted=24,
-    )
-
-
-def _au_layout(head: bytes, size: int) -> SoundLayout | None:
+def _au_layout(head: bytes, file_size: int) -> SoundLayout | None:
     start, stated, encoding, sample_rate, channels = struct.unpack(">IIIII", head[4:])
     sample_bytes = _AU_SAMPLE_BYTES.get(encoding)
-    if sample_bytes is None or start > size:
+    if sample_bytes is None or start > file_size:
         return None
     frame_bytes = channels * sample_bytes
-    byte_rate = frame_bytes * sample_rate
-    trailing = max(size - start - stated, 0)
+    available = file_size - start
+    trailing = max(available - stated, 0)
     return SoundLayout(
-        8, start, stated, size - start, frame_bytes, byte_rate, False, trailing, is_big_endian=True
+        start, stated, available, trailing, frame_bytes, frame_bytes * sample_rate, 8, ">I"
     )
 
 
-def mask_of(layout: bytes) -> int:
-    """Return the channel mask in the content of a fmt chunk; 0 if there is none."""
-    is_extensible = layout.startswith(b"\xfe\xff") and len(layout) >= _MASK_AT + 4
-    return int.from_bytes(layout[_MASK_AT : _MASK_AT + 4], "little") if is_extensible else 0
+def read_mask(raw: io.BufferedIOBase) -> int:
+    """Return the channel mask of a WAV or RF64 file; 0 if it has none."""
+    position = _find_mask(raw)
+    if position is None:
+        return 0
+    raw.seek(position)
+    return int.from_bytes(raw.read(4), "little")
 
 
 def write_mask(path: Path, mask: int) -> None:
     """Replace the channel mask of a WAV or RF64 file that has one."""
     with path.open("r+b") as raw:
-        position = 12
-        while len(head := _at(raw, position, 10)) == 10:
-            name, length = struct.unpack("<4sI", head[:8])
-            if name == b"fmt " and head.endswith(b"\xfe\xff"):
-                raw.seek(position + 8 + _MASK_AT)
-                raw.write(struct.pack("<I", mask))
-            if name in (b"fmt ", b"data"):
-                return
-            position += 8 + length + length % 2
+        if (position := _find_mask(raw)) is not None:
+            raw.seek(position)
+            raw.write(struct.pack("<I", mask))
 
 
-def _at(raw: io.BufferedRandom, position: int, count: int) -> bytes:
-    raw.seek(position)
-    return raw.read(count)
-
-
-def _are_chunks(raw: io.BufferedReader, position: int, size: int, order: str = "<") -> bool:
-    """Return whether the end of a file consists of chunks, or of a tag without one."""
-    while position + 8 <= size:
-        raw.seek(position)
-        name, length = struct.unpack(f"{order}4sI", raw.read(8))
-        if name.startswith((b"TAG", b"ID3")):
-            return True
-        if not all(32 <= byte < 127 for byte in name) or position + 8 + length > size + 1:
-            return False
-        position += 8 + length + length % 2
-    return True
+def _find_mask(raw: io.BufferedIOBase) -> int | None:
+    """Return the position of the channel mask, None if the file has none."""
+    for chunk in walk_chunks(raw):
+        if chunk.name == b"fmt ":
+            raw.seek(chunk.start)
+            is_extensible = raw.read(2) == b"\xfe\xff" and chunk.size >= _MASK_AT + 4
+            return chunk.start + _MASK_AT if is_extensible else None
+    return None
 
 
 class Patched(io.RawIOBase):
@@ -287,10 +278,8 @@ class Patched(io.RawIOBase):
 def with_all_sound(path: Path, layout: SoundLayout) -> Patched:
     """Open a file as if its header stated all the sound that is there."""
     size = layout.available
-    if layout.is_w64:
-        return Patched(path, layout.size_at, struct.pack("<Q", size + layout.counted))
-    if not layout.is_rf64:
-        order = ">" if layout.is_big_endian else "<"
-        stated = min(size + layout.counted, 2**32 - 1)
-        return Patched(path, layout.size_at, struct.pack(f"{order}I", stated))
-    return Patched(path, layout.size_at, struct.pack("<QQ", size, size // layout.frame_bytes))
+    largest = 256 ** struct.calcsize(layout.size_format) - 1
+    replacement = struct.pack(layout.size_format, min(size + layout.counted, largest))
+    if layout.size_format == "<Q" and not layout.is_w64:  # in RF64 the number of frames follows
+        replacement += struct.pack("<Q", size // layout.frame_bytes)
+    return Patched(path, layout.size_at, replacement)

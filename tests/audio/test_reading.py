@@ -1,4 +1,5 @@
 import os
+import struct
 import sys
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def test_all_sound_is_read_when_the_header_states_too_little(
     content = path.read_bytes()
     layout = sound_layout(path)
     stated = int(min(layout.stated, seconds * layout.byte_rate)) // layout.frame_bytes
-    width = 8 if layout.is_rf64 else 4
+    width = struct.calcsize(layout.size_format)
     size = (stated * layout.frame_bytes).to_bytes(width, "little")
     # Without the chunks that libsndfile writes behind the sound.
     content = content[: layout.start + layout.stated]
