@@ -62,14 +62,16 @@ def steps_per_second(data: Path, spec: Spec, steps: int) -> float:
     from denoisecli.training.optimizer import make_optimizer
     from denoisecli.training.waveform_model import WaveformModel
 
-    noisy, clean = next(iter(open_batches(data, spec).training(0)))
+    noisy, clean, *others = next(iter(open_batches(data, spec).training(0)))
     network = build_model(spec)
     model = WaveformModel(spec, network)
     optimizer = make_optimizer(spec.training, 1000, network.trainable_variables)
     model.compile(optimizer=optimizer, jit_compile=False)
     for _ in range(2):
-        model.train_on_batch(noisy, clean)
-    return steps / seconds(lambda: [model.train_on_batch(noisy, clean) for _ in range(steps)])
+        model.train_on_batch(noisy, clean, *others)
+    return steps / seconds(
+        lambda: [model.train_on_batch(noisy, clean, *others) for _ in range(steps)]
+    )
 
 
 def seconds(work: Callable[[], object]) -> float:

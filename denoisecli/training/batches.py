@@ -20,7 +20,9 @@ from denoisecli.training.segments import (
     CHUNKS,
     Places,
     SegmentOrder,
+    bands_of_chunks,
     chunk_samples,
+    known_band,
     read_segment,
     stored_order,
 )
@@ -37,14 +39,13 @@ class Clips:
         records: Pairs of the set.
         indices: Index of each clip in the set.
         samples: Length of each clip in samples.
-        bandwidths: Highest frequency in Hz at which the clean recording of each clip has sound, if
-            there are any that do not have the full band.
+        bands: Frequency in Hz up to which the clean part of each clip is known.
     """
 
     records: PairRecords
     indices: tuple[int, ...]
     samples: tuple[int, ...]
-    bandwidths: tuple[int, ...] | None = None
+    bands: tuple[int, ...]
 
     def chunks(self, chunk: int) -> tuple[int, ...]:
         """Return the number of chunks of each clip, given the length of a chunk in samples."""
@@ -83,7 +84,7 @@ class Batches:
 
         Shape:
             - elements: (noisy, clean), each (batch_size, segment), and, if there are recordings
-              without the full band, the bandwidths, (batch_size, CHUNKS)
+              without the full band, the known bands in Hz, (batch_size, CHUNKS)
         """
         clips = self.clips["train"]
         size, seed = self.spec.training.batch_size, self.spec.training.seed
@@ -94,15 +95,15 @@ class Batches:
 
         def make(index: int) -> Batch:
             places = [order[index * size + row] for row in range(size)]
-            parts, bandwidths = self._read(clips, places)
+            parts, bands = self._read(clips, places)
             noisy, clean, speech = parts[0], parts[1], parts[-1]
             if augment is None:
-                return (noisy, speech if keeps_rooms else clean, *bandwidths)
+                return (noisy, speech if keeps_rooms else clean, *bands)
             chain, apply = augment
             draws = chain.draw(size, self.segment, np.random.default_rng([seed, 2, index]))
             # Late reverberation is part of the speech, and stays with it.
             target = None if keeps_rooms or len(parts) == 2 else clean
-            return (*apply(speech, noisy - speech, draws, target), *bandwidths)
+            return (*apply(speech, noisy - speech, draws, target), *bands)
 
         first = epoch * self.train_steps
         return Stream(make, range(first + skip, first + self.train_steps))
@@ -145,28 +146,25 @@ class Batches:
         keeps_rooms = self.spec.training.target == "reverberant"
 
         def make(start: int) -> Batch:
-            parts, bandwidths = self._read(clips, segments[start : start + size])
-            return (parts[0], parts[-1 if keeps_rooms else 1], *bandwidths)
+            parts, bands = self._read(clips, segments[start : start + size])
+            return (parts[0], parts[-1 if keeps_rooms else 1], *bands)
 
         return Stream(make, range(0, len(segments), size))
 
     def _read(
         self, clips: Clips, segments: list[Places]
-    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    ) -> tuple[list[np.ndarray], tuple[np.ndarray, ...]]:
         """Read the segments of a batch.
 
         Returns:
-            Noisy, clean and, if it is stored, reverberant speech; and the bandwidths of their
-            chunks if clips have them.
+            Noisy, clean and, if it is stored, reverberant speech; and the known bands, if any clip
+            does not have the full band.
         """
         parts = np.stack(
             [read_segment(clips.records, clips.indices, places, self.chunk) for places in segments],
             axis=1,
         )
-        if clips.bandwidths is None:
-            return list(parts), []
-        chunks = np.array(clips.bandwidths, np.float32)[np.stack(segments)[:, :, 0]]
-        return list(parts), [chunks]
+        return list(parts), bands_of_chunks(clips.bands, segments, self.spec.audio.sample_rate)
 
 
 def open_batches(folder: Path, spec: Spec) -> Batches:
@@ -192,8 +190,7 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
     for name in manifest.sets:
         samples = tuple(row.samples for row in manifest.rows(name))
         records = open_records(folder, manifest, name)
-        bandwidths = _bandwidths(manifest, name)
-        clips[name] = Clips(records, tuple(range(len(samples))), samples, bandwidths)
+        clips[name] = Clips(records, tuple(range(len(samples))), samples, _bands(manifest, name))
     if VALID not in clips:
         held_out = _split_off(manifest.rows("train"), training.validation_share, folder)
         clips[VALID] = _select(clips["train"], held_out)
@@ -264,33 +261,26 @@ def _split_off(rows: list[Row], share: float, folder: Path) -> Bool[np.ndarray, 
 def _select(clips: Clips, chosen: Bool[np.ndarray, "pairs"]) -> Clips:
     """Return the chosen ones of clips."""
     indices = [index for index, one in zip(clips.indices, chosen, strict=True) if one]
-    bandwidths = clips.bandwidths
     return Clips(
         clips.records,
         tuple(indices),
         tuple(clips.samples[index] for index in indices),
-        None if bandwidths is None else tuple(bandwidths[index] for index in indices),
+        tuple(clips.bands[index] for index in indices),
     )
 
 
-FULL_BAND = 0.95
-"""A recording whose band ends above this share of half of the sample rate has the full band."""
-
-
-def _bandwidths(manifest: Manifest, name: str) -> tuple[int, ...] | None:
-    """Return the bandwidth in Hz of the clean part of each clip, or None if all are full.
+def _bands(manifest: Manifest, name: str) -> tuple[int, ...]:
+    """Return the frequency in Hz up to which the clean part of each clip of a set is known.
 
     That of a joined clip is the smallest one of its recordings.
     """
     full = manifest.recipe.sample_rate // 2
-    known = {one.name: one.bandwidth for one in manifest.recordings if one.role == "clean"}
-
-    def bandwidth(recording: str) -> int:
-        found = known.get(recording, 0)
-        return found if 0 < found < FULL_BAND * full else full
-
-    bandwidths = tuple(
-        min(bandwidth(part) for part in [row.clean, *(joined.clean for joined in row.joined)])
+    known = {
+        source.name: known_band(source.bandwidth, manifest.recipe.sample_rate)
+        for source in manifest.recordings
+        if source.role == "clean"
+    }
+    return tuple(
+        min(known.get(part.clean, full) for part in (row, *row.joined))
         for row in manifest.rows(name)
     )
-    return bandwidths if min(bandwidths, default=full) < full else None

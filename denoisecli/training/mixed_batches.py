@@ -22,7 +22,15 @@ from denoisecli.training.augmentation.reverberation import Tail, tail_of
 from denoisecli.training.dataset_ranges import resolve_ranges
 from denoisecli.training.recordings import SOURCES, Folders, RecordingStore, open_store
 from denoisecli.training.run_folder import RECORDINGS
-from denoisecli.training.segments import CHUNKS, Places, SegmentOrder, chunk_samples, stored_order
+from denoisecli.training.segments import (
+    CHUNKS,
+    Places,
+    SegmentOrder,
+    bands_of_chunks,
+    chunk_samples,
+    known_band,
+    stored_order,
+)
 from denoisecli.training.stream import Batch, Stream, compiled
 
 SNR_DB = (-5.0, 20.0)
@@ -94,10 +102,12 @@ class Voices:
     Attributes:
         recordings: The recordings; one occurs several times if it has a weight.
         chunks: Number of chunks of each.
+        bands: Frequency in Hz up to which each is known.
     """
 
     recordings: tuple[Recording, ...]
     chunks: tuple[int, ...]
+    bands: tuple[int, ...]
 
 
 class MixedBatches:
@@ -167,7 +177,8 @@ class MixedBatches:
             skip: Number of batches at the start to leave out.
 
         Shape:
-            - elements: (noisy, clean), each (batch_size, segment)
+            - elements: (noisy, clean), each (batch_size, segment), and, if there are recordings
+              without the full band, the known bands in Hz, (batch_size, CHUNKS)
         """
         size, seed = self.spec.training.batch_size, self.spec.training.seed
         order = SegmentOrder(self._voices["train"].chunks, seed)
@@ -222,14 +233,15 @@ class MixedBatches:
         program: tuple[Chain, Callable[..., tuple[Any, Any]]],
     ) -> Batch:
         """Read the segments of a batch, and mix them by a program."""
+        voices = self._voices[name]
         speech, noise = np.empty((2, len(places), self.segment), np.float32)
         for row, segment in enumerate(places):
-            self._read_speech(self._voices[name], segment, rng, speech[row])
+            self._read_speech(voices, segment, rng, speech[row])
             self._read_noise(name, rng, noise[row])
         chain, apply = program
         draws = chain.draw(len(places), self.segment, rng)
-        noisy, clean = apply(speech, noise, draws)
-        return noisy, clean
+        bands = bands_of_chunks(voices.bands, places, self.spec.audio.sample_rate)
+        return (*apply(speech, noise, draws), *bands)
 
     @cached_property
     def _augmented(self) -> tuple[Chain, Callable[..., tuple[Any, Any]]]:
@@ -267,7 +279,9 @@ class MixedBatches:
             weight = weight_of(one.name, self.recipe.clean_weights) if name == "train" else 1
             recordings += [one] * round(weight)
         chunks = tuple(-(-one.samples // self.chunk) for one in recordings)
-        return Voices(tuple(recordings), chunks)
+        rate = self.spec.audio.sample_rate
+        bands = tuple(known_band(one.bandwidth, rate) for one in recordings)
+        return Voices(tuple(recordings), chunks, bands)
 
     def _bounds(self, name: str) -> Float[np.ndarray, "noises"]:
         """Return the cumulative shares of the noises of a set."""

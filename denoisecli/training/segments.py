@@ -1,5 +1,6 @@
 """Segments of equal length, cut from the clips of a dataset that are laid end to end."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,6 +15,9 @@ CHUNKS = 12
 
 Places = Int[np.ndarray, "chunks 2"]
 """For each chunk of a segment, the index of its clip and its index in the clip."""
+
+FULL_BAND = 0.95
+"""A recording whose band ends above this share of half of the sample rate has the full band."""
 
 
 def chunk_samples(spec: Spec) -> int:
@@ -90,6 +94,37 @@ def read_segment(
             piece = sound[index * chunk : (index + 1) * chunk]
             segment[part, row, : piece.size] = piece
     return segment.reshape(count, -1)
+
+
+def known_band(bandwidth: int, sample_rate: int) -> int:
+    """Return the frequency in Hz up to which a clean recording is taken for known.
+
+    It is half of the sample rate if the recording has the full band, or if its band is not known.
+
+    Args:
+        bandwidth: Highest frequency in Hz at which the recording has sound; 0 if it is not known.
+        sample_rate: Sample rate of the model in Hz.
+    """
+    full = sample_rate // 2
+    return bandwidth if 0 < bandwidth < FULL_BAND * full else full
+
+
+def bands_of_chunks(
+    bands: Sequence[int], segments: Sequence[Places], sample_rate: int
+) -> tuple[()] | tuple[Float[np.ndarray, "batch chunks"]]:
+    """Return what a batch has besides noisy and clean: the known bands of its chunks.
+
+    Args:
+        bands: Known band of each clip in Hz.
+        segments: Segments of the batch.
+        sample_rate: Sample rate of the model in Hz.
+
+    Returns:
+        Nothing if all clips, in this batch or not, have the full band.
+    """
+    if min(bands, default=sample_rate) >= sample_rate // 2:
+        return ()
+    return (np.array(bands, np.float32)[np.stack(segments)[:, :, 0]],)
 
 
 @lru_cache(maxsize=8)

@@ -8,8 +8,10 @@ import soundfile
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.spec.document import Spec, parse_spec
+from denoisecli.training.losses.waveform import total_loss
 from denoisecli.training.mixed_batches import MixedBatches, Mixing, mix_batches
 from denoisecli.training.recordings import INDEX, Folders, open_store
+from denoisecli.training.segments import CHUNKS
 
 RATE, FILES, NOISES = 4000, 24, 12
 
@@ -55,14 +57,14 @@ def hertz_of(number: int) -> float:
     return 100.0 + 70 * number
 
 
-def arrays(stream: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+def arrays(stream: Any) -> list[tuple[np.ndarray, ...]]:
     return [tuple(map(np.asarray, batch)) for batch in stream]
 
 
-def heard(batches: list[tuple[np.ndarray, np.ndarray]]) -> set[int]:
+def heard(batches: list[tuple[np.ndarray, ...]]) -> set[int]:
     """Return the numbers of the clean recordings whose tones are among the loudest of a segment."""
     found = set()
-    for _, clean in batches:
+    for _, clean, *_ in batches:
         power = np.abs(np.fft.rfft(clean * np.hanning(clean.shape[1]))) ** 2
         hertz = np.fft.rfftfreq(clean.shape[1], 1 / RATE)
         for row in power / power.max(axis=1, keepdims=True):
@@ -121,7 +123,8 @@ def test_a_batch_depends_on_seed_and_number_only(folders: Folders, cache: Path) 
     again = arrays(batches_of(folders, cache, spec).training(1, skip=2))
     assert len(whole) == 4
     for batch, same in zip(whole[2:], again, strict=True):
-        np.testing.assert_array_equal(batch, same)
+        for part, same_part in zip(batch, same, strict=True):
+            np.testing.assert_array_equal(part, same_part)
     other = spec_of(steps_per_epoch=4, augmentation={"equalization_db": 3.0}, seed=1)
     assert (arrays(batches_of(folders, cache, other).training(1))[0][0] != whole[0][0]).any()
     assert (whole[0][0] != whole[1][0]).any()
@@ -133,14 +136,67 @@ def test_mixtures(folders: Folders, cache: Path) -> None:
     spec = spec_of(steps_per_epoch=3, augmentation=augmentation)
     batches = batches_of(folders, cache, spec)
     for stream in (batches.training(0), batches.validation(), batches.test()):
-        for noisy, clean in arrays(stream):
+        for noisy, clean, *_ in arrays(stream):
             assert noisy.shape == clean.shape == (len(noisy), batches.segment)
             levels = [np.mean(part**2, axis=1) for part in (clean, noisy - clean, noisy)]
             np.testing.assert_allclose(10 * np.log10(levels[0] / levels[1]), 3, atol=0.01)
             np.testing.assert_allclose(10 * np.log10(levels[2]), -30, atol=0.01)
     first, second = arrays(batches.validation()), arrays(batches.validation())
     for batch, same in zip(first, second, strict=True):
-        np.testing.assert_array_equal(batch, same)
+        for part, same_part in zip(batch, same, strict=True):
+            np.testing.assert_array_equal(part, same_part)
+
+
+@pytest.fixture(scope="module")
+def bands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return clean recordings of the full band ("wide"), and tones that go on where they end."""
+    folder = tmp_path_factory.mktemp("bands")
+    rng = np.random.default_rng(1)
+    t = np.arange(RATE) / RATE
+    for number in range(FILES):
+        tone = np.sin(2 * np.pi * (100 + 50 * number) * t)
+        for kind, sound in (("wide", rng.normal(size=RATE)), ("narrow", tone)):
+            (folder / kind).mkdir(exist_ok=True)
+            soundfile.write(folder / kind / f"{number}.wav", 0.1 * sound, RATE)
+    return folder
+
+
+def test_chunks_have_the_bands_of_their_recordings(
+    folders: Folders, bands: Path, tmp_path: Path
+) -> None:
+    spec = spec_of(steps_per_epoch=4, augmentation={"equalization_db": 0, "noise_only": 0})
+    both = r"(\d+)\.wav"  # a wide and a narrow one in each group, and thus in each set
+    batches = batches_of(Folders(bands, folders.noise), tmp_path, spec, group_by=both)
+    for stream in (batches.training(0), batches.validation(), batches.test()):
+        found = set()
+        for _, clean, known in arrays(stream):
+            assert known.shape == (len(clean), CHUNKS)
+            chunks = clean.reshape(-1, batches.chunk) * np.hanning(batches.chunk)
+            power = np.abs(np.fft.rfft(chunks)) ** 2
+            is_wide = power[:, -10:].sum(axis=1) > 0.02 * power.sum(axis=1)
+            np.testing.assert_array_equal(known.ravel() == RATE / 2, is_wide)
+            found |= set(is_wide)
+        assert found == {True, False}
+
+
+def test_the_loss_ignores_what_lies_above_the_band(folders: Folders, cache: Path) -> None:
+    spec = spec_of(steps_per_epoch=1, augmentation={"clean_only": 0, "noise_only": 0})
+    ((noisy, clean, known),) = arrays(batches_of(folders, cache, spec).training(0))
+    t = np.arange(clean.shape[1]) / RATE
+    estimate = (clean + 0.1 * np.abs(clean).max() * np.sin(2 * np.pi * 1950 * t)).astype("float32")
+    right, learned, all_known = (
+        float(total_loss(sound, clean, noisy, spec, band))
+        for sound, band in ((clean, known), (estimate, known), (estimate, None))
+    )
+    assert learned - right < 0.1 * (all_known - right)
+
+
+def test_recordings_of_the_full_band_have_none(
+    folders: Folders, bands: Path, tmp_path: Path
+) -> None:
+    batches = batches_of(Folders(bands / "wide", folders.noise), tmp_path)
+    for stream in (batches.training(0), batches.validation(), batches.test()):
+        assert {len(batch) for batch in arrays(stream)} == {2}
 
 
 def test_all_clean_recordings_are_heard_equally_often(folders: Folders, cache: Path) -> None:
@@ -173,7 +229,7 @@ def test_rooms(folders: Folders, cache: Path) -> None:
     batches._rooms = lambda name: [response[30:]]  # type: ignore[method-assign]
     chain, _ = batches._augmented
     assert chain.settings.reverberation == 0.5
-    for noisy, clean in arrays(batches.training(0)):
+    for noisy, clean, *_ in arrays(batches.training(0)):
         assert np.isfinite(noisy).all()
         assert np.isfinite(clean).all()
 
