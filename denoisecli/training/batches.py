@@ -281,6 +281,6 @@ def _bands(manifest: Manifest, name: str) -> tuple[int, ...]:
         if source.role == "clean"
     }
     return tuple(
-        min(known.get(part.clean, full) for part in (row, *row.joined))
+        min(known.get(clean, full) for clean in (row.clean, *(part.clean for part in row.joined)))
         for row in manifest.rows(name)
     )
