@@ -18,6 +18,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from denoisecli.cli import (
+    adapting,
     clean,
     console,
     datasets,
@@ -199,7 +200,12 @@ _add_commands(
     dataset=datasets.dataset,
 )
 _add_commands(
-    "Training", spec=models.spec, train=training.train, tune=tuning.tune, runs=training.runs
+    "Training",
+    adapt=adapting.adapt,
+    spec=models.spec,
+    train=training.train,
+    tune=tuning.tune,
+    runs=training.runs,
 )
 _add_commands(
     "Models and measuring",

@@ -199,7 +199,7 @@ class Evaluation:
         failed = sum(not math.isfinite(value) for value in values.values())
         weights = [(about[file].words or 0) if metric == WER else 1 for file in valid]
         clusters = [about[file].cluster or file for file in valid]
-        mean, low, high = _bootstrap(list(valid.values()), weights, clusters)
+        mean, low, high = bootstrap(list(valid.values()), weights, clusters)
         return Interval(mean, low, high, len(valid), failed, len(set(clusters)))
 
     @property
@@ -353,7 +353,7 @@ def _write_rows(table: "csv.DictWriter[str]", scores: Sequence[Score]) -> None:
     table.writerows(asdict(score) | score.values for score in scores)
 
 
-def _bootstrap(
+def bootstrap(
     values: Sequence[float], weights: Sequence[int], clusters: Sequence[str]
 ) -> tuple[float, float, float]:
     """Compute a weighted mean and its percentile bootstrap, in which whole clusters are drawn.

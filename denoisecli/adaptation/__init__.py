@@ -1,0 +1,10 @@
+"""Teach a trained model the noise of the user's own recordings.
+
+- ``adapt``: the whole of it, and what it writes
+- ``material``: noise and speech, found in recordings, divided and mixed
+- ``voice_activity``: where in a recording somebody speaks
+- ``judgement``: whether the adapted model is better
+- ``voices/``: about five minutes of speech by three voices, to mix the noise with
+
+It may import ``training`` and all rooms below that.
+"""

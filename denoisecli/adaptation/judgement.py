@@ -1,0 +1,200 @@
+"""Compare an adapted model with the one it came from, on mixtures that neither was trained on."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from denoisecli.adaptation.material import Material, held_out_mixtures, passages
+from denoisecli.audio.files import write
+from denoisecli.evaluation.estimators import Model
+from denoisecli.evaluation.evaluate import evaluate
+from denoisecli.evaluation.pairs import Pair
+from denoisecli.evaluation.scores import Evaluation, bootstrap
+from denoisecli.spec.training import Augmentation
+from denoisecli.training.augmentation.chain import Chain
+from denoisecli.types import AudioVector
+
+Mixtures = list[tuple[AudioVector, AudioVector]]
+"""Pairs of noisy and clean sound, all of the same length."""
+
+METRICS = ("si_sdr", "estoi")
+"""Metrics by which the models are compared."""
+
+MIXTURES = 48
+"""Number of held-out mixtures that decide."""
+
+GENERATED, CLEAN = 24, 9
+"""Numbers of mixtures with generated noise, and of clean recordings, that must not get worse."""
+
+LIMITS = {"si_sdr": 0.1, "estoi": 0.002}
+"""Largest loss on those, in dB and as such."""
+
+WORTHWHILE_DB = 0.1
+"""Least gain in SI-SDR in dB that is worth another model."""
+
+YOURS, OTHERS, SPEECH = "held-out noise", "generated noise", "clean speech"
+"""The three sets: the noise that was adapted to, other noise, and no noise."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric before and after adapting, in the mean over a set.
+
+    Attributes:
+        test: Name of the set.
+        metric: Name of the metric.
+        before: Mean of the model that was adapted.
+        after: Mean of the adapted model.
+        gain: Mean difference.
+        low: Lower end of its 95 % bootstrap interval, paired by mixture.
+        high: Upper end.
+        count: Number of mixtures.
+    """
+
+    test: str
+    metric: str
+    before: float
+    after: float
+    gain: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the comparison of two models says.
+
+    Attributes:
+        comparisons: The metrics on the three sets.
+        reasons: Why the adapted model is not worth keeping; empty if it is.
+    """
+
+    comparisons: list[Comparison]
+    reasons: list[str]
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the adapted model is better on the noise and not worse on anything else."""
+        return not self.reasons
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for a JSON document."""
+        return {"comparisons": [asdict(one) for one in self.comparisons], "reasons": self.reasons}
+
+
+def test_sets(material: Material, seed: int, mixtures: int = MIXTURES) -> dict[str, Mixtures]:
+    """Return the mixtures of the three sets; the same material and seed give the same ones."""
+    rng = np.random.default_rng([seed, 2])
+    others = passages(material, GENERATED, rng)
+    quiet = passages(material, CLEAN, rng)
+    return {
+        YOURS: held_out_mixtures(material, mixtures, seed),
+        OTHERS: _with_generated_noise(np.stack(others), material.sample_rate, rng),
+        SPEECH: [(clean, clean) for clean in quiet],
+    }
+
+
+def _with_generated_noise(
+    clean: Float[np.ndarray, "clips timesteps"], sample_rate: int, rng: np.random.Generator
+) -> Mixtures:
+    """Mix speech with coloured noise, hum and clicks, and half of it with a babble of itself."""
+    voices = np.stack([clean[rng.permutation(len(clean))] for _ in range(5)]).sum(axis=0)
+    voices[::2] = 0
+    settings = Augmentation(
+        snr_db=(0.0, 10.0),
+        second_noise=0.0,
+        third_noise=0.0,
+        clean_only=0.0,
+        noise_only=0.0,
+        level_dbfs=None,
+        equalization_db=0.0,
+        coloured_noise=1.0,
+        hum=0.3,
+        clicks=0.3,
+        synthetic_noise_db=(-10.0, 0.0),
+    )
+    chain = Chain(settings, sample_rate)
+    draws = chain.draw(*clean.shape, rng)
+    noisy, target = (
+        np.asarray(part, np.float32)
+        for part in chain.apply(clean, voices.astype(np.float32), draws)
+    )
+    return list(zip(noisy, target, strict=True))
+
+
+def write_sets(sets: dict[str, Mixtures], folder: Path, sample_rate: int) -> list[Pair]:
+    """Write mixtures as WAV files, and return their pairs, whose kind of noise is the set."""
+    pairs = []
+    for name, mixtures in sets.items():
+        for number, mixture in enumerate(mixtures):
+            stem = f"{name.replace(' ', '-')}-{number:02d}"
+            noisy, clean = (folder / kind / f"{stem}.wav" for kind in ("noisy", "clean"))
+            for path, sound in zip((noisy, clean), mixture, strict=True):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write(path, sound, sample_rate, subtype="FLOAT", overwrite=True)
+            pairs.append(Pair(stem, clean, noisy, noise=name))
+    return pairs
+
+
+def judge(
+    pairs: Sequence[Pair],
+    start: str | Path,
+    adapted: Path,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Verdict, Evaluation]:
+    """Clean the pairs with both models and compare the results.
+
+    Args:
+        pairs: What `write_sets` returned.
+        start: The model that was adapted.
+        adapted: Folder of the adapted model.
+        on_progress: Called with the number of files done and of all.
+    """
+    result = evaluate(
+        pairs,
+        {"before": Model(start), "after": Model(adapted)},
+        metrics=METRICS,
+        baseline="before",
+        jobs=os.cpu_count() or 1,
+        on_progress=on_progress,
+    )
+    for score in result.errors:
+        raise AssertionError(f"{score.file}: {score.error}")
+    comparisons = [
+        _compare(result, [pair.name for pair in pairs if pair.noise == name], name, metric)
+        for name in (YOURS, OTHERS, SPEECH)
+        for metric in METRICS
+    ]
+    return Verdict(comparisons, reasons(comparisons)), result
+
+
+def _compare(result: Evaluation, files: Sequence[str], name: str, metric: str) -> Comparison:
+    before, after = (
+        np.array([result.values(estimator, metric)[file] for file in files])
+        for estimator in ("before", "after")
+    )
+    gain, low, high = bootstrap(list(after - before), [1] * len(files), files)
+    return Comparison(
+        name, metric, float(before.mean()), float(after.mean()), gain, low, high, len(files)
+    )
+
+
+def reasons(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return why an adapted model is not worth keeping; empty if it is."""
+    found = []
+    for one in comparisons:
+        label = "SI-SDR" if one.metric == "si_sdr" else "ESTOI"
+        form = ".2f" if one.metric == "si_sdr" else ".4f"
+        gain = f"{one.gain:+{form}} ({one.low:+{form}} to {one.high:+{form}})"
+        if one.test == YOURS and not one.low > 0:
+            found.append(f"{label} on {one.test} is not surely better: {gain}")
+        elif one.test == YOURS and one.metric == "si_sdr" and one.gain < WORTHWHILE_DB:
+            found.append(f"{label} on {one.test} is hardly better: {gain}")
+        if one.test != YOURS and one.gain < -LIMITS[one.metric]:
+            found.append(f"{label} on {one.test} is worse: {gain}")
+    return found

