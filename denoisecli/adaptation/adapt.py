@@ -21,7 +21,7 @@ from denoisecli.adaptation.judgement import (
     Mixtures,
     Verdict,
     judge,
-    test_sets,
+    comparison_sets,
     write_sets,
 )
 from denoisecli.adaptation.material import (
@@ -266,7 +266,7 @@ def adapt(
             minutes=begun.training_minutes,
             device=Device.AUTO,
         )
-    sets = test_sets(material, _SEED)
+    sets = comparison_sets(material, _SEED)
     share = _write_blend(spec, start, trained, material, work / "model", observer)
     pairs = write_sets(sets, work / "mixtures", material.sample_rate)
     verdict, _ = judge(
@@ -362,7 +362,7 @@ def _write_blend(
     network = trained.load_network()
     after = network.get_weights()
     before = start.load_network().get_weights()
-    sets = test_sets(material, _SEED + 1, CHOICE)
+    sets = comparison_sets(material, _SEED + 1, CHOICE)
     model = WaveformModel(spec, network)
     model.compile()
     shares = (1.0, *SHARES)

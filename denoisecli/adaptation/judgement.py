@@ -87,7 +87,7 @@ class Verdict:
         return {"comparisons": [asdict(one) for one in self.comparisons], "reasons": self.reasons}
 
 
-def test_sets(material: Material, seed: int, mixtures: int = MIXTURES) -> dict[str, Mixtures]:
+def comparison_sets(material: Material, seed: int, mixtures: int = MIXTURES) -> dict[str, Mixtures]:
     """Return the mixtures of the three sets; the same material and seed give the same ones."""
     rng = np.random.default_rng([seed, 2])
     others = passages(material, GENERATED, rng)

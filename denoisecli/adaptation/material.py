@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from denoisecli.adaptation.voice_activity import (
     MARGIN_SECONDS,
@@ -57,7 +58,10 @@ _PIECE = 6.0  # s of a recording that is trained on
 _LEAST_PIECES = 12  # of noise, so that the training can validate with some of them
 _SEAM = 0.05  # s over which the end of a piece is faded into its beginning
 
-Stretches = list[AudioVector]
+Stretch = Float[np.ndarray, "_"]
+"""A part of a recording, of any length."""
+
+Stretches = list[Stretch]
 """Parts of one source, in the order of time."""
 
 
@@ -237,7 +241,7 @@ def read_beginning(path: Path, seconds: float) -> tuple[AudioVector, int]:
     return np.concatenate(blocks)[: round(seconds * rate)], rate
 
 
-def _read(path: Path, sample_rate: int, seconds: float) -> AudioVector:
+def _read(path: Path, sample_rate: int, seconds: float) -> Stretch:
     sound, rate = read_beginning(path, seconds)
     if rms(sound) <= SILENCE_RMS:
         raise UsageError(f"{path} is silent")
@@ -294,12 +298,12 @@ def _hold_out(source: Stretches) -> tuple[Stretches, Stretches]:
     return [part for part in first if part.size], [part for part in last if part.size]
 
 
-def _cut(sound: AudioVector, length: int) -> list[AudioVector]:
+def _cut(sound: Stretch, length: int) -> Stretches:
     """Cut a sound into equal parts of about a length."""
     return np.array_split(sound, max(1, round(sound.size / length)))
 
 
-def _looped(sound: AudioVector, seam: int) -> AudioVector:
+def _looped(sound: Stretch, seam: int) -> Stretch:
     """Fade the end of a sound into its beginning, so that it can be repeated without a click."""
     if sound.size < 4 * seam:
         return sound

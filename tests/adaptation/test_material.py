@@ -1,0 +1,187 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import pink_noise
+
+from denoisecli.adaptation import material as module
+from denoisecli.adaptation.material import (
+    Material,
+    gather,
+    held_out_mixtures,
+    voices,
+    write_training_folders,
+)
+from denoisecli.adaptation.voice_activity import spans, voice_activity, widened
+from denoisecli.audio.files import read_mono
+from denoisecli.cleaning.denoiser import Denoiser
+from denoisecli.errors import UsageError
+from denoisecli.evaluation.metrics import snr
+from denoisecli.types import AudioVector
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> Denoiser:
+    return Denoiser("speech", threads=1)
+
+
+@pytest.fixture(scope="module")
+def voice() -> AudioVector:
+    """Ten seconds of a voice that comes with the package."""
+    return read_mono(voices()[0], RATE)[0][: 10 * RATE]
+
+
+def take(voice: AudioVector, noise: AudioVector) -> tuple[AudioVector, AudioVector]:
+    """Return a recording of 40 s with two passages of speech of 5 s, and its clean part."""
+    clean = np.zeros(40 * RATE, np.float32)
+    for start, part in ((5 * RATE, voice[: 5 * RATE]), (25 * RATE, voice[5 * RATE :])):
+        clean[start : start + part.size] = part
+    return clean + noise, clean
+
+
+def test_speech_is_heard_and_noise_is_not(voice: AudioVector, rng: np.random.Generator) -> None:
+    noise = pink_noise(5, RATE, rng)
+    assert voice_activity(voice, RATE).mean() > 0.6
+    assert voice_activity(0.001 * voice, RATE).mean() > 0.6
+    assert voice_activity(noise, RATE).max() < 0.3
+
+
+def test_spans_are_where_a_condition_holds() -> None:
+    holds = np.array([1, 1, 0, 1, 0, 0, 1, 1, 1], bool)
+    assert spans(holds, 10.0, 15.0, 85) == [(0, 20), (60, 85)]
+    assert spans(np.zeros(4, bool), 10.0, 1.0, 40) == []
+    assert widened(np.array([0, 0, 1, 0, 0, 0], bool), 1).tolist() == [0, 1, 1, 1, 0, 0]
+
+
+def test_the_pauses_of_a_take_are_its_noise(
+    voice: AudioVector,
+    denoiser: Denoiser,
+    rng: np.random.Generator,
+    audio_file: Callable[..., Path],
+) -> None:
+    noise = pink_noise(40, RATE, rng)
+    noisy, clean = take(voice, noise)
+    found = gather([audio_file("take.wav", noisy, RATE, "FLOAT")], [], [], denoiser)
+    assert 20 < found.found < 30  # of 30 s
+    parts = [*found.noise[0], *found.held_out_noise[0]]
+    assert sum(part.size for part in parts) == pytest.approx(found.found * RATE, abs=2)
+    for part in parts:  # nothing of the speech is in them
+        places = np.flatnonzero(np.isclose(noisy, part[0], atol=1e-6))
+        start = next(p for p in places if np.allclose(noisy[p : p + part.size], part, atol=1e-5))
+        assert np.abs(clean[start : start + part.size]).max() < 0.02
+
+
+def test_the_last_third_is_held_out(
+    denoiser: Denoiser, rng: np.random.Generator, audio_file: Callable[..., Path]
+) -> None:
+    sounds = {name: pink_noise(30, RATE, rng) for name in ("a.wav", "b.wav")}
+    paths = [audio_file(name, sound, RATE, "FLOAT") for name, sound in sounds.items()]
+    found = gather([], paths, [], denoiser)
+    for sound, first, last in zip(sounds.values(), found.noise, found.held_out_noise, strict=True):
+        np.testing.assert_allclose(np.concatenate([*first, *last]), sound, atol=1e-6)
+        assert sum(part.size for part in last) == pytest.approx(10 * RATE, abs=2)
+    assert len(found.speech) == len(found.held_out_speech) == len(voices())
+
+
+def test_own_clean_speech_is_trained_with_too(
+    voice: AudioVector,
+    denoiser: Denoiser,
+    rng: np.random.Generator,
+    audio_file: Callable[..., Path],
+) -> None:
+    noise = audio_file("noise.wav", pink_noise(20, RATE, rng))
+    own = audio_file("own.wav", np.stack([voice, voice]), RATE, "FLOAT")
+    found = gather([], [noise], [own], denoiser)
+    np.testing.assert_allclose(
+        np.concatenate([*found.speech[0], *found.held_out_speech[0]]), voice, atol=1e-6
+    )
+
+
+def test_what_cannot_be_learnt_from_is_refused(
+    voice: AudioVector,
+    denoiser: Denoiser,
+    rng: np.random.Generator,
+    audio_file: Callable[..., Path],
+) -> None:
+    short = audio_file("short.wav", pink_noise(5, RATE, rng))
+    with pytest.raises(UsageError, match="5 s of noise were found, and 12 s are needed"):
+        gather([], [short], [], denoiser)
+    silent = audio_file("silent.wav", np.zeros(20 * RATE))
+    with pytest.raises(UsageError, match=r"silent\.wav is silent"):
+        gather([silent], [], [], denoiser)
+    t = np.arange(20 * RATE) / RATE
+    chords = sum(np.sin(2 * np.pi * f * t) * (1 + np.sin(2 * np.pi * t)) for f in (220, 277, 330))
+    music = audio_file("music.wav", 0.1 * chords)
+    with pytest.raises(UsageError, match="no speech in the noisy recordings"):
+        gather([music], [], [], denoiser)
+    no_pause = audio_file("talk.wav", voice)
+    with pytest.raises(UsageError, match="longer pauses"):
+        gather([no_pause], [], [], denoiser)
+
+
+def test_only_the_beginning_of_long_recordings_is_read(
+    denoiser: Denoiser,
+    rng: np.random.Generator,
+    audio_file: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LONGEST", 15.0)
+    path = audio_file("long.wav", pink_noise(40, RATE, rng), RATE, "FLOAT")
+    found = gather([], [path], [], denoiser)
+    assert found.seconds([*found.noise, *found.held_out_noise]) == pytest.approx(15)
+
+
+@pytest.fixture
+def sines() -> Material:
+    """Noise and speech whose frequencies tell where they are from."""
+
+    def sine(hertz: float, seconds: float) -> AudioVector:
+        t = np.arange(round(seconds * 4000)) / 4000
+        return np.sin(2 * np.pi * hertz * t).astype(np.float32)
+
+    return Material(
+        sample_rate=4000,
+        noise=[[sine(100, 10.0)], [sine(200, 3), sine(200, 9)]],
+        speech=[[sine(300, 20)]],
+        held_out_noise=[[sine(500, 2)], [sine(600, 6)]],
+        held_out_speech=[[sine(700, 8)], [sine(800, 8)]],
+        found=0.0,
+    )
+
+
+def hertz_of(sound: AudioVector) -> float:
+    return float(np.argmax(np.abs(np.fft.rfft(sound))) * 4000 / sound.size)
+
+
+def test_pieces_to_train_with_hold_nothing_that_is_held_out(
+    sines: Material, tmp_path: Path
+) -> None:
+    write_training_folders(sines, tmp_path / "clean", tmp_path / "noise")
+    clean, noise = (sorted((tmp_path / name).iterdir()) for name in ("clean", "noise"))
+    assert {round(hertz_of(soundfile.read(path)[0]), -1) for path in clean} == {300}
+    assert {round(hertz_of(soundfile.read(path)[0]), -1) for path in noise} == {100, 200}
+    assert len(noise) >= 10  # some are needed to validate with
+    seconds = sum(soundfile.info(path).duration for path in noise)
+    assert 20 < seconds <= 22
+
+
+def test_held_out_mixtures_have_the_stated_snrs_and_use_all_sources(sines: Material) -> None:
+    pairs = held_out_mixtures(sines, 12, seed=3)
+    snrs = [snr(clean, noisy, 4000) for noisy, clean in pairs]
+    assert snrs == pytest.approx([0, 5, 10] * 4, abs=0.1)
+    assert {round(hertz_of(clean), -1) for _, clean in pairs} == {700, 800}
+    assert {round(hertz_of(noisy - clean), -1) for noisy, clean in pairs} == {500, 600}
+    again = held_out_mixtures(sines, 12, seed=3)
+    np.testing.assert_array_equal(pairs[5][0], again[5][0])
+
+
+def test_a_piece_of_noise_can_be_repeated_without_a_click(rng: np.random.Generator) -> None:
+    t = np.arange(4000) / 4000
+    tone = np.sin(2 * np.pi * 100.3 * t).astype(np.float32)
+    looped = module._looped(tone, 200)
+    steps = np.abs(np.diff(np.concatenate([looped, looped])))
+    assert steps.max() < 1.1 * np.abs(np.diff(tone)).max()
