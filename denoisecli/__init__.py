@@ -6,6 +6,7 @@
 The rooms, each of which imports only from those below it:
 
 - ``cli``: the commands, their messages and progress displays
+- ``adaptation``: from the user's noise to a model that knows it
 - ``tuning``: the search for better hyperparameters of a spec
 - ``training``: from a spec and a dataset to a model folder
 - ``serving``: the page and the HTTP API that clean recordings
@@ -21,13 +22,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from denoisecli.adaptation.adapt import adapt
     from denoisecli.cleaning.denoiser import Denoiser
     from denoisecli.cleaning.file import CleanResult, FileOptions
     from denoisecli.errors import DenoiseError
 
-__all__ = ["CleanResult", "DenoiseError", "Denoiser", "FileOptions"]
+__all__ = ["CleanResult", "DenoiseError", "Denoiser", "FileOptions", "adapt"]
 
 _HOMES = {
+    "adapt": "denoisecli.adaptation.adapt",
     "CleanResult": "denoisecli.cleaning.file",
     "DenoiseError": "denoisecli.errors",
     "Denoiser": "denoisecli.cleaning.denoiser",

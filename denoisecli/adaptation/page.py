@@ -1,0 +1,60 @@
+"""The page of an adaptation: the user's own recordings before and after it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from denoisecli.adaptation.judgement import METRICS, YOURS
+from denoisecli.adaptation.material import read_beginning
+from denoisecli.audio import dnsmos
+from denoisecli.audio.files import write
+from denoisecli.evaluation.estimators import Model
+from denoisecli.evaluation.evaluate import evaluate
+from denoisecli.evaluation.metrics import BLIND_METRICS
+from denoisecli.evaluation.pairs import Pair
+from denoisecli.evaluation.report import write_report
+from denoisecli.models.folder import ModelFolder
+
+EXCERPTS = 8
+"""Largest number of recordings on the page."""
+
+EXCERPT_SECONDS = 30.0
+"""Length in s of what is heard of each of them."""
+
+
+def write_page(
+    recordings: Sequence[Path],
+    mixtures: Sequence[Pair],
+    start: ModelFolder,
+    work: Path,
+    report: Path,
+    *,
+    overwrite: bool,
+) -> None:
+    """Write a page with the user's recordings, or else held-out mixtures, before and after."""
+    adapted = ModelFolder(work / "model")
+    pairs = [pair for pair in mixtures if pair.noise == YOURS][:EXCERPTS]
+    metrics = list(METRICS)
+    if recordings:
+        metrics = [
+            name for name in BLIND_METRICS if dnsmos.is_installed() or not name.startswith("dnsmos")
+        ]
+        pairs = []
+        for number, path in enumerate(recordings[:EXCERPTS]):
+            excerpt = work / "excerpts" / f"{number}.wav"
+            excerpt.parent.mkdir(exist_ok=True)
+            sound, rate = read_beginning(path, EXCERPT_SECONDS)
+            write(excerpt, sound, rate, overwrite=True)
+            pairs.append(Pair(f"{number + 1} {path.stem}", None, excerpt))
+    before, after = start.spec.name, adapted.spec.name
+    if after == before:
+        after += "-adapted"
+    result = evaluate(
+        pairs,
+        {before: Model(start.path), after: Model(adapted.path)},
+        metrics=metrics,
+        baseline=before,
+        keep=work / "cleaned",
+    )
+    write_report(
+        result, pairs, report, files=EXCERPTS, seconds=EXCERPT_SECONDS, overwrite=overwrite
+    )

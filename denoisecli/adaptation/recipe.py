@@ -1,0 +1,66 @@
+"""The spec of an adaptation: a short, gentle training that keeps what the model knows."""
+
+import re
+
+from denoisecli.spec.document import Spec
+from denoisecli.spec.training import Augmentation
+
+SEED = 21
+"""Seed of the training and of the mixtures that are compared."""
+
+
+def adaptation_spec(start: Spec, name: str) -> Spec:
+    """Return the spec of an adaptation: the network of the start, and a short gentle training.
+
+    Args:
+        start: Spec of the model that is adapted.
+        name: Name of the new model; characters that no name of a spec may have become hyphens.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:100] or "adapted"
+    given = start.training.augmentation or Augmentation()
+    augmentation = given.model_copy(
+        update={
+            "remix": True,
+            "snr_db": (-5.0, 15.0),
+            "second_noise": 0.15,
+            "third_noise": 0.0,
+            "clean_only": 0.06,
+            "noise_only": 0.02,
+            "level_dbfs": (-40.0, -15.0),
+            "equalization_db": 2.0,
+            "speed": 0.0,
+            "time_shift": True,
+            "coloured_noise": 0.2,
+            "hum": 0.05,
+            "clicks": 0.05,
+            "synthetic_noise_db": (-12.0, 12.0),
+        }
+    )
+    training = start.training.model_copy(
+        update={
+            "batch_size": 8,
+            "gradient_steps": 1,
+            "segment_seconds": 3.0,
+            "epochs": 200,  # the time ends it
+            "steps_per_epoch": 25,
+            "learning_rate": 3e-4,
+            "schedule": "warmup_stable_decay",
+            "warmup_steps": 10,
+            "decay_share": 0.7,
+            "final_learning_rate": 0.02,
+            "average_decay": 0.0,
+            "start_share": 0.0,  # chosen afterwards
+            "monitor": "val_loss",
+            "perceptual_every": None,
+            "early_stopping": None,
+            "augmentation": augmentation,
+            "seed": SEED,
+        }
+    )
+    return start.model_copy(
+        update={
+            "name": name,
+            "description": f"{start.name}, adapted to recordings",
+            "training": training,
+        }
+    )
