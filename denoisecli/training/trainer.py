@@ -4,12 +4,12 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsFloat
 
 import keras
 import numpy as np
@@ -64,11 +64,22 @@ if TYPE_CHECKING:
 CHECKPOINT_SECONDS = 180.0
 """Longest time between two checkpoints."""
 
+READ_STEPS = 10
+"""Number of steps after which their losses are read, for which the device has to be waited for.
+
+A loss that is not finite, or a jump, is found that many steps later at most, and before the next
+checkpoint.
+"""
+
 PACE_STEPS = (5, 20, 80, 320)
 """Numbers of steps in an epoch after which the speed is measured, if the time is limited."""
 
 LOGGED_TIMES = 20
 """Approximate number of epochs of a run whose clips are logged; each takes about a megabyte."""
+
+
+Logs = Mapping[str, SupportsFloat] | None
+"""Figures of a step or an epoch: tensors, until they are read."""
 
 
 @contextmanager
@@ -483,7 +494,7 @@ class Trainer:
             trained = get_arrays(self.model.variables)
             self.optimizer.finalize_variable_values(self.model.trainable_variables)
             return trained, logs
-        callback = _StepCallback(self, stop)
+        callbacks = _Steps(self, stop)
         with self.devices.scope():
             fitted = self.model.fit(
                 self.devices.shard(self.batches.training(state.epoch, skip=state.step)),
@@ -491,10 +502,10 @@ class Trainer:
                 steps_per_epoch=steps - state.step,
                 shuffle=False,
                 verbose=0,
-                callbacks=[callback],
+                callbacks=callbacks,
             )
         # fit() ends by putting the averaged weights in place: validate those, train the others.
-        return callback.trained, {
+        return callbacks.trained, {
             name: float(values[-1]) for name, values in fitted.history.items()
         }
 
@@ -566,55 +577,83 @@ class Trainer:
         return patience is not None and self.state.epoch - self.state.best_epoch > patience
 
 
-class _StepCallback(keras.callbacks.Callback):
-    """After each batch: report, save from time to time, and end on Ctrl-C, time or a bad loss."""
+class _Steps(keras.callbacks.CallbackList):
+    """What `fit` of Keras calls: report, save from time to time, end on Ctrl-C, time or a bad loss.
+
+    It takes the place of the list in which Keras puts callbacks, because that one reads the figures
+    of every step, for which the device has to be waited for.
+    """
 
     def __init__(self, trainer: Trainer, stop: threading.Event):
-        super().__init__()
+        super().__init__(add_history=True, model=trainer.model)
         self.trainer, self.stop = trainer, stop
         self.saved = time.monotonic()
         self.steps = 0
         self.means = get_arrays(trainer.model.metrics_variables)
+        self.unread: list[Mapping[str, SupportsFloat]] = []
+        self.logs: dict[str, float] = {}
         self.trained: Arrays = []
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Restore the running means of a resumed epoch, which fit() has reset."""
+        super().on_epoch_begin(epoch, logs)
         if self.trainer.state.step > 0:
             assign(self.trainer.model.metrics_variables, self.means)
 
-    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Pass the event on to the callbacks of the user's own."""
-        self.trainer.callbacks.on_train_batch_begin(self.trainer.state.step)
+        if self.trainer.callbacks.callbacks:
+            self.trainer.callbacks.on_train_batch_begin(self.trainer.state.step)
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Check the loss, report the step, save if it is time to, and end if asked to."""
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Report the step, read the losses or save if it is time to, and end if asked to."""
         trainer, state = self.trainer, self.trainer.state
-        logs = {name: float(value) for name, value in (logs or {}).items()}
         state.step += 1
-        if not math.isfinite(logs["loss"]):
-            raise trainer._divergence("the loss is not finite", save_batch=True)
-        before, state.loss_sum = state.loss_sum, logs["loss"] * state.step
-        loss = state.loss_sum - before
-        if state.add_loss(loss, trainer.spec.training.loss_limit):
-            raise trainer._divergence(f"the loss of a batch jumped to {loss:.3g}", save_batch=True)
-        trainer.observer.on_batch_end(state.epoch, state.step, logs)
-        trainer.callbacks.on_train_batch_end(state.step - 1, logs)
+        self.steps += 1
+        self.unread.append(logs or {})
+        waits = self.steps in (1, *PACE_STEPS) or self.steps % READ_STEPS == 0
+        if waits:
+            self.read()
+        trainer.observer.on_batch_end(state.epoch, state.step, self.logs)
+        if trainer.callbacks.callbacks:
+            trainer.callbacks.on_train_batch_end(state.step - 1, logs)
         trainer.ended |= self.model.stop_training
         now = time.monotonic()
-        self.steps += 1
         if self.steps == 1 and not trainer.paced:
             trainer.pace, trainer.paced = (trainer._steps_done(), now), True
         elif self.steps in PACE_STEPS:
             trainer.fit_schedule()
         if self.stop.is_set() or now - self.saved > CHECKPOINT_SECONDS:
             self.saved = now
+            self.read()
             trainer.update_clock()
             trainer.save()
         if self.stop.is_set():
             raise stopped(f"stopped in epoch {state.epoch + 1}; {trainer.how_to_resume}")
-        if trainer.is_time_up():
+        # Several processes have to wait for each other to agree on the time.
+        if (waits or trainer.devices.processes == 1) and trainer.is_time_up():
             self.model.stop_training = True
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Keep the variables as training leaves them, before they are averaged."""
+        self.read()
+        super().on_epoch_end(epoch, logs)
         self.trained = get_arrays(self.trainer.model.variables)
+
+    def read(self) -> None:
+        """Wait for the steps since the last call, and check the loss of each of them."""
+        trainer, state = self.trainer, self.trainer.state
+        unread, self.unread = self.unread, []
+        done = state.step
+        for step, logs in enumerate(unread, done - len(unread) + 1):
+            mean = float(logs["loss"])
+            loss = mean * step - state.loss_sum
+            state.loss_sum = mean * step
+            state.step = step  # which messages name
+            if not math.isfinite(mean):
+                raise trainer._divergence("the loss is not finite", save_batch=True)
+            if state.add_loss(loss, trainer.spec.training.loss_limit):
+                problem = f"the loss of a batch jumped to {loss:.3g}"
+                raise trainer._divergence(problem, save_batch=True)
+        if unread:
+            self.logs = {name: float(value) for name, value in unread[-1].items()}

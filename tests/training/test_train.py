@@ -664,6 +664,44 @@ def test_outlier_of_the_loss(
     assert [run.state for run in list_runs(tmp_path)[0]] == ["stopped"]
 
 
+class Lazy:
+    """A figure on a device that is busy: reading it takes until the step is done."""
+
+    def __init__(self, value: float, read: Callable[[], None]) -> None:
+        self.value, self.read = value, read
+
+    def __float__(self) -> float:
+        self.read()
+        return float(self.value)
+
+
+@pytest.mark.parametrize("bad", [None, 13])
+def test_losses_are_read_after_some_steps_only(
+    bad: int | None, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    """A bad one is found with the next ones, and its own step is named."""
+    made = trainer_of(spec_of(steps_per_epoch=23, epochs=1), tiny_dataset, tmp_path)
+    made.model.make_train_function()
+    step_of_model = made.model.train_function
+    done = [0]
+    reads: list[int] = []
+
+    def step(batch: Any) -> dict[str, Lazy]:
+        done[0] += 1
+        logs = step_of_model(batch) | ({"loss": np.nan} if done[0] == bad else {})
+        return {name: Lazy(value, lambda: reads.append(done[0])) for name, value in logs.items()}
+
+    made.model.train_function = step
+    if bad is None:
+        made.fit()
+        assert set(reads) == {1, 5, 10, 20, 23}
+    else:
+        with pytest.raises(ModelError, match=f"the loss is not finite in epoch 1, step {bad};"):
+            made.fit()
+        assert set(reads) == {1, 5, 10, 20}
+    assert (tmp_path / CHECKPOINT).exists() == (bad is None)
+
+
 def test_early_stopping(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_logs: None
 ) -> None:
