@@ -4,7 +4,7 @@
     python docs/make.py --check    exit with 1 if one of them is out of date
 
 A document shows a command and its output in a fenced block of the language ``console``: lines that
-begin with ``$ `` are run by the shell, and the lines behind a command are its output (stderr, then
+begin with ``$ `` are run by the shell, and the lines after a command are its output (stderr, then
 stdout). All blocks run in one temporary folder, those of README.md first, so that a page can use
 what an earlier one has made. A comment in front of a block says how it is treated:
 

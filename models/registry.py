@@ -20,11 +20,11 @@ CLASSES = {"unet": "denoisecli.models.unet:UNet"}
 """Value of a spec's key ``model`` -> module and class."""
 
 _own: dict[str, "type[MaskNetwork]"] = {}
-"""Classes of the user's own, by the same key."""
+"""User-defined classes, by the same key."""
 
 
 def allow_class(reference: str) -> None:
-    """Import a class of the user's own, which runs its code, and let specs and models name it.
+    """Import a user-defined class, which runs its code, and let specs and models name it.
 
     Without this call, a spec or a model that names a class which is not part of this package is
     refused, since it may come from a stranger.

@@ -1,4 +1,4 @@
-"""A network in figures: layers, parameters, arithmetic, receptive field."""
+"""Size and cost of a network: layers, parameters, arithmetic, receptive field."""
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class NetworkSummary:
-    """A network in figures.
+    """Size and cost of a network.
 
     The receptive field includes a window of the STFT on either side: half of it around the frames
     that the network looks at, half of it around the frames that a sample is synthesized from.

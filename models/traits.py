@@ -1,4 +1,4 @@
-"""What the ONNX exporter and the summary of a network need to know about each layer.
+"""Traits of layers that the ONNX exporter and the summary of a network rely on.
 
 The layers of this package have these traits as methods; Keras's own layers get theirs here.
 """

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Scale(StrEnum):
-    """What the values of a stored spectrogram are; see ``denoisecli.audio.spectrogram``."""
+    """Scale of the values of a stored spectrogram; see ``denoisecli.audio.spectrogram``."""
 
     MAGNITUDE = "magnitude"
     POWER = "power"

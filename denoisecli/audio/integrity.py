@@ -1,4 +1,4 @@
-"""How many samples an audio file claims to hold, to detect one that is cut off."""
+"""The number of samples that an audio file claims to hold, to detect one that is cut off."""
 
 import io
 import re
@@ -76,7 +76,7 @@ def holds_more(path: Path, file: soundfile.SoundFile) -> bool:
 def _mp3_timesteps(path: Path) -> int:
     """Return the number of timesteps of an MP3 file, summed over its frames.
 
-    mutagen is no substitute: its length comes from the first frame as well, and is 1/3 of the
+    mutagen is not a substitute: its length comes from the first frame as well, and is 1/3 of the
     true one for three joined files, and 0.2 to 0.4 of it for a variable bit rate without a header.
     """
     timesteps = 0

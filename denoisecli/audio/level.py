@@ -10,7 +10,7 @@ from denoisecli.types import AudioChannels, AudioVector
 def rms(audio: AudioVector | AudioChannels) -> float:
     """Return the root mean square of the deviations from the mean of each channel.
 
-    A DC offset is no sound: a constant has an RMS of 0, and so has an array without samples.
+    A DC offset is not sound: a constant has an RMS of 0, and so has an array without samples.
     """
     return float(np.sqrt(np.mean(np.var(audio, axis=-1, dtype=np.float64)))) if audio.size else 0.0
 

@@ -193,7 +193,7 @@ class MediaFile:
             missing -= part
 
     def _frames(self, packet: "Packet") -> "list[AudioFrame]":
-        """Decode a packet; the tag between two joined MP3 files is no sound."""
+        """Decode a packet; the tag between two joined MP3 files is not sound."""
         try:
             return packet.decode()  # type: ignore[return-value]
         except self._errors:

@@ -1,4 +1,4 @@
-"""What recordings carry beside their sound: tags, pictures, chapters, and chunks of WAV and AIFF.
+"""Metadata of recordings: tags, pictures, chapters, and chunks of WAV and AIFF files.
 
 Between files of one kind everything is copied. From one kind to another go the usual tags and
 pictures; what cannot be kept is named.
@@ -70,7 +70,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a recording carries beside its sound.
+    """Metadata of a recording.
 
     Attributes:
         kind: Kind of its file.
@@ -78,7 +78,7 @@ class Metadata:
         pictures: Pictures, such as that of a cover.
         chunks: Chunks of a WAV or AIFF by their names, ID3 frames by their keys, and blocks of a
             FLAC, which only a file of the same kind can hold.
-        lost: Names of what cannot be copied in any case.
+        lost: Names of metadata that no file can take over.
         sample_rate: Sample rate in Hz.
         channels: Number of channels.
     """
@@ -97,7 +97,7 @@ class Metadata:
 
 
 def read_metadata(path: Path, container: str, sample_rate: int, channels: int) -> Metadata:
-    """Read what an audio file carries beside its sound.
+    """Read the metadata of an audio file.
 
     Args:
         path: Audio file.

@@ -1,4 +1,4 @@
-"""Chained Ogg files: several recordings in one file, one behind the other (RFC 3533, section 4)."""
+"""Chained Ogg files: several recordings in one file, one after the other (RFC 3533, section 4)."""
 
 import io
 from pathlib import Path
@@ -9,7 +9,7 @@ _SEARCH = 2**16
 
 
 def ogg_links(path: Path) -> list[tuple[int, int]]:
-    """Return the first byte of each link of an Ogg file, and that behind it."""
+    """Return the start and end of each link of an Ogg file, in bytes."""
     starts = [0]
     with path.open("rb") as raw:
         size = raw.seek(0, io.SEEK_END)
@@ -48,7 +48,7 @@ class FileSlice(io.RawIOBase):
     Args:
         path: The file.
         start: First byte.
-        end: Byte behind the last one.
+        end: Byte after the last one.
     """
 
     def __init__(self, path: Path, start: int, end: int) -> None:

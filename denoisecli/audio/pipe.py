@@ -196,7 +196,7 @@ class _Endless(SequentialFile):
 
 
 class _Sound:
-    """The sound of a WAV, AIFF or AU in a pipe, up to the chunk behind it.
+    """The sound of a WAV, AIFF or AU in a pipe, up to the chunk after it.
 
     Args:
         stream: The pipe, positioned at the first sample.
@@ -230,7 +230,7 @@ class _Sound:
         return data
 
     def _read_on(self) -> bytes:
-        """Return the bytes behind the stated end if they are sound."""
+        """Return the bytes after the stated end if they are sound."""
         data = self._stream.take(8 + self._padding)
         name = data[self._padding : self._padding + 4]
         is_chunk = self._has_chunks and name.replace(b" ", b"").isalnum()

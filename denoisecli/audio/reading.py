@@ -87,7 +87,7 @@ class ChainedFile:
 
     Args:
         path: The file.
-        links: First byte of each link and that behind it.
+        links: Positions of the first byte of each link and of the byte after its last one.
 
     Raises:
         AudioError: The links have different sample rates or numbers of channels.
@@ -138,7 +138,7 @@ class AudioReader:
         frames: Samples per channel; 0 if unknown.
         promised: Samples per channel that the header states; None if it states none.
         slack: How many of the promised samples may be missing.
-        stops: Stop at the stated number of samples; what follows is no sound.
+        stops: Stop at the stated number of samples; what follows is not sound.
         ended: The file has its end mark, if its format requires one.
         mask: Channel mask; 0 if it is unknown.
         block_frames: Samples per channel in a block.
@@ -394,7 +394,7 @@ def _open(
         if layout is not None and (warning := _wrong_size(path, layout)):
             source, warnings = stack.enter_context(with_all_sound(path, layout)), [warning]
         elif layout is not None and layout.trailing:
-            warnings.append(f"{path} has {layout.trailing} bytes behind its sound that are unknown")
+            warnings.append(f"{path} has {layout.trailing} unknown bytes after its sound")
             if layout.is_w64:  # libsndfile would read them
                 end = layout.start + layout.available - layout.trailing
                 source = stack.enter_context(FileSlice(path, 0, end))
@@ -431,7 +431,7 @@ def _open_other(path: Path, track: int | None, error: Exception) -> MediaFile:
     """Open a file that libsndfile does not know through PyAV, by its content.
 
     Raises:
-        AudioError: It is no media file either, or PyAV is not installed.
+        AudioError: It is not a media file either, or PyAV is not installed.
     """
     if find_spec("av") is not None:
         with suppress(AudioError):

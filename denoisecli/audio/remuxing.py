@@ -211,7 +211,7 @@ def remuxed(
         overwrite: Replace an existing file.
 
     Raises:
-        UsageError: PyAV is not installed, the source is no file, or the target exists or cannot
+        UsageError: PyAV is not installed, the source is not a file, or the target exists or cannot
             hold the picture or the number of channels.
         DenoiseError: The target cannot be written.
     """
@@ -219,7 +219,9 @@ def remuxed(
     import av
 
     if not source.is_file():
-        raise UsageError(f"{target}: the picture is copied from a file, but {source} is none")
+        raise UsageError(
+            f"{target}: the picture is copied from the source, but {source} is not a file"
+        )
     av.logging.set_level(av.logging.PANIC)
     with replacing(target, overwrite=overwrite) as part, ExitStack() as stack:
         try:

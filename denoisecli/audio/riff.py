@@ -11,7 +11,7 @@ _HEADERS = {b"RIFF": "<4sI", b"RF64": "<4sI", b"FORM": ">4sI", b"riff": "<4s12xQ
 _UNKNOWN = 2**32 - 1  # size of the data chunk of an RF64, which its ds64 chunk states
 _MASK_AT = 20  # of the content of the fmt chunk
 _TAGS = (b"TAG", b"ID3")  # they may follow the chunks without being one
-_SHORTEST_SECONDS = 0.1  # bytes behind the sound that are worth reading
+_SHORTEST_SECONDS = 0.1  # of bytes after the sound that are worth reading
 
 _AIFF_SAMPLE_BYTES = {
     **dict.fromkeys((b"ulaw", b"ULAW", b"alaw", b"ALAW", b"raw "), 1),
@@ -29,7 +29,7 @@ class Chunk:
         name: Its name, or the first bytes of its GUID in W64; four bytes.
         start: Position of its content in the file.
         size: Size of its content in bytes that the file states.
-        end: Position behind its content and padding.
+        end: Position after its content and padding.
         size_at: Position of the stated size in the file.
         size_format: Format of the stated size, for :mod:`struct`.
     """
@@ -81,13 +81,13 @@ def walk_chunks(raw: io.BufferedIOBase) -> Iterator[Chunk]:
 
 @dataclass(frozen=True)
 class SoundLayout:
-    """Where the sound of a WAV, RF64, W64, AIFF or AU file is.
+    """Position and size of the sound in a WAV, RF64, W64, AIFF or AU file.
 
     Attributes:
         start: Position of the first sample in bytes.
         stated: Size of the sound in bytes that the header states.
         available: Number of bytes from the first sample to the end of the file.
-        trailing: Number of bytes behind the stated sound that form no chunk.
+        trailing: Number of bytes after the stated sound that form no chunk.
         frame_bytes: Bytes per frame, or per block of a compressed format.
         byte_rate: Bytes per second.
         size_at: Position of the stated size in the file.
@@ -115,12 +115,12 @@ class SoundLayout:
 
     @property
     def states_too_little(self) -> bool:
-        """Whether sound goes on behind the end that the header states."""
+        """Whether the sound continues after the end that the header states."""
         return self.trailing >= max(self.frame_bytes, _SHORTEST_SECONDS * self.byte_rate)
 
 
 def sound_layout(path: Path) -> SoundLayout | None:
-    """Return where the sound of a file is, None for other formats than those of `SoundLayout`."""
+    """Return the layout of a file, None for other formats than those of `SoundLayout`."""
     with path.open("rb") as raw:
         head = raw.read(24)
         file_size = raw.seek(0, io.SEEK_END)

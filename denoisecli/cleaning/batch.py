@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: DONE with a result, FAILED with an error, or SKIPPED."""
+    """Outcome of a job: DONE with a result, FAILED with an error, or SKIPPED."""
 
     job: Job
     status: Status
@@ -39,7 +39,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Advanced:
-    """Seconds of a recording that are cleaned, and all of them, 0 if that is unknown."""
+    """Seconds of a recording cleaned so far, and their total (0 if it is unknown)."""
 
     job: Job
     seconds: float
@@ -47,7 +47,7 @@ class Advanced:
 
 
 Event = Started | Advanced | Outcome
-"""What happens to a job, in this order; there may be many of the second kind, or none."""
+"""Events of a job, in this order; there may be any number of the second kind."""
 
 OnEvent = Callable[[Event], None]
 

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Clip(StrEnum):
-    """What happens to samples beyond full scale, -1..1."""
+    """Treatment of samples beyond full scale, -1..1."""
 
     CLAMP = "clamp"
     """They are set to full scale if the target stores integers or is lossy."""

@@ -1,8 +1,8 @@
-"""What the network hears: sound without its DC offset, and not far below the usual level.
+"""Input of the network: sound without its DC offset, and not far below the usual level.
 
 A DC offset spreads into the lowest bands of the STFT and hides what is there, and networks are
 trained at usual levels. The estimates look back only and are computed on a fixed grid, so that
-blocks of any size, files and streams give the same result. The gain is undone behind the network,
+blocks of any size, files and streams give the same result. The gain is undone after the network,
 sample by sample, so that it cannot be heard to change.
 """
 

@@ -68,7 +68,7 @@ class Denoiser:
         engine: "onnx", "keras", or "auto".
         device: "cpu", "gpu", or "auto".
         threads: Number of CPU threads (default: one per core).
-        model_class: Class of a network of the user's own as ``"module:Class"``, whose code the
+        model_class: User-defined class of the network as ``"module:Class"``, whose code the
             engine "keras" runs. The engine "onnx" needs none.
 
     Raises:
@@ -258,8 +258,8 @@ class Denoiser:
         """Choose the strength for a recording."""
         if source.is_pipe:
             raise UsageError(
-                "the strength of a pipe cannot be chosen, since a recording is heard before it is "
-                "cleaned; give a file"
+                "the strength of a pipe cannot be chosen, since that takes the whole recording; "
+                "give a file"
             )
         with source.open(options) as recording:
             rate = recording.info.sample_rate

@@ -25,12 +25,12 @@ output "mask" is float32 (batch, frequency, frames, parts).
 """
 
 State = dict[str, Shaped[np.ndarray, "..."]]
-"""What a network remembers of the blocks of one channel so far; empty before the first one."""
+"""State of a network after the blocks of one channel so far; empty before the first one."""
 
 
 @dataclass
 class FrameState:
-    """What the network for streams remembers of the frames of a stream so far.
+    """State of the network for streams after the frames of a stream so far.
 
     Attributes:
         values: State of every channel.
@@ -199,7 +199,7 @@ class FrameEngine:
         Args:
             spectrum: The frame.
             state: State of the stream, which is replaced by that after the frame.
-            present: False for the silence behind the end of the sound, which returns what the
+            present: False for the silence after the end of the sound, which returns what the
                 network has delayed.
 
         Returns:

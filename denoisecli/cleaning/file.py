@@ -30,12 +30,12 @@ _CANCELLING_DB = 12.0
 """The mean of uncorrelated channels is 3 dB below two channels, and 9 dB below eight."""
 
 OnProgress = Callable[[float, float], None]
-"""Called with the seconds of audio that are cleaned and with all; 0 if that is unknown."""
+"""Called with the seconds of audio cleaned so far, and their total (0 if it is unknown)."""
 
 
 @dataclass(frozen=True)
 class FileOptions:
-    """How files are read and written.
+    """Options for reading and writing recordings.
 
     Attributes:
         sample_rate: Sample rate of the target in Hz (default: that of the source).
@@ -81,10 +81,11 @@ class FileOptions:
         if not -20 <= self.true_peak <= 0:
             raise UsageError(f"the true peak must be -20 to 0 dBFS, not {self.true_peak:g}")
         if self.loudness is not None and self.keep_loudness:
-            raise UsageError("a loudness and keeping the loudness exclude each other")
+            raise UsageError("loudness and keep_loudness exclude each other")
         if self.normalizes and self.clip == Clip.RESCALE:
             raise UsageError(
-                "rescaling and a loudness exclude each other; the loudness stays below full scale"
+                "rescaling and a change of loudness exclude each other; the latter never exceeds "
+                "full scale"
             )
         if self.clip not in list(Clip):
             raise UsageError(f"clip must be one of {', '.join(Clip)}, not {self.clip}")
@@ -99,7 +100,7 @@ class FileOptions:
 
 @dataclass(frozen=True)
 class CleanResult:
-    """What ``Denoiser.clean_file`` did.
+    """Result of ``Denoiser.clean_file``.
 
     Attributes:
         source: The noisy file.

@@ -67,7 +67,7 @@ class FrameStream:
         self._returned = 0  # hops
 
     def process(self, sound: AudioBlock) -> Iterator[Masked]:
-        """Take sound, and yield what is clean by now."""
+        """Take sound, and yield the clean sound that is ready."""
         self._analyse(sound)
         whole_hops = self._clean.shape[1] // self._hop * self._hop
         if whole_hops:

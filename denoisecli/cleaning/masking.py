@@ -35,7 +35,7 @@ Factors = Complex[np.ndarray, "taps frequency frames"]
 
 @dataclass(frozen=True)
 class Blocks:
-    """How sound is divided into blocks for the network; all lengths in seconds.
+    """Division of sound into blocks for the network; all lengths are in seconds.
 
     Attributes:
         length: New sound in a block; it is at least one hop of the STFT.
@@ -319,7 +319,7 @@ class MaskStream:
         self._ahead = 0 if blocks.live else masking.ahead
 
     def process(self, sound: AudioBlock) -> Iterator[Masked]:
-        """Take sound, and yield the blocks that are clean by now."""
+        """Take sound, and yield the clean blocks that are ready."""
         self._pending.append(sound)
         self._ready += sound.shape[1]
         if self._lead_in:

@@ -24,7 +24,7 @@ _MOST_EXTRA_DB = 6.0  # more gain than this into the limiter distorts and adds l
 
 @dataclass(frozen=True)
 class Leveling:
-    """How a track is brought to a loudness.
+    """Gain and limiter that bring a track to a loudness.
 
     Attributes:
         gain: Factor for all samples.

@@ -39,7 +39,7 @@ class Remix:
         """
         clean = self._cleaned.read(block.shape[1], dtype="float32", always_2d=True).T
         if clean.shape != block.shape:
-            raise AudioError(f"{self._cleaned.name} is no clean version of the recording")
+            raise AudioError(f"{self._cleaned.name} is not a clean version of the recording")
         yield Piece(block, block + self._strength * (clean - block))
 
     def last_pieces(self) -> Iterator[Piece]:

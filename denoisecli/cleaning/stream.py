@@ -33,7 +33,7 @@ class PieceStream(Protocol):
     """Returns every sample of a recording before and after cleaning."""
 
     def pieces(self, block: AudioBlock) -> Iterator[Piece]:
-        """Take the next samples, and yield those that are clean by now."""
+        """Take the next samples, and yield those that are ready."""
 
     def last_pieces(self) -> Iterator[Piece]:
         """End the stream, and yield the remaining samples."""
@@ -119,7 +119,7 @@ class DenoiseStream:
         return self._masked.delay / model_rate + _resampling_delay(sample_rate, model_rate)
 
     def process(self, block: Shaped[np.ndarray, "..."]) -> AudioBlock:
-        """Take the next samples, and return those that are clean by now.
+        """Take the next samples, and return those that are ready.
 
         Args:
             block: Floating-point samples (channels, timesteps), any number of them, all finite.
@@ -145,7 +145,7 @@ class DenoiseStream:
         """End the stream, and return the remaining samples: as many came out as went in.
 
         Raises:
-            UsageError: The stream has ended already.
+            UsageError: The stream has already ended.
         """
         return self._join(self.last_pieces())
 

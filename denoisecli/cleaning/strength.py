@@ -117,7 +117,7 @@ def _excerpts(
     count = min(max(frames // length, 1), EXCERPTS)
     starts = np.linspace(0, max(frames - length, 0), count).round().astype(int)
     if count == 1 and frames:
-        length = max(length, frames)  # a short recording is heard as a whole
+        length = max(length, frames)  # a short recording is taken as a whole
     pending: list[AudioBlock] = []
     first = end = 0  # positions of pending in the recording
     waiting = [int(start) for start in starts]

@@ -1,4 +1,4 @@
-"""Which recording is written where: the jobs of a call of `clean`."""
+"""The jobs of a call of `clean`: recordings and the files that they are cleaned into."""
 
 import glob
 from collections import Counter
@@ -114,7 +114,7 @@ def plan(
         require_writable(target_file)
         if suffix is not None and suffix.lower() != target_file.suffix.lower():
             raise UsageError(
-                f"{target_file} has a suffix already; --suffix {suffix} is for folders"
+                f"{target_file} already has a suffix; --suffix {suffix} is for folders"
             )
     recordings = list(_find(inputs))
     target_folder = _as_folder(output) if target_file is None else None
@@ -178,17 +178,17 @@ class _Recording:
         return relative.with_suffix(suffix or (".wav" if is_media else relative.suffix))
 
     def target(self, folder: Path | None, name: Path) -> Path:
-        """Return the path of its output of a certain name in a folder, or beside the input."""
+        """Return the path of its output with a name, in a folder or beside the input."""
         if folder is None and not self.in_folder:
             return self.beside(name)
         return (folder or _beside(self.root)) / name
 
     def beside(self, name: Path) -> Path:
-        """Return the path of its output beside it."""
+        """Return the path of its output beside the recording."""
         return self.path.with_name(f"{name.stem}.clean{name.suffix}")
 
     def was_written_to(self, folder: Path) -> bool:
-        """Return whether it is in an output folder, given as a resolved path, among the inputs."""
+        """Return whether a resolved output folder below its root holds the recording."""
         path, root = self.path.resolve(), self.root.resolve()
         return path.is_relative_to(folder) and not root.is_relative_to(folder)
 

@@ -57,8 +57,8 @@ Strength = Annotated[
     str,
     typer.Option(
         metavar="0..1|auto",
-        help="Share of the noise to remove, from 0 to 1, or auto: what suits each recording best "
-        "by DNSMOS.",
+        help="Share of the noise to remove, from 0 to 1, or auto: the best one for each "
+        "recording by DNSMOS.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -94,7 +94,9 @@ Threads = Annotated[
 KeepNoise = Annotated[
     str | None,
     typer.Option(
-        help="File or folder for what is removed.", show_default=False, rich_help_panel=_OUTPUT
+        help="File or folder for the noise that is removed.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
     ),
 ]
 Plot = Annotated[
@@ -193,7 +195,10 @@ KeepLoudness = Annotated[
 ]
 
 Jobs = Annotated[
-    int, typer.Option(min=1, help="Recordings cleaned at a time.", rich_help_panel=_BATCH)
+    int,
+    typer.Option(
+        min=1, help="Number of recordings cleaned at the same time.", rich_help_panel=_BATCH
+    ),
 ]
 Cluster = Annotated[
     str | None,
@@ -214,7 +219,7 @@ SkipExisting = Annotated[
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Show what would be done, and do nothing.", rich_help_panel=_BATCH
+        "--dry-run", help="Show what would be done, without doing it.", rich_help_panel=_BATCH
     ),
 ]
 AsJson = Annotated[
@@ -260,7 +265,7 @@ KeepReadable = Annotated[
 
 @dataclass(frozen=True)
 class _BatchOptions:
-    """How the jobs of a batch are run and reported."""
+    """Options for running and reporting the jobs of a batch."""
 
     jobs: int
     cluster: str | None

@@ -1,4 +1,4 @@
-"""What the commands print: messages, results, tables, JSON and errors.
+"""Output of the commands: messages, results, tables, JSON and errors.
 
 Results go to stdout, everything else to stderr. Only this module and ``displays`` print.
 """
@@ -30,7 +30,7 @@ _NARROWEST_TEXT = 16  # characters that names in a table are folded to where spa
 
 @dataclass(frozen=True)
 class Verbosity:
-    """How much is printed on stderr.
+    """Amount of output on stderr.
 
     Attributes:
         quiet: Print warnings and errors only, and no progress.
@@ -223,7 +223,7 @@ def tables(
         for index in block:
             more = min(max(room, 0), max(cells[index], len(columns[index])) - shortest[index])
             room -= more
-            if table.columns:  # as Rich counts a padding behind the last one, too
+            if table.columns:  # since Rich counts a padding after the last one, too
                 table.add_column(width=gap)
             table.add_column(
                 escape(columns[index]),

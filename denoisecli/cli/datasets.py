@@ -71,13 +71,15 @@ CleanWeight = Annotated[
     list[str] | None,
     _recordings(
         metavar="FOLDER=NUMBER",
-        help="FOLDER=3 makes three times as many mixtures of the recordings in a folder.",
+        help="Weight of the clean recordings in a folder: FOLDER=3 makes three times as many "
+        "mixtures.",
     ),
 ]
 NoiseWeight = Annotated[
     list[str] | None,
     _recordings(
-        metavar="FOLDER=NUMBER", help="FOLDER=0.5 draws the noises in a folder half as often."
+        metavar="FOLDER=NUMBER",
+        help="Weight of the noises in a folder: FOLDER=0.5 draws them half as often.",
     ),
 ]
 SampleRate = Annotated[
@@ -101,12 +103,12 @@ ValidShare = Annotated[
 GroupBy = Annotated[
     str,
     _split(
-        help="Recordings that stay in one set: file, folder (of a speaker), or a regular "
+        help="What stays in one set: file, folder (of a speaker), or a regular "
         "expression whose first group matches the speaker."
     ),
 ]
 GroupNoiseBy = Annotated[
-    str | None, _split(help="The same for noise recordings (default: that of --group-by).")
+    str | None, _split(help="Grouping of noise recordings (default: that of --group-by).")
 ]
 
 Segment = Annotated[
@@ -131,7 +133,7 @@ Snr = Annotated[
     _mixing(help="Signal-to-noise ratio in dB, or a range such as -5:20; in place of --ratio."),
 ]
 MixturesPerClip = Annotated[
-    int, _mixing(min=1, help="Number of mixtures of each clip, each with another noise.")
+    int, _mixing(min=1, help="Number of mixtures of each clip, each with a different noise.")
 ]
 Noises = Annotated[str, _mixing(help="Number of noises in a mixture, or a range such as 1:2.")]
 DrawNoise = Annotated[
@@ -144,7 +146,7 @@ Level = Annotated[
 Reverb = Annotated[Path | None, _rooms(help="Folder of impulse responses of rooms.")]
 Rooms = Annotated[int, _rooms(min=0, help="Number of synthetic rooms.")]
 ReverbShare = Annotated[
-    float, _rooms(min=0, max=1, help="Share of the mixtures that are in a room.")
+    float, _rooms(min=0, max=1, help="Share of the mixtures with reverberation.")
 ]
 Target = Annotated[
     ReverbTarget,
@@ -165,7 +167,8 @@ Jobs = Annotated[
 Cluster = Annotated[
     str | None,
     _processes(
-        metavar="ADDRESS", help="Dask scheduler that computes instead, such as tcp://HOST:PORT."
+        metavar="ADDRESS",
+        help="Address of a Dask scheduler that does the work, such as tcp://HOST:PORT.",
     ),
 ]
 Resume = Annotated[bool, _processes("--resume", help="Continue an interrupted build.")]
@@ -421,7 +424,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _used(part: "SetSummary") -> str:
-    """Return the number of noises in the mixtures, and of all if there are more."""
+    """Return the number of noises in the mixtures, and their total if there are more."""
     used, count = part.noises_used, part.noise_files
     return str(count) if used == count else f"{used} of {count}"
 

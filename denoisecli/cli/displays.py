@@ -34,7 +34,7 @@ Update = Callable[[int | float, int | float], None]
 class LiveDisplay:
     """A part of the terminal that is redrawn while the display is entered.
 
-    Nothing is drawn where stderr is no terminal or ``--quiet`` is given. While it is drawn, what
+    Nothing is drawn where stderr is not a terminal or ``--quiet`` is given. While it is drawn, what
     native libraries print is silenced, because it would leave dead bars behind.
     """
 
@@ -189,7 +189,7 @@ class TrainingDisplay(BarDisplay):
         console.info(text)
 
     def on_train_begin(self, epochs: int, steps: int, epoch: int) -> None:
-        """Print the headings; training begins, or continues, at this epoch, counted from 0."""
+        """Print the headings; training starts or continues at ``epoch``, counted from 0."""
         self.steps = steps
         self.whole = self.bars.add_task("all epochs", total=epochs * steps, figures="")
         self.part = self.bars.add_task("epoch", total=steps, figures="")

@@ -34,7 +34,7 @@ def live(
         str, typer.Option("--model", "-m", help="Model folder, or name of a bundled model.")
     ] = "speech-live",
     strength: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the noise that is removed, 0..1.")
+        float, typer.Option(min=0, max=1, help="Share of the noise to remove, from 0 to 1.")
     ] = 1.0,
     record: Annotated[
         Path | None,
@@ -46,7 +46,9 @@ def live(
     ] = None,
     duration: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds after which it stops.", show_default=False),
+        typer.Option(
+            min=0, help="Seconds after which to stop (default: at Ctrl-C).", show_default=False
+        ),
     ] = None,
     list_devices: Annotated[
         bool,
@@ -66,7 +68,8 @@ def live(
         str | None,
         typer.Option(
             "--output",
-            help="The same for the output device.",
+            help="Name of the output device, a part of it, or its number (default: that of the "
+            "system).",
             show_default=False,
             rich_help_panel=_DEVICES,
         ),
@@ -99,8 +102,8 @@ def live(
         typer.Option(
             min=0,
             max=500,
-            help="Milliseconds of sound that the devices and the filter each keep waiting; more "
-            "of them survive a busy computer.",
+            help="Buffer of the devices and of the filter in ms; a larger one avoids dropouts on a "
+            "busy computer.",
             rich_help_panel=_DEVICES,
         ),
     ] = 15.0,

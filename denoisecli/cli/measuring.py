@@ -40,7 +40,7 @@ def evaluate(
     ] = None,
     dataset: Annotated[
         Path | None,
-        typer.Argument(help="Dataset whose test set is evaluated on.", show_default=False),
+        typer.Argument(help="Dataset whose test set to evaluate on.", show_default=False),
     ] = None,
     clean: Annotated[
         Path | None,
@@ -60,8 +60,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="REGEX",
-            help=r"Regular expression with one group, such as 'fileid_(\d+)': recordings belong "
-            "together if it finds the same in their names.",
+            help=r"Regular expression with one group, such as 'fileid_(\d+)': recordings are "
+            "matched if the group finds the same text in their names.",
             show_default=False,
             rich_help_panel=_PAIRS,
         ),
@@ -95,7 +95,7 @@ def evaluate(
     estimate: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of files that are cleaned already; repeatable.",
+            help="Folder of already cleaned files; repeatable.",
             show_default=False,
             rich_help_panel=_ESTIMATORS,
         ),
@@ -112,7 +112,7 @@ def evaluate(
     compare_with: Annotated[
         str,
         typer.Option(
-            help="Name of the estimator that the others are compared with.",
+            help="Name of the estimator to compare the others with.",
             rich_help_panel=_ESTIMATORS,
         ),
     ] = "input",
@@ -130,7 +130,7 @@ def evaluate(
         bool,
         typer.Option(
             "--align",
-            help="Remove the delay of an output before scoring, as of a streaming denoiser.",
+            help="Remove the delay of an output, as of a streaming denoiser, before scoring.",
         ),
     ] = False,
     asr: Annotated[
@@ -164,7 +164,7 @@ def evaluate(
     keep: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the cleaned files, which are deleted otherwise.",
+            help="Folder for the cleaned files (default: they are deleted).",
             show_default=False,
             rich_help_panel=_OUTPUT,
         ),
@@ -300,7 +300,9 @@ def _open_pairs(
         raise UsageError("--match needs --clean and --noisy")
     if recordings is not None:
         if dataset is not None or listed is not None or folders:
-            raise UsageError("--recordings excludes a dataset, --clean, --noisy and --pairs")
+            raise UsageError(
+                "--recordings and a dataset, --clean, --noisy or --pairs exclude each other"
+            )
         yield real_recordings(recordings)
     elif dataset is None and listed is None and clean is not None and noisy is not None:
         yield folder_pairs(clean, noisy, match)

@@ -24,10 +24,10 @@ ModelClass = Annotated[
     str | None,
     typer.Option(
         metavar="MODULE:CLASS",
-        help="Class of your own that the network is of, such as mine:Small; its code is run "
+        help="User-defined class of the network, such as mine:Small; its code is run "
         "(docs/new-model.md).",
         show_default=False,
-        rich_help_panel="Code of your own",
+        rich_help_panel="User-defined code",
     ),
 ]
 
@@ -36,17 +36,19 @@ Losses = Annotated[
     typer.Option(
         "--loss",
         metavar="MODULE:FUNCTION",
-        help="Loss of your own that the spec names, such as mine:hiss; its code is run.",
+        help="User-defined loss that the spec names, such as mine:hiss; its code is run.",
         show_default=False,
-        rich_help_panel="Code of your own",
+        rich_help_panel="User-defined code",
     ),
 ]
 
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
 
 NoMatchLevel = Annotated[
     bool,
-    typer.Option("--no-match-level", help="Do not scale the noise to the level of the clean."),
+    typer.Option(
+        "--no-match-level", help="Do not scale the noise to the level of the clean recording."
+    ),
 ]
 
 Quiet = Annotated[

@@ -15,16 +15,16 @@ from denoisecli.system.extras import require
 _NETWORK, _LIMITS = "Network", "Limits"
 _SHORTEST_TOKEN = 12
 
-Model = Annotated[str, typer.Option(help="Model that is chosen first, by name or folder.")]
+Model = Annotated[str, typer.Option(help="Name or folder of the model that is selected at first.")]
 Models = Annotated[
-    Path, typer.Option(help="Folder with further models to choose from, such as adapted ones.")
+    Path, typer.Option(help="Folder of further models to choose from, such as adapted ones.")
 ]
-Jobs = Annotated[int, typer.Option(min=1, help="Recordings cleaned at a time.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Number of recordings cleaned at the same time.")]
 Browser = Annotated[bool, typer.Option(help="Open the page in the browser.")]
 Host = Annotated[
     str,
     typer.Option(
-        help="Address to listen at; 0.0.0.0 is reached from other machines.",
+        help="Address to listen on; 0.0.0.0 can be reached from other machines.",
         rich_help_panel=_NETWORK,
     ),
 ]
@@ -33,7 +33,7 @@ Port = Annotated[
     typer.Option(
         min=1,
         max=65535,
-        help="Port to listen at (default: 8765, or another if it is in use).",
+        help="Port to listen on (default: 8765, or another if it is in use).",
         show_default=False,
         rich_help_panel=_NETWORK,
     ),
@@ -51,7 +51,7 @@ Token = Annotated[
 AllowHost = Annotated[
     list[str] | None,
     typer.Option(
-        help="Further host name of the server, such as that of a reverse proxy; may be repeated.",
+        help="Additional host name of the server, such as that of a reverse proxy; repeatable.",
         show_default=False,
         rich_help_panel=_NETWORK,
     ),
@@ -61,7 +61,7 @@ MaxSize = Annotated[
     typer.Option(min=0.001, help="Largest size of a recording in MiB.", rich_help_panel=_LIMITS),
 ]
 MaxWaiting = Annotated[
-    int, typer.Option(min=1, help="Most recordings that may wait.", rich_help_panel=_LIMITS)
+    int, typer.Option(min=1, help="Largest number of waiting recordings.", rich_help_panel=_LIMITS)
 ]
 Keep = Annotated[
     float,

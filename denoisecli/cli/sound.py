@@ -26,18 +26,20 @@ def spectrogram(
     ] = False,
     overwrite: Overwrite = False,
     scale: Annotated[
-        Scale, typer.Option(help="Values of the matrix.", rich_help_panel=_TRANSFORM)
+        Scale, typer.Option(help="Scale of the values.", rich_help_panel=_TRANSFORM)
     ] = Scale.MAGNITUDE,
     n_fft: Annotated[
         int,
         typer.Option(
-            help="Length of the window and the transform in samples; even.",
+            help="Length of the window and the transform in samples, an even number.",
             rich_help_panel=_TRANSFORM,
         ),
     ] = 1024,
     hop_length: Annotated[
         int,
-        typer.Option(help="Samples from one frame to the next.", rich_help_panel=_TRANSFORM),
+        typer.Option(
+            help="Number of samples between successive frames.", rich_help_panel=_TRANSFORM
+        ),
     ] = 256,
     window: Annotated[
         Window,
@@ -62,7 +64,7 @@ def spectrogram(
     phase: Annotated[
         bool,
         typer.Option(
-            help="Store the phase, with which --invert is exact for all scales but mel.",
+            help="Store the phase too, so that --invert is exact for all scales but mel.",
             rich_help_panel=_TRANSFORM,
         ),
     ] = True,
@@ -147,7 +149,7 @@ def plot(
         float,
         typer.Option(
             min=0,
-            help="Range of the colours in dB, downwards from the highest level.",
+            help="Range of the colours in dB below the highest level.",
             rich_help_panel=_PICTURE,
         ),
     ] = 80.0,
@@ -181,7 +183,7 @@ def plot(
 
 def mix(
     clean: Annotated[Path, typer.Argument(help="Clean recording.", show_default=False)],
-    noise: Annotated[Path, typer.Argument(help="Recording of noise.", show_default=False)],
+    noise: Annotated[Path, typer.Argument(help="Noise recording.", show_default=False)],
     output: Output,
     ratio: Annotated[
         float | None,

@@ -50,8 +50,8 @@ def train(
     music: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of further clean recordings that the model must keep, such as music; its "
-            "name is that of a folder of --clean for groups and weights.",
+            help="Folder of further clean recordings to be preserved, such as music; it counts as "
+            "a folder of --clean in groups and weights.",
             show_default=False,
             rich_help_panel=_RECORDINGS,
         ),
@@ -60,7 +60,7 @@ def train(
         int,
         typer.Option(
             min=0,
-            help="Number of simulated rooms that speech is put into, such as 200 (extra [rooms]).",
+            help="Number of simulated rooms for the speech, such as 200 (extra [rooms]).",
             rich_help_panel=_RECORDINGS,
         ),
     ] = 0,
@@ -76,7 +76,7 @@ def train(
     group_by: Annotated[
         str,
         typer.Option(
-            help="What is split together: 'file', 'folder', or a regular expression with a group, "
+            help="What stays in one set: 'file', 'folder', or a regular expression with a group, "
             "as in build-dataset.",
             rich_help_panel=_RECORDINGS,
         ),
@@ -84,7 +84,7 @@ def train(
     group_noise_by: Annotated[
         str | None,
         typer.Option(
-            help="The same for noise (default: --group-by).",
+            help="Grouping of noise recordings (default: that of --group-by).",
             show_default=False,
             rich_help_panel=_RECORDINGS,
         ),
@@ -93,7 +93,8 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="FOLDER=NUMBER",
-            help="FOLDER=3 trains three times as often on the recordings in a folder.",
+            help="Weight of the clean recordings in a folder: FOLDER=3 uses them three times as "
+            "often.",
             show_default=False,
             rich_help_panel=_RECORDINGS,
         ),
@@ -102,7 +103,7 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="FOLDER=NUMBER",
-            help="FOLDER=0.5 draws the noises in a folder half as often.",
+            help="Weight of the noises in a folder: FOLDER=0.5 draws them half as often.",
             show_default=False,
             rich_help_panel=_RECORDINGS,
         ),
@@ -168,9 +169,9 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="MODULE:CLASS",
-            help="Keras callback of your own, such as mine:Report; its code is run.",
+            help="User-defined Keras callback, such as mine:Report; its code is run.",
             show_default=False,
-            rich_help_panel="Code of your own",
+            rich_help_panel="User-defined code",
         ),
     ] = None,
     device: Annotated[
@@ -298,7 +299,9 @@ def _gain(decibels: float | None) -> str:
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="Folder of runs, or of one run.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="Folder of runs, or of a single run.")] = Path(
+        "runs"
+    ),
     as_json: Json = False,
 ) -> None:
     """List training runs with their progress, the figures of their best epoch and of their test.

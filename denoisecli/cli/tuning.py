@@ -42,7 +42,7 @@ def tune(
     loss: Losses = None,
     as_json: Json = False,
     method: Annotated[
-        Method, typer.Option(help="How to choose values.", rich_help_panel=_SEARCH)
+        Method, typer.Option(help="Method of choosing values.", rich_help_panel=_SEARCH)
     ] = Method.BAYESIAN,
     trials: Annotated[
         int,

@@ -135,13 +135,13 @@ def build(
     Raises:
         UsageError: TensorFlow is not installed; a folder does not exist, is a file or has no audio
             files in it; the split does not fit the folders; the name of a set is not allowed; there
-            is a dataset already; or the interrupted build was of something else.
+            is already a dataset; or the interrupted build was of something else.
         DatasetError: Too few recordings can be used.
         DenoiseError: ``output`` cannot be written, or a process died.
     """
     require("train", "tensorflow", "google_crc32c", purpose="building datasets")
     if recipe.pairs and reverb is not None:
-        raise UsageError("existing pairs get no reverberation")
+        raise UsageError("reverberation cannot be added to existing pairs")
     if recipe.rooms:
         require_pyroomacoustics()
     output = Path(output)
@@ -246,7 +246,7 @@ class Totals(NamedTuple):
 
 
 class MixedPart(BaseModel):
-    """What a task made: the rows and total size of its pairs, and the clips it left out."""
+    """Result of a task: the rows and total size of its pairs, and the clips it left out."""
 
     rows: list[Row]
     skipped: list[Skipped]

@@ -4,14 +4,14 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What the stored pairs are."""
+    """Kind of the stored pairs."""
 
     WAVEFORM = "waveform"
     SPECTROGRAM = "spectrogram"
 
 
 class NoiseDraw(StrEnum):
-    """What noise recordings are drawn evenly over; see ``denoisecli.datasets.recipe``."""
+    """Units that noises are drawn from evenly; see ``denoisecli.datasets.recipe``."""
 
     FOLDER = "folder"
     FILE = "file"
@@ -19,7 +19,7 @@ class NoiseDraw(StrEnum):
 
 
 class ReverbTarget(StrEnum):
-    """What the clean part of a reverberant mixture is."""
+    """Clean part of a reverberant mixture."""
 
     DRY = "dry"
     EARLY = "early"

@@ -147,7 +147,7 @@ def verify(folder: Path, *, on_progress: Callable[[int, int], None] | None = Non
 
     Args:
         folder: The folder of the manifest.
-        on_progress: Called with the number of pairs that are verified and of all pairs.
+        on_progress: Called with the number of verified pairs and their total.
 
     Yields:
         A sentence for each problem.

@@ -40,7 +40,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one mixture was made.
+    """Recipe of one mixture.
 
     ``noisy = gain * ((1 - ratio) * clean + ratio * sum(noise_gain * noise))``, where offsets are
     counted at the rate of the dataset, a short noise is looped, and the sum is over all noises. In
@@ -187,22 +187,22 @@ class Manifest(DatasetFacts):
         return self.sets[name]
 
     def source_hashes(self, *sets: str, role: Literal["clean", "noise"] | None = None) -> set[str]:
-        """Return eight hexadecimal digits for each recording in sets, which depend on its name.
+        """Return the hashes of the recordings in sets (see `source_hash`).
 
         Args:
             sets: Names of the sets; those that the dataset does not have are ignored.
             role: What the recordings are used for; by default both.
         """
-        names = set[str]()
+        names = set[tuple[Role, str]]()
         for row in self.mixtures:
             if row.set in sets:
                 if role != "noise":
                     clean = [row.clean, *(joined.clean for joined in row.joined)]
-                    names.update(f"clean {name}" for name in clean)
+                    names.update(("clean", name) for name in clean)
                 if role != "clean":
                     noises = [row.noise, *(noise.noise for noise in row.more_noises)]
-                    names.update(f"noise {name}" for name in noises if name)
-        return {hashlib.sha256(name.encode()).hexdigest()[:8] for name in names}
+                    names.update(("noise", name) for name in noises if name)
+        return {source_hash(*name) for name in names}
 
     @property
     def mixing_recipe(self) -> Recipe:

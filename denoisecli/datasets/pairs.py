@@ -116,7 +116,7 @@ def partners_of(
 
 
 class StoredPairs(Mixtures):
-    """The pairs of a set, whose noisy recordings exist already.
+    """The pairs of a set, whose noisy recordings already exist.
 
     ``recordings["noise"]`` are the noisy recordings, in the order of the clean ones.
     """

@@ -166,9 +166,11 @@ class Recipe(BaseModel):
     def _check(self) -> "Recipe":
         if self.pairs:
             if self.ratio is not None or self.snr_db is not None:
-                raise ValueError("pairs are mixed already; give neither a ratio nor an SNR")
+                raise ValueError("pairs are already mixed; give neither a ratio nor an SNR")
             if self.join is not None or self.rooms or limits(self.noises) != (1, 1):
-                raise ValueError("pairs are not joined, and get no rooms or further noises")
+                raise ValueError(
+                    "existing pairs cannot be joined, and cannot get rooms or further noises"
+                )
         elif (self.ratio is None) == (self.snr_db is None):
             raise ValueError("give either a mixing ratio, for example 0.2, or an SNR in dB")
         if self.ratio is not None:
@@ -187,7 +189,7 @@ class Recipe(BaseModel):
                 raise ValueError(f"the level must be within -100..0 dBFS, not {self.level_dbfs}")
         if self.valid_share and isinstance(self.split, tuple):
             raise ValueError(
-                "the split gives the share of the validation set already; give one share, or leave "
+                "the split already gives the share of the validation set; give one share, or leave "
                 "out valid_share"
             )
         if self.join is not None and self.segment is not None and self.join > self.segment:

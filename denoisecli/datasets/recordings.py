@@ -14,7 +14,7 @@ from denoisecli.errors import AudioError, DatasetError
 from denoisecli.types import AudioVector
 
 Role = Literal["test clean", "test noise", "valid clean", "valid noise", "clean", "noise", "room"]
-"""What a recording is used for. Of identical recordings, the first role in this order keeps one."""
+"""Role of a recording. Of identical recordings, the first role in this order keeps one."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
 

@@ -28,7 +28,7 @@ def reverberate(
         target: Whether the second result is dry, or has the reflections of the first 50 ms.
 
     Returns:
-        The reverberant sound, and the sound that a denoiser should make of it.
+        The reverberant sound, and the target of a denoiser for it.
     """
     from scipy.signal import fftconvolve  # slow to import
 

@@ -24,7 +24,7 @@ _REQUEST = "request.json"
 
 
 class BuildRequest(BaseModel):
-    """What is to be built, as it is kept in the work folder.
+    """Request for a dataset, as it is kept in the work folder.
 
     Attributes:
         denoise_version: Version of this program.

@@ -69,7 +69,7 @@ def write_cleaning_report(
         output: Path of the .html file.
         model: Name of what cleaned them.
         overwrite: Replace an existing file.
-        on_progress: Called with the number of files done and of all.
+        on_progress: Called with the number of finished files and their total.
 
     Raises:
         UsageError: The suffix is not .html, the file exists, or jinja2 is not installed.

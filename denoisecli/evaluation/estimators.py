@@ -94,7 +94,7 @@ class Model(Estimator):
 
 @dataclass
 class Folder(Estimator):
-    """A folder of files that are cleaned already, with the names of the noisy files.
+    """A folder of files that are already cleaned, with the names of the noisy files.
 
     Attributes:
         folder: The folder; suffixes may differ from those of the noisy files.
@@ -120,7 +120,7 @@ class Folder(Estimator):
 
 @dataclass
 class Prepared(Estimator):
-    """Files that are cleaned already.
+    """Files that are already cleaned.
 
     Attributes:
         files: The files by name of the recording.

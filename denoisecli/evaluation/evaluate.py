@@ -353,10 +353,10 @@ def _recognize(
 ) -> _Scored:
     """Add the word error rates of the cleaned files of a pair."""
     if transcript is None and pair.clean is None:
-        return result  # what is understood of a noisy recording is no reference
+        return result  # a transcript of the noisy recording cannot serve as a reference
     try:
         understood, language = recognizer.transcribe(pair.reference)
-    except DenoiseError:  # the clean file cannot be read, which the scores say already
+    except DenoiseError:  # the clean file cannot be read, which the scores already say
         return result
     reference = understood if transcript is None else transcript
     estimates = dict(result.estimates)

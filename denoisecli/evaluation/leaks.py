@@ -8,7 +8,7 @@ from denoisecli.models.folder import Metrics
 
 @dataclass(frozen=True)
 class Leak:
-    """How many recordings of a test set a model was trained on, as far as it is known.
+    """Number of recordings of a test set that a model was trained on, as far as it is known.
 
     Recordings are compared by role and name, because nothing else of them is stored. A copy under
     another name is not found, and two different recordings of one name are.

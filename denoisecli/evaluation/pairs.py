@@ -93,7 +93,7 @@ def _keys(folder: Path, match: str | None) -> dict[str, tuple[str, Path]]:
     try:
         pattern = re.compile(normalize_name(match))
     except re.error as error:
-        raise UsageError(f"--match {match!r} is no regular expression: {error}") from error
+        raise UsageError(f"--match {match!r} is not a regular expression: {error}") from error
     if pattern.groups != 1:
         raise UsageError(
             f"--match {match!r} must have one group in parentheses, not {pattern.groups}"
@@ -126,7 +126,7 @@ def listed_pairs(source: Path | str) -> list[Pair]:
 
     Raises:
         UsageError: The file cannot be read, lacks a heading, has no rows, names a file that does
-            not exist, or has an SNR that is no number.
+            not exist, or has an SNR that is not a number.
     """
     source = Path(source)
     try:
@@ -146,7 +146,7 @@ def listed_pairs(source: Path | str) -> list[Pair]:
             snr_db = float(row["snr_db"]) if row.get("snr_db") else None
         except ValueError:
             raise UsageError(
-                f"{source}, line {line}: the SNR {row['snr_db']!r} is no number"
+                f"{source}, line {line}: the SNR {row['snr_db']!r} is not a number"
             ) from None
         name = row.get("name") or Path(row["noisy"]).with_suffix("").as_posix().lstrip("./")
         pairs.append(Pair(normalize_name(name), clean, noisy, row.get("noise") or None, snr_db))

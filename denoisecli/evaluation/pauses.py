@@ -87,7 +87,7 @@ def _powers(sound: AudioVector, sample_rate: int) -> _Powers:
 
 def _find(powers: _Powers) -> tuple[_Mask, _Mask] | None:
     """Return which frames are pauses and which are speech; None if all are digital silence."""
-    sounding = powers > 10 ** (FLOOR_DB / 10)  # what an editor has muted is no pause
+    sounding = powers > 10 ** (FLOOR_DB / 10)  # what an editor has muted is not a pause
     if not sounding.any():
         return None
     padded = np.pad(powers, _SMOOTHED_FRAMES // 2, mode="edge")

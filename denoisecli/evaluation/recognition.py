@@ -79,7 +79,7 @@ class Recognizer:
         require("asr", "faster_whisper", purpose="speech recognition")
         folder = Path(self.model)
         if folder.is_dir() and not (folder / "model.bin").is_file():
-            raise UsageError(f"{folder} is no model for faster-whisper: it has no model.bin")
+            raise UsageError(f"{folder} is not a model for faster-whisper: it has no model.bin")
 
     def load(self) -> None:
         """Load the model, which may download it.

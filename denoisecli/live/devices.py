@@ -45,7 +45,7 @@ class Device:
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """Which devices are used, and how.
+    """Devices to use, and their settings.
 
     Attributes:
         input: Name, a part of it, or number of the input device; None for the usual one.

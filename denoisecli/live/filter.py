@@ -26,7 +26,7 @@ _METER_SECONDS = 0.3  # time constant of the meters
 
 @dataclass
 class Meters:
-    """What a live filter measures; levels in dBFS, smoothed.
+    """Measurements of a live filter; levels are in dBFS, smoothed.
 
     Attributes:
         level_in: RMS of the input.

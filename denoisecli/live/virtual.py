@@ -84,7 +84,7 @@ def _remove_abandoned() -> None:
         if owner is None:
             continue
         if _is_running(int(owner[1])):
-            raise UsageError(f"process {owner[1]} provides a virtual microphone already")
+            raise UsageError(f"process {owner[1]} already provides a virtual microphone")
         _pactl("unload-module", line.split("\t")[0])
 
 

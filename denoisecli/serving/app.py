@@ -50,7 +50,7 @@ _DRAIN_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server works, and its limits.
+    """Settings and limits of a server.
 
     Attributes:
         model: Name of the model that is used where a client names none.
@@ -61,7 +61,7 @@ class Settings:
         max_waiting: Largest number of recordings that wait or are being sent.
         keep_seconds: Time in s after which a recording that no client asks for is removed.
         upload_timeout: Time in s in which the next part of an upload must arrive.
-        token: What every request has to carry; None asks for none.
+        token: Token that every request must carry; None requires none.
         names: Host names under which the server may be addressed.
         beyond_loopback: The server can be reached from other machines.
     """
@@ -105,7 +105,7 @@ class ArchiveEntry(Rendering):
 
 
 class Archive(Body):
-    """What an archive holds."""
+    """The recordings in an archive."""
 
     jobs: list[ArchiveEntry] = Field(min_length=1, max_length=1000)
 
@@ -123,7 +123,7 @@ def create_app(
     """Return the application.
 
     Args:
-        settings: How it works, and its limits.
+        settings: Its settings and limits.
         root: Folder for all files, which whoever made it removes in the end.
         workers: Starts a worker.
         on_error: Called with the traceback of an error that should not happen.

@@ -87,8 +87,8 @@ class Guard:
         app: The application.
         names: Host names under which the server may be addressed.
         beyond_loopback: The server can be reached from other machines.
-        token: What every request has to carry, as ``Authorization: Bearer TOKEN`` or in the cookie
-            that the page gets by its address, ``/?token=TOKEN``; None asks for none.
+        token: Token that every request must carry, as ``Authorization: Bearer TOKEN`` or in the
+            cookie that the address of the page, ``/?token=TOKEN``, sets; None requires none.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ _OPTION = re.compile(r"; [^;]*--[a-z][^;]*")
 
 
 class Stage(StrEnum):
-    """How far a job is."""
+    """Stage of a job."""
 
     WAITING = "waiting"
     WORKING = "working"
@@ -48,11 +48,11 @@ class Job:
         folder: Folder of all its files.
         upload: The recording.
         model: Name of the model.
-        function: What the worker calls with the task.
+        function: Function that the worker calls with the task.
         task: The task.
-        stage: How far it is.
+        stage: Its stage.
         state: Shared with the worker, while it is worked on.
-        result: What the worker returned.
+        result: Facts that the worker returned.
         error: Why it failed.
         touched: When a client last asked for it, by the monotonic clock in s.
         ended: Set when it is done or failed.
@@ -175,7 +175,7 @@ class Jobs:
         if waiting + self._arriving >= self._max_waiting:
             raise Refused(
                 503,
-                f"{waiting + self._arriving} recordings are waiting already; "
+                f"{waiting + self._arriving} recordings are already waiting; "
                 f"try again in {RETRY_SECONDS} s",
                 {"Retry-After": str(RETRY_SECONDS)},
             )
@@ -205,7 +205,7 @@ class Jobs:
     def add_again(self, job: Job, model: str, task: Task) -> None:
         """Put a job that has ended into the queue again, with another model."""
         del self._jobs[job.id]
-        self._jobs[job.id] = job  # behind all others
+        self._jobs[job.id] = job  # after all others
         job.model, job.task = model, task
         job.stage, job.result, job.error = Stage.WAITING, {}, None
         job.ended.clear()

@@ -34,7 +34,7 @@ class Page:
         }
         """Scripts, styles, pictures and the pages ``index.html`` and ``login.html`` by name."""
         self.open_paths = ("/static/theme.css", "/static/page.css", "/static/icon.svg")
-        """What the form needs, before the token was given."""
+        """Paths that the form needs before the token has been given."""
 
     @property
     def index(self) -> str:

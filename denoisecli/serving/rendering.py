@@ -28,7 +28,7 @@ class Body(BaseModel):
 
 
 class Rendering(Body):
-    """How a recording is to be written."""
+    """Settings for writing a cleaned recording."""
 
     strength: float = Field(1.0, ge=0, le=1, description="Share of the noise that is removed.")
     format: str = Field(
@@ -54,7 +54,7 @@ class Rendering(Body):
         return suffix
 
     def options(self, **others: Any) -> FileOptions:
-        """Return how the file is written; others are arguments of `FileOptions`."""
+        """Return the options for writing the file; ``others`` are arguments of `FileOptions`."""
         try:
             return FileOptions(loudness=self.loudness, keep_loudness=self.keep_loudness, **others)
         except UsageError as error:

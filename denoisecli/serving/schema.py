@@ -75,9 +75,7 @@ def openapi(
         ),
         (
             "get /api/jobs/{id}/preview",
-            _operation(
-                "Return the noisy channels and behind them the clean ones, as FLAC.", _binary()
-            ),
+            _operation("Return the noisy channels followed by the clean ones, as FLAC.", _binary()),
         ),
         (
             "get /api/jobs/{id}/spectrogram",

@@ -69,7 +69,7 @@ def serve(
     """Serve until Ctrl-C or SIGTERM, which raise KeyboardInterrupt once all files are removed.
 
     Args:
-        settings: How the application works, and its limits.
+        settings: Settings and limits of the application.
         bound: Socket that listens.
         page: Address to open in a browser.
         on_error: Called with the traceback of an error that should not happen.

@@ -95,7 +95,9 @@ async def _chunks(request: Request, timeout: float) -> AsyncIterator[bytes]:
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            raise Refused(408, f"nothing arrived for {timeout:g} s; the upload ended") from error
+            raise Refused(
+                408, f"nothing arrived for {timeout:g} s; the upload was aborted"
+            ) from error
 
 
 class _Form:

@@ -1,4 +1,4 @@
-"""What a worker process does with a job: clean the recording, and prepare it for the page."""
+"""The work of a worker process: clean a recording, and prepare it for the page."""
 
 import math
 from collections.abc import MutableSequence
@@ -35,7 +35,7 @@ STEPS_PER_DB = 2
 """Steps of a byte of a spectrogram: 255 is 0 dBFS, 254 is -0.5 dBFS."""
 
 PREVIEW_RATES = (8_000, 48_000)
-"""Lowest and highest sample rate in Hz of what the page plays."""
+"""Lowest and highest sample rate in Hz of the sound that the page plays."""
 
 _WINDOW = "hann"
 _WINDOW_SECONDS = 0.032
@@ -77,7 +77,7 @@ class Task:
 
     @property
     def preview(self) -> Path:
-        """What the page plays: noisy and clean sound as channels of one file."""
+        """File that the page plays, with the noisy and the clean sound as its channels."""
         return self.source.with_name("preview.flac")
 
     @property
@@ -115,7 +115,7 @@ def clean(task: Task) -> dict[str, Any]:
 
 
 def prepare(task: Task) -> dict[str, Any]:
-    """Clean a recording at full strength in floating point, and make what the page shows and plays.
+    """Clean a recording at full strength in floating point, and write its preview for the page.
 
     Returns:
         The facts about the result as JSON data, with ``preview_channels`` and ``spectrogram``, the
@@ -162,9 +162,9 @@ def _record(result: CleanResult) -> dict[str, Any]:
 
 
 def _write_preview(task: Task, result: CleanResult) -> dict[str, Any]:
-    """Write what the page plays and shows.
+    """Write the sound and the spectrograms of the page.
 
-    The clean channels stand behind the noisy ones in one file, so that a player keeps them in step.
+    The clean channels follow the noisy ones in one file, so that a player keeps them in step.
     More than two channels become their mean.
 
     Returns:

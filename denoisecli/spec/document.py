@@ -51,11 +51,11 @@ class Spec(Section):
     description: str = Field("", description="One line about the model, for `denoise models`.")
     model: ModelName = Field(
         "unet",
-        description="Class of the network: `unet`, or one of your own as `module:name`, whose code "
-        "runs only if `--model-class` names it too.",
+        description="Class of the network: `unet`, or a user-defined one as `module:name`, whose "
+        "code runs only if `--model-class` names it too.",
     )
     options: dict[str, Annotated[JsonValue, WithJsonSchema({})]] = Field(
-        {}, description="Whatever a class of your own needs; `unet` has no options."
+        {}, description="Options of a user-defined class; `unet` has none."
     )
     causal: bool = Field(
         False, description="Whether the network must not look ahead in time, for live use."

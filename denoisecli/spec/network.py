@@ -34,12 +34,12 @@ def _both_axes(value: Any) -> Any:
 
 
 OWN_NAME = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
-"""A class or function of the user's own, such as ``mine.networks:Small``."""
+"""A user-defined class or function, such as ``mine.networks:Small``."""
 
 
 @dataclass(frozen=True)
 class OneOfOrOwn:
-    """Metadata of a string: one of several names, or something of the user's own.
+    """Metadata of a string: one of several names, or a user-defined object.
 
     Attributes:
         names: The names.

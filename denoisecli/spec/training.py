@@ -53,7 +53,7 @@ class Loss(Section):
     """
 
     kind: LossKind = Field(
-        description="Kind of loss; or a function of your own as `module:name`, whose code runs "
+        description="Kind of loss, or a user-defined function as `module:name`, whose code runs "
         "only if `--loss` names it too."
     )
     weight: float = Field(1.0, gt=0, le=1e6, description="Factor that the term is multiplied by.")
@@ -202,7 +202,7 @@ class Augmentation(Section):
 
 
 class Training(Section):
-    """How the network is trained."""
+    """Settings of the training."""
 
     losses: tuple[
         Annotated[Loss, BeforeValidator(_loss_of_name, json_schema_input_type=Loss | LossKind)], ...

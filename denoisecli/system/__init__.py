@@ -1,4 +1,4 @@
-"""What the program asks of the operating system.
+"""Services of the operating system: files, locks, signals, processes and packages.
 
 - ``atomic_files``: writes a file or folder beside its target and renames it when it is complete
 - ``caches``: keeps numba and matplotlib from writing beside their own code
@@ -6,7 +6,7 @@
 - ``interrupts``: lets Ctrl-C and SIGTERM wait until a task can stop
 - ``locks``: keeps two processes out of the same folder
 - ``pools``: runs tasks in worker processes or on a Dask cluster
-- ``references``: loads classes and functions of the user's own, named as ``module:name``
+- ``references``: loads user-defined classes and functions, named as ``module:name``
 
 It imports only ``errors``.
 """

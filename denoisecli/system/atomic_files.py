@@ -135,4 +135,4 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
         UsageError: The target exists and ``overwrite`` is false.
     """
     if (target.exists() or target.is_symlink()) and not overwrite:
-        raise UsageError(f"{target} exists already; give --overwrite to replace it")
+        raise UsageError(f"{target} already exists; give --overwrite to replace it")

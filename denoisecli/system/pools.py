@@ -1,4 +1,4 @@
-"""Where work is done: in this process, in worker processes, or on a Dask cluster.
+"""Places of work: this process, worker processes, or a Dask cluster.
 
 There is one policy for worker processes. They are spawned, because libraries with threads do not
 survive a fork; a script that uses them needs ``if __name__ == "__main__":``. Ctrl-C is left to the

@@ -1,4 +1,4 @@
-"""Classes and functions of the user's own, which are named as ``module:name``."""
+"""User-defined classes and functions, which are named as ``module:name``."""
 
 import sys
 from importlib import import_module
@@ -24,7 +24,7 @@ def load_reference(reference: str) -> Any:
     module_name, _, name = reference.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), name)):
         raise UsageError(
-            f"{reference!r} is no reference to an object; expected module:name, such as "
+            f"{reference!r} is not a reference to an object; expected module:name, such as "
             "mine.networks:Small"
         )
     if str(Path.cwd()) not in sys.path:

@@ -75,7 +75,7 @@ class Batches:
     def training(self, epoch: int, skip: int = 0) -> Stream:
         """Return the batches of an epoch.
 
-        Successive epochs continue through the data, so that every clip is heard equally often
+        Successive epochs continue through the data, so that every clip is used equally often
         whatever the number of steps is (see `segments.SegmentOrder`).
 
         Args:
@@ -252,7 +252,9 @@ def _split_off(rows: list[Row], share: float, folder: Path) -> Bool[np.ndarray, 
     """
     names = sorted({row.clean for row in rows}, key=lambda name: zlib.crc32(name.encode()))
     if len(names) < 2:
-        raise DatasetError(f"{folder}: one clean file is too few to split off a validation part")
+        raise DatasetError(
+            f"{folder}: a validation set cannot be split off from a single clean file"
+        )
     count = min(len(names) - 1, max(1, round(share * len(names))))
     chosen = set(names[:count])
     return np.array([row.clean in chosen for row in rows])

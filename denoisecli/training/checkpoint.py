@@ -175,7 +175,7 @@ def forbidden_changes(
 
     Args:
         before: Spec that the run began with.
-        after: Spec that it shall resume with.
+        after: Spec to resume it with.
         steps_done: Number of training steps so far.
         steps_per_epoch: Number of steps of an epoch.
     """

@@ -133,7 +133,7 @@ def find_devices(
         _hide(gpus)
         gpus = []
     for gpu in gpus:
-        with suppress(RuntimeError):  # it is too late, because the GPU is in use already
+        with suppress(RuntimeError):  # it is too late, because the GPU is already in use
             tf.config.experimental.set_memory_growth(gpu, True)
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
@@ -169,7 +169,7 @@ def _divide_cpu(device: Device, parts: int) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(cores // parts)
         tf.config.threading.set_inter_op_parallelism_threads(parts)
     except RuntimeError as error:
-        raise UsageError(f"the CPU is in use already: {error}") from error
+        raise UsageError(f"the CPU is already in use: {error}") from error
 
 
 def _find_jax_devices(device: Device, cluster: Cluster | None) -> Devices:
@@ -208,4 +208,4 @@ def _hide(gpus: "Sequence[tf.config.PhysicalDevice]") -> None:
     try:
         tf.config.set_visible_devices([], "GPU")
     except RuntimeError as error:
-        raise UsageError(f"the GPU {gpus[0].name} is in use already: {error}") from error
+        raise UsageError(f"the GPU {gpus[0].name} is already in use: {error}") from error

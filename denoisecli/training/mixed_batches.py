@@ -54,7 +54,7 @@ DRAWS = 8
 
 @dataclass(frozen=True)
 class Mixing:
-    """What the batches of a run are mixed from, and how.
+    """Recordings that the batches of a run are mixed from, and how they are mixed.
 
     Attributes:
         folders: Folders of recordings.
@@ -63,7 +63,7 @@ class Mixing:
             deleted when the run is finished.
         group_by: See `Recipe`, and likewise for all that follow.
         group_noise_by: The same for noise.
-        clean_weights: Factors on how often clean recordings are heard, by folder or pattern.
+        clean_weights: Factors on how often clean recordings are used, by folder or pattern.
         noise_weights: Factors on how often noises are drawn.
     """
 
@@ -114,7 +114,7 @@ class MixedBatches:
     """The batches that a model is trained, validated and tested with, mixed from recordings.
 
     A batch depends on the seed and its number only. Segments of speech begin at random samples, and
-    successive epochs continue through all clean recordings, which are heard equally often (or in
+    successive epochs continue through all clean recordings, which are used equally often (or in
     proportion to their weights). Noises are drawn at random.
 
     Args:

@@ -120,7 +120,7 @@ class RecordingStore:
     def read(
         self, recording: Recording, offset: int, target: Float[np.ndarray, "timesteps"]
     ) -> None:
-        """Read a piece of a recording, which starts again where it ends.
+        """Read a piece of a recording, which is looped.
 
         Args:
             recording: The recording, or a part of it.
@@ -146,7 +146,7 @@ def open_store(
     jobs: int | None = None,
     on_message: Callable[[str], None] = lambda text: None,
 ) -> RecordingStore:
-    """Decode recordings on all cores, unless the cache holds these recordings already.
+    """Decode recordings on all cores, unless the cache already holds these recordings.
 
     Recordings that cannot be used, and identical ones, are left out. The cache takes 2 bytes per
     sample.

@@ -70,7 +70,7 @@ def train(
             the history; `model.stop_training` ends the run with its best weights so far. When an
             epoch ends, the model has the averaged weights that were validated, and training goes
             on with its own: what a callback changes then has no effect. The state of a callback
-            is no part of the checkpoint.
+            is not part of the checkpoint.
         device: Device to train on.
         cluster: Processes that train together. Each of them makes this call, and they share
             ``data`` and ``run``.
@@ -161,7 +161,7 @@ def train(
 
 
 def load_callback(reference: str) -> keras.callbacks.Callback:
-    """Import a callback of the user's own, which runs its code, and create it without arguments.
+    """Import a user-defined callback, which runs its code, and create it without arguments.
 
     Args:
         reference: Module and name of a subclass of `keras.callbacks.Callback`, such as

@@ -93,7 +93,7 @@ class RemoteScheduler:
         return trial
 
     def heartbeat(self, worker: str) -> bool:
-        """Note that a worker is alive; return whether it may go on with its trial."""
+        """Record that a worker is alive; return whether it may continue its trial."""
         return bool(self._call("heartbeat", worker))
 
     def report(self, worker: str, result: TrialResult) -> None:

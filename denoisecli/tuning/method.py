@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Method(StrEnum):
-    """How a search chooses values."""
+    """Method by which a search chooses values."""
 
     BAYESIAN = "bayesian"
     """Bayesian optimization with a Gaussian process."""

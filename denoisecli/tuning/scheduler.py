@@ -32,7 +32,7 @@ class State(BaseModel):
     """A search as it is saved.
 
     Attributes:
-        about: What is searched; a search goes on only if this has not changed.
+        about: Facts about the search, which can be resumed only if they have not changed.
         oracle: State of the oracle.
         results: Table of trials.
         attempts: Number of times that each trial was handed out.
@@ -50,7 +50,7 @@ class Scheduler:
     """Hand out trials to workers and record what comes of them.
 
     Its methods may be called from several threads. Whatever happens to this process or to a
-    worker, the search goes on from the saved state: trials that were running are handed out again.
+    worker, a search resumes from the saved state: trials that were running are handed out again.
 
     Args:
         folder: Folder of the search.
@@ -139,7 +139,7 @@ class Scheduler:
             return trial
 
     def heartbeat(self, worker: str) -> bool:
-        """Note that a worker is alive; return whether it may go on with its trial."""
+        """Record that a worker is alive; return whether it may continue its trial."""
         with self._lock:
             if worker in self._last_seen:
                 self._last_seen[worker] = time.monotonic()

@@ -45,7 +45,7 @@ class TrialSource(Protocol):
         """Return a trial to train."""
 
     def heartbeat(self, worker: str) -> bool:
-        """Note that a worker is alive; return whether it may go on with its trial."""
+        """Record that a worker is alive; return whether it may continue its trial."""
 
     def report(self, worker: str, result: TrialResult) -> None:
         """Record a finished trial."""

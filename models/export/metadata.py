@@ -1,4 +1,4 @@
-"""What a program has to know to use an ONNX network, for the metadata of its file."""
+"""The metadata of an ONNX file: all that a program needs to know to use the network."""
 
 from denoisecli.spec.document import Spec
 

@@ -49,7 +49,7 @@ class Graph:
         return self.constant(values, np.int64)
 
     def input(self, name: str, default: np.ndarray, shape: Sequence[int | str]) -> str:
-        """Append an optional input, unless the graph has it already, and return its name."""
+        """Append an optional input, unless the graph already has it, and return its name."""
         if name not in self.constants:
             self.constants[name] = default
             kind = helper.np_dtype_to_tensor_dtype(default.dtype)
@@ -160,7 +160,7 @@ class Map:
 
     @property
     def name(self) -> str:
-        """Return the name in an order that exists already."""
+        """Return the name in an order that already exists."""
         return self.last if self.channels_last else self.first
 
     def elementwise(self, operator: str, *others: str, **options: Any) -> "Map":

@@ -19,7 +19,7 @@ The first frames of a mask are wrong if the recording has an earlier block, and 
 wrong if it has a later one. Their numbers are in the metadata ``past_frames`` and
 ``future_frames``, and blocks have to overlap by them; the GRUs skip the wrong frames of their
 input. The metadata ``second_stage`` is the index of the node where the last of these GRUs begins:
-two threads can work on two blocks, one behind the other in the network.
+two threads can work on two blocks, one after the other in the network.
 
 The other metadata are those of `metadata.network_metadata`.
 """

@@ -17,7 +17,7 @@ class StreamGraph(Graph):
     takes as ``state`` and returns as ``next_state``; it is zero before the first frame.
 
     If a layer looks ahead, its map is behind the spectrum by `Reach.future` frames. Then the frame
-    of the map lies before the beginning of the sound in the first runs, and behind its end in the
+    of the map lies before the beginning of the sound in the first runs, and after its end in the
     last ones. `gated` sets such frames to zero, as the padding of a whole recording does.
 
     Args:
@@ -94,7 +94,7 @@ class StreamGraph(Graph):
         return [self.delayed(x, int(latest - x.reach.future)) for x in maps]
 
     def gated(self, x: Map) -> Map:
-        """Return the map, with zeros in place of a frame before the sound or behind it."""
+        """Return the map, with zeros in place of a frame before or after the sound."""
         if not self.delay:
             return x
         y = x.elementwise("Mul", self._gate(int(x.reach.future)))

@@ -85,7 +85,7 @@ def test_writing_refuses(tmp_path, stereo):
     path = tmp_path / "x.wav"
     write(path, stereo, 16000)
     before = path.read_bytes()
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         write(path, stereo * 0, 16000)
     assert path.read_bytes() == before
     write(path, stereo * 0, 16000, overwrite=True)

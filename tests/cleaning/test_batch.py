@@ -81,7 +81,7 @@ def test_existing_targets_are_skipped_or_refused(
     assert [outcome.status for outcome in outcomes] == ["skipped", "done"]
     (refused,) = batch.run([first], denoiser=half)
     assert refused.status == "failed"
-    assert "exists already" in str(refused.error)
+    assert "already exists" in str(refused.error)
     assert first.target.stat().st_mtime_ns == written
     (replaced,) = batch.run([first], denoiser=half, overwrite=True)
     assert replaced.status == "done"

@@ -366,7 +366,7 @@ def test_existing_target_is_refused(
 ) -> None:
     path = audio_file("x.wav", speech(1, 16000))
     content = path.read_bytes()
-    with pytest.raises(UsageError, match=r"x\.wav exists already"):
+    with pytest.raises(UsageError, match=r"x\.wav already exists"):
         Denoiser(half).clean_file(path, path)
     assert path.read_bytes() == content
     Denoiser(half).clean_file(path, path, overwrite=True)

@@ -157,7 +157,7 @@ def test_noise_must_have_a_file_of_its_own(
     with pytest.raises(UsageError, match=r"x\.wav is the recording itself"):
         half.clean_file(path, tmp_path / "y.wav", noise_target=path, overwrite=True)
     (tmp_path / "n.wav").write_text("precious")
-    with pytest.raises(UsageError, match=r"n\.wav exists already"):
+    with pytest.raises(UsageError, match=r"n\.wav already exists"):
         half.clean_file(path, tmp_path / "y.wav", noise_target=tmp_path / "n.wav")
     assert not (tmp_path / "y.wav").exists()
 
@@ -289,7 +289,7 @@ def test_two_runs_on_one_target(
     def other_run(done: int, total: int) -> None:
         (tmp_path / "y.wav").write_text("of the other run")
 
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         half.clean_file(path, tmp_path / "y.wav", on_progress=other_run)
     assert (tmp_path / "y.wav").read_text() == "of the other run"
 

@@ -85,7 +85,7 @@ def test_suffix(tree: Path) -> None:
     for suffix in ("flac", ".flac"):
         assert pairs(["a.wav"], "out", suffix=suffix) == [("a.wav", "out/a.flac")]
     assert pairs(["a.wav"], "b.flac", suffix=".flac") == [("a.wav", "b.flac")]
-    with pytest.raises(UsageError, match=r"b\.wav has a suffix already; --suffix \.flac is for"):
+    with pytest.raises(UsageError, match=r"b\.wav already has a suffix; --suffix \.flac is for"):
         plan(["a.wav"], "b.wav", suffix=".flac")
 
 

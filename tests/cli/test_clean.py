@@ -252,7 +252,7 @@ def test_without_an_output_files_and_folders_go_beside_the_input(
         assert result.exit_code == 0
         assert f"{target}: 0.1 s" in result.stderr
         assert soundfile.info(target).frames == 800
-        fails(denoise("clean", source, "--model", halving), 2, f"{target} exists already")
+        fails(denoise("clean", source, "--model", halving), 2, f"{target} already exists")
 
 
 def test_files_that_are_left_out_are_named(audio_file: Callable[..., Path], tmp_path: Path) -> None:
@@ -425,7 +425,7 @@ def test_a_report_on_cleaned_recordings(
     assert result.exit_code == 0, result.output
     assert "page.html" in result.stderr
     assert page.read_text().count("<audio") == 6
-    fails(denoise("clean", tmp_path / "in", *options), 2, "exists already")
+    fails(denoise("clean", tmp_path / "in", *options), 2, "already exists")
     again = denoise("clean", tmp_path / "in", "-o", tmp_path / "in", *options, "--overwrite")
     assert again.exit_code == 0, again.output  # in place: the noisy sounds are kept for the page
     assert len(set(re.findall(r"Speech \S+", page.read_text()))) >= 2

@@ -107,7 +107,7 @@ def test_existing_pairs_are_trained_on(folders: tuple[Path, Path], tmp_path: Pat
     batches = open_batches(data, parse_spec({**TINY_SPEC, "audio": {"sample_rate": 16000}}))
     assert batches.clips.keys() == {"train", "valid", "test"}
     fails(build_dataset("--pairs", clean, noisy, "--snr", 5, "-o", tmp_path / "x"), 2,
-          "pairs are mixed already")  # fmt: skip
+          "pairs are already mixed")  # fmt: skip
     result = build_dataset(clean, noisy, "--snr", 5, "-o", tmp_path / "x")
     assert "build with --pairs" in result.stderr.replace("\n", " ")
 

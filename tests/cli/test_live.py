@@ -38,7 +38,7 @@ def test_a_recording_holds_the_raw_and_the_clean_sound(card, tmp_path):
     clean, raw = (soundfile.read(tmp_path / name)[0] for name in ("talk.wav", "talk.raw.wav"))
     assert clean.size == raw.size > 0
     assert np.abs(clean - raw).max() > 0
-    fails(denoise(*arguments), 2, "talk.wav exists already")
+    fails(denoise(*arguments), 2, "talk.wav already exists")
 
 
 def test_wrong_use(card):

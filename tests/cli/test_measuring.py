@@ -338,7 +338,7 @@ def test_recordings_without_a_clean_sound(
     shown = denoise(*options)
     assert "that of the recordings" in shown.stdout
     assert "estimated SNR" in shown.stdout
-    fails(denoise("evaluate", *folders, "--recordings", tmp_path), 2, "excludes a dataset")
+    fails(denoise("evaluate", *folders, "--recordings", tmp_path), 2, "exclude each other")
     result = denoise("evaluate", "--recordings", tmp_path / "noisy", "--metrics", "si_sdr,stoi")
     fails(result, 2, "si_sdr, stoi: without clean recordings there are only dnsmos_ovrl")
 

@@ -336,9 +336,9 @@ def test_overwrite(folders: tuple[Path, Path], tmp_path: Path) -> None:
     (output / "notes.txt").write_text("mine")
     build(*folders, output, RECIPE, train_name="a", test_name="b")
     before = content(output)
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         build(*folders, output, RECIPE, train_name="a", test_name="b")
-    with pytest.raises(UsageError, match=r"dataset\.json exists already"):
+    with pytest.raises(UsageError, match=r"dataset\.json already exists"):
         build(*folders, output, RECIPE)
     assert content(output) == before
     recipe = Recipe(ratio=0.5, seed=7)
@@ -459,7 +459,7 @@ def test_killed_and_resumed(
 
 def test_resume_of_nothing_begins(folders: tuple[Path, Path], tmp_path: Path) -> None:
     build(*folders, tmp_path / "data", RECIPE, resume=True)
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         build(*folders, tmp_path / "data", RECIPE, resume=True)
 
 

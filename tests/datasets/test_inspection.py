@@ -206,7 +206,7 @@ def test_export(data: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(noisy - clean, noise, atol=1e-7)
         assert snr_db(noisy, clean) == pytest.approx(row.pair_snr_db, abs=0.01)
         assert row.set == "test"
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         export(data, 1, tmp_path / "listen")
     export(data, 1, tmp_path / "listen", overwrite=True)
     assert len(export(data, 100, tmp_path / "all")) == load_manifest(data).sets["train"].mixtures

@@ -66,7 +66,7 @@ def test_figure(data: Path) -> None:
 def test_file(data: Path, tmp_path: Path) -> None:
     plot_dataset(data, tmp_path / "data.png")
     assert (tmp_path / "data.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         plot_dataset(data, tmp_path / "data.png")
 
 

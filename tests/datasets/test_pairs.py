@@ -135,9 +135,9 @@ def test_pairs_that_do_not_fit_are_left_out(
 
 def test_pairs_are_not_mixed_again(folders: tuple[Path, Path], tmp_path: Path) -> None:
     for arguments, message in (
-        ({"snr_db": 5.0}, "mixed already"),
-        ({"ratio": 0.5}, "mixed already"),
-        ({"join": 3.0}, "not joined"),
+        ({"snr_db": 5.0}, "already mixed"),
+        ({"ratio": 0.5}, "already mixed"),
+        ({"join": 3.0}, "cannot be joined"),
         ({"rooms": 3}, "no rooms"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -35,7 +35,7 @@ def test_save_and_load_any_dataset(tmp_path: Path) -> None:
     loaded = load(tmp_path / "saved")
     assert loaded.element_spec == numbers.element_spec
     assert [int(element["square"]) for element in loaded] == [n**2 for n in range(1000)]
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         save(numbers, tmp_path / "saved")
     save(numbers.take(3), tmp_path / "saved", overwrite=True)
     assert len(list(load(tmp_path / "saved"))) == 3

@@ -89,7 +89,7 @@ def test_names_are_matched_by_a_regular_expression(audio_file, speech, tmp_path)
     [
         (r"fileid_\d+", "must have one group in parentheses, not 0"),
         (r"(file)id_(\d+)", "one group in parentheses, not 2"),
-        (r"fileid_(", "is no regular expression"),
+        (r"fileid_(", "is not a regular expression"),
         (r"speaker(\d)", "is not in these names of .*clean: clean_fileid_3, clean_fileid_4"),
         (r"(fileid)_\d", "two recordings for 'fileid': clean_fileid_3 and clean_fileid_4"),
         (r"fileid_(\d+)", "clean has recordings without a counterpart .*: clean_fileid_4$"),
@@ -137,7 +137,7 @@ def test_pairs_from_a_list(folders, tmp_path):
         ("clean,noisy\n", "and rows"),
         ("clean,noisy\nclean/a.wav,noisy/x.flac\n", "line 2: there is no noisy file"),
         ("clean,noisy\nclean/a.wav\n", "line 2: there is no noisy file"),
-        ("clean,noisy,snr_db\nclean/a.wav,noisy/a.flac,low\n", "the SNR 'low' is no number"),
+        ("clean,noisy,snr_db\nclean/a.wav,noisy/a.flac,low\n", "the SNR 'low' is not a number"),
     ],
 )
 def test_lists_of_pairs_that_are_wrong(folders, tmp_path, text, message):

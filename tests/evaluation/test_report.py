@@ -249,7 +249,7 @@ def test_wrong_use(tmp_path, monkeypatch, make_evaluation):
     with pytest.raises(UsageError, match=r"must have the suffix \.html"):
         check_report(tmp_path / "report.pdf")
     (tmp_path / "there.html").touch()
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         write_report(result, pairs, tmp_path / "there.html")
     alone = Evaluation(["lsd"], {"input": result.costs["input"]}, result.scores[:1])
     with pytest.raises(UsageError, match="needs an estimator to compare"):

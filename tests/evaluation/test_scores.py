@@ -255,7 +255,7 @@ def test_csv(tmp_path):
     assert rows[0]["error"] == rows[0]["noise"] == ""
     assert np.isnan(float(rows[2]["snr"]))
     assert rows[2]["error"] == 'a "quoted", reason'
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         result.to_csv(path)
     result.to_csv(path, overwrite=True)
 

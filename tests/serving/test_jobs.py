@@ -109,7 +109,7 @@ def test_too_many_uploads_and_full_disks_are_refused(
     async def scenario() -> None:
         jobs = Jobs(tmp_path, workers=worker_thread, max_waiting=1)
         async with jobs.new_folder(0) as folder:
-            with pytest.raises(Refused, match="waiting already") as refused:
+            with pytest.raises(Refused, match="already waiting") as refused:
                 async with jobs.new_folder(0):
                     pass
             assert refused.value.status == 503

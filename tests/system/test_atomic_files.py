@@ -58,7 +58,7 @@ def test_a_link_stays_and_its_target_is_written(tmp_path: Path, exists: bool) ->
         real.write_text("old")
         real.chmod(0o600)
     link.symlink_to(real)
-    with pytest.raises(UsageError, match="exists already"), replacing(link):
+    with pytest.raises(UsageError, match="already exists"), replacing(link):
         pass
     with replacing(link, overwrite=True) as part:
         part.write_text("new")

@@ -20,8 +20,8 @@ def test_objects_in_the_current_folder_and_in_packages(
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("Small", "'Small' is no reference to an object; expected module:name"),
-        ("../mine:Small", "is no reference to an object"),
+        ("Small", "'Small' is not a reference to an object; expected module:name"),
+        ("../mine:Small", "is not a reference to an object"),
         ("nowhere:Small", "there is no module nowhere in the current folder"),
         ("pathlib:Small", "has no Small"),
         ("broken_of_mine:Small", "broken_of_mine cannot be imported: NameError: name 'x' is not"),

@@ -16,7 +16,7 @@ GPU = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Simulate a machine with a GPU that is in use already."""
+    """Simulate a machine with a GPU that is already in use."""
 
     def too_late(*args: Any) -> None:
         raise RuntimeError("Physical devices cannot be modified after being initialized")
@@ -44,7 +44,7 @@ def test_gpu(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("Visible devices cannot be modified after being initialized")
 
     monkeypatch.setattr(tf.config, "set_visible_devices", too_late)
-    with pytest.raises(UsageError, match="GPU:0 is in use already: Visible devices cannot"):
+    with pytest.raises(UsageError, match="GPU:0 is already in use: Visible devices cannot"):
         find_devices(Device.CPU)
 
 
@@ -61,7 +61,7 @@ def test_parts_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="2 cores cannot be divided into 3 parts"):
         find_devices(cpu_parts=3)
     tf.config.list_logical_devices()
-    with pytest.raises(UsageError, match="the CPU is in use already: "):
+    with pytest.raises(UsageError, match="the CPU is already in use: "):
         find_devices(cpu_parts=2)
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(UsageError, match="only TensorFlow can divide a CPU"):

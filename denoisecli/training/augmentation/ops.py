@@ -1,4 +1,4 @@
-"""What the augmentations share: random numbers, and operations on batches of signals."""
+"""Functions that the augmentations share: random numbers, and operations on batches of signals."""
 
 from collections.abc import Sequence
 from math import log

@@ -97,7 +97,7 @@ class Reverberation:
         Args:
             speech: Speech.
             parameters: Random parameters.
-            target: What is wanted of the speech, if it is reverberant already.
+            target: What is wanted of the speech, if it is already reverberant.
 
         Returns:
             The speech with all reflections at its own RMS, and the target at the same gain: without

@@ -4,7 +4,7 @@ Files:
 
 - ``signals``: what the losses compare, at the model's rate and at 16 kHz
 - ``waveform``: all losses that a spec can name, and their weighted sum
-- ``own``: losses of the user's own, which a spec names as ``module:name``
+- ``own``: user-defined losses, which a spec names as ``module:name``
 - ``pesq``: a differentiable model of the perceptual speech quality
 - ``estoi``: a differentiable model of the speech intelligibility
 - ``tensor_stft``: the STFT and its inverse for batches of tensors

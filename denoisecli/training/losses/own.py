@@ -1,4 +1,4 @@
-"""Losses of the user's own, which a spec names as ``module:name``."""
+"""User-defined losses, which a spec names as ``module:name``."""
 
 from denoisecli.errors import UsageError
 from denoisecli.spec.document import Spec
@@ -7,7 +7,7 @@ from denoisecli.training.losses.waveform import LOSSES
 
 
 def allow_loss(reference: str) -> None:
-    """Import a loss of the user's own, which runs its code, and let specs name it.
+    """Import a user-defined loss, which runs its code, and let specs name it.
 
     Args:
         reference: Module and name of a function that takes `Signals` and returns a tensor of shape

@@ -1,4 +1,4 @@
-"""What the losses compare: the estimate, the clean speech and the mixture, in several views."""
+"""Signals that the losses compare: estimate, clean speech and mixture, in several views."""
 
 from dataclasses import dataclass
 from functools import cached_property

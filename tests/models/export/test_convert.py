@@ -94,7 +94,7 @@ def test_the_file_gives_what_keras_gives(
     spectrum = np.random.default_rng(1).normal(size=(1, BINS, 21, 2)).astype(np.float32)
     found = read(target, 21)(spectrum)
     np.testing.assert_allclose(found, network(spectrum, training=False), atol=1e-5)
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         export_model(folder, target, format)
     assert {path.name for path in tmp_path.iterdir()} == {"model", target.name}
 
