@@ -214,6 +214,11 @@ class Manifest(DatasetFacts):
         return self.recipe.model_copy(update={"snr_db": (low, high)})
 
 
+def source_hash(role: Role, name: str) -> str:
+    """Return eight hexadecimal digits by which a recording is known to have been trained on."""
+    return hashlib.sha256(f"{role} {name}".encode()).hexdigest()[:8]
+
+
 def load_manifest(folder: Path) -> Manifest:
     """Read the manifest of a dataset.
 
