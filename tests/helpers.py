@@ -1,5 +1,8 @@
 """Generated sound, small networks and specs, and calls of the program."""
 
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -7,6 +10,7 @@ import onnx
 from typer.testing import CliRunner, Result
 
 from denoisecli.cli.app import app
+from denoisecli.serving import work
 from denoisecli.types import AudioVector
 
 TINY_SPEC: dict[str, Any] = {
@@ -111,3 +115,14 @@ def fails(result: Result, code: int, *words: str) -> None:
     assert "Traceback" not in result.stderr
     for word in words:
         assert word in result.stderr.replace("\n", " ")
+
+
+@contextmanager
+def worker_thread() -> Iterator[tuple[Executor, work.State]]:
+    """Start a worker of the server in a thread, which starts faster than a process."""
+    state: work.State = [0.0, 0.0]
+    with ThreadPoolExecutor(1, initializer=work.start, initargs=(state,)) as pool:
+        try:
+            yield pool, state
+        finally:
+            state[1] = 1.0

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from denoisecli.tuning.trials import TrialResult
 
 Display = TypeVar("Display", bound="LiveDisplay")
-Update = Callable[[int | float, int | float], None]
 
 
 class LiveDisplay:

@@ -8,7 +8,7 @@ import shutil
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -95,17 +95,6 @@ def worker_process() -> Iterator[tuple[Executor, State]]:
     state: State = multiprocessing.get_context("spawn").RawArray("d", 2)
     with process_pool(1, work.start, (state,)) as pool:
         yield pool, state
-
-
-@contextmanager
-def worker_thread() -> Iterator[tuple[Executor, State]]:
-    """Start a thread in place of a process; for tests."""
-    state: State = [0.0, 0.0]
-    with ThreadPoolExecutor(1, initializer=work.start, initargs=(state,)) as pool:
-        try:
-            yield pool, state
-        finally:
-            state[1] = 1.0
 
 
 Workers = Callable[[], AbstractContextManager[tuple[Executor, State]]]

@@ -18,11 +18,10 @@ import numpy as np
 import pytest
 import soundfile
 import uvicorn
-from helpers import constant_mask, speech_like
+from helpers import constant_mask, speech_like, worker_thread
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from denoisecli.serving.app import Settings, create_app
-from denoisecli.serving.jobs import worker_thread
 from denoisecli.serving.server import listening
 
 WAIT = 30_000  # ms

@@ -3,11 +3,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import constant_mask
+from helpers import constant_mask, worker_thread
 from starlette.testclient import TestClient
 
 from denoisecli.serving.app import Settings, create_app
-from denoisecli.serving.jobs import worker_thread
 
 ADDRESS = "http://localhost:8765"
 

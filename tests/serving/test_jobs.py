@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import worker_thread
 
 from denoisecli.cleaning.denoiser import DenoiserOptions
 from denoisecli.cleaning.file import FileOptions
 from denoisecli.errors import AudioError
 from denoisecli.serving import work
 from denoisecli.serving.answers import Refused
-from denoisecli.serving.jobs import Job, Jobs, Stage, worker_process, worker_thread
+from denoisecli.serving.jobs import Job, Jobs, Stage, worker_process
 from denoisecli.serving.uploads import Upload
 from denoisecli.serving.work import Task
 
