@@ -1,4 +1,5 @@
-// Plays a recording: its noisy and clean channels come in one file, so that they stay in step.
+// Plays a recording: its noisy and clean channels come in one file, so that they stay in step. It
+// streams, as recordings may last hours; the player of the report decodes its short excerpts.
 
 const FADE_SECONDS = 0.012; // of gains, so that a switch does not click
 
