@@ -3,6 +3,7 @@
 - ``adapt``: the whole of it, and what it writes
 - ``material``: noise and speech, found in recordings, divided and mixed
 - ``voice_activity``: where in a recording somebody speaks
+- ``generated``: noise that is generated, so that other noise is not forgotten
 - ``recipe``: the spec of the training
 - ``blending``: the mean of the weights before and after it
 - ``judgement``: whether the adapted model is better

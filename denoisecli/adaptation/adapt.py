@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from denoisecli.adaptation.blending import write_blend
+from denoisecli.adaptation.generated import generated_noise
 from denoisecli.adaptation.judgement import (
     METRICS,
     Verdict,
@@ -21,7 +23,8 @@ from denoisecli.adaptation.judgement import (
 from denoisecli.adaptation.material import (
     Material,
     gather,
-    write_training_folders,
+    looped,
+    write_pieces,
 )
 from denoisecli.adaptation.page import write_page
 from denoisecli.adaptation.recipe import SEED, adaptation_spec
@@ -51,10 +54,14 @@ COMPARING = 1.4
 CHOICE = 24
 """Number of held-out mixtures that the share is chosen with; others decide in the end."""
 
+NOISE_WEIGHTS = {"own": 1.0, "generated": 0.6}
+"""How often noise is drawn from the user's recordings and from what is generated."""
+
 WORK = ".adapting"
 """Suffix of the folder beside the output that holds an unfinished adaptation."""
 
 
+@runtime_checkable
 class AdaptObserver(Protocol):
     """Object that is informed of the progress of an adaptation."""
 
@@ -64,7 +71,7 @@ class AdaptObserver(Protocol):
     def on_detail(self, text: str) -> None:
         """Receive a message for a user who wants to know more."""
 
-    def on_stage(self, stage: str, done: float, total: float) -> None:
+    def on_stage(self, stage: str, done: int | float, total: int | float) -> None:
         """Receive how much of a stage is done."""
 
 
@@ -75,7 +82,7 @@ class _Silent:
 
     def on_detail(self, text: str) -> None: ...
 
-    def on_stage(self, stage: str, done: float, total: float) -> None: ...
+    def on_stage(self, stage: str, done: int | float, total: int | float) -> None: ...
 
 
 class _TrainingObserver:
@@ -236,7 +243,7 @@ def adapt(
             inputs=inputs, training_minutes=max(minutes - spent - COMPARING, LEAST_TRAINING)
         )
         with replacing(work, overwrite=True) as part:
-            write_training_folders(material, part / "clean", part / "noise")
+            _write_sources(material, part)
             (part / "begun.json").write_text(begun.model_dump_json(), encoding="utf-8")
     spec = adaptation_spec(start.spec, output.name)
     run = work / "run"
@@ -244,7 +251,10 @@ def adapt(
     if not trained.metrics_path.is_file():
         train(
             spec,
-            Mixing(Folders(work / "clean", work / "noise")),
+            Mixing(
+                Folders(work / "clean", work / "noise"),
+                noise_weights=NOISE_WEIGHTS,
+            ),
             run,
             _TrainingObserver(observer, begun.training_minutes),
             init_from=start.path,
@@ -284,6 +294,15 @@ def adapt(
         verdict=verdict,
         minutes=(time.monotonic() - began) / 60,
     )
+
+
+def _write_sources(material: Material, folder: Path) -> None:
+    """Write the speech and the noise to train with."""
+    rate = material.sample_rate
+    write_pieces(material.speech, folder / "clean", rate)
+    write_pieces(looped(material.noise, rate), folder / "noise" / "own", rate)
+    generated = generated_noise(material, np.random.default_rng([SEED, 3]))
+    write_pieces(looped([generated], rate), folder / "noise" / "generated", rate)
 
 
 def _expand(paths: Sequence[Path | str]) -> list[Path]:

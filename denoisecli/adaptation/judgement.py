@@ -6,21 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
-from denoisecli.adaptation.material import Material, held_out_mixtures, passages
+from denoisecli.adaptation.generated import with_generated_noise
+from denoisecli.adaptation.material import Material, Mixtures, held_out_mixtures, passages
 from denoisecli.audio.files import write
 from denoisecli.errors import DenoiseError
 from denoisecli.evaluation.estimators import Model
 from denoisecli.evaluation.evaluate import evaluate
 from denoisecli.evaluation.pairs import Pair
 from denoisecli.evaluation.scores import Evaluation, bootstrap
-from denoisecli.spec.training import Augmentation
-from denoisecli.training.augmentation.chain import Chain
-from denoisecli.types import AudioVector
-
-Mixtures = list[tuple[AudioVector, AudioVector]]
-"""Pairs of noisy and clean sound, all of the same length."""
 
 METRICS = ("si_sdr", "estoi")
 """Metrics by which the models are compared."""
@@ -95,37 +89,9 @@ def comparison_sets(material: Material, seed: int, mixtures: int = MIXTURES) -> 
     quiet = passages(material, CLEAN, rng)
     return {
         YOURS: held_out_mixtures(material, mixtures, seed),
-        OTHERS: _with_generated_noise(np.stack(others), material.sample_rate, rng),
+        OTHERS: with_generated_noise(np.stack(others), material.sample_rate, rng),
         SPEECH: [(clean, clean) for clean in quiet],
     }
-
-
-def _with_generated_noise(
-    clean: Float[np.ndarray, "clips timesteps"], sample_rate: int, rng: np.random.Generator
-) -> Mixtures:
-    """Mix speech with coloured noise, hum and clicks, and half of it with a babble of itself."""
-    voices = np.stack([clean[rng.permutation(len(clean))] for _ in range(5)]).sum(axis=0)
-    voices[::2] = 0
-    settings = Augmentation(
-        snr_db=(0.0, 10.0),
-        second_noise=0.0,
-        third_noise=0.0,
-        clean_only=0.0,
-        noise_only=0.0,
-        level_dbfs=None,
-        equalization_db=0.0,
-        coloured_noise=1.0,
-        hum=0.3,
-        clicks=0.3,
-        synthetic_noise_db=(-10.0, 0.0),
-    )
-    chain = Chain(settings, sample_rate)
-    draws = chain.draw(clean.shape[0], clean.shape[1], rng)
-    noisy, target = (
-        np.asarray(part, np.float32)
-        for part in chain.apply(clean, voices.astype(np.float32), draws)
-    )
-    return list(zip(noisy, target, strict=True))
 
 
 def write_sets(sets: dict[str, Mixtures], folder: Path, sample_rate: int) -> list[Pair]:

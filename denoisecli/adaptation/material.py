@@ -65,6 +65,10 @@ Stretches = list[Stretch]
 """Parts of one source, in the order of time."""
 
 
+Mixtures = list[tuple[AudioVector, AudioVector]]
+"""Pairs of noisy and clean sound, all of the same length."""
+
+
 @dataclass(frozen=True)
 class Material:
     """Noise and speech at the sample rate of a model; a list for each source.
@@ -161,29 +165,31 @@ def gather(
     return material
 
 
-def write_training_folders(material: Material, clean: Path, noise: Path) -> None:
-    """Write pieces to train with as WAV files.
+def write_pieces(sources: Sequence[Stretches], folder: Path, sample_rate: int) -> None:
+    """Write pieces of sound to train with as WAV files in a new folder.
 
-    Noise that ends sooner than a training segment starts again, so that its ends are made to fit.
+    There are at least _LEAST_PIECES, unless they would be very short, since the training validates
+    with some of them.
     """
-    rate = material.sample_rate
-    pieces = min(_PIECE, material.seconds(material.noise) / _LEAST_PIECES)
-    for folder, sources, seconds in (
-        (clean, material.speech, _PIECE),
-        (noise, material.noise, max(pieces, _SHORTEST)),
-    ):
-        folder.mkdir(parents=True)
-        for number, source in enumerate(sources):
-            parts = [part for stretch in source for part in _cut(stretch, round(seconds * rate))]
-            for index, part in enumerate(parts):
-                sound = _looped(part, round(_SEAM * rate)) if folder == noise else part
-                path = folder / f"{number:03d}-{index:04d}.wav"
-                write(path, sound, rate, subtype="FLOAT")
+    folder.mkdir(parents=True)
+    total = sum(part.size for source in sources for part in source) / sample_rate
+    length = round(max(min(_PIECE, total / _LEAST_PIECES), _SHORTEST) * sample_rate)
+    for number, source in enumerate(sources):
+        parts = [part for stretch in source for part in _cut(stretch, length)]
+        for index, part in enumerate(parts):
+            write(folder / f"{number:03d}-{index:04d}.wav", part, sample_rate, subtype="FLOAT")
 
 
-def held_out_mixtures(
-    material: Material, count: int, seed: int
-) -> list[tuple[AudioVector, AudioVector]]:
+def looped(sources: Sequence[Stretches], sample_rate: int) -> list[Stretches]:
+    """Fade the end of each stretch of noise into its beginning, so that it repeats without a click.
+
+    Noise that is shorter than what it is mixed with starts again.
+    """
+    seam = round(_SEAM * sample_rate)
+    return [[_looped(stretch, seam) for stretch in source] for source in sources]
+
+
+def held_out_mixtures(material: Material, count: int, seed: int) -> Mixtures:
     """Mix held-out speech with held-out noise, each source equally often, at SNRS_DB in turn.
 
     Returns:

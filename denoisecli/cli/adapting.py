@@ -30,7 +30,7 @@ class AdaptDisplay(displays.BarDisplay):
         """Print a message of the training if details are asked for."""
         console.detail(text)
 
-    def on_stage(self, stage: str, done: float, total: float) -> None:
+    def on_stage(self, stage: str, done: int | float, total: int | float) -> None:
         """Show how much of a stage is done."""
         if stage not in self.stages:
             self.stages[stage] = self.bars.add_task(stage, total=total)

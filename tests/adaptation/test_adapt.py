@@ -1,0 +1,209 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import denoise, fails, pink_noise
+
+from denoisecli.adaptation import adapt as module
+from denoisecli.adaptation.adapt import WORK, AdaptResult, adapt
+from denoisecli.adaptation.judgement import METRICS, YOURS, Comparison, Verdict
+from denoisecli.adaptation.recipe import adaptation_spec
+from denoisecli.cleaning.denoiser import Denoiser
+from denoisecli.cli import adapting
+from denoisecli.errors import Interrupted, UsageError
+from denoisecli.models.catalogue import load_spec
+from denoisecli.models.folder import ModelFolder
+from denoisecli.spec.document import parse_spec
+from denoisecli.training.train import train
+
+RATE = 16000
+
+ROWS = [Comparison(YOURS, metric, 0.5, 0.75, 0.25, 0.125, 0.375, 48) for metric in METRICS]
+
+
+class Recorder:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.stages: list[str] = []
+
+    def on_message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def on_detail(self, text: str) -> None: ...
+
+    def on_stage(self, stage: str, done: float, total: float) -> None:
+        assert 0 <= done <= total
+        if stage not in self.stages:
+            self.stages.append(stage)
+
+
+@pytest.fixture
+def fan(audio_file: Callable[..., Path], rng: np.random.Generator) -> Path:
+    """A minute of noise."""
+    return audio_file("fan.wav", pink_noise(60, RATE, rng), RATE)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Train for a few steps, and return the arguments of the calls of `train`."""
+    calls: list[dict[str, Any]] = []
+
+    def short_training(*arguments: Any, **options: Any) -> Path:
+        calls.append(options)
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(module, "LEAST_TRAINING", 0.01)
+    monkeypatch.setattr(module, "CHOICE", 2)
+    monkeypatch.setattr(module, "train", short_training)
+    return calls
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, *reasons: str) -> None:
+    """Replace the comparison of the models, which needs processes of their own, by its result."""
+    monkeypatch.setattr(module, "judge", lambda *_: (Verdict(ROWS, list(reasons)), None))
+
+
+def test_a_better_model_is_written(
+    fan: Path,
+    tiny_run: Path,
+    quick: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged(monkeypatch)
+    observer = Recorder()
+    output = tmp_path / "my studio"
+    result = adapt([], output, observer, noise=[fan], model=tiny_run, minutes=0.01)
+    assert result.output == output
+    assert "noise: 40 s to train with, 20 s held out" in observer.messages[0]
+    assert observer.stages[:2] == ["reading recordings", "training"]
+    assert [path.name for path in tmp_path.glob(f"*{WORK}")] == []
+    folder = ModelFolder(output)
+    assert folder.spec.name == "my-studio"
+    assert folder.spec.training.start_share == result.start_share
+    assert folder.read_metrics().onnx_difference is not None
+    sound = pink_noise(1, 4000, np.random.default_rng(0))
+    assert Denoiser(output).clean(sound, 4000).shape == sound.shape
+    text = json.dumps(result.to_dict())
+    assert json.loads(text)["verdict"]["comparisons"][0]["gain"] == 0.25
+
+
+@pytest.mark.slow
+def test_a_model_that_is_not_better_is_not_written(
+    fan: Path,
+    tiny_run: Path,
+    quick: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged(monkeypatch, "ESTOI on held-out noise is not surely better")
+    result = adapt([], tmp_path / "new", noise=[fan], model=tiny_run, minutes=0.01)
+    assert result.output is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fan.wav"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_adaptation_continues(
+    fan: Path,
+    tiny_run: Path,
+    quick: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged(monkeypatch)
+    output, work = tmp_path / "new", tmp_path / f"new{WORK}"
+    real = module.train
+
+    def interrupted(*arguments: Any, **options: Any) -> Path:
+        raise Interrupted("stopped")
+
+    def call(**options: Any) -> AdaptResult:
+        return adapt([], output, noise=[fan], model=tiny_run, minutes=0.01, **options)
+
+    monkeypatch.setattr(module, "train", interrupted)
+    with pytest.raises(Interrupted):
+        call()
+    assert not output.exists()
+    pieces = {path: path.stat().st_mtime_ns for path in (work / "noise").iterdir()}
+    assert pieces
+    with pytest.raises(UsageError, match="other recordings"):
+        adapt([fan], output, noise=[fan], model=tiny_run)
+    monkeypatch.setattr(module, "train", real)
+    monkeypatch.setattr(module, "write_blend", interrupted)
+    with pytest.raises(Interrupted):  # after the training
+        call()
+    assert {path: path.stat().st_mtime_ns for path in (work / "noise").iterdir()} == pieces
+    monkeypatch.undo()
+    judged(monkeypatch)
+    monkeypatch.setattr(module, "CHOICE", 2)
+    monkeypatch.setattr(module, "train", interrupted)  # as it is finished
+    assert call().output == output
+    assert not work.exists()
+
+
+def test_wrong_use_is_refused_at_once(fan: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needs noisy recordings, or"):
+        adapt([], tmp_path / "new")
+    with pytest.raises(UsageError, match=r"missing\.wav does not exist"):
+        adapt([tmp_path / "missing.wav"], tmp_path / "new")
+    with pytest.raises(UsageError, match="already exists"):
+        adapt([fan], tmp_path)
+    with pytest.raises(UsageError, match=r"\.html"):
+        adapt([fan], tmp_path / "new", report=tmp_path / "page.txt")
+    with pytest.raises(UsageError, match="more than 0 minutes"):
+        adapt([fan], tmp_path / "new", minutes=0.0)
+
+
+@pytest.mark.parametrize("name", ["speech", "speech-live", "tiny"])
+def test_the_recipe_is_a_spec_that_keeps_the_network(name: str) -> None:
+    start = load_spec(name)
+    spec = adaptation_spec(start, "../my studio!")
+    assert spec.name == "my-studio"
+    assert parse_spec(json.loads(spec.model_dump_json())) == spec
+    for section in ("audio", "stft", "features", "downsampling", "valley", "upsampling", "output"):
+        assert getattr(spec, section) == getattr(start, section)
+    assert spec.training.losses == start.training.losses
+
+
+def test_the_command_shows_what_was_gained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapting, "load_keras", lambda purpose: None)
+    result = AdaptResult(tmp_path, "speech", 40.0, 0.0, 20.0, 200.0, 0.25, Verdict(ROWS, []), 4.25)
+    monkeypatch.setattr(module, "adapt", lambda *_, **options: result)
+    shown = denoise("adapt", "take.wav", "-o", tmp_path)
+    assert shown.exit_code == 0, shown.output
+    assert "held-out noise" in shown.stdout
+    assert "+0.25" in shown.stdout
+    assert "4.2 minutes (75% adapted, 25% speech)" in shown.stderr
+    document = json.loads(denoise("adapt", "take.wav", "-o", tmp_path, "--json").stdout)
+    assert document["verdict"]["comparisons"][0]["metric"] == METRICS[0]
+
+
+def test_the_command_says_that_nothing_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapting, "load_keras", lambda purpose: None)
+    verdict = Verdict(ROWS, ["SI-SDR on held-out noise is hardly better: +0.02"])
+    result = AdaptResult(None, "speech", 40.0, 0.0, 20.0, 200.0, 0.25, verdict, 4.25)
+    monkeypatch.setattr(module, "adapt", lambda *_, **options: result)
+    shown = denoise("adapt", "take.wav", "-o", tmp_path)
+    assert shown.exit_code == 0
+    assert "already as good on these recordings; nothing was written" in shown.stderr
+    assert "hardly better: +0.02" in shown.stderr
+    fails(denoise("adapt", "-o", tmp_path / "new", "--minutes", "0"), 2, "minutes")
+
+
+@pytest.mark.slow
+def test_a_model_is_adapted_and_compared_for_real(
+    fan: Path, tiny_run: Path, quick: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    result = adapt([], tmp_path / "new", noise=[fan], model=tiny_run, minutes=0.01, report=page)
+    assert len(result.verdict.comparisons) == 6
+    assert all(np.isfinite(one.gain) for one in result.verdict.comparisons)
+    assert (result.output is not None) == result.verdict.is_better == (tmp_path / "new").exists()
+    assert page.read_text().count("<audio") >= 2 or "data:audio" in page.read_text()

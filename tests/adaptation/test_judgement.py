@@ -1,0 +1,124 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import constant_mask, pink_noise, speech_like
+
+from denoisecli.adaptation.blending import CAUTION, choose_share
+from denoisecli.adaptation.judgement import (
+    CLEAN,
+    GENERATED,
+    LIMITS,
+    METRICS,
+    OTHERS,
+    SPEECH,
+    YOURS,
+    Comparison,
+    comparison_sets,
+    judge,
+    reasons,
+    write_sets,
+)
+from denoisecli.adaptation.material import Material
+from denoisecli.evaluation.metrics import snr
+
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def material() -> Material:
+    rng = np.random.default_rng(5)
+    return Material(
+        sample_rate=RATE,
+        noise=[[pink_noise(5, RATE, rng)]],
+        speech=[[speech_like(8, RATE)]],
+        held_out_noise=[[pink_noise(5, RATE, rng)]],
+        held_out_speech=[[speech_like(9, RATE)], [speech_like(9, RATE, 210)]],
+        found=0.0,
+    )
+
+
+def test_the_three_sets_are_what_they_are_called(material: Material) -> None:
+    sets = comparison_sets(material, seed=1, mixtures=6)
+    assert [len(mixtures) for mixtures in sets.values()] == [6, GENERATED, CLEAN]
+    for noisy, clean in sets[SPEECH]:
+        np.testing.assert_array_equal(noisy, clean)
+    snrs = [snr(clean, noisy, RATE) for noisy, clean in sets[OTHERS]]
+    assert -0.5 < min(snrs) < 3
+    assert 7 < max(snrs) < 10.5
+    for name, mixtures in comparison_sets(material, seed=1, mixtures=6).items():
+        np.testing.assert_array_equal(mixtures[2][0], sets[name][2][0])
+    other = comparison_sets(material, seed=2, mixtures=6)[YOURS]
+    assert not np.array_equal(other[0][0], sets[YOURS][0][0])
+
+
+def comparison(test: str, metric: str, gain: float, half: float = 0.0) -> Comparison:
+    return Comparison(test, metric, 0.5, 0.5 + gain, gain, gain - half, gain + half, 40)
+
+
+GOOD = [
+    comparison(YOURS, "si_sdr", 1.0, 0.2),
+    comparison(YOURS, "estoi", 0.01, 0.002),
+    *(comparison(name, metric, 0.0) for name in (OTHERS, SPEECH) for metric in METRICS),
+]
+
+
+def test_a_model_that_gains_and_loses_nothing_is_kept() -> None:
+    assert reasons(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("index", "gain", "half", "words"),
+    [
+        (0, 1.0, 1.1, "SI-SDR on held-out noise is not surely better: \\+1.00 \\(-0.10 to"),
+        (0, 0.05, 0.01, "SI-SDR on held-out noise is hardly better"),
+        (1, 0.001, 0.002, "ESTOI on held-out noise is not surely better"),
+        (2, -0.11, 0.0, "SI-SDR on generated noise is worse"),
+        (3, -0.003, 0.0, "ESTOI on generated noise is worse"),
+        (4, -0.2, 0.5, "SI-SDR on clean speech is worse"),
+        (5, -0.0021, 0.0, "ESTOI on clean speech is worse"),
+    ],
+)
+def test_a_model_that_does_not_gain_or_loses_elsewhere_is_not_kept(
+    index: int, gain: float, half: float, words: str
+) -> None:
+    rows = list(GOOD)
+    rows[index] = comparison(rows[index].test, rows[index].metric, gain, half)
+    (reason,) = reasons(rows)
+    assert re.match(words, reason)
+
+
+def means(yours: float, others: float = 0.0, speech: float = 0.0) -> dict[str, dict[str, float]]:
+    values = {YOURS: yours, OTHERS: others, SPEECH: speech}
+    return {name: {"si_sdr": float(value), "estoi": 0.0} for name, value in values.items()}
+
+
+def test_the_share_gains_most_of_those_that_lose_nothing_elsewhere() -> None:
+    allowed = -CAUTION * LIMITS["si_sdr"]
+    table = {1.0: means(0), 0.0: means(3, allowed - 0.01), 0.4: means(2, allowed + 0.01)}
+    assert choose_share(table | {0.8: means(1)}) == 0.4
+    assert choose_share({1.0: means(0), 0.0: means(3, -1), 0.8: means(1, 0, -1)}) == 0.8
+
+
+@pytest.mark.slow
+def test_models_are_compared_as_clean_would_use_them(
+    material: Material, model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A gain does not change the SI-SDR, and one that depends on frequency does."""
+    audio = {"sample_rate": RATE}
+    before, after = (model_folder(constant_mask(gain), audio=audio) for gain in (1.0, 0.5))
+    sets = comparison_sets(material, seed=1, mixtures=3)
+    pairs = write_sets(
+        {name: mixtures[:3] for name, mixtures in sets.items()}, tmp_path / "mixtures", RATE
+    )
+    assert len(pairs) == 9
+    verdict, _ = judge(pairs, before, after)
+    assert not verdict.is_better
+    rows = {(one.test, one.metric): one for one in verdict.comparisons}
+    assert len(rows) == 6
+    assert rows[YOURS, "si_sdr"].before == pytest.approx(5, abs=0.3)
+    assert rows[YOURS, "si_sdr"].gain == pytest.approx(0, abs=0.01)
+    assert rows[YOURS, "si_sdr"].count == 3
+    assert "not surely better" in verdict.reasons[0]
