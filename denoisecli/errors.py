@@ -1,5 +1,9 @@
 """The exceptions that users see as one sentence, and the exit codes of the program."""
 
+from collections.abc import Sequence
+
+_MAX_NAMES = 10
+
 
 class DenoiseError(Exception):
     """Base class of all expected failures: the requested work could not be done."""
@@ -40,3 +44,10 @@ class Interrupted(DenoiseError):
     def __init__(self, message: str, exit_code: int = 130) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Join names for a message; only the first ones if there are many."""
+    shown = ", ".join(names[:_MAX_NAMES])
+    more = len(names) - _MAX_NAMES
+    return shown if more <= 0 else f"{shown} and {more} more"

@@ -7,7 +7,6 @@ pictures; what cannot be kept is named.
 import base64
 import io
 import struct
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -394,9 +393,3 @@ def _write_id3(metadata: Metadata, path: Path) -> list[str]:
     if others or metadata.pictures:
         tags.save(path)
     return [label for label, _ in metadata.chunks if label not in ("LIST INFO", "ID3")]
-
-
-def list_names(names: Sequence[str], most: int = 8) -> str:
-    """Return names as a text, shortened if there are many."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} others"

@@ -19,13 +19,12 @@ from denoisecli.audio.formats import (
 )
 from denoisecli.audio.metadata import (
     Metadata,
-    list_names,
     write_channel_mask_comment,
     write_metadata,
 )
 from denoisecli.audio.reading import SequentialFile, reason_of
 from denoisecli.audio.riff import write_mask
-from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.errors import DenoiseError, UsageError, join_names
 from denoisecli.system.atomic_files import replacing
 from denoisecli.types import AudioBlock
 
@@ -172,7 +171,7 @@ def writer(
                 lost.append("channel mask")
             if lost:
                 output.warnings.append(
-                    f"{container} files cannot hold this of the recording: {list_names(lost)}"
+                    f"{container} files cannot hold this of the recording: {join_names(lost)}"
                 )
         except soundfile.LibsndfileError as error:
             if error.code == _SYSTEM_ERROR:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from denoisecli.audio.files import probe, read, write
-from denoisecli.errors import DenoiseError, UsageError
-from denoisecli.evaluation.pairs import find_recordings, join_names
+from denoisecli.errors import DenoiseError, UsageError, join_names
+from denoisecli.evaluation.pairs import find_recordings
 from denoisecli.system.atomic_files import replacing
 from denoisecli.system.extras import require
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from denoisecli.audio.files import read_mono
 from denoisecli.audio.resampling import fit_length
-from denoisecli.errors import AudioError, DenoiseError, UsageError
+from denoisecli.errors import AudioError, DenoiseError, UsageError, join_names
 from denoisecli.evaluation.clusters import Signature, find_clusters, signature
 from denoisecli.evaluation.estimators import Estimator, Unchanged
 from denoisecli.evaluation.metrics import (
@@ -26,7 +26,7 @@ from denoisecli.evaluation.metrics import (
     check_metrics,
     measure,
 )
-from denoisecli.evaluation.pairs import Pair, join_names
+from denoisecli.evaluation.pairs import Pair
 from denoisecli.evaluation.recognition import Recognizer, word_error_rate
 from denoisecli.evaluation.scores import INPUT, Cost, Evaluation, Score
 from denoisecli.system.pools import WorkerDied, process_pool, processes, result_of

@@ -12,9 +12,7 @@ from tempfile import TemporaryDirectory
 from denoisecli.audio.files import find_audio, write
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.records import open_records
-from denoisecli.errors import UsageError
-
-_MAX_LISTED = 10  # names in an error message
+from denoisecli.errors import UsageError, join_names
 
 
 @dataclass(frozen=True)
@@ -216,10 +214,3 @@ def find_recordings(folder: Path) -> dict[str, Path]:
 def normalize_name(name: str) -> str:
     """Return a name in Unicode's form NFC, so that equal names compare equal."""
     return unicodedata.normalize("NFC", name)
-
-
-def join_names(names: list[str]) -> str:
-    """Join names for a message; only the first ones if there are many."""
-    shown = ", ".join(names[:_MAX_LISTED])
-    more = len(names) - _MAX_LISTED
-    return shown if more <= 0 else f"{shown} and {more} more"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from denoisecli.audio.files import read_mono
-from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.errors import DenoiseError, UsageError, join_names
 from denoisecli.evaluation.metrics import DESCRIPTIONS, WER
-from denoisecli.evaluation.pairs import Pair, join_names
+from denoisecli.evaluation.pairs import Pair
 from denoisecli.system.extras import require
 
 if TYPE_CHECKING:

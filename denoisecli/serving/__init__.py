@@ -5,7 +5,8 @@
 - ``guard``: checks Host, Origin and token of every request, and sets the security headers
 - ``uploads``: writes a multipart upload to disk as it arrives
 - ``jobs``: the queue, the worker processes, and the folder of each job
-- ``work``: what a worker process does with a job
+- ``work``: the functions that a worker process runs
+- ``preview``: writes what the page shows and plays of a recording
 - ``schema``: the OpenAPI document of the API
 - ``page/``: the page, in plain HTML, CSS and JavaScript
 

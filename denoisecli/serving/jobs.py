@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from denoisecli.errors import DenoiseError
-from denoisecli.serving import work
+from denoisecli.serving import preview, work
 from denoisecli.serving.answers import Refused, as_refused
 from denoisecli.serving.uploads import Upload
 from denoisecli.serving.work import State, Task
@@ -234,7 +234,7 @@ class Jobs:
         while True:
             with self._workers() as (executor, state):
                 with suppress(WorkerDied):
-                    executor.submit(work.warm_up)
+                    executor.submit(preview.warm_up)
                 while True:
                     job = job or await self._queue.get()
                     if job.removed:

@@ -1,51 +1,20 @@
-"""The work of a worker process: clean a recording, and prepare it for the page."""
+"""The jobs of a worker process: clean a recording, with or without a preview for the page."""
 
-import math
 from collections.abc import MutableSequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
-from jaxtyping import Float
 from pydantic_core import to_jsonable_python
 
-from denoisecli.audio import loudness
-from denoisecli.audio.level import dbfs
-from denoisecli.audio.panels import StreamedPower
 from denoisecli.audio.reading import reader
-from denoisecli.audio.resampling import StreamResampler, fit_length, resampled_length
-from denoisecli.audio.spectrogram import decibels
-from denoisecli.audio.writing import writer
 from denoisecli.cleaning.denoiser import Denoiser, DenoiserOptions
 from denoisecli.cleaning.file import CleanResult, FileOptions
 from denoisecli.cleaning.strength import choose_strength
 from denoisecli.errors import DenoiseError
-from denoisecli.types import AudioBlock, AudioChannels, AudioVector
+from denoisecli.serving.preview import write_preview
 
-COLUMNS = 1200
-"""Approximate width of the spectrograms, in columns."""
-
-ROWS = 256
-"""Largest height of the spectrograms, in rows."""
-
-STEPS_PER_DB = 2
-"""Steps of a byte of a spectrogram: 255 is 0 dBFS, 254 is -0.5 dBFS."""
-
-PREVIEW_RATES = (8_000, 48_000)
-"""Lowest and highest sample rate in Hz of the sound that the page plays."""
-
-_WINDOW = "hann"
-_WINDOW_SECONDS = 0.032
-PAUSE_SHARE = 0.1
-"""Share of the recording, the quietest one, that is taken for pauses."""
-
-_FRAME_SECONDS = 0.05
-_SMOOTHED_FRAMES = 5
-_MIN_FRAMES = 10
-_FLOOR_DB = -120.0
 _CLEANING_SHARE = 0.9  # of the time; the rest is the preview
 
 State = MutableSequence[float]
@@ -97,12 +66,6 @@ def start(state: State) -> None:
     _Worker.state = state
 
 
-def warm_up() -> None:
-    """Import what the first recording would wait for."""
-    silence = np.zeros(1, np.float32)
-    _Pictures(PREVIEW_RATES[0], 1).add(silence, silence)
-
-
 @lru_cache(maxsize=2)
 def load(denoiser: DenoiserOptions) -> Denoiser:
     """Load a model, or return it if it is one of the last two."""
@@ -118,11 +81,19 @@ def prepare(task: Task) -> dict[str, Any]:
     """Clean a recording at full strength in floating point, and write its preview for the page.
 
     Returns:
-        The facts about the result as JSON data, with ``preview_channels`` and ``spectrogram``, the
-        size of the spectrograms.
+        The facts about the result as JSON data, and those of `write_preview`.
     """
     result = _clean(task, _CLEANING_SHARE)
-    return {**_record(result), **_write_preview(task, result)}
+
+    def on_progress(share: float) -> None:
+        _advance(_CLEANING_SHARE + (1 - _CLEANING_SHARE) * share)
+
+    files = task.files
+    with reader(
+        task.source, replace_nan=files.replace_nan, keep_readable=files.keep_readable
+    ) as noisy:
+        preview = write_preview(noisy, task.target, task.preview, task.pictures, on_progress)
+    return {**_record(result), **preview}
 
 
 def suggest_strength(task: Task) -> dict[str, Any]:
@@ -159,176 +130,3 @@ def _record(result: CleanResult) -> dict[str, Any]:
     values = {name: value for name, value in asdict(result).items() if name not in left_out}
     record: dict[str, Any] = to_jsonable_python(values, inf_nan_mode="null")
     return record
-
-
-def _write_preview(task: Task, result: CleanResult) -> dict[str, Any]:
-    """Write the sound and the spectrograms of the page.
-
-    The clean channels follow the noisy ones in one file, so that a player keeps them in step.
-    More than two channels become their mean.
-
-    Returns:
-        ``preview_channels``, the number of noisy channels; ``spectrogram``, see `_Pictures`;
-        ``pauses``, see `_Pauses`; and ``loudness``, see `_Loudness`.
-    """
-    lowest, highest = PREVIEW_RATES
-    rate = min(max(result.sample_rate, lowest), highest)
-    channels = result.channels if result.channels <= 2 else 1
-    resample = StreamResampler(result.sample_rate, rate, 2 * channels)
-    timesteps = round(result.seconds * result.sample_rate)
-    frames = resampled_length(timesteps, result.sample_rate, rate)
-    pictures, pauses, loud = _Pictures(rate, frames), _Pauses(rate), _Loudness(rate, channels)
-    files = task.files
-    with (
-        reader(
-            task.source, replace_nan=files.replace_nan, keep_readable=files.keep_readable
-        ) as noisy,
-        soundfile.SoundFile(task.target) as cleaned,
-        writer(task.preview, rate, 2 * channels, frames=frames, overwrite=True) as target,
-    ):
-
-        def add(block: AudioBlock) -> None:
-            target.write(block)
-            loud.add(block[:channels], block[channels:])
-            both = block[:channels].mean(axis=0), block[channels:].mean(axis=0)
-            pictures.add(*both)
-            pauses.add(*both)
-            share = target.frames / frames
-            _advance(_CLEANING_SHARE + (1 - _CLEANING_SHARE) * min(share, 1.0))
-
-        for block in noisy:
-            clean = cleaned.read(block.shape[1], dtype="float32", always_2d=True).T
-            if block.shape[0] != channels:
-                block, clean = (part.mean(axis=0, keepdims=True) for part in (block, clean))
-            add(resample(np.concatenate([block, clean])))
-        add(fit_length(resample.finish(), max(frames - target.frames, 0)))
-    return {
-        "preview_channels": channels,
-        "spectrogram": pictures.write(task.pictures),
-        "pauses": pauses.levels(),
-        "loudness": loud.by_strength(),
-    }
-
-
-class _Pauses:
-    """The level in the pauses, the median of their frames, before and after.
-
-    Args:
-        sample_rate: Sample rate in Hz.
-    """
-
-    def __init__(self, sample_rate: int) -> None:
-        self._length = max(round(_FRAME_SECONDS * sample_rate), 1)
-        self._waiting: AudioChannels = np.zeros((2, 0), np.float32)
-        self._powers: list[Float[np.ndarray, "2 frames"]] = []
-
-    def add(self, noisy: AudioVector, clean: AudioVector) -> None:
-        """Append samples."""
-        sound = np.concatenate([self._waiting, np.stack([noisy, clean])], axis=1)
-        used = sound.shape[1] // self._length * self._length
-        self._waiting = sound[:, used:]
-        self._powers.append(sound[:, :used].reshape(2, -1, self._length).var(axis=2))
-
-    def levels(self) -> list[float] | None:
-        """Return the levels before and after in dBFS; None if there are too few pauses."""
-        before, after = np.concatenate(self._powers, axis=1)
-        sounds = before > 10 ** (_FLOOR_DB / 10)
-        if np.count_nonzero(sounds) < _MIN_FRAMES:
-            return None
-        padded = np.pad(before, _SMOOTHED_FRAMES // 2, mode="edge")
-        smoothed = np.convolve(padded, np.full(_SMOOTHED_FRAMES, 1 / _SMOOTHED_FRAMES), "valid")
-        pauses = smoothed <= np.quantile(smoothed[sounds], PAUSE_SHARE)
-        return [
-            max(dbfs(math.sqrt(np.median(powers[pauses]))), _FLOOR_DB) for powers in (before, after)
-        ]
-
-
-class _Loudness:
-    """The loudness of all mixtures of the noisy and the clean sound, if PyAV is installed.
-
-    Args:
-        sample_rate: Sample rate in Hz.
-        channels: Number of channels.
-    """
-
-    def __init__(self, sample_rate: int, channels: int) -> None:
-        self._meters = [
-            loudness.LoudnessMeter(sample_rate, channels, true_peak=False)
-            for _ in range(2 * loudness.is_installed())
-        ]
-
-    def add(self, noisy: AudioBlock, clean: AudioBlock) -> None:
-        """Append samples."""
-        for meter, block in zip(self._meters, (noisy, clean), strict=False):
-            meter.add(block)
-
-    def by_strength(self) -> list[float] | None:
-        """Return the integrated loudness in LUFS at the strengths 0, 0.1, ... 1; None if unknown.
-
-        What is removed is taken to be uncorrelated with the rest.
-        """
-        if not self._meters:
-            return None
-        noisy, clean = (10 ** (meter.finish().momentary / 10) for meter in self._meters)
-        removed = np.maximum(noisy - clean, 0)
-        values = [_integrated(clean + (1 - step / 10) ** 2 * removed) for step in range(11)]
-        return None if math.isinf(min(values)) else values
-
-
-def _integrated(powers: Float[np.ndarray, "blocks"]) -> float:
-    """Return the integrated loudness of BS.1770 from the powers of its blocks, in LUFS."""
-    sounds = powers[powers > 10 ** (loudness.SILENCE_LUFS / 10)]
-    if not sounds.size:
-        return -math.inf
-    gate = sounds.mean() * 10 ** (-loudness.RELATIVE_GATE_LU / 10)
-    return 10 * math.log10(sounds[sounds > gate].mean())
-
-
-class _Pictures:
-    """The spectrograms of the noisy and the clean sound.
-
-    Args:
-        sample_rate: Sample rate in Hz.
-        timesteps: Length of the sound in samples.
-    """
-
-    def __init__(self, sample_rate: int, timesteps: int) -> None:
-        self._sample_rate = sample_rate
-        self._n_fft = 2 ** round(math.log2(_WINDOW_SECONDS * sample_rate))
-        self._hop_length = min(self._n_fft // 4, max(1, timesteps // COLUMNS))
-        per_column = -(-timesteps // (COLUMNS * self._hop_length))
-        self._step = self._hop_length * per_column
-        self._powers = [StreamedPower(self._n_fft, self._hop_length, per_column) for _ in range(2)]
-        margin = np.zeros(self._n_fft // 2, np.float32)  # frames are centred on their samples
-        self.add(margin, margin)
-
-    def add(self, noisy: AudioVector, clean: AudioVector) -> None:
-        """Append samples."""
-        for power, sound in zip(self._powers, (noisy, clean), strict=True):
-            power.add(sound)
-
-    def write(self, path: Path) -> dict[str, int | float]:
-        """Write the levels of the noisy and then of the clean sound, a byte each, row by row.
-
-        Returns:
-            ``rows`` and ``columns`` of each spectrogram, ``top_hz``, the frequency of its upper
-            edge in Hz, and ``seconds``, the time that its columns span.
-        """
-        margin = np.zeros(self._n_fft // 2, np.float32)
-        self.add(margin, margin)
-        both = [power.result() for power in self._powers]
-        columns = both[0].shape[1]
-        bins = both[0].shape[0] - 1  # without 0 Hz
-        step = -(-bins // ROWS)
-        with path.open("wb") as file:
-            for power in both:
-                highest = np.maximum.reduceat(power[1:], range(0, bins, step))[::-1]
-                levels = decibels(np.sqrt(highest), n_fft=self._n_fft, window=_WINDOW)
-                steps = np.clip(np.rint(255 + STEPS_PER_DB * levels), 0, 255)
-                file.write(steps.astype(np.uint8).tobytes())
-        return {
-            "rows": -(-bins // step),
-            "columns": columns,
-            "top_hz": self._sample_rate / 2,
-            "seconds": columns * self._step / self._sample_rate,
-        }

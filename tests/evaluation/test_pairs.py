@@ -15,7 +15,6 @@ from denoisecli.evaluation.pairs import (
     Pair,
     find_recordings,
     folder_pairs,
-    join_names,
     listed_pairs,
     stored_pairs,
 )
@@ -202,8 +201,3 @@ def test_two_recordings_of_the_same_name(audio_file, speech, tmp_path):
         UsageError, match=r"two recordings of the same name: .*a\.flac and .*a\.wav"
     ):
         find_recordings(tmp_path / "sounds")
-
-
-def test_long_lists_of_names_are_shortened():
-    assert join_names(["b", "a"]) == "b, a"
-    assert join_names([str(i) for i in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
