@@ -120,7 +120,7 @@ class _TrainingObserver:
 
 @dataclass(frozen=True)
 class AdaptResult:
-    """What an adaptation did.
+    """Result of an adaptation.
 
     Attributes:
         output: The new model folder; None if the model was not worth keeping.
@@ -190,7 +190,7 @@ def adapt(
             with the package.
         model: Model folder or name of a bundled model to start with.
         minutes: Time in minutes that the whole takes, about.
-        fresh: Start over in place of continuing an interrupted call.
+        fresh: Start over instead of continuing an interrupted call.
         overwrite: Replace an existing output.
         report: Page to write, with sounds before and after (.html).
 

@@ -263,7 +263,7 @@ def _divide(
     of it, and the model may keep as speech what is none.
 
     Returns:
-        Stretches of noise, and of speech; None in place of speech if there is none at all.
+        Stretches of noise, and of speech; None instead of speech if there is none at all.
     """
     before, after = (voice_activity(sound, sample_rate) for sound in (noisy, cleaned))
     if not before.size:

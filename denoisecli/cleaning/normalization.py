@@ -104,7 +104,7 @@ class Normalization:
         if abs(target - leveling.loudness) <= NOTABLE_LU:
             return leveling
         warning = (
-            f"its peaks allow only {leveling.loudness:.1f} LUFS in place of {target:.1f} LUFS; a "
+            f"its peaks allow only {leveling.loudness:.1f} LUFS instead of {target:.1f} LUFS; a "
             "higher --true-peak or a lower loudness keeps more of them"
         )
         return replace(leveling, warnings=(warning,))

@@ -70,7 +70,7 @@ def adapt(
         str, typer.Option(help="Model folder or bundled model to start with.")
     ] = "speech",
     minutes: Annotated[
-        float, typer.Option(min=0.1, help="Time in minutes that the whole takes, about.")
+        float, typer.Option(min=0.1, help="Approximate time in minutes for all of the work.")
     ] = 5.0,
     report: Annotated[
         Path | None,
@@ -79,7 +79,7 @@ def adapt(
         ),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over in place of continuing an interrupted call.")
+        bool, typer.Option("--fresh", help="Start over instead of continuing an interrupted call.")
     ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,

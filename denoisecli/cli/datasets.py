@@ -130,7 +130,7 @@ Ratio = Annotated[
 ]
 Snr = Annotated[
     str | None,
-    _mixing(help="Signal-to-noise ratio in dB, or a range such as -5:20; in place of --ratio."),
+    _mixing(help="Signal-to-noise ratio in dB, or a range such as -5:20; instead of --ratio."),
 ]
 MixturesPerClip = Annotated[
     int, _mixing(min=1, help="Number of mixtures of each clip, each with a different noise.")

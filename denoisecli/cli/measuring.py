@@ -26,7 +26,7 @@ _METRICS = (
 )
 _BLIND = "dnsmos_ovrl, dnsmos_sig, dnsmos_bak, noise_floor, speech_level, estimated_snr"
 _DEFAULT = "pesq,stoi,estoi,si_sdr,si_sdr_60hz"
-_PAIRS = "Pairs of files, in place of a dataset"
+_PAIRS = "Pairs of files, instead of a dataset"
 _REAL = "Real recordings, whose clean sound is unknown"
 _SPEECH = "Speech recognition"
 _ESTIMATORS = "Estimators"

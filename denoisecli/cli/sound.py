@@ -192,7 +192,7 @@ def mix(
     snr: Annotated[
         float | None,
         typer.Option(
-            help="Signal-to-noise ratio in dB, such as 5; in place of --ratio.",
+            help="Signal-to-noise ratio in dB, such as 5; instead of --ratio.",
             show_default=False,
         ),
     ] = None,

@@ -21,7 +21,7 @@ from denoisecli.errors import UsageError
 from denoisecli.system.extras import require
 from denoisecli.training.devices import Cluster, Device
 
-_RECORDINGS = "Recordings in place of a dataset"
+_RECORDINGS = "Recordings instead of a dataset"
 _OVERRIDES, _START, _MACHINES = "In place of the spec", "Start", "Devices and machines"
 
 

@@ -4,7 +4,7 @@
 - ``recordings``: recordings found in folders, and read once they are decoded by ``decoding``.
 - ``splitting``: recordings divided into sets; ``clips``: cut and joined; ``rooms``: reverberation.
 - ``mix``: the formula that mixes clean sound and noise; ``mixtures``: all mixtures of a set;
-  ``pairs``: existing pairs in place of mixtures; ``duplicates``: copies of recordings, found.
+  ``pairs``: existing pairs instead of mixtures; ``duplicates``: copies of recordings, found.
 - ``building``: decode, split, mix, store; ``workfolder``: where, so that it can be resumed.
 - ``records``: pairs written without TensorFlow; ``stored``: datasets saved and loaded with it.
 - ``manifest``: the file ``dataset.json``; ``inspection`` and ``inspection_plot``: its contents.

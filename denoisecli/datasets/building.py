@@ -126,7 +126,7 @@ def build(
         test_name: Name of the test set's folder.
         jobs: Number of processes; 1 works in this one. More need a script that can be imported
             (``if __name__ == "__main__":``).
-        executor: Computes in place of local processes, such as the executor of a Dask client; its
+        executor: Computes instead of local processes, such as the executor of a Dask client; its
             machines must see recordings and ``output`` under the same paths.
         resume: Continue an interrupted build, whose work folder was kept.
         overwrite: Replace an existing dataset.

@@ -175,7 +175,7 @@ class Manifest(DatasetFacts):
             kind: Kind of pairs; those of waveforms can be made to any kind.
 
         Raises:
-            DatasetError: There is no such set, or it holds spectrograms in place of waveforms.
+            DatasetError: There is no such set, or it holds spectrograms instead of waveforms.
         """
         if name not in self.sets:
             raise DatasetError(f"{folder} has no set '{name}', only {', '.join(self.sets)}")

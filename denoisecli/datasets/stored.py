@@ -34,7 +34,7 @@ def save(dataset: tf.data.Dataset, folder: Path, *, overwrite: bool = False) -> 
     Raises:
         UsageError: The folder exists, or TensorFlow cannot read from such a path.
         DenoiseError: The folder cannot be written, or the disk is full.
-        Exception: The dataset raised it in place of an element.
+        Exception: The dataset raised it instead of an element.
     """
     check_path(folder)
     errors: list[Exception] = []
@@ -110,7 +110,7 @@ def load_pairs(folder: Path, name: str = "train", *, kind: Kind = Kind.WAVEFORM)
     if len(specs) != 2 or any(
         spec.dtype != tf.float32 or spec.shape.rank != rank for spec in specs
     ):
-        raise DatasetError(f"{set_folder} holds {pairs.element_spec} in place of {stored} pairs")
+        raise DatasetError(f"{set_folder} holds {pairs.element_spec} instead of {stored} pairs")
     pairs = pairs.apply(tf.data.experimental.assert_cardinality(facts.mixtures))
     if kind == stored:
         return pairs

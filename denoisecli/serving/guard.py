@@ -125,7 +125,7 @@ class Guard:
         await (answer or self._app)(scope, receive, send_secured)
 
     async def _check(self, scope: Scope) -> Response | None:
-        """Return an answer in place of that of the application, or None."""
+        """Return an answer instead of that of the application, or None."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_own(host_name(host)):

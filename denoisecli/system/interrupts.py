@@ -48,7 +48,7 @@ def raise_pending() -> None:
 
 @contextmanager
 def stop_requests(event: threading.Event | None = None) -> Iterator[threading.Event]:
-    """Set an event on Ctrl-C or SIGTERM, in place of ending the program; a second signal ends it.
+    """Set an event on Ctrl-C or SIGTERM, instead of ending the program; a second signal ends it.
 
     In other threads than the main one, which get no signals, nothing changes.
 

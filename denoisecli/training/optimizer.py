@@ -159,7 +159,7 @@ def decay_start(training: Training, total_steps: int) -> int:
 
 
 class Summed:
-    """Mixin that clips the whole gradient in place of each device's part of it.
+    """Mixin that clips the whole gradient instead of each device's part of it.
 
     Each device gets the same share of the sum, which Keras clips and then sums up again.
     """

@@ -94,7 +94,7 @@ class StreamGraph(Graph):
         return [self.delayed(x, int(latest - x.reach.future)) for x in maps]
 
     def gated(self, x: Map) -> Map:
-        """Return the map, with zeros in place of a frame before or after the sound."""
+        """Return the map, with zeros instead of a frame before or after the sound."""
         if not self.delay:
             return x
         y = x.elementwise("Mul", self._gate(int(x.reach.future)))

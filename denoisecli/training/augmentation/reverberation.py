@@ -51,7 +51,7 @@ class Reverberation:
         direct_to_reverberant_db: Limits of the energy ratio of direct sound to reflections in dB.
         sample_rate: Sample rate in Hz.
         target: What is left in the target: "dry" sound, "early" reflections or all ("reverberant").
-        rooms: Rooms to choose from, in place of random noise; see `tail_of`.
+        rooms: Rooms to choose from, instead of random noise; see `tail_of`.
     """
 
     probability: float
