@@ -13,6 +13,9 @@ from denoisecli.spec.search_space import check_space
 SPECS = Path(__file__).parent / "specs"
 PRETRAINED = Path(__file__).parent / "pretrained"
 
+NARROW_BAND_RATE = 16000
+"""Sample rate in Hz up to which a bundled model may have a counterpart of its own."""
+
 
 def spec_names() -> list[str]:
     """Return the names of the bundled specs."""
@@ -22,6 +25,23 @@ def spec_names() -> list[str]:
 def model_names() -> list[str]:
     """Return the names of the bundled trained models."""
     return sorted(path.parent.name for path in PRETRAINED.glob("*/spec.json"))
+
+
+def for_sample_rate(name: str | Path, sample_rate: int) -> str | Path:
+    """Return the bundled model that suits recordings of a sample rate best.
+
+    A bundled model can have a counterpart for recordings up to 16 kHz, which is called NAME-16k.
+
+    Args:
+        name: Model folder, or name of a bundled model.
+        sample_rate: Sample rate of the recordings in Hz.
+
+    Returns:
+        The name of the counterpart, or ``name`` itself.
+    """
+    narrow = f"{name}-16k"
+    is_narrow = sample_rate <= NARROW_BAND_RATE
+    return narrow if is_narrow and narrow in model_names() and not Path(name).exists() else name
 
 
 def local_models(folder: Path) -> list[ModelFolder]:

@@ -26,7 +26,7 @@ from denoisecli.cleaning.masking import Blocks, Masking
 from denoisecli.cleaning.stream import DenoiseStream
 from denoisecli.cleaning.strength import Choice, choose_strength
 from denoisecli.errors import AudioError, UsageError
-from denoisecli.models.catalogue import find_model
+from denoisecli.models.catalogue import find_model, for_sample_rate
 from denoisecli.models.registry import allow_class
 
 _CLEAN_FRAMES = 2**18
@@ -60,7 +60,8 @@ class Denoiser:
     """Remove noise from sound of any length, sample rate and number of channels.
 
     Args:
-        model: Model folder, or name of a bundled model.
+        model: Model folder, or name of a bundled model. A bundled model that has a counterpart for
+            recordings up to 16 kHz leaves those to it.
         strength: Share of the noise that is removed, 0..1: 1 returns the output of the model, 0 the
             input.
         attenuation_limit_db: Limit of the attenuation in dB, at least 0; the input is mixed back in
@@ -110,6 +111,16 @@ class Denoiser:
         on_cpu = isinstance(network, OnnxEngine) and not network.on_gpu
         self._open_frames = cache(lambda: open_frame_engine(folder) if on_cpu else None)
         self._process = os.getpid()
+        self._others: dict[str | Path, Denoiser] = {}
+
+    def _at(self, sample_rate: int) -> "Denoiser":
+        """Return what cleans recordings of a sample rate: this, or another bundled model."""
+        model = for_sample_rate(self._arguments.model, sample_rate)
+        if model == self._arguments.model:
+            return self
+        if model not in self._others:
+            self._others[model] = replace(self._arguments, model=model).load()
+        return self._others[model]
 
     def __getstate__(self) -> DenoiserOptions:
         """Return the arguments, since the network itself cannot be sent to another process."""
@@ -160,8 +171,9 @@ class Denoiser:
             )
         channels = np.atleast_2d(audio).astype(np.float32, copy=False)
         require_finite(channels, sample_rate)
-        blocks = self._own_masking().blocks(live=False)
-        stream = self.stream(sample_rate, len(channels), blocks=blocks)
+        denoiser = self._at(sample_rate)
+        blocks = denoiser._own_masking().blocks(live=False)
+        stream = denoiser.stream(sample_rate, len(channels), blocks=blocks)
         # Block by block, since the stream copies all that waits for every block of the network.
         starts = range(0, channels.shape[1], _CLEAN_FRAMES)
         pieces = [stream.process(channels[:, start : start + _CLEAN_FRAMES]) for start in starts]
@@ -186,8 +198,9 @@ class Denoiser:
         Raises:
             UsageError: The sample rate or the number of channels is below 1.
         """
-        masking = self._own_masking()
-        frames = self._open_frames() if blocks is None else None
+        denoiser = self._at(sample_rate)
+        masking = denoiser._own_masking()
+        frames = denoiser._open_frames() if blocks is None else None
         blocks = blocks or masking.blocks(live=True)
         return DenoiseStream(masking, sample_rate, channels, blocks, self.amount, frames)
 
@@ -229,7 +242,7 @@ class Denoiser:
         choice = self._choose(opened, options) if options.auto_strength else None
 
         def open_stream(sample_rate: int, channels: int, live: bool) -> DenoiseStream:
-            blocks = None if live else self._own_masking().blocks(live=False)
+            blocks = None if live else self._at(sample_rate)._own_masking().blocks(live=False)
             stream = self.stream(sample_rate, channels, blocks=blocks)
             if choice is not None:
                 stream.scale_amount(choice.strength)

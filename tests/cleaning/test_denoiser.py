@@ -20,6 +20,7 @@ from denoisecli.cleaning import masking
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.cleaning.masking import LIVE, Blocks, Masking
 from denoisecli.errors import AudioError, ModelError, SpecError, UsageError
+from denoisecli.models import catalogue
 
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000]
 
@@ -113,6 +114,32 @@ def test_blocks_do_not_show(
         blockwise = [stream.process(sound[:, i : i + 10_007]) for i in range(0, 352_800, 10_007)]
         blockwise = np.concatenate([*blockwise, stream.finish()], axis=1)
         assert level.rms(blockwise - whole) < 1e-4 * level.rms(whole)
+
+
+def test_low_rates_are_left_to_the_counterpart_of_a_bundled_model(
+    half: Path,
+    identity: Path,
+    speech: Callable[..., np.ndarray],
+    audio_file: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "pretrained").mkdir()
+    half.rename(tmp_path / "pretrained" / "both")
+    identity.rename(tmp_path / "pretrained" / "both-16k")
+    monkeypatch.setattr(catalogue, "PRETRAINED", tmp_path / "pretrained")
+    denoiser = Denoiser("both")
+    for rate, gain in ((8000, 1.0), (16000, 1.0), (22050, 0.5), (48000, 0.5)):
+        sound = speech(0.5, rate)
+        expected = pytest.approx(gain * level.rms(sound), rel=1e-3)
+        assert level.rms(denoiser.clean(sound, rate)) == expected
+        stream = denoiser.stream(rate)
+        pieces = [stream.process(sound[None]), stream.finish()]
+        assert level.rms(np.concatenate(pieces, axis=1)) == expected
+        source, target = audio_file(f"{rate}.wav", sound, rate, "FLOAT"), tmp_path / f"{rate}.flac"
+        denoiser.clean_file(source, target)
+        assert level.rms(soundfile.read(target)[0]) == expected
+    assert level.rms(Denoiser("both-16k").clean(sound, 48000)) > 0.9 * level.rms(sound)
 
 
 def test_channels_are_cleaned_each_for_itself(

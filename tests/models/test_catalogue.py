@@ -9,6 +9,7 @@ from denoisecli.models import catalogue
 from denoisecli.models.catalogue import (
     find_model,
     find_spec,
+    for_sample_rate,
     load_spec,
     local_models,
     model_names,
@@ -82,3 +83,19 @@ def test_nothing_heavy_is_loaded() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert result.stdout.strip() == b"[]"
+
+
+def test_a_bundled_model_can_have_a_counterpart_for_low_rates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(catalogue, "PRETRAINED", tmp_path / "pretrained")
+    for name in ("one", "one-16k", "other"):
+        (tmp_path / "pretrained" / name).mkdir(parents=True)
+        (tmp_path / "pretrained" / name / "spec.json").write_text("{}")
+    assert [for_sample_rate("one", rate) for rate in (8000, 16000)] == ["one-16k"] * 2
+    assert for_sample_rate("one", 22050) == for_sample_rate("one", 48000) == "one"
+    assert for_sample_rate("one-16k", 16000) == "one-16k"
+    assert for_sample_rate("other", 16000) == "other"
+    (tmp_path / "one").mkdir()  # a folder of the user's own that has the same name
+    assert for_sample_rate("one", 16000) == "one"
