@@ -40,7 +40,7 @@ def write_blend(
     Args:
         spec: Spec of the adaptation.
         start: The model that was adapted.
-        trained: What the training made of it.
+        trained: The model after the training.
         sets: Mixtures to choose the share with, by set.
         target: Folder to write, which is replaced if it exists.
         on_progress: Called with the number of shares that are measured, and of all.

@@ -117,7 +117,7 @@ def judge(
     """Clean the pairs with both models and compare the results.
 
     Args:
-        pairs: What `write_sets` returned.
+        pairs: Pairs as `write_sets` returns them.
         start: The model that was adapted.
         adapted: Folder of the adapted model.
         on_progress: Called with the number of files done and of all.

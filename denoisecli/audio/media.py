@@ -65,7 +65,7 @@ class MediaFile:
         frames: Estimated number of samples per channel.
         promised: Number of samples per channel that the container states; None if it states none.
         mask: Channel mask of more than two channels; 0 if it is unknown.
-        warnings: Which track was taken, if there are several.
+        warnings: A warning that names the chosen track, if there are several.
         format: FFmpeg's name of the container.
         codec: FFmpeg's name of the codec.
         subtype: libsndfile's name of the sample format if the codec is lossless, otherwise the

@@ -137,19 +137,19 @@ class AudioReader:
         path: Name of the recording in messages.
         frames: Samples per channel; 0 if unknown.
         promised: Samples per channel that the header states; None if it states none.
-        slack: How many of the promised samples may be missing.
+        slack: Number of promised samples that may be missing.
         stops: Stop at the stated number of samples; what follows is not sound.
         ended: The file has its end mark, if its format requires one.
         mask: Channel mask; 0 if it is unknown.
         block_frames: Samples per channel in a block.
         replace_nan: See :func:`reader`.
         keep_readable: See :func:`reader`.
-        warnings: What is unusual about the file, though all of its sound can be read.
+        warnings: Warnings about the file, all of whose sound can be read.
         read_error: Function that returns the error that ended a pipe early, if any.
 
     Attributes:
         info: Facts from the header.
-        warnings: What the user should know about the file, though all of its sound can be read.
+        warnings: Warnings about the file, all of whose sound can be read.
         replaced: Number of NaN and infinite samples that were set to zero so far.
         problem: Why the recording is incomplete, set when all readable samples were read; only
             with ``keep_readable``, otherwise it is raised.

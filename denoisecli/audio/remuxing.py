@@ -50,7 +50,7 @@ class RemuxWriter:
 
     Attributes:
         clipped: Number of samples beyond full scale that were clamped so far.
-        warnings: What could not be copied.
+        warnings: Warnings about streams that could not be copied.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class Spectrogram:
         hop_length: Samples from one frame to the next.
         window: Name of the window, see :func:`denoisecli.audio.stft.window_vector`.
         length: Length of the sound in samples.
-        scale: What the values of ``matrix`` are.
+        scale: Scale of the values of ``matrix``.
         n_mels: Number of bands of the "mel" scale; None for the other scales.
 
     Raises:
@@ -176,7 +176,7 @@ def spectrogram(
         n_fft: Length of the window and the transform in samples; even.
         hop_length: Samples from one frame to the next.
         window: Name of the window, see :func:`denoisecli.audio.stft.window_vector`.
-        scale: What the values are, see :class:`Spectrogram`.
+        scale: Scale of the values, see :class:`Spectrogram`.
         n_mels: Number of bands of the "mel" scale; the other scales ignore it.
         phase: Keep the phase, so that ``invert`` is exact.
 

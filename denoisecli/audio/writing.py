@@ -43,7 +43,7 @@ class AudioWriter:
     Attributes:
         clipped: Number of samples beyond full scale that were clamped so far.
         frames: Number of samples per channel written so far.
-        warnings: What the file cannot hold, complete when it is closed.
+        warnings: Warnings about metadata that the file cannot hold, complete when it is closed.
     """
 
     def __init__(self, file: soundfile.SoundFile, *, in_ogg_order: bool = False) -> None:
@@ -125,7 +125,7 @@ def writer(
         subtype: Sample format as libsndfile names it; by default the usual one of the format.
         tags: Tags by soundfile's names; those that the format does not support are left out.
         mask: Channel mask; 0 if it is unknown.
-        metadata: What else the file is to hold (``denoisecli.audio.metadata.read_metadata``).
+        metadata: Further metadata (``denoisecli.audio.metadata.read_metadata``).
         overwrite: Replace an existing file.
 
     Raises:

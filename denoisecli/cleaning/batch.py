@@ -71,7 +71,7 @@ def run(
     Args:
         jobs: Jobs from :func:`denoisecli.cleaning.targets.plan`.
         denoiser: Arguments of :class:`denoisecli.Denoiser`.
-        files: How files are read and written.
+        files: Options for reading and writing.
         workers: Number of processes; 1 works in this one.
         executor: Executor that runs the jobs instead, such as that of ``system.pools.cluster``. It
             reports no progress, and the paths must be valid where it runs.

@@ -42,7 +42,7 @@ class FileOptions:
         subtype: Sample format of the target as libsndfile names it, such as "PCM_24" (default: that
             of the source, or the nearest one that the target's format supports).
         mono: Clean and write the mean of the channels.
-        clip: What happens to samples beyond full scale: "clamp" sets them to full scale and counts
+        clip: Treatment of samples beyond full scale: "clamp" sets them to full scale and counts
             them, if the target stores integers or is lossy; "rescale" scales the whole recording
             down to fit; "none" keeps them, which only floating-point targets allow.
         replace_nan: Set NaN and infinite samples to zero and count them, instead of failing.
@@ -115,7 +115,7 @@ class CleanResult:
         clipped_samples: Number of samples beyond full scale that were clamped.
         replaced_samples: Number of NaN and infinite samples that were set to zero.
         gain: Factor that the output was scaled with, to stay within full scale or for its loudness.
-        warnings: What the user should know about the result.
+        warnings: Warnings about the result.
         loudness_lufs: Integrated loudness of the output in LUFS, if it was changed.
         true_peak_dbfs: True peak of the output in dBFS, if its loudness was changed.
         strength: The strength that was chosen for the recording, if it was.
@@ -296,9 +296,9 @@ def clean_recording(
         open_stream: Function that is called with the sample rate in Hz, the number of channels, and
             whether the sound is to be cleaned as it arrives.
         source: Noisy recording.
-        target: Where the clean sound goes.
-        noise_target: Where the source minus the target goes.
-        options: How files are read and written.
+        target: Target of the clean sound.
+        noise_target: Target of the difference between source and clean sound.
+        options: Options for reading and writing.
         overwrite: Replace existing targets.
         on_progress: Called after each block.
     """

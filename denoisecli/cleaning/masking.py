@@ -286,7 +286,7 @@ class MaskStream:
 
     Args:
         masking: The network.
-        blocks: How the sound is divided into blocks.
+        blocks: Division of the sound into blocks.
         top: Highest frequency of the sound as a share of the model's.
 
     Attributes:

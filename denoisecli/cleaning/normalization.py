@@ -31,7 +31,7 @@ class Leveling:
         ceiling_db: Largest sample in dBFS that a limiter leaves; None needs no limiter.
         loudness: Integrated loudness of the result in LUFS; -inf if it is too quiet to measure.
         true_peak: True peak of the result in dBFS.
-        warnings: What the user should know about the result.
+        warnings: Warnings about the result.
         rms_dbfs: Level of the result in dBFS; NaN until it is written.
     """
 

@@ -64,7 +64,7 @@ def remix_file(
         cleaned: The same recording, cleaned at strength 1 and written in floating point with the
             same sample rate and channels.
         target: File to write; its suffix chooses the format.
-        options: How files are read and written.
+        options: Options for reading and writing.
         strength: Share of the noise that is removed, 0..1.
         overwrite: Replace an existing target.
         on_progress: As in ``Denoiser.clean_file``.

@@ -53,7 +53,7 @@ class DenoiseStream:
         masking: Network of the model.
         sample_rate: Sample rate of the sound in Hz.
         channels: Number of channels.
-        blocks: How the sound is divided into blocks for the network.
+        blocks: Division of the sound into blocks for the network.
         amount: Share of what the model removes that is removed, 0..1.
         frames: Network for streams, which is run frame by frame instead of in blocks.
 

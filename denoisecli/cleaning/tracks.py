@@ -29,7 +29,7 @@ class Track:
     """A stream of sound that is resampled and written to a sink.
 
     Args:
-        sink: Where the sound goes.
+        sink: Sink that the sound is written to.
         channels: Number of channels.
         sample_rate: Sample rate of the sound in Hz.
         target_rate: Sample rate of the sink in Hz.

@@ -94,7 +94,7 @@ def progress(
     """Show one progress bar.
 
     Args:
-        label: What is being done, such as ``"verifying"``.
+        label: Name of the work, such as ``"verifying"``.
         unit: Plural of what is counted, such as ``"pairs"``; None shows a percentage.
 
     Yields:

@@ -264,8 +264,8 @@ class _LiveMeters(LiveDisplay):
 
     Attributes:
         running: The filter, or None while a device is waited for.
-        interruptions: How often a device went away.
-        text: What happened last.
+        interruptions: Number of times that a device was disconnected.
+        text: Last message.
         bypass: Whether the noisy sound is heard.
     """
 

@@ -156,7 +156,7 @@ def load_keras(purpose: str) -> None:
     where only that is installed.
 
     Args:
-        purpose: What it is needed for, such as ``"training"``; subject of the error message.
+        purpose: Subject of the error message, such as ``"training"``.
 
     Raises:
         UsageError: The packages of the backend are not installed.
@@ -178,7 +178,7 @@ def load_tensorflow(purpose: str) -> None:
     """Import TensorFlow and look for GPUs, without the messages of its native libraries.
 
     Args:
-        purpose: What it is needed for, such as ``"training"``; subject of the error message.
+        purpose: Subject of the error message, such as ``"training"``.
 
     Raises:
         UsageError: The extra ``train`` is not installed.

@@ -67,7 +67,7 @@ class BuildProgress:
     """Progress of a build: files that were read, or mixtures that were stored.
 
     Attributes:
-        stage: What the build does.
+        stage: Stage of the build.
         done: Files or mixtures done.
         total: All of them.
         hours: Duration of those done, in hours.

@@ -94,7 +94,7 @@ class Source:
     """A recording that a set was made of.
 
     Attributes:
-        role: What it is used for.
+        role: Its role.
         name: Path relative to the folder of the role.
         rate: Sample rate of the file in Hz.
         bandwidth: Highest frequency in Hz that the file has sound at, whatever its rate is.
@@ -191,7 +191,7 @@ class Manifest(DatasetFacts):
 
         Args:
             sets: Names of the sets; those that the dataset does not have are ignored.
-            role: What the recordings are used for; by default both.
+            role: Role of the recordings; by default both.
         """
         names = set[tuple[Role, str]]()
         for row in self.mixtures:

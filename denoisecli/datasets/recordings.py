@@ -27,7 +27,7 @@ class FoundFile:
     """An audio file, not read yet.
 
     Attributes:
-        role: What it is used for.
+        role: Its role.
         name: Path relative to the folder that was searched, with forward slashes.
         size: Size in bytes.
         mtime_ns: Time of the last modification in ns.
@@ -44,7 +44,7 @@ class Recording:
     """A recording that passed all checks, decoded to one channel at the dataset's sample rate.
 
     Attributes:
-        role: What it is used for.
+        role: Its role.
         name: Path relative to the folder that was searched, with forward slashes.
         rms: RMS of all its samples without their mean; full scale is 1.
         digest: Hash of its samples: a WAV file and its FLAC copy have the same.

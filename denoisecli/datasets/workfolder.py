@@ -90,7 +90,7 @@ def work_folder(request: BuildRequest, output: Path, *, resume: bool) -> Iterato
     disk; otherwise it is removed.
 
     Args:
-        request: What is to be built.
+        request: Request for the dataset.
         output: The folder of the dataset.
         resume: Continue an interrupted build.
 

@@ -32,7 +32,7 @@ def find_leak(metrics: Metrics, tested: Manifest, trained: Manifest | None = Non
     """Compare the recordings that a model was trained on with those of a test set.
 
     Args:
-        metrics: What training measured and recorded.
+        metrics: Metrics that the training recorded.
         tested: Manifest of the dataset whose test set is evaluated on.
         trained: Manifest of the dataset that the model was trained on, if it can still be read. It
             counts only for models that do not record their recordings.

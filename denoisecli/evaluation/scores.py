@@ -55,7 +55,7 @@ class Score:
         cluster: Name of the file's clean recording, which other files may share; its own name by
             default.
         words: Number of words of the reference transcript; None without speech recognition.
-        transcript: What the speech recognizer understood, normalized; None without one.
+        transcript: Normalized transcript of the speech recognizer; None without one.
     """
 
     file: str

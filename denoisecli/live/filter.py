@@ -34,8 +34,8 @@ class Meters:
         load: CPU time of the filter as a share of the time of the sound, smoothed.
         seconds: Length of the sound so far.
         cpu_seconds: CPU time of the filter so far.
-        dropouts: How often the output had no sound.
-        lost: How often input was lost, because the device or the filter was too slow.
+        dropouts: Number of times that the output had no sound.
+        lost: Number of times that input was lost, because the device or the filter was too slow.
         stretched: Samples that were added (or left out, if negative) because the clocks differ.
         waiting: Seconds of clean sound that wait for the output.
     """
@@ -71,8 +71,8 @@ class LiveFilter:
 
     Attributes:
         bypass: Return the noisy sound, with the same delay.
-        meters: What is measured.
-        error: What ended the thread before its time, if anything did.
+        meters: Measurements.
+        error: Error that ended the thread early, if any.
     """
 
     def __init__(

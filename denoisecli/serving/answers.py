@@ -15,7 +15,7 @@ class Refused(DenoiseError):
 
     Args:
         status: HTTP status code.
-        message: What is wrong, as a sentence.
+        message: The error as a sentence.
         headers: Further headers of the answer.
     """
 

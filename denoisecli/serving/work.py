@@ -35,7 +35,7 @@ class Task:
     Attributes:
         source: The upload.
         denoiser: Model, and strength for :func:`clean`.
-        files: How it is read and written.
+        files: Options for reading and writing it.
         target: Cleaned file; its suffix chooses the format.
     """
 

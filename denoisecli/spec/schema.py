@@ -24,7 +24,7 @@ def find(location: Location, root: Schema) -> tuple[Schema, str]:
     """Find the schema of a value.
 
     Args:
-        location: Where the value is.
+        location: Path of the value.
         root: Schema of the whole document.
 
     Returns:

@@ -40,7 +40,7 @@ def serve(scheduler: Scheduler, address: str) -> None:
     """Hand out trials over the network until the search is over and all workers have left.
 
     Args:
-        scheduler: What hands out trials.
+        scheduler: Scheduler that hands out trials.
         address: HOST:PORT to listen on. Whoever can reach it can take part in the search.
 
     Raises:

@@ -32,7 +32,7 @@ class Oracle:
 
     Args:
         spec: Spec with a `search` section.
-        method: How to choose values.
+        method: Method of choosing values.
         trials: Number of trials that are planned; a quarter of them, but no fewer than four, is
             random before the Gaussian process takes over.
         epochs: Number of epochs of the longest trial (Hyperband).

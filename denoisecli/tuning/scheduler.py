@@ -54,9 +54,9 @@ class Scheduler:
 
     Args:
         folder: Folder of the search.
-        oracle: What chooses values.
+        oracle: Oracle that chooses values.
         observer: Receives the table of trials whenever one starts or ends.
-        about: What is searched (JSON), saved with the state.
+        about: Facts about the search (JSON), saved with the state.
         trials: Number of trials to train; infeasible ones do not count.
         minutes: Time limit of the search, or None.
 

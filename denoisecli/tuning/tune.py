@@ -58,7 +58,7 @@ def tune(
         data: Folder of the dataset; its test set is not used.
         folder: Folder of the search; best.json, trials.csv and trials.png are written there.
         observer: Receives the progress.
-        method: How to choose values.
+        method: Method of choosing values.
         trials: Number of trials to train; infeasible ones do not count.
         epochs: Number of epochs of a trial, of the longest one with Hyperband (default: that of
             the spec).

@@ -62,9 +62,9 @@ def run_trials(source: TrialSource, worker: str, train_trial: TrainTrial) -> Non
     """Train trials until there are no more, or time is up.
 
     Args:
-        source: What hands out trials.
+        source: Object that hands out trials.
         worker: Unique name of this worker.
-        train_trial: How to train one, such as `TrialTrainer.train`.
+        train_trial: Function that trains one, such as `TrialTrainer.train`.
 
     Raises:
         Interrupted: By Ctrl-C; the trial is left for another worker, or for another call.

@@ -50,7 +50,7 @@ class Reverberation:
         rt60_seconds: Limits of the time in s in which reverberation decays by 60 dB.
         direct_to_reverberant_db: Limits of the energy ratio of direct sound to reflections in dB.
         sample_rate: Sample rate in Hz.
-        target: What is left in the target: "dry" sound, "early" reflections or all ("reverberant").
+        target: Content of the target: "dry" sound, "early" reflections or all ("reverberant").
         rooms: Rooms to choose from, instead of random noise; see `tail_of`.
     """
 
@@ -97,7 +97,7 @@ class Reverberation:
         Args:
             speech: Speech.
             parameters: Random parameters.
-            target: What is wanted of the speech, if it is already reverberant.
+            target: Target for the speech, if it is already reverberant.
 
         Returns:
             The speech with all reflections at its own RMS, and the target at the same gain: without

@@ -82,7 +82,7 @@ class Whisper:
 
         Args:
             speech: Speech as it is heard.
-            target: What is wanted of it, which the whisper is made of.
+            target: Target for the speech, which the whisper is made of.
             parameters: Random parameters.
 
         Returns:
