@@ -1,4 +1,4 @@
-"""Train a U-Net to remove noise from sound, and remove it.
+"""Remove noise from recordings, and train the networks that do it.
 
 >>> from denoisecli import Denoiser
 >>> cleaned = Denoiser().clean(audio, sample_rate)  # doctest: +SKIP

@@ -144,7 +144,7 @@ def _options(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Train a U-Net to remove noise from sound, and remove it."""
+    """Remove noise from recordings, and train the networks that do it."""
     console.set_verbosity(console.Verbosity(quiet, verbose, debug))
 
 

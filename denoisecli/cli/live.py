@@ -110,10 +110,11 @@ def live(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Clean a microphone as it is spoken into, and play or pass on the result.
+    """Clean the sound of a microphone in real time, and play it or pass it on.
 
-    Press b to hear the microphone as it is, again b for the clean sound, q to stop. A device that
-    goes away is waited for. How other programs can use the clean microphone: docs/live.md.
+    Press b to bypass the model, b again to return to the clean sound, and q to stop. If a device
+    disconnects, the program waits for it. docs/live.md explains how other programs use the clean
+    microphone.
 
     Example: `denoise live --virtual`
     """

@@ -304,7 +304,7 @@ def runs(
     ),
     as_json: Json = False,
 ) -> None:
-    """List training runs with their progress, the figures of their best epoch and of their test.
+    """List training runs with their progress and their validation and test results.
 
     Gains are improvements of the SI-SDR over the noisy input in dB.
 
