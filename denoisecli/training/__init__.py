@@ -4,8 +4,9 @@ Files:
 
 - ``train``: the call that trains, from a spec and a dataset to a model folder
 - ``trainer``: the training loop; ``observer`` is the interface by which it reports its progress
-- ``batches``, ``segments``, ``dataset_ranges``: what a model is trained, validated and tested with
-- ``mixed_batches``, ``recordings``: the same, mixed anew from recordings
+- ``batch_source``: the interface of what a model is trained, validated and tested with
+- ``batches``, ``segments``, ``dataset_ranges``: batches of a stored dataset
+- ``mixed_batches``, ``recordings``: batches that are mixed anew from recordings
 - ``stream``: batches that are prepared ahead
 - ``augmentation/``: random changes of the training batches
 - ``waveform_model``, ``losses/``: the model that is trained, and its losses

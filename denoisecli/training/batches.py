@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -14,7 +13,8 @@ from denoisecli.datasets.manifest import Manifest, Row, load_manifest
 from denoisecli.datasets.records import PairRecords, open_records
 from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec
-from denoisecli.training.augmentation.chain import Chain
+from denoisecli.training.augmentation.chain import Chain, CompiledChain
+from denoisecli.training.batch_source import BatchSource
 from denoisecli.training.dataset_ranges import resolve_ranges
 from denoisecli.training.segments import (
     CHUNKS,
@@ -26,7 +26,7 @@ from denoisecli.training.segments import (
     read_segment,
     stored_order,
 )
-from denoisecli.training.stream import Batch, Stream, compiled
+from denoisecli.training.stream import Batch, Stream
 
 VALID = "valid"
 
@@ -53,16 +53,11 @@ class Clips:
 
 
 @dataclass(frozen=True)
-class Batches:
-    """The batches that a model is trained, validated and tested with.
+class Batches(BatchSource):
+    """Batches of stored pairs.
 
     Attributes:
-        folder: Folder of the dataset.
-        spec: Spec of the model, with the ranges of the dataset where it leaves them to it.
-        dataset_id: Identifier of the dataset.
         clips: Clips to train, validate ("valid") and test with.
-        train_steps: Number of batches of an epoch.
-        messages: What the user should know about the ranges of the augmentation.
     """
 
     folder: Path
@@ -72,24 +67,10 @@ class Batches:
     train_steps: int
     messages: list[str]
 
-    def training(self, epoch: int, skip: int = 0) -> Stream:
-        """Return the batches of an epoch.
-
-        Successive epochs continue through the data, so that every clip is used equally often
-        whatever the number of steps is (see `segments.SegmentOrder`).
-
-        Args:
-            epoch: Index of the epoch, from 0.
-            skip: Number of batches at the start to leave out.
-
-        Shape:
-            - elements: (noisy, clean), each (batch_size, segment), and, if there are recordings
-              without the full band, the known bands in Hz, (batch_size, CHUNKS)
-        """
+    def _training_batches(self) -> Callable[[int], Batch]:
         clips = self.clips["train"]
         size, seed = self.spec.training.batch_size, self.spec.training.seed
         order = SegmentOrder(clips.chunks(self.chunk), seed)
-
         keeps_rooms = self.spec.training.target == "reverberant"
         augment = self._augment
 
@@ -99,50 +80,37 @@ class Batches:
             noisy, clean, speech = parts[0], parts[1], parts[-1]
             if augment is None:
                 return (noisy, speech if keeps_rooms else clean, *bands)
-            chain, apply = augment
-            draws = chain.draw(size, self.segment, np.random.default_rng([seed, 2, index]))
             # Late reverberation is part of the speech, and stays with it.
             target = None if keeps_rooms or len(parts) == 2 else clean
-            return (*apply(speech, noisy - speech, draws, target), *bands)
+            rng = np.random.default_rng([seed, 2, index])
+            return (*augment(speech, noisy - speech, rng, target), *bands)
 
-        first = epoch * self.train_steps
-        return Stream(make, range(first + skip, first + self.train_steps))
+        return make
 
     @cached_property
-    def _augment(self) -> tuple[Chain, Callable[..., tuple[Any, Any]]] | None:
-        """The augmentations and their compiled program, which takes time to compile."""
+    def _augment(self) -> CompiledChain | None:
+        """The augmentations of the spec, which take time to compile."""
         settings = self.spec.training.augmentation
         if settings is None:
             return None
-        chain = Chain(settings, self.spec.audio.sample_rate, self.spec.training.target)
-        return chain, compiled(chain.apply)
+        rate, target = self.spec.audio.sample_rate, self.spec.training.target
+        return CompiledChain(Chain(settings, rate, target))
 
     def validation(self) -> Stream:
-        """Return the validation clips as they are stored, in batches; always the same ones."""
+        """Return the validation clips in batches, as they are stored."""
         return self._as_stored(self.clips[VALID])
 
     def test(self) -> Stream:
-        """Return the test set as it is stored, in batches."""
+        """Return the test set in batches, as it is stored."""
         return self._as_stored(self.clips["test"])
 
-    def source_hashes(self) -> set[str]:
-        """Return eight hexadecimal digits for each recording that trains or validates."""
-        return load_manifest(self.folder).source_hashes("train", VALID)
-
-    @property
-    def chunk(self) -> int:
-        """Length of a chunk in samples."""
-        return chunk_samples(self.spec)
-
-    @property
-    def segment(self) -> int:
-        """Length of a segment in samples."""
-        return CHUNKS * self.chunk
+    def source_hashes(self, *sets: str) -> set[str]:
+        """Return the hashes of the recordings in sets, by the manifest."""
+        return load_manifest(self.folder).source_hashes(*sets)
 
     def _as_stored(self, clips: Clips) -> Stream:
         size = self.spec.training.batch_size
         segments = stored_order(clips.chunks(self.chunk))
-
         keeps_rooms = self.spec.training.target == "reverberant"
 
         def make(start: int) -> Batch:

@@ -30,26 +30,33 @@ def resolve_ranges(spec: Spec, recipe: Recipe) -> tuple[Spec, list[str]]:
     if augmentation is None:
         return spec, []
     known = _ranges_of(recipe)
-    changes = {
-        name: value for name, value in known.items() if getattr(augmentation, name) == "dataset"
-    }
     messages = []
     for name, unit, built in (("snr_db", "dB", True), ("level_dbfs", "dBFS", recipe.level_dbfs)):
         chosen, dataset = getattr(augmentation, name), known[name]
-        if name in changes or chosen is None or built is None:
+        if chosen in ("dataset", None) or built is None:
             continue
         if chosen[0] > dataset[1] or chosen[1] < dataset[0]:
             messages.append(
                 f"warning: training.augmentation.{name} is {_text(chosen, unit)}, but the dataset "
                 f"was built with {_text(dataset, unit)}"
             )
-    resolved = Augmentation.model_validate({**dict(augmentation), **changes})
+    resolved = resolve(augmentation, recipe)
     training = spec.training.model_copy(update={"augmentation": resolved})
     if augmentation.remix:
         snr = _text(resolved.snr_db, "dB")
         share = float(resolved.second_noise)
         messages.insert(0, f"training mixtures: SNR {snr}, {share:.0%} of them with several noises")
     return spec.model_copy(update={"training": training}), messages
+
+
+def resolve(augmentation: Augmentation, recipe: Recipe) -> Augmentation:
+    """Return an augmentation with the ranges of a recipe in place of "dataset"."""
+    changes = {
+        name: value
+        for name, value in _ranges_of(recipe).items()
+        if getattr(augmentation, name) == "dataset"
+    }
+    return Augmentation.model_validate({**dict(augmentation), **changes})
 
 
 def _ranges_of(recipe: Recipe) -> dict[str, Any]:

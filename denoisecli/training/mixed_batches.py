@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from denoisecli.datasets.manifest import source_hash
 from denoisecli.datasets.mixtures import QUIET_DB, noise_shares
 from denoisecli.datasets.recipe import Recipe, weight_of
 from denoisecli.datasets.recordings import Recording
@@ -17,9 +17,10 @@ from denoisecli.datasets.splitting import split_into_sets
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.spec.document import Spec
 from denoisecli.spec.training import Augmentation
-from denoisecli.training.augmentation.chain import Chain
+from denoisecli.training.augmentation.chain import Chain, CompiledChain
 from denoisecli.training.augmentation.reverberation import Tail, tail_of
-from denoisecli.training.dataset_ranges import resolve_ranges
+from denoisecli.training.batch_source import BatchSource
+from denoisecli.training.dataset_ranges import resolve, resolve_ranges
 from denoisecli.training.recordings import SOURCES, Folders, RecordingStore, open_store
 from denoisecli.training.run_folder import RECORDINGS
 from denoisecli.training.segments import (
@@ -27,11 +28,10 @@ from denoisecli.training.segments import (
     Places,
     SegmentOrder,
     bands_of_chunks,
-    chunk_samples,
     known_band,
     stored_order,
 )
-from denoisecli.training.stream import Batch, Stream, compiled
+from denoisecli.training.stream import Batch, Stream
 
 SNR_DB = (-5.0, 20.0)
 """Range of SNRs in dB, where the spec leaves it open."""
@@ -47,6 +47,12 @@ REVERBERANT_SHARE = 0.5
 
 MOST_SEGMENTS = 480
 """Largest number of segments to validate or to test with."""
+
+OF_THE_MIXTURE = {
+    *("remix", "snr_db", "second_noise", "third_noise", "level_dbfs", "target_highpass_hz"),
+    *("reverberation", "rt60_seconds", "direct_to_reverberant_db"),
+}
+"""Settings of the augmentation that also hold for the sets that are not trained on."""
 
 DRAWS = 8
 """Number of attempts to find a piece of noise that is not quiet."""
@@ -110,24 +116,18 @@ class Voices:
     bands: tuple[int, ...]
 
 
-class MixedBatches:
-    """The batches that a model is trained, validated and tested with, mixed from recordings.
+class MixedBatches(BatchSource):
+    """Batches that are mixed from recordings.
 
-    A batch depends on the seed and its number only. Segments of speech begin at random samples, and
-    successive epochs continue through all clean recordings, which are used equally often (or in
-    proportion to their weights). Noises are drawn at random.
+    Segments of speech begin at random samples, and successive epochs continue through all clean
+    recordings, which are used equally often (or in proportion to their weights). Noises are drawn
+    at random.
 
     Args:
         store: Decoded recordings.
         spec: Spec of the model.
         recipe: Recipe of the mixtures; see `Mixing`.
         folder: Folder of the clean recordings, for messages.
-
-    Attributes:
-        spec: Spec of the model, with all ranges.
-        dataset_id: Hash of the recordings and the recipe.
-        train_steps: Number of batches of an epoch.
-        messages: What the user should know about the mixtures.
 
     Raises:
         DatasetError: There are too few recordings.
@@ -137,18 +137,10 @@ class MixedBatches:
     def __init__(self, store: RecordingStore, spec: Spec, recipe: Recipe, folder: Path):
         self.store, self.recipe, self.folder = store, recipe, folder
         self.spec, self.messages = resolve_ranges(spec, recipe)
-        self.chunk = chunk_samples(spec)
-        self.segment = CHUNKS * self.chunk
         text = store.digest + recipe.model_dump_json()
         self.dataset_id = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._sets, notes = split_into_sets(store.recordings, recipe, store.copies)
-        self.messages += notes
-        if store.skipped:
-            first = store.skipped[0]
-            self.messages.append(
-                f"{len(store.skipped)} recordings are left out; the first one, {first.file}, "
-                f"{first.reason}"
-            )
+        self.messages += notes + self._notes()
         self._voices = {name: self._lay_out(name) for name in self._sets}
         for name, voices in self._voices.items():
             if sum(voices.chunks) < CHUNKS:
@@ -160,55 +152,35 @@ class MixedBatches:
         segments = sum(self._voices["train"].chunks) // CHUNKS
         training = spec.training
         self.train_steps = training.steps_per_epoch or max(1, segments // training.batch_size)
-        seconds = {
-            role: sum(one.samples for one in self._sets["train"][role]) / recipe.sample_rate
-            for role in SOURCES
-        }
-        self.messages.append(
-            f"mixing {seconds['clean'] / 3600:.2f} h of clean recordings with "
-            f"{seconds['noise'] / 3600:.2f} h of noise"
-        )
 
-    def training(self, epoch: int, skip: int = 0) -> Stream:
-        """Return the batches of an epoch.
-
-        Args:
-            epoch: Index of the epoch, from 0.
-            skip: Number of batches at the start to leave out.
-
-        Shape:
-            - elements: (noisy, clean), each (batch_size, segment), and, if there are recordings
-              without the full band, the known bands in Hz, (batch_size, CHUNKS)
-        """
+    def _training_batches(self) -> Callable[[int], Batch]:
         size, seed = self.spec.training.batch_size, self.spec.training.seed
         order = SegmentOrder(self._voices["train"].chunks, seed)
-        program = self._augmented
+        augment = self._augment["train"]
 
         def make(index: int) -> Batch:
             rng = np.random.default_rng([seed, 3, index])
             places = [order[index * size + row] for row in range(size)]
-            return self._mix("train", places, rng, program)
+            return self._mix("train", places, rng, augment)
 
-        first = epoch * self.train_steps
-        return Stream(make, range(first + skip, first + self.train_steps))
+        return make
 
     def validation(self) -> Stream:
-        """Return the batches of the validation set, which are always the same."""
+        """Return at most `MOST_SEGMENTS` mixtures of the recordings that validate, in batches."""
         return self._fixed("valid", 4)
 
     def test(self) -> Stream:
-        """Return the batches of the test set, which are always the same."""
+        """Return at most `MOST_SEGMENTS` mixtures of the recordings that test, in batches."""
         return self._fixed("test", 5)
 
-    def source_hashes(self) -> set[str]:
-        """Return eight hexadecimal digits for each recording that trains or validates."""
-        names = {
-            f"{role} {one.name}"
-            for name in ("train", "valid")
+    def source_hashes(self, *sets: str) -> set[str]:
+        """Return the hashes of the recordings in sets."""
+        return {
+            source_hash(role, one.name)
+            for name in sets
             for role in SOURCES
             for one in self._sets[name][role]
         }
-        return {hashlib.sha256(name.encode()).hexdigest()[:8] for name in names}
 
     def _fixed(self, name: str, stream: int) -> Stream:
         size, seed = self.spec.training.batch_size, self.spec.training.seed
@@ -216,12 +188,11 @@ class MixedBatches:
         segments = segments[:: -(-len(segments) // MOST_SEGMENTS)]
         if len(segments) > size:  # a program is compiled for every size
             segments = segments[: len(segments) // size * size]
-
-        program = self._plain[name]
+        augment = self._augment[name]
 
         def make(start: int) -> Batch:
             rng = np.random.default_rng([seed, stream, start])
-            return self._mix(name, segments[start : start + size], rng, program)
+            return self._mix(name, segments[start : start + size], rng, augment)
 
         return Stream(make, range(0, len(segments), size))
 
@@ -230,40 +201,57 @@ class MixedBatches:
         name: str,
         places: list[Places],
         rng: np.random.Generator,
-        program: tuple[Chain, Callable[..., tuple[Any, Any]]],
+        augment: CompiledChain,
     ) -> Batch:
-        """Read the segments of a batch, and mix them by a program."""
+        """Read the segments of a batch, and mix them."""
         voices = self._voices[name]
         speech, noise = np.empty((2, len(places), self.segment), np.float32)
         for row, segment in enumerate(places):
             self._read_speech(voices, segment, rng, speech[row])
             self._read_noise(name, rng, noise[row])
-        chain, apply = program
-        draws = chain.draw(len(places), self.segment, rng)
         bands = bands_of_chunks(voices.bands, places, self.spec.audio.sample_rate)
-        return (*apply(speech, noise, draws), *bands)
+        return (*augment(speech, noise, rng), *bands)
 
     @cached_property
-    def _augmented(self) -> tuple[Chain, Callable[..., tuple[Any, Any]]]:
-        """The augmentations of the spec, which always mix."""
-        settings = self.spec.training.augmentation or _only_mixing(self.spec, self.recipe)
-        changes: dict[str, Any] = {"remix": True}
-        if self.recipe.rooms and not settings.reverberation:
-            changes["reverberation"] = REVERBERANT_SHARE
-        return self._program("train", settings.model_copy(update=changes))
+    def _augment(self) -> dict[str, CompiledChain]:
+        """What mixes the sets, by name: the augmentations of the spec for the training set."""
+        rate, target = self.spec.audio.sample_rate, self.spec.training.target
+        own = self.spec.training.augmentation
+        settings = own or resolve(Augmentation(), self.recipe)
+        share = settings.reverberation or (REVERBERANT_SHARE if self.recipe.rooms else 0.0)
+        settings = settings.model_copy(update={"remix": True, "reverberation": share})
+        plain = Augmentation(
+            **settings.model_dump(include=OF_THE_MIXTURE),
+            **{"clean_only": 0.0, "noise_only": 0.0, "equalization_db": 0.0},
+        )
+        of_sets = dict.fromkeys(self._sets, plain)
+        if own is not None:
+            of_sets["train"] = settings
+        return {
+            name: CompiledChain(Chain(settings, rate, target, self._rooms(name)))
+            for name, settings in of_sets.items()
+        }
 
-    @cached_property
-    def _plain(self) -> dict[str, tuple[Chain, Callable[..., tuple[Any, Any]]]]:
-        """What mixes the sets that are not trained on, by name."""
-        settings = _only_mixing(self.spec, self.recipe)
-        return {name: self._program(name, settings) for name in ("valid", "test")}
-
-    def _program(
-        self, name: str, settings: Augmentation
-    ) -> tuple[Chain, Callable[..., tuple[Any, Any]]]:
-        rate = self.spec.audio.sample_rate
-        chain = Chain(settings, rate, self.spec.training.target, self._rooms(name))
-        return chain, compiled(chain.apply)
+    def _notes(self) -> list[str]:
+        """Return what the user should know about the recordings."""
+        notes = []
+        if skipped := self.store.skipped:
+            notes.append(
+                f"{len(skipped)} recordings are left out; the first one, {skipped[0].file}, "
+                f"{skipped[0].reason}"
+            )
+        rate, full = self.recipe.sample_rate, self.recipe.sample_rate // 2
+        voices = self._sets["train"]["clean"]
+        if narrow := sum(known_band(voice.bandwidth, rate) < full for voice in voices):
+            notes.append(
+                f"{narrow} of {len(voices)} clean recordings do not reach {full} Hz; nothing is "
+                "learned from them above their bands"
+            )
+        clean, noise = (
+            sum(one.samples for one in self._sets["train"][role]) / rate / 3600 for role in SOURCES
+        )
+        notes.append(f"mixing {clean:.2f} h of clean recordings with {noise:.2f} h of noise")
+        return notes
 
     def _rooms(self, name: str) -> list[Tail]:
         tails = []
@@ -322,30 +310,6 @@ class MixedBatches:
             self.store.read(noise, int(rng.integers(noise.samples)), target)
             if np.sqrt(np.mean(np.square(target))) > 10 ** (QUIET_DB / 20) * noise.rms:
                 return
-
-
-def _only_mixing(spec: Spec, recipe: Recipe) -> Augmentation:
-    """Return the settings that mix at the SNRs and levels of a spec, and change nothing else."""
-    own = spec.training.augmentation
-    resolved = (
-        own
-        or resolve_ranges(
-            spec.model_copy(
-                update={
-                    "training": spec.training.model_copy(update={"augmentation": Augmentation()})
-                }
-            ),
-            recipe,
-        )[0].training.augmentation
-    )
-    assert resolved is not None
-    names = ("snr_db", "second_noise", "third_noise", "level_dbfs", "target_highpass_hz")
-    kept = {name: getattr(resolved, name) for name in names}
-    share = resolved.reverberation or (REVERBERANT_SHARE if recipe.rooms else 0.0)
-    rooms = {"reverberation": share, "rt60_seconds": resolved.rt60_seconds}
-    ratio = {"direct_to_reverberant_db": resolved.direct_to_reverberant_db}
-    mixed = {"remix": True, "clean_only": 0.0, "noise_only": 0.0, "equalization_db": 0.0}
-    return Augmentation.model_validate({**kept, **rooms, **ratio, **mixed})
 
 
 def mix_batches(

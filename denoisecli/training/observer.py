@@ -27,7 +27,8 @@ class Observer(Protocol):
         Args:
             epoch: Index of the epoch, from 0.
             step: Number of finished steps of the epoch.
-            logs: Means of loss and metrics over the epoch so far.
+            logs: Means of loss and metrics over the epoch, up to the last step that they were read
+                after: reading them takes until the device has done the step.
         """
 
     def on_epoch_end(self, row: Row, *, best: bool) -> None:

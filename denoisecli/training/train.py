@@ -15,10 +15,11 @@ from denoisecli.models.registry import CLASSES, find_class
 from denoisecli.spec.document import Spec
 from denoisecli.system.extras import require
 from denoisecli.system.references import load_reference
-from denoisecli.training.batches import Batches, open_batches
-from denoisecli.training.devices import Cluster, Device, find_devices
+from denoisecli.training.batch_source import BatchSource
+from denoisecli.training.batches import open_batches
+from denoisecli.training.devices import Cluster, Device, Devices, find_devices
 from denoisecli.training.losses.own import require_losses
-from denoisecli.training.mixed_batches import MixedBatches, Mixing, mix_batches
+from denoisecli.training.mixed_batches import Mixing, mix_batches
 from denoisecli.training.observer import Observer
 from denoisecli.training.run_folder import (
     CHECKPOINT,
@@ -102,20 +103,8 @@ def train(
             f"with --init-from {run} starts with its weights"
         )
     is_first = devices.process == 0
-    if not is_first:
-        devices.broadcast([0])  # the first process decodes the recordings
-    batches: Batches | MixedBatches
-    if isinstance(data, Mixing):
-        batches = mix_batches(data, spec, run, observer.on_message)
-        folder = data.folders.clean
-    else:
-        batches = open_batches(data, spec)
-        folder = data
-    if is_first:
-        devices.broadcast([0])
+    batches = _open(data, spec, run, devices, observer)
     spec = batches.spec
-    for message in batches.messages:
-        observer.on_message(message)
     with locked(run, write=is_first):
         trainer = Trainer(spec, batches, run, observer, devices, minutes, callbacks)
         if spec.model not in CLASSES:  # found now and not after hours of training
@@ -137,17 +126,13 @@ def train(
             raise UsageError(f"{run} is not the same folder for all processes; share it")
         if is_first:
             if fresh:
-                if (run / MODEL).exists():
-                    trainer.save()  # or the old model would pass for that of the new spec
-                else:
-                    trainer.checkpoint.unlink(missing_ok=True)
-                clear(run)
+                _clear(run, trainer)
             trainer.logs = _open_logs(run / LOGS, spec, observer)
             record_start(
                 run,
                 spec,
                 dataset=batches.dataset_id,
-                data=folder,
+                data=batches.folder,
                 device=devices.name,
                 init_from=trainer.state.init_from,
             )
@@ -158,6 +143,34 @@ def train(
     if is_first:
         shutil.rmtree(run / RECORDINGS, ignore_errors=True)
     return run / MODEL
+
+
+def _open(
+    data: Path | Mixing, spec: Spec, run: Path, devices: Devices, observer: Observer
+) -> BatchSource:
+    """Open a stored dataset, or decode recordings in the first process, for which others wait."""
+    is_first = devices.process == 0
+    if not is_first:
+        devices.broadcast([0])
+    batches: BatchSource
+    if isinstance(data, Mixing):
+        batches = mix_batches(data, spec, run, observer.on_message)
+    else:
+        batches = open_batches(data, spec)
+    if is_first:
+        devices.broadcast([0])
+    for message in batches.messages:
+        observer.on_message(message)
+    return batches
+
+
+def _clear(run: Path, trainer: Trainer) -> None:
+    """Delete what an earlier call left, such that a new run that is killed at once is a new run."""
+    if (run / MODEL).exists():
+        trainer.save()  # or the old model would pass for that of the new spec
+    else:
+        trainer.checkpoint.unlink(missing_ok=True)
+    clear(run)
 
 
 def load_callback(reference: str) -> keras.callbacks.Callback:

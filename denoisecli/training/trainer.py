@@ -22,7 +22,7 @@ from denoisecli.models.summary import summarize_network
 from denoisecli.spec.document import Spec
 from denoisecli.system.atomic_files import replacing
 from denoisecli.system.interrupts import stop_requests, stopped
-from denoisecli.training.batches import Batches
+from denoisecli.training.batch_source import BatchSource
 from denoisecli.training.checkpoint import (
     Arrays,
     Checkpoint,
@@ -35,7 +35,6 @@ from denoisecli.training.checkpoint import (
 from denoisecli.training.devices import Devices
 from denoisecli.training.excerpts import Clips, Excerpts, sample_excerpts
 from denoisecli.training.history import Row, is_better, plot_history, write_history
-from denoisecli.training.mixed_batches import MixedBatches
 from denoisecli.training.observer import Observer
 from denoisecli.training.optimizer import (
     fitting_variables,
@@ -113,7 +112,7 @@ class Trainer:
     def __init__(
         self,
         spec: Spec,
-        batches: Batches | MixedBatches,
+        batches: BatchSource,
         run: Path,
         observer: Observer,
         devices: Devices,
@@ -250,6 +249,12 @@ class Trainer:
                 f"warning: the weights fit in shape, but were trained with {', '.join(others)}; "
                 "they may be worth little here"
             )
+        tested = self.batches.source_hashes("test")
+        if known := tested & _sources_of(str(folder)):
+            self.observer.on_message(
+                f"warning: {folder} was trained on recordings with the names of {len(known)} of "
+                f"the {len(tested)} in the test set; if they are the same, its scores are too good"
+            )
 
     def save(self) -> None:
         """Write a checkpoint.
@@ -347,11 +352,9 @@ class Trainer:
 
     def _training_sources(self) -> str:
         """Return the hashes of the recordings trained on, here or by the model started from."""
-        hashes = self.batches.source_hashes()
+        hashes = self.batches.source_hashes("train", "valid")
         if self.state.init_from is not None:
-            with suppress(ModelError, UsageError):  # an unfinished run, or deleted since
-                start = find_model(self.state.init_from).read_metrics()
-                hashes |= set(start.training_sources.split())
+            hashes |= _sources_of(self.state.init_from)
         return " ".join(sorted(hashes))
 
     def _final_weights(self) -> Arrays:
@@ -575,6 +578,13 @@ class Trainer:
     def _stopped_improving(self) -> bool:
         patience = self.spec.training.early_stopping
         return patience is not None and self.state.epoch - self.state.best_epoch > patience
+
+
+def _sources_of(model: str) -> set[str]:
+    """Return the hashes of the recordings that a model was trained on, as far as it knows them."""
+    with suppress(ModelError, UsageError):  # an unfinished run, or deleted since
+        return set(find_model(model).read_metrics().training_sources.split())
+    return set()
 
 
 class _Steps(keras.callbacks.CallbackList):

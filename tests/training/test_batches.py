@@ -247,7 +247,7 @@ def test_datasets_of_another_kind_or_size(tmp_path: Path, rng: np.random.Generat
     folders = write_sources(tmp_path, 2, rng)
     recipe = RECIPE.model_copy(update={"split": 0.5})
     build(*folders, tmp_path / "few", recipe)
-    assert "one clean file is too few" in problem(tmp_path / "few", spec_of())
+    assert "cannot be split off from a single clean file" in problem(tmp_path / "few", spec_of())
     recipe = recipe.model_copy(update={"kind": Kind.SPECTROGRAM})
     build(*folders, tmp_path / "spectra", recipe)
     assert "holds pairs of spectrograms" in problem(tmp_path / "spectra", spec_of())

@@ -112,9 +112,9 @@ def test_sets_share_no_recording(folders: Folders, cache: Path) -> None:
     assert sets[0].isdisjoint(sets[1])
     names = {name: {one.name for one in part["noise"]} for name, part in batches._sets.items()}
     assert names["train"].isdisjoint(names["valid"] | names["test"])
-    assert len(batches.source_hashes()) == FILES + NOISES - len(names["test"]) - len(
-        batches._sets["test"]["clean"]
-    )
+    assert len(batches.source_hashes("train", "valid")) == FILES + NOISES - len(
+        names["test"]
+    ) - len(batches._sets["test"]["clean"])
 
 
 def test_a_batch_depends_on_seed_and_number_only(folders: Folders, cache: Path) -> None:
@@ -167,6 +167,7 @@ def test_chunks_have_the_bands_of_their_recordings(
     spec = spec_of(steps_per_epoch=4, augmentation={"equalization_db": 0, "noise_only": 0})
     both = r"(\d+)\.wav"  # a wide and a narrow one in each group, and thus in each set
     batches = batches_of(Folders(bands, folders.noise), tmp_path, spec, group_by=both)
+    assert any(f"{RATE // 2} Hz; nothing is learned" in message for message in batches.messages)
     for stream in (batches.training(0), batches.validation(), batches.test()):
         found = set()
         for _, clean, known in arrays(stream):
@@ -195,6 +196,7 @@ def test_recordings_of_the_full_band_have_none(
     folders: Folders, bands: Path, tmp_path: Path
 ) -> None:
     batches = batches_of(Folders(bands / "wide", folders.noise), tmp_path)
+    assert not any("above their bands" in message for message in batches.messages)
     for stream in (batches.training(0), batches.validation(), batches.test()):
         assert {len(batch) for batch in arrays(stream)} == {2}
 
@@ -227,8 +229,7 @@ def test_rooms(folders: Folders, cache: Path) -> None:
     response[[30, 200]] = 1, -0.5
     batches.recipe = batches.recipe.model_copy(update={"rooms": 3})
     batches._rooms = lambda name: [response[30:]]  # type: ignore[method-assign]
-    chain, _ = batches._augmented
-    assert chain.settings.reverberation == 0.5
+    assert batches._augment["train"].chain.settings.reverberation == 0.5
     for noisy, clean, *_ in arrays(batches.training(0)):
         assert np.isfinite(noisy).all()
         assert np.isfinite(clean).all()

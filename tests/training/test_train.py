@@ -557,6 +557,21 @@ class TestStartFromAnotherModel:
         with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
             new.start_from(tmp_path)
 
+    def test_recordings_of_the_test_set_that_it_knows_are_a_warning(
+        self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path
+    ) -> None:
+        folder = ModelFolder(tmp_path / "model")
+        shutil.copytree(finished[0] / "model", folder.path)
+        manifest = load_manifest(tiny_dataset)
+        sources = " ".join(manifest.source_hashes("train", "test", role="clean"))
+        metrics = folder.read_metrics().model_copy(update={"training_sources": sources})
+        folder.write_metrics(metrics)
+        new = trainer_of(spec_of(), tiny_dataset, tmp_path)
+        new.start_from(folder.path)
+        clean, both = (len(manifest.source_hashes("test", role=role)) for role in ("clean", None))
+        warning = f"recordings with the names of {clean} of the {both} in the test set"
+        assert warning in new.observer.messages[-1]
+
     def test_layers_that_differ_are_named(
         self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path
     ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Float
 
 from denoisecli.spec.training import Augmentation, FromDataset
 from denoisecli.training.augmentation.distortion import Clipping, Masking
@@ -22,6 +23,7 @@ from denoisecli.training.augmentation.reverberation import Reverberation, Tail
 from denoisecli.training.augmentation.synthetic_noise import Clicks, ColouredNoise, Hum
 from denoisecli.training.augmentation.time import Speed, TimeShift
 from denoisecli.training.augmentation.whisper import Whisper
+from denoisecli.training.stream import compiled
 
 Value = TypeVar("Value", float, tuple[float, float])
 
@@ -164,6 +166,29 @@ class Chain:
             if name in self._kinds:
                 signal = self._kinds[name].apply(signal, draws[f"{name}/{source}"])
         return signal
+
+
+class CompiledChain:
+    """A chain as a program of the Keras backend, for batches of one size.
+
+    Args:
+        chain: The augmentations.
+    """
+
+    def __init__(self, chain: Chain):
+        self.chain = chain
+        self._apply = compiled(chain.apply)
+
+    def __call__(
+        self,
+        speech: Float[np.ndarray, "batch timesteps"],
+        noise: Float[np.ndarray, "batch timesteps"],
+        rng: np.random.Generator,
+        target: Float[np.ndarray, "batch timesteps"] | None = None,
+    ) -> tuple[Any, Any]:
+        """Draw the parameters of a batch and apply the augmentations; see `Chain.apply`."""
+        batch, timesteps = speech.shape
+        return self._apply(speech, noise, self.chain.draw(batch, timesteps, rng), target)
 
 
 def _resolved(value: Value | FromDataset) -> Value:
