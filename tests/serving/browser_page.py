@@ -156,7 +156,7 @@ def heard(page: Page) -> list[float]:
 
 
 def test_drop_a_folder(page: Page, takes: Path) -> None:
-    """Folders are searched, what is no recording is left out, and errors are sentences."""
+    """Folders are searched, other files are left out, and errors are sentences."""
     session = page.context.new_cdp_session(page)
     box = page.locator("#drop").bounding_box()
     data = {"items": [], "files": [str(takes)], "dragOperationsMask": 1}

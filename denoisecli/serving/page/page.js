@@ -22,12 +22,12 @@ let spectrogram = null;
 // Messages
 
 let hideMessage = 0;
-function say(text, kind = "note") {
+function showMessage(text, kind = "note") {
   const box = find("message");
   box.textContent = text;
   box.className = text ? `shown ${kind}` : "";
   clearTimeout(hideMessage);
-  if (text) hideMessage = setTimeout(() => say(""), kind === "error" ? 12_000 : 5000);
+  if (text) hideMessage = setTimeout(() => showMessage(""), kind === "error" ? 12_000 : 5000);
 }
 
 // Recordings
@@ -125,7 +125,7 @@ function addFiles(files) {
   const kept = onlyRecordings(files, server.reads);
   const left = files.length - kept.length;
   if (!files.length) return;
-  if (left) say(kept.length ? `${count(left, "file")} left out: not recordings.` : "No recordings among these files.", kept.length ? "note" : "error");
+  if (left) showMessage(kept.length ? `${count(left, "file")} left out: not recordings.` : "No recordings among these files.", kept.length ? "note" : "error");
   const model = find("new-model").value;
   for (const { file, name } of kept) {
     const recording = addRecording({ name, file, model });
@@ -207,9 +207,9 @@ async function poll() {
     if (!active.length) break;
     try {
       await ask(active);
-      if (find("message").classList.contains("lost")) say("");
+      if (find("message").classList.contains("lost")) showMessage("");
     } catch (error) {
-      say(error.message, "error lost");
+      showMessage(error.message, "error lost");
     }
     sendNext();
     showList();
@@ -254,7 +254,7 @@ function removeRecording(recording) {
 
 // The player
 
-const player = new Player(showPosition, (text) => say(text, "error"));
+const player = new Player(showPosition, (text) => showMessage(text, "error"));
 
 function select(recording) {
   if (recording === selected) return;
@@ -333,7 +333,7 @@ async function loadSpectrogram(recording) {
     drawResult();
     find("pictures").dataset.ready = recording.id;
   } catch (error) {
-    say(error.message, "error");
+    showMessage(error.message, "error");
   }
 }
 
@@ -432,7 +432,7 @@ function showPosition() {
 
 async function toggle() {
   if (selected?.stage !== "done") return;
-  await player.toggle().catch((error) => say(`The sound cannot be played: ${error.message}`, "error"));
+  await player.toggle().catch((error) => showMessage(`The sound cannot be played: ${error.message}`, "error"));
 }
 
 // Downloads
@@ -451,7 +451,7 @@ async function busy(button, text, work) {
   try {
     await work();
   } catch (error) {
-    say(error.message, "error");
+    showMessage(error.message, "error");
   } finally {
     button.textContent = before;
     button.disabled = false;
@@ -468,7 +468,7 @@ async function download() {
   if (recording?.stage !== "done") return;
   await busy(find("download"), "Preparing…", async () => {
     const file = await json(`/api/jobs/${recording.id}/file`, rendering(recording));
-    if (file.warnings.length) say(sentence(file.warnings.join("; ")));
+    if (file.warnings.length) showMessage(sentence(file.warnings.join("; ")));
     follow(file.url);
   });
 }
@@ -489,7 +489,7 @@ async function suggest() {
     const { strength, note } = await json(`/api/jobs/${recording.id}/strength`, {});
     recording.strength = strength;
     if (recording === selected) setStrength(100 * strength);
-    say(note ? sentence(note) : `${Math.round(100 * strength)} % suits this recording best.`);
+    showMessage(note ? sentence(note) : `${Math.round(100 * strength)} % suits this recording best.`);
   });
 }
 
@@ -502,7 +502,7 @@ async function cleanAgain(model) {
     poll();
   } catch (error) {
     find("model").value = recording.model;
-    say(error.message, "error");
+    showMessage(error.message, "error");
   }
   showList();
 }
@@ -527,7 +527,7 @@ async function startRecording() {
   try {
     await recorder.start();
   } catch (error) {
-    say(error.message, "error");
+    showMessage(error.message, "error");
     return;
   }
   showRecording(0, 0);
@@ -581,7 +581,7 @@ function listen() {
     const { strength, format, loudness } = selected;
     recordings.forEach((recording) => Object.assign(recording, { strength, format, loudness }));
     remember();
-    say("Strength, loudness and format are those of all recordings now.");
+    showMessage("Strength, loudness and format now apply to all recordings.");
   });
   find("remove-all").addEventListener("click", () => [...recordings].forEach(removeRecording));
   find("help").addEventListener("click", () => find("keys").showModal());
@@ -613,7 +613,7 @@ function listenToDrops() {
     try {
       addFiles(await filesOfDrop(event.dataTransfer));
     } catch (error) {
-      say(`What was dropped cannot be read: ${error.message}`, "error");
+      showMessage(`The dropped files cannot be read: ${error.message}`, "error");
     }
   });
 }
@@ -736,7 +736,7 @@ async function start() {
       `Audio and video files up to ${size(server.max_bytes)}. ${where} Everything is removed when the server ends.`;
     await restore();
   } catch (error) {
-    say(error.message, "error");
+    showMessage(error.message, "error");
   }
   showList();
   setInterval(touch, TOUCH_MS);
