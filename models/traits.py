@@ -17,7 +17,7 @@ from denoisecli.models.reach import Reach
 
 
 class Traits:
-    """Base class of what is known about a layer."""
+    """Base class of the traits of a layer."""
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         """Append the nodes of the layer to an ONNX graph.

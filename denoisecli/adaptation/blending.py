@@ -43,7 +43,7 @@ def write_blend(
         trained: The model after the training.
         sets: Mixtures to choose the share with, by set.
         target: Folder to write, which is replaced if it exists.
-        on_progress: Called with the number of shares that are measured, and of all.
+        on_progress: Called with the number of measured shares and their total.
 
     Returns:
         The share of the weights of the start.

@@ -120,7 +120,7 @@ def judge(
         pairs: Pairs as `write_sets` returns them.
         start: The model that was adapted.
         adapted: Folder of the adapted model.
-        on_progress: Called with the number of files done and of all.
+        on_progress: Called with the number of finished files and their total.
     """
     result = evaluate(
         pairs,

@@ -115,7 +115,7 @@ def gather(
         noise: Recordings of noise alone.
         speech: Clean recordings of speech.
         denoiser: The model that is adapted.
-        on_progress: Called with the number of recordings that are read, and of all.
+        on_progress: Called with the number of recordings read so far and their total.
 
     Raises:
         UsageError: There is too little noise, a recording is silent, or no noisy recording has any

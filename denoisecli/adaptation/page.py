@@ -18,7 +18,7 @@ EXCERPTS = 8
 """Largest number of recordings on the page."""
 
 EXCERPT_SECONDS = 30.0
-"""Length in s of what is heard of each of them."""
+"""Length in s of the excerpt of each of them."""
 
 
 def write_page(

@@ -35,7 +35,7 @@ class Remix:
         """Take the next samples of the recording, and yield them mixed with the clean ones.
 
         Raises:
-            AudioError: The clean version has other channels or is shorter.
+            AudioError: The clean version has another number of channels or is shorter.
         """
         clean = self._cleaned.read(block.shape[1], dtype="float32", always_2d=True).T
         if clean.shape != block.shape:

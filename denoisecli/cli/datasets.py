@@ -103,8 +103,8 @@ ValidShare = Annotated[
 GroupBy = Annotated[
     str,
     _split(
-        help="What stays in one set: file, folder (of a speaker), or a regular "
-        "expression whose first group matches the speaker."
+        help="Grouping of recordings, to keep groups in one set: file, folder (of a "
+        "speaker), or a regular expression whose first group matches the speaker."
     ),
 ]
 GroupNoiseBy = Annotated[

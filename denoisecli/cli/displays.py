@@ -95,10 +95,10 @@ def progress(
 
     Args:
         label: Name of the work, such as ``"verifying"``.
-        unit: Plural of what is counted, such as ``"pairs"``; None shows a percentage.
+        unit: Plural noun for the counted items, such as ``"pairs"``; None shows a percentage.
 
     Yields:
-        A function that takes the number of what is done and the number of all.
+        A function that takes the number of finished items and their total.
     """
     count = MofNCompleteColumn() if unit else TaskProgressColumn()
     with BarDisplay(count, unit or "", TimeElapsedColumn()) as display:

@@ -76,8 +76,8 @@ def train(
     group_by: Annotated[
         str,
         typer.Option(
-            help="What stays in one set: 'file', 'folder', or a regular expression with a group, "
-            "as in build-dataset.",
+            help="Grouping of recordings, to keep groups in one set: 'file', 'folder', or a "
+            "regular expression with a group, as in build-dataset.",
             rich_help_panel=_RECORDINGS,
         ),
     ] = "file",

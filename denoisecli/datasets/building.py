@@ -241,7 +241,7 @@ class Totals(NamedTuple):
     speech_bytes: int = 0
 
     def plus(self, other: "Totals") -> "Totals":
-        """Return the sums."""
+        """Return the sums of both totals."""
         return Totals(*(sum(values) for values in zip(self, other, strict=True)))
 
 

@@ -1,4 +1,4 @@
-"""The mixtures of a set: each of a clip, noises and perhaps a room, computed when asked for."""
+"""The mixtures of a set, each of a clip, noises and possibly a room, computed on demand."""
 
 import math
 import zlib

@@ -20,7 +20,7 @@ from denoisecli.evaluation.report import write_report
 from denoisecli.evaluation.scores import Score
 
 LONGEST_SECONDS = 900.0
-"""Length in s of what is scored and shown of a longer recording, from its middle."""
+"""Length in s of the excerpt, from its middle, of a longer recording that is scored and shown."""
 
 EXCERPT_SECONDS = (10.0, 180.0)
 """Shortest and longest excerpt in s with sound."""

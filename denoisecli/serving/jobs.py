@@ -91,7 +91,7 @@ class Job:
 
 @contextmanager
 def worker_process() -> Iterator[tuple[Executor, State]]:
-    """Start a process that works on one job at a time; yield it and what it shares with it."""
+    """Start a process that works on one job at a time; yield it and the state that it shares."""
     state: State = multiprocessing.get_context("spawn").RawArray("d", 2)
     with process_pool(1, work.start, (state,)) as pool:
         yield pool, state

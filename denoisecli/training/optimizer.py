@@ -88,7 +88,7 @@ class Stretched(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make_stretchable(optimizer: keras.optimizers.Optimizer) -> None:
-    """Add a variable for the number of all steps to an optimizer that is built.
+    """Add a variable for the total number of steps to an optimizer that has been built.
 
     A variable takes no compilation when it changes.
     """

@@ -236,7 +236,7 @@ class TrialTrainer:
         return trainer.state.history
 
     def _best_epoch(self, history: list[Row]) -> tuple[Row, int]:
-        """Return the epoch with the best objective, and the number of all epochs."""
+        """Return the epoch with the best objective, and the total number of epochs."""
         name = self.search.objective
         rows = [row for row in history if name in row]
         if not rows:

@@ -1,7 +1,7 @@
 """The STFT of ``audio.stft`` for batches of tensors, differentiable, in ``keras.ops``.
 
-A spectrum is a pair of its real and its imaginary part. Their axes stand as the FFT leaves them;
-nothing is copied until a network needs the spectrum as one map.
+A spectrum is a pair of its real and its imaginary part. Their axes are in the order in which the
+FFT returns them; nothing is copied until a network needs the spectrum as one map.
 
 Shape of either part:
     - (batch, frames, frequency), where frequency = n_fft // 2 + 1 and
