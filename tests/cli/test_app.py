@@ -24,7 +24,7 @@ def halving(model_folder: Callable[..., Path]) -> Path:
 COMMANDS = {
     "Clean and look": ["clean", "live", "serve", "spectrogram", "plot"],
     "Datasets": ["mix", "build-dataset", "dataset"],
-    "Training": ["spec", "train", "tune", "runs"],
+    "Training": ["adapt", "spec", "train", "tune", "runs"],
     "Models and measuring": ["models", "evaluate", "export"],
 }
 NAMES = [name for names in COMMANDS.values() for name in names]
