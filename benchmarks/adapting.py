@@ -26,6 +26,7 @@ from denoisecli.audio.level import rms
 from denoisecli.evaluation.estimators import Model
 from denoisecli.evaluation.evaluate import evaluate
 from denoisecli.evaluation.pairs import Pair, folder_pairs
+from denoisecli.models.catalogue import find_model
 
 RATE = 48000
 SECONDS = 120
@@ -223,6 +224,7 @@ def main() -> None:
     parser.add_argument("--unrelated", nargs=2, type=Path)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
+    start = find_model(options.model).path  # itself, whatever the rate of a recording is
     noises = dict(NOISES)
     if options.babble:
         noises["babble"] = lambda rng: babble(rng, options.babble)
@@ -249,7 +251,7 @@ def main() -> None:
                 rows.append([*row, f"nothing written: {result.verdict.reasons[0]}"])
                 print(rows[-1], flush=True)
                 continue
-            models = {"before": Model(options.model), "after": Model(result.output)}
+            models = {"before": Model(start), "after": Model(result.output)}
             sets = [list(mixtures(options.clean, second, folder / "mixtures"))]
             if options.unrelated:
                 sets.append(folder_pairs(*options.unrelated))

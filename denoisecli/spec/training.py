@@ -21,7 +21,7 @@ MonitoredMetric = Literal["val_loss", "val_si_sdr_improvement", "val_pesq", "val
 ReverberationTarget = Literal["dry", "early", "reverberant"]
 
 PERCEPTUAL_SAMPLE_RATE = 16000
-"""Sample rate in Hz that the loss "perceptual" is defined for."""
+"""Sample rate in Hz at which the loss "perceptual" hears a recording."""
 
 
 LossName = Literal[
@@ -48,7 +48,8 @@ class Loss(Section):
     - `si_sdr`: negative scale-invariant SDR in dB
     - `waveform_l1`: absolute difference of the samples, relative to the clean RMS
     - `weighted_sdr`: negative cosine similarity of speech and noise, weighted by their energies
-    - `perceptual`: a differentiable wide-band PESQ, subtracted from the best score; 16 kHz only
+    - `perceptual`: a differentiable wide-band PESQ of what lies below 8 kHz, subtracted from the best
+      score; from 16 kHz on
     - `intelligibility`: a differentiable ESTOI, subtracted from 1
     """
 

@@ -28,7 +28,7 @@ RATE = 16000
 
 @pytest.fixture(scope="module")
 def denoiser() -> Denoiser:
-    return Denoiser("speech", threads=1)
+    return Denoiser("speech-16k", threads=1)
 
 
 @pytest.fixture(scope="module")

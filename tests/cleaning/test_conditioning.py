@@ -8,6 +8,7 @@ import pytest
 
 from denoisecli.cleaning.conditioning import Conditioner
 from denoisecli.cleaning.denoiser import Denoiser
+from denoisecli.models.catalogue import find_model, model_names
 
 RATE = 16000
 CELL = 256
@@ -106,7 +107,7 @@ def si_sdr(sound: np.ndarray, clean: np.ndarray) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["speech", "speech-live"])
+@pytest.mark.parametrize("model", model_names())
 @pytest.mark.parametrize(("level", "offset"), [(-40, 0.05), (-25, 0.1), (-60, 0), (-75, 0)])
 def test_bundled_models_clean_them_as_any_other(
     model: str,
@@ -115,12 +116,13 @@ def test_bundled_models_clean_them_as_any_other(
     speech: Callable[..., np.ndarray],
     noise: Callable[..., np.ndarray],
 ) -> None:
-    clean = speech(6, RATE)
-    noisy = clean + 0.3 * noise(6, RATE)
+    rate = find_model(model).spec.audio.sample_rate
+    clean = speech(6, rate)
+    noisy = clean + 0.3 * noise(6, rate)
     scale = np.float32(10 ** (level / 20) / rms(noisy))
     denoiser = Denoiser(model)
-    usual = si_sdr(denoiser.clean(noisy * np.float32(10 ** (-25 / 20) / rms(noisy)), RATE), clean)
-    got = denoiser.clean(noisy * scale + np.float32(offset), RATE)
+    usual = si_sdr(denoiser.clean(noisy * np.float32(10 ** (-25 / 20) / rms(noisy)), rate), clean)
+    got = denoiser.clean(noisy * scale + np.float32(offset), rate)
     assert abs(got.mean()) < 0.02 * offset + 1e-4
     assert si_sdr(got - got.mean(), clean) > usual - 0.5
 

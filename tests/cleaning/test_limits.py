@@ -9,7 +9,8 @@ from scipy.signal import lfilter
 
 from denoisecli.cleaning.denoiser import Denoiser
 
-RATE = 16000
+RATE = 48000
+FRAME = RATE * 32 // 1000
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +56,7 @@ def whisper(seconds):
 
 def gain_db(before, after):
     """Return the change of the level in the frames of 32 ms that hold sound, in dB."""
-    frames = [sound[: sound.size // 512 * 512].reshape(-1, 512) for sound in (before, after)]
+    frames = [sound[: sound.size // FRAME * FRAME].reshape(-1, FRAME) for sound in (before, after)]
     powers = [np.mean(frame**2, axis=1) for frame in frames]
     loud = powers[0] > 1e-3 * powers[0].max()
     return 10 * np.log10(np.maximum(powers[1][loud], 1e-12) / powers[0][loud])
