@@ -1,24 +1,21 @@
-"""Write examples/noisy.wav: speech of the synthesizer espeak-ng in the noise of a busy road.
+"""Write examples/noisy.wav: a voice at 48 kHz in the noise of a busy road.
 
     python examples/make_noisy.py
 
-It needs the program espeak-ng. The noise is synthesized as well, so no licence applies to the file.
+The voice is one of those that come with the package (CC0), and the noise is synthesized, so that no
+licence applies to the file.
 """
 
-import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import scipy.signal
 
+from denoisecli.adaptation.material import voices
 from denoisecli.audio import files as audio
 from denoisecli.audio import level
 
-TEXT = (
-    "This recording was made beside a busy road, with the window open. "
-    "In a moment you will hear the same words again, and the noise will be gone."
-)
+VOICE, FIRST_SECOND, SECONDS = "nathalie", 67.2, 9.4
 SNR_DB = 4.0
 
 
@@ -41,15 +38,15 @@ def road_noise(timesteps: int, sample_rate: int, rng: np.random.Generator) -> np
     phase = 2 * np.pi * np.cumsum(70 + 15 * passing) / sample_rate
     engine = sum(np.sin(k * phase + k) / k for k in range(1, 9)) * (0.2 + passing)
     fan = scipy.signal.sawtooth(2 * np.pi * 118 * time) * 0.15
-    return rumble + 0.5 * hiss + 0.5 * engine + fan
+    return rumble + 0.8 * hiss + 0.5 * engine + fan
 
 
 def main() -> None:
     """Write noisy.wav beside this file."""
-    with tempfile.TemporaryDirectory() as folder:
-        speech = Path(folder) / "speech.wav"
-        subprocess.run(["espeak-ng", "-v", "en-gb", "-s", "150", "-w", speech, TEXT], check=True)
-        clean, sample_rate = audio.read_mono(speech)
+    path = next(path for path in voices() if path.stem == VOICE)
+    clean, sample_rate = audio.read_mono(path)
+    first = round(FIRST_SECOND * sample_rate)
+    clean = clean[first : first + round(SECONDS * sample_rate)]
     clean = np.pad(clean, (sample_rate // 2, sample_rate // 2))
     noise = road_noise(clean.size, sample_rate, np.random.default_rng(7))
     noise *= level.rms(clean) / np.sqrt(np.mean(noise**2)) * 10 ** (-SNR_DB / 20)
