@@ -138,7 +138,7 @@ def test_pairs_are_not_mixed_again(folders: tuple[Path, Path], tmp_path: Path) -
         ({"snr_db": 5.0}, "already mixed"),
         ({"ratio": 0.5}, "already mixed"),
         ({"join": 3.0}, "cannot be joined"),
-        ({"rooms": 3}, "no rooms"),
+        ({"rooms": 3}, "cannot get rooms"),
     ):
         with pytest.raises(UsageError, match=message):
             Recipe(pairs=True, **arguments)
