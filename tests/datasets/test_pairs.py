@@ -133,6 +133,38 @@ def test_pairs_that_do_not_fit_are_left_out(
         build(*folders, tmp_path / "none", Recipe(pairs=True, sample_rate=RATE))
 
 
+def test_a_clean_recording_may_have_several_noisy_ones(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    rng: np.random.Generator,
+    tmp_path: Path,
+) -> None:
+    """As in corpora that have each sentence at several SNRs; they stay in one set."""
+    for number in range(6):
+        clean = speech(1, RATE, 100 + 20 * number) + 1e-3 * rng.standard_normal(RATE)
+        for snr in ("00dB", "10dB"):
+            noise = (0.1 if snr == "00dB" else 0.03) * rng.standard_normal(RATE)
+            audio_file(f"clean/{number}_{snr}.wav", clean, RATE)
+            audio_file(f"noisy/{number}_{snr}.wav", (clean + noise).clip(-1, 1), RATE)
+    recipe = Recipe(pairs=True, sample_rate=RATE, split=0.6, seed=1)
+    build(tmp_path / "clean", tmp_path / "noisy", tmp_path / "data", recipe)
+    manifest = load_manifest(tmp_path / "data")
+    assert not manifest.skipped
+    sets: dict[str, set[str]] = {}
+    for row in manifest.mixtures:
+        assert row.noise == row.clean
+        sets.setdefault(row.clean[0], set()).add(row.set)
+    assert len(manifest.mixtures) == 12
+    assert all(len(names) == 1 for names in sets.values())
+    assert len({name for names in sets.values() for name in names}) >= 2
+    for name in manifest.sets:
+        for (noisy, clean), row in zip(
+            load_pairs(tmp_path / "data" / name), manifest.rows(name), strict=True
+        ):
+            expected = {"0": 0.1, "1": 0.03}[row.clean[2]]
+            assert np.std(noisy / row.gain - clean / row.gain) == pytest.approx(expected, rel=0.2)
+
+
 def test_pairs_are_not_mixed_again(folders: tuple[Path, Path], tmp_path: Path) -> None:
     for arguments, message in (
         ({"snr_db": 5.0}, "already mixed"),
@@ -142,7 +174,7 @@ def test_pairs_are_not_mixed_again(folders: tuple[Path, Path], tmp_path: Path) -
     ):
         with pytest.raises(UsageError, match=message):
             Recipe(pairs=True, **arguments)
-    with pytest.raises(UsageError, match="no reverberation"):
+    with pytest.raises(UsageError, match="reverberation cannot be added"):
         build(*folders, tmp_path / "data", Recipe(pairs=True), reverb=folders[0])
 
 
