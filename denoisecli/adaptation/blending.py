@@ -17,8 +17,12 @@ from denoisecli.spec.document import Spec
 from denoisecli.system.atomic_files import replacing
 from denoisecli.training.waveform_model import WaveformModel
 
-SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
-"""Shares of the weights of the start that are compared."""
+SHARES = (0.4, 0.5, 0.6, 0.7, 0.8)
+"""Shares of the weights of the start that are compared.
+
+With less of the start, recordings of other voices and noises lose up to 0.2 dB and an ESTOI of
+0.01, which generated noise does not show.
+"""
 
 ESTOI_DB = 50.0
 """dB of SI-SDR that an ESTOI of 1 is worth in the choice of the share."""

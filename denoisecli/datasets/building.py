@@ -348,7 +348,7 @@ def load_sets(
         DatasetError: Too few recordings can be used.
         UsageError: They cannot be grouped or weighted as the recipe says.
     """
-    recordings, skipped = load_recordings(sorted((work / PACKS).glob("*.json")))
+    recordings, skipped = load_recordings(sorted((work / PACKS).glob("*.json")), pairs=recipe.pairs)
     _check_weights("clean", recordings["clean"], recipe.clean_weights)
     _check_weights("noise", recordings["noise"], recipe.noise_weights)
     copies = _read_copies(work, recordings, skipped)
@@ -397,7 +397,7 @@ def _find_copies(work: Path, recipe: Recipe, workers: Workers) -> None:
     """Find recordings that are copies of others of their kind."""
     if (work / _COPIES).exists():
         return
-    recordings, _ = load_recordings(sorted((work / PACKS).glob("*.json")))
+    recordings, _ = load_recordings(sorted((work / PACKS).glob("*.json")), pairs=recipe.pairs)
     found: list[list[tuple[Role, str]]] = []
     for kind in ("clean",) if recipe.pairs else ("clean", "noise"):
         part = [one for role in ROLES if role.endswith(kind) for one in recordings.get(role, ())]
@@ -447,8 +447,8 @@ def _narrow_bands(clean: Sequence[Recording], sample_rate: int) -> list[str]:
     middle = narrow[len(narrow) // 2]
     return [
         f"{len(narrow)} of {len(clean)} clean recordings have nothing above {narrow[-1]} Hz (half "
-        f"of them nothing above {middle} Hz), but the dataset reaches to {sample_rate // 2} Hz: a "
-        "model would learn that all above is noise. Leave them out, or give a lower --sample-rate"
+        f"of them nothing above {middle} Hz), but the dataset reaches to {sample_rate // 2} Hz: "
+        "nothing is learned from them above that. Add others, or give a lower --sample-rate"
     ]
 
 
@@ -512,7 +512,7 @@ def _check_pairs(work: Path, recipe: Recipe, workers: Workers) -> None:
     """Compare the recordings of one name, or some of them if they are not meant to be pairs."""
     if (work / _PAIRS).exists():
         return
-    recordings, _ = load_recordings(sorted((work / PACKS).glob("*.json")))
+    recordings, _ = load_recordings(sorted((work / PACKS).glob("*.json")), pairs=recipe.pairs)
     pairs = _matched(recordings)[0]
     if not recipe.pairs:
         pairs = pairs[:: max(1, len(pairs) // _SUSPECTS)]

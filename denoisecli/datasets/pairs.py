@@ -104,10 +104,10 @@ def partners_of(
     parts: Sequence[Recording], pairs: Sequence[tuple[Recording, Recording]]
 ) -> tuple[list[Recording], list[Recording]]:
     """Return recordings of a set, or parts of them, and their noisy ones, of equal lengths."""
-    known = {clean.digest: (clean, noisy) for clean, noisy in pairs}
+    known = {(clean.role, clean.name): (clean, noisy) for clean, noisy in pairs}
     cut, partners = [], []
     for part in parts:
-        clean, noisy = known[part.digest]
+        clean, noisy = known[part.role, part.name]
         first = part.start - clean.start
         length = min(part.samples, noisy.samples - first)
         cut.append(replace(part, samples=length))
@@ -126,7 +126,7 @@ class StoredPairs(Mixtures):
     ) -> None:
         super().__init__(name, recordings, recipe)
         self._partners = {
-            clean.digest: noisy
+            clean.name: noisy
             for clean, noisy in zip(recordings["clean"], recordings["noise"], strict=True)
         }
 
@@ -138,7 +138,7 @@ class StoredPairs(Mixtures):
         (piece,) = clip.pieces
         if reason := self._problem(clip, clean):
             return None if copy else Skipped("clean", piece.recording.name, reason)
-        partner = self._partners[piece.recording.digest]
+        partner = self._partners[piece.recording.name]
         noisy = fit_length(partner.read(piece.offset, piece.samples), clip.samples)
         snr = snr_db(noisy, clean)
         noisy, clean, change = self._set_level(noisy, clean, rng)

@@ -116,15 +116,16 @@ def find_recordings(roots: Mapping[Role, Path]) -> list[FoundFile]:
 
 
 def load_recordings(
-    indexes: Sequence[Path],
+    indexes: Sequence[Path], *, pairs: bool = False
 ) -> tuple[dict[Role, list[Recording]], list[Skipped]]:
     """List the decoded recordings.
 
     Of recordings with identical samples only the first is kept, so that no copy of a training
-    recording is in the test set.
+    recording is in the test set. In pairs, a clean recording may belong to several noisy ones.
 
     Args:
         indexes: The JSON file of each pack that ``decoding.decode`` wrote.
+        pairs: Keep identical recordings of one role.
 
     Returns:
         The recordings by role, and those that were left out.
@@ -134,7 +135,7 @@ def load_recordings(
     """
     recordings: dict[Role, list[Recording]] = {}
     skipped: list[Skipped] = []
-    seen: dict[str, str] = {}
+    seen: dict[str, Recording] = {}
     for index in indexes:
         pack = index.with_suffix(PACK)
         for facts in json.loads(index.read_text()):
@@ -143,12 +144,12 @@ def load_recordings(
                 skipped.append(Skipped(**facts))
                 continue
             recording = Recording(pack=pack, **facts)
-            if original := seen.get(recording.digest):
-                reason = f"is identical to {original}"
-                skipped.append(Skipped(recording.role, recording.name, reason))
-            else:
-                seen[recording.digest] = f"{recording.role} file {recording.name}"
+            original = seen.setdefault(recording.digest, recording)
+            if original is recording or (pairs and original.role == recording.role):
                 kept.append(recording)
+            else:
+                reason = f"is identical to {original.role} file {original.name}"
+                skipped.append(Skipped(recording.role, recording.name, reason))
     for role, kept in recordings.items():
         if not kept:
             reasons = [f"{skip.file} {skip.reason}" for skip in skipped if skip.role == role]

