@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from helpers import denoise, fails, pink_noise
 
 from denoisecli.adaptation import adapt as module
+from denoisecli.adaptation import blending, judgement
 from denoisecli.adaptation.adapt import WORK, AdaptResult, adapt
 from denoisecli.adaptation.judgement import METRICS, YOURS, Comparison, Verdict
 from denoisecli.adaptation.recipe import adaptation_spec
@@ -16,8 +18,8 @@ from denoisecli.cli import adapting
 from denoisecli.errors import Interrupted, UsageError
 from denoisecli.models.catalogue import load_spec
 from denoisecli.models.folder import ModelFolder
-from denoisecli.spec.document import parse_spec
-from denoisecli.training.train import train
+from denoisecli.spec.document import Spec, parse_spec
+from denoisecli.training.mixed_batches import Mixing
 
 RATE = 16000
 
@@ -49,18 +51,23 @@ def fan(audio_file: Callable[..., Path], rng: np.random.Generator) -> Path:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Train for a few steps, and return the arguments of the calls of `train`."""
-    calls: list[dict[str, Any]] = []
-
-    def short_training(*arguments: Any, **options: Any) -> Path:
-        calls.append(options)
-        return train(*arguments, **options)
-
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train for a few steps, and compare few shares on few mixtures."""
     monkeypatch.setattr(module, "LEAST_TRAINING", 0.01)
     monkeypatch.setattr(module, "CHOICE", 2)
-    monkeypatch.setattr(module, "train", short_training)
-    return calls
+    monkeypatch.setattr(blending, "SHARES", (0.5,))
+    for name in ("GENERATED", "CLEAN"):
+        monkeypatch.setattr(judgement, name, 2)
+
+
+@pytest.fixture
+def untrained(quick: None, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the model of `tiny_run` for the result of the training."""
+
+    def copy(spec: Spec, mixing: Mixing, run: Path, *_: Any, **options: Any) -> Path:
+        return Path(shutil.copytree(tiny_run / "model", run / "model"))
+
+    monkeypatch.setattr(module, "train", copy)
 
 
 def judged(monkeypatch: pytest.MonkeyPatch, *reasons: str) -> None:
@@ -71,7 +78,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, *reasons: str) -> None:
 def test_a_better_model_is_written(
     fan: Path,
     tiny_run: Path,
-    quick: list[dict[str, Any]],
+    quick: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -93,11 +100,10 @@ def test_a_better_model_is_written(
     assert json.loads(text)["verdict"]["comparisons"][0]["gain"] == 0.25
 
 
-@pytest.mark.slow
 def test_a_model_that_is_not_better_is_not_written(
     fan: Path,
     tiny_run: Path,
-    quick: list[dict[str, Any]],
+    untrained: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -111,7 +117,7 @@ def test_a_model_that_is_not_better_is_not_written(
 def test_an_interrupted_adaptation_continues(
     fan: Path,
     tiny_run: Path,
-    quick: list[dict[str, Any]],
+    untrained: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -138,9 +144,7 @@ def test_an_interrupted_adaptation_continues(
     with pytest.raises(Interrupted):  # after the training
         call()
     assert {path: path.stat().st_mtime_ns for path in (work / "noise").iterdir()} == pieces
-    monkeypatch.undo()
-    judged(monkeypatch)
-    monkeypatch.setattr(module, "CHOICE", 2)
+    monkeypatch.setattr(module, "write_blend", blending.write_blend)
     monkeypatch.setattr(module, "train", interrupted)  # as it is finished
     assert call().output == output
     assert not work.exists()
@@ -199,8 +203,16 @@ def test_the_command_says_that_nothing_was_written(
 
 @pytest.mark.slow
 def test_a_model_is_adapted_and_compared_for_real(
-    fan: Path, tiny_run: Path, quick: list[dict[str, Any]], tmp_path: Path
+    fan: Path,
+    tiny_run: Path,
+    quick: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    sets = module.comparison_sets
+    monkeypatch.setattr(
+        module, "comparison_sets", lambda material, seed, *_: sets(material, seed, 4)
+    )
     page = tmp_path / "page.html"
     result = adapt([], tmp_path / "new", noise=[fan], model=tiny_run, minutes=0.01, report=page)
     assert len(result.verdict.comparisons) == 6
