@@ -51,7 +51,7 @@ class TestVirtualMicrophone:
             assert "module-null-sink" in sink and "sink_name=denoise rate=16000" in sink
             assert "source_name=denoise_microphone master=denoise.monitor" in source
             with (
-                pytest.raises(UsageError, match=f"process {os.getpid()} already already provides"),
+                pytest.raises(UsageError, match=f"process {os.getpid()} already provides"),
                 virtual_microphone(16000),
             ):
                 pass
