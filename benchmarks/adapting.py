@@ -7,7 +7,7 @@ CLEAN is a folder of clean speech at 48 kHz by speakers that no training has hea
 synthesized: two minutes of each, of which the first is adapted to and the second is mixed with
 CLEAN at 0, 5 and 10 dB in turn. `babble` is made of the recordings in VOICES, and left out without
 it. --unrelated also measures every adapted model on pairs of recordings that have nothing to do
-with the noise. --folder keeps the models.
+with the noise (above 16 kHz: `speech` leaves others to another model). --folder keeps the models.
 """
 
 import argparse
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--unrelated", nargs=2, type=Path)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
-    start = find_model(options.model).path  # itself, whatever the rate of a recording is
+    start = find_model(options.model).path
     noises = dict(NOISES)
     if options.babble:
         noises["babble"] = lambda rng: babble(rng, options.babble)

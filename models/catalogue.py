@@ -27,21 +27,21 @@ def model_names() -> list[str]:
     return sorted(path.parent.name for path in PRETRAINED.glob("*/spec.json"))
 
 
-def for_sample_rate(name: str | Path, sample_rate: int) -> str | Path:
+def for_sample_rate(model: ModelFolder, sample_rate: int) -> ModelFolder:
     """Return the bundled model that suits recordings of a sample rate best.
 
     A bundled model can have a counterpart for recordings up to 16 kHz, which is called NAME-16k.
 
     Args:
-        name: Model folder, or name of a bundled model.
+        model: A model.
         sample_rate: Sample rate of the recordings in Hz.
 
     Returns:
-        The name of the counterpart, or ``name`` itself.
+        The counterpart, or the model itself.
     """
-    narrow = f"{name}-16k"
-    is_narrow = sample_rate <= NARROW_BAND_RATE
-    return narrow if is_narrow and narrow in model_names() and not Path(name).exists() else name
+    narrow = ModelFolder(model.path.with_name(f"{model.path.name}-16k"))
+    is_bundled = model.path.parent == PRETRAINED and narrow.path.name in model_names()
+    return narrow if is_bundled and sample_rate <= NARROW_BAND_RATE else model
 
 
 def local_models(folder: Path) -> list[ModelFolder]:

@@ -99,7 +99,7 @@ class Denoiser:
         )
         if model_class is not None:
             allow_class(model_class)
-        folder = find_model(model)
+        self._folder = folder = find_model(model)
         self.spec = folder.spec
         self.amount = strength
         if attenuation_limit_db is not None:
@@ -111,16 +111,16 @@ class Denoiser:
         on_cpu = isinstance(network, OnnxEngine) and not network.on_gpu
         self._open_frames = cache(lambda: open_frame_engine(folder) if on_cpu else None)
         self._process = os.getpid()
-        self._others: dict[str | Path, Denoiser] = {}
+        self._others: dict[Path, Denoiser] = {}
 
     def _at(self, sample_rate: int) -> "Denoiser":
         """Return what cleans recordings of a sample rate: this, or another bundled model."""
-        model = for_sample_rate(self._arguments.model, sample_rate)
-        if model == self._arguments.model:
+        model = for_sample_rate(self._folder, sample_rate)
+        if model is self._folder:
             return self
-        if model not in self._others:
-            self._others[model] = replace(self._arguments, model=model).load()
-        return self._others[model]
+        if model.path not in self._others:
+            self._others[model.path] = replace(self._arguments, model=model.path).load()
+        return self._others[model.path]
 
     def __getstate__(self) -> DenoiserOptions:
         """Return the arguments, since the network itself cannot be sent to another process."""

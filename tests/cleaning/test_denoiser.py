@@ -128,6 +128,8 @@ def test_low_rates_are_left_to_the_counterpart_of_a_bundled_model(
     half.rename(tmp_path / "pretrained" / "both")
     identity.rename(tmp_path / "pretrained" / "both-16k")
     monkeypatch.setattr(catalogue, "PRETRAINED", tmp_path / "pretrained")
+    monkeypatch.chdir(tmp_path)
+    Path("both").mkdir()  # recordings, for example
     denoiser = Denoiser("both")
     for rate, gain in ((8000, 1.0), (16000, 1.0), (22050, 0.5), (48000, 0.5)):
         sound = speech(0.5, rate)

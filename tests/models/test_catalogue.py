@@ -15,6 +15,7 @@ from denoisecli.models.catalogue import (
     model_names,
     spec_names,
 )
+from denoisecli.models.folder import ModelFolder
 
 
 def test_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -88,14 +89,18 @@ def test_nothing_heavy_is_loaded() -> None:
 def test_a_bundled_model_can_have_a_counterpart_for_low_rates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(catalogue, "PRETRAINED", tmp_path / "pretrained")
     for name in ("one", "one-16k", "other"):
         (tmp_path / "pretrained" / name).mkdir(parents=True)
         (tmp_path / "pretrained" / name / "spec.json").write_text("{}")
-    assert [for_sample_rate("one", rate) for rate in (8000, 16000)] == ["one-16k"] * 2
-    assert for_sample_rate("one", 22050) == for_sample_rate("one", 48000) == "one"
-    assert for_sample_rate("one-16k", 16000) == "one-16k"
-    assert for_sample_rate("other", 16000) == "other"
-    (tmp_path / "one").mkdir()  # a folder of the user's own that has the same name
-    assert for_sample_rate("one", 16000) == "one"
+
+    def chosen(name: str, rate: int) -> str:
+        model = ModelFolder(tmp_path / "pretrained" / name)
+        return for_sample_rate(model, rate).path.name
+
+    assert [chosen("one", rate) for rate in (8000, 16000)] == ["one-16k"] * 2
+    assert chosen("one", 22050) == chosen("one", 48000) == "one"
+    assert chosen("one-16k", 16000) == "one-16k"
+    assert chosen("other", 16000) == "other"
+    own = ModelFolder(tmp_path / "one")
+    assert for_sample_rate(own, 16000) is own
