@@ -17,7 +17,7 @@ from denoisecli.spec.document import Spec
 from denoisecli.system.atomic_files import replacing
 from denoisecli.training.waveform_model import WaveformModel
 
-SHARES = (0.4, 0.5, 0.6, 0.7, 0.8)
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
 """Shares of the weights of the start that are compared.
 
 With less of the start, recordings of other voices and noises lose up to 0.2 dB and an ESTOI of

@@ -43,7 +43,7 @@ def adaptation_spec(start: Spec, name: str) -> Spec:
             "segment_seconds": 3.0,
             "epochs": 200,  # the time ends it
             "steps_per_epoch": 25,
-            "learning_rate": 6e-4,
+            "learning_rate": 3e-4,
             "schedule": "warmup_stable_decay",
             "warmup_steps": 10,
             "decay_share": 0.7,
