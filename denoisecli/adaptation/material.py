@@ -90,7 +90,7 @@ class Material:
     found: float
 
     def seconds(self, sources: Sequence[Stretches]) -> float:
-        """Return the length of some of it in s."""
+        """Return the total length of sources in s."""
         return sum(part.size for source in sources for part in source) / self.sample_rate
 
 
@@ -198,16 +198,14 @@ def held_out_mixtures(material: Material, count: int, seed: int) -> Mixtures:
     rng = np.random.default_rng([seed, 1])
     speech = passages(material, count, rng)
     noises = [
-        np.concatenate(
-            [_looped(stretch, round(_SEAM * material.sample_rate)) for stretch in source]
-        )
-        for source in material.held_out_noise
+        np.concatenate(source) for source in looped(material.held_out_noise, material.sample_rate)
     ]
     pairs = []
     for number, clean in enumerate(speech):
         noise, _ = fit_noise(noises[number % len(noises)], clean.size, rng)
         gain = rms(clean) / max(rms(noise), SILENCE_RMS)
-        pairs.append((clean + gain * 10 ** (-SNRS_DB[number % 3] / 20) * noise, clean))
+        snr_db = SNRS_DB[number % len(SNRS_DB)]
+        pairs.append((clean + gain * 10 ** (-snr_db / 20) * noise, clean))
     return [(noisy.astype(np.float32), clean) for noisy, clean in pairs]
 
 
