@@ -30,7 +30,7 @@ from denoisecli.types import AudioVector
 HELD_OUT = 1 / 3
 """Share of every source, its last part, that is held out."""
 
-LEAST_NOISE = 12.0
+LEAST_NOISE = 8.0
 """Seconds of noise below which nothing is trained."""
 
 LONGEST = 600.0

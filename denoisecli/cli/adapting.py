@@ -48,7 +48,7 @@ def adapt(
     recordings: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Noisy recordings of speech, or folders of them, from 30 s in all; their pauses "
+            help="Noisy recordings of speech, or folders of them, such as a minute in all; their pauses "
             "are the noise.",
             show_default=False,
         ),
