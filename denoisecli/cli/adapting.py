@@ -48,8 +48,8 @@ def adapt(
     recordings: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Noisy recordings of speech, or folders of them, such as a minute in all; their pauses "
-            "are the noise.",
+            help="Noisy recordings of speech, or folders of them, such as a minute in all; "
+            "their pauses are the noise.",
             show_default=False,
         ),
     ] = None,
