@@ -27,6 +27,7 @@ PERCEPTUAL_SAMPLE_RATE = 16000
 LossName = Literal[
     "compressed_magnitude",
     "compressed_complex",
+    "band_levels",
     "multi_resolution_stft",
     "si_sdr",
     "waveform_l1",
@@ -44,7 +45,8 @@ class Loss(Section):
 
     - `compressed_magnitude`: squared difference of magnitudes raised to `features.compression`
     - `compressed_complex`: the same with the phases kept
-    - `multi_resolution_stft`: both of these, averaged over three window lengths
+    - `band_levels`: absolute difference of the levels in bands of half an ERB, in dB
+    - `multi_resolution_stft`: both compressed differences, averaged over three window lengths
     - `si_sdr`: negative scale-invariant SDR in dB
     - `waveform_l1`: absolute difference of the samples, relative to the clean RMS
     - `weighted_sdr`: negative cosine similarity of speech and noise, weighted by their energies

@@ -98,6 +98,17 @@ class Signals:
         return (np.minimum(1, nyquist / np.maximum(hertz, 1)) * len(hertz) / low).astype("float32")
 
     @cached_property
+    def band_means(self) -> np.ndarray:
+        """Weights that average the bins of each band, shape (frequency, bands).
+
+        Bands are half an ERB wide (Glasberg and Moore, "Derivation of auditory filter shapes from
+        notched-noise data", 1990); those without a bin are left out.
+        """
+        band = np.floor(2 * 21.4 * np.log10(1 + 0.00437 * _frequencies(self.spec)))
+        member = (band[:, None] == np.unique(band)).astype("float32")
+        return member / member.sum(axis=0)
+
+    @cached_property
     def at_16k(self) -> tuple[Any, Any]:
         """Estimate and clean part at 16 kHz.
 

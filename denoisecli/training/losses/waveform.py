@@ -24,6 +24,9 @@ from denoisecli.training.losses.tensor_stft import stft
 POWER_FLOOR = 1e-5
 """Power added to |X|² before compression: that of white noise at -74 dBFS in 512 samples."""
 
+LEVEL_FLOOR = 1e-6
+"""Power added to the mean of |X|² in a band before its level is taken: white noise at -84 dBFS."""
+
 RESOLUTIONS = (
     Stft(n_fft=256, hop_length=64, window="hann"),
     Stft(n_fft=512, hop_length=128, window="hann"),
@@ -54,6 +57,19 @@ def compressed_complex(signals: Signals) -> Any:
     power = signals.spec.features.compression
     difference = _squared_difference(*signals.spectra, power)
     return ops.mean(difference * signals.bin_weights, axis=(1, 2))
+
+
+def band_levels(signals: Signals) -> Any:
+    """Compute the mean absolute difference of the levels in bands of half an ERB, in dB, 0 or more.
+
+    A band counts the same whatever its level: soft consonants above 8 kHz and the noise that is
+    left in pauses weigh as much as vowels.
+    """
+    x, y = (
+        ops.log10(ops.matmul(_squared(spectrum), signals.band_means) + LEVEL_FLOOR)
+        for spectrum in signals.spectra
+    )
+    return 10 * ops.mean(ops.abs(x - y), axis=(1, 2))
 
 
 def multi_resolution_stft(signals: Signals) -> Any:
@@ -122,6 +138,7 @@ LOSSES = {
     for loss in (
         compressed_magnitude,
         compressed_complex,
+        band_levels,
         multi_resolution_stft,
         si_sdr,
         waveform_l1,
@@ -182,8 +199,12 @@ def _cosine_similarity(x: Any, y: Any) -> Any:
 
 def _power(spectrum: tuple[Any, Any]) -> Any:
     """Compute |X|² with a floor."""
+    return _squared(spectrum) + POWER_FLOOR
+
+
+def _squared(spectrum: tuple[Any, Any]) -> Any:
     real, imaginary = spectrum
-    return ops.square(real) + ops.square(imaginary) + POWER_FLOOR
+    return ops.square(real) + ops.square(imaginary)
 
 
 def _squared_difference(x: tuple[Any, Any], y: tuple[Any, Any], power: float) -> Any:

@@ -148,6 +148,40 @@ def test_compressed_losses_of_a_gain(pair: tuple[np.ndarray, np.ndarray]) -> Non
     np.testing.assert_allclose(flipped, 4 * energy, rtol=0.01)
 
 
+def test_band_levels_of_a_gain_at_any_level() -> None:
+    rng = np.random.default_rng(3)
+    spec = parse_spec(
+        {
+            "name": "x",
+            "audio": {"sample_rate": 48000},
+            "stft": {"n_fft": 1536, "hop_length": 768},
+            "downsampling": [{"filters": 1}],
+            "upsampling": [{"filters": 1}],
+        }
+    )
+    loud = rng.normal(0, 0.1, (1, 48000)).astype(np.float32)
+    for level in (1, 0.1):
+        for gain_db in (-12, 6):
+            estimate = np.float32(level * 10 ** (gain_db / 20)) * loud
+            found = LOSSES["band_levels"](Signals(estimate, level * loud, loud, spec))
+            np.testing.assert_allclose(found, abs(gain_db), rtol=0.01)
+
+
+def test_band_levels_hear_each_part_of_the_spectrum_alike() -> None:
+    rng = np.random.default_rng(3)
+    spectrum = np.fft.rfft(rng.normal(0, 0.1, 16000))
+    hertz = np.fft.rfftfreq(16000, 1 / 16000)
+    clean = np.fft.irfft(spectrum)[None].astype(np.float32)
+
+    def without(low: float, high: float) -> float:
+        estimate = np.fft.irfft(np.where((hertz >= low) & (hertz < high), 0, spectrum))
+        signals = Signals(estimate[None].astype(np.float32), clean, clean, SPEC)
+        return float(LOSSES["band_levels"](signals)[0])
+
+    # Two ERBs each.
+    assert without(800, 1070) == pytest.approx(without(4000, 5000), rel=0.4)
+
+
 @pytest.mark.parametrize("silent", ["estimate", "clean", "both", "noise", "all"])
 @pytest.mark.parametrize("kind", LOSSES)
 def test_finite_on_digital_silence(
