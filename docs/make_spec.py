@@ -21,8 +21,8 @@ INTRODUCTION = """\
 
     denoise spec my-model.json
 
-checks a spec and shows the network that it describes. A spec is a JSON file. `name` and, for the
-class `unet`, `downsampling` and `upsampling` are required; all other keys have defaults:
+This checks a spec and shows the network that it describes. A spec is a JSON file. `name` and, for
+the class `unet`, `downsampling` and `upsampling` are required; all other keys have defaults:
 
 ```json
 {
@@ -39,8 +39,8 @@ class `unet`, `downsampling` and `upsampling` are required; all other keys have 
 ```
 
 A pair of integers is [frequency, time]; one integer stands for both. An unknown key is an error.
-`denoise spec NAME --resolved` prints a spec with all its defaults, `denoise spec --schema` the JSON
-Schema for editors. `python docs/make_spec.py` writes this page.
+`denoise spec NAME --resolved` prints a spec with all its defaults; `denoise spec --schema` prints
+the JSON Schema, which editors use for completion. `python docs/make_spec.py` writes this page.
 """
 
 

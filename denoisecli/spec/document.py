@@ -58,7 +58,9 @@ class Spec(Section):
         {}, description="Options of a user-defined class; `unet` has none."
     )
     causal: bool = Field(
-        False, description="Whether the network must not look ahead in time, for live use."
+        False,
+        description="Whether the network has to be causal: it then cannot look ahead in time, as "
+        "live use requires.",
     )
     audio: Audio = Field(Audio(), description="The sound that the network processes.")
     stft: Stft = Field(Stft(), description="The short-time Fourier transform.")
@@ -79,7 +81,7 @@ class Spec(Section):
     output: Output = Field(Output(), description="The mask that the network returns.")
     training: Training = Field(Training(), description="How the network is trained.")
     search: Search | None = Field(
-        None, description="What `denoise tune` varies; not part of a trained model."
+        None, description="What `denoise tune` varies; it is not saved with a trained model."
     )
 
     def __hash__(self) -> int:

@@ -177,8 +177,8 @@ class Convolutions(Section):
         0,
         ge=0,
         lt=1,
-        description="Share of the channels dropped in training, as whole maps, because "
-        "neighbouring values of a map are alike (Tompson et al. 2015).",
+        description="Share of the channels that are dropped in training, as whole maps, because "
+        "neighbouring values of a map are similar (Tompson et al. 2015).",
     )
 
 
@@ -188,14 +188,17 @@ class DownLevel(Convolutions):
     strides: Pair = Field((2, 1), description="Factors by which the level reduces its input.")
     pooling: Literal["stride", "max", "average"] = Field(
         "stride",
-        description="How the level reduces: by the strides of its first convolution, and the skip "
-        "connection starts after them, or by max or average pooling after the convolutions, and "
-        "the skip connection starts before it.",
+        description="How the level reduces its input: with the strides of its first convolution, "
+        "and the skip connection starts after the convolutions; or with max or average pooling "
+        "after the convolutions, and the skip connection starts before the pooling.",
     )
 
 
 class UpLevel(Convolutions):
-    """A level of the decoder (an element of `upsampling`); it undoes the strides of its mirror."""
+    """A level of the decoder (an element of `upsampling`).
+
+    It undoes the strides of the corresponding level of the encoder.
+    """
 
     skip: Literal["concatenate", "add", "convolution", "none"] = Field(
         "concatenate",
@@ -204,11 +207,12 @@ class UpLevel(Convolutions):
     )
     upsampling: Literal["transposed", "nearest"] = Field(
         "transposed",
-        description="A transposed convolution, or repetition and a convolution.",
+        description="How the level upsamples: with a transposed convolution, or by repeating "
+        "values before a convolution.",
     )
     upsampling_size: AxisSize | None = Field(
         None,
-        description="Kernel size along frequency of the upsampling; null for twice the stride.",
+        description="Kernel size of the upsampling along frequency; null for twice the stride.",
     )
 
 
@@ -234,7 +238,10 @@ class RecurrentBlock(Section):
         "batch", description="Normalization after the dense layer."
     )
     dropout: float = Field(
-        0, ge=0, lt=1, description="Share of the channels dropped in training, as whole maps."
+        0,
+        ge=0,
+        lt=1,
+        description="Share of the channels that are dropped in training, as whole maps.",
     )
 
 
@@ -247,7 +254,10 @@ class AttentionBlock(Section):
     key_dim: Size = Field(16, description="Size of a query, key and value in one head.")
     normalization: Normalization = Field("batch", description="Normalization after the attention.")
     dropout: float = Field(
-        0, ge=0, lt=1, description="Share of the channels dropped in training, as whole maps."
+        0,
+        ge=0,
+        lt=1,
+        description="Share of the channels that are dropped in training, as whole maps.",
     )
 
 
@@ -264,7 +274,7 @@ class Output(Section):
     """
 
     mask: Literal["complex", "magnitude"] = Field(
-        "complex", description="Whether the mask changes phases, or magnitudes only."
+        "complex", description="Whether the mask changes phases too, or magnitudes only."
     )
     limit: float = Field(
         2.0,

@@ -68,9 +68,9 @@ class Search(Section):
 
     space: dict[str, Searched] = Field(
         min_length=1,
-        description="Range of each searched field, by the path of the field, such as "
+        description="Range of each field to search, by the path of the field, such as "
         "`training.learning_rate` or `downsampling.0.filters`; `*` stands for all elements or "
-        "keys, which get the same value.",
+        "keys, which then get the same value.",
     )
     objective: MonitoredMetric = Field(
         "val_si_sdr_improvement",

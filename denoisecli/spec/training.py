@@ -41,7 +41,7 @@ LossKind = Annotated[str, OneOfOrOwn(get_args(LossName))]
 
 
 class Loss(Section):
-    """A weighted term of the loss. The name of a loss alone stands for the weight 1.
+    """A weighted term of the loss. The name of a loss by itself means a weight of 1.
 
     - `compressed_magnitude`: squared difference of magnitudes raised to `features.compression`
     - `compressed_complex`: the same with the phases kept
@@ -51,7 +51,7 @@ class Loss(Section):
     - `waveform_l1`: absolute difference of the samples, relative to the clean RMS
     - `weighted_sdr`: negative cosine similarity of speech and noise, weighted by their energies
     - `perceptual`: a differentiable wide-band PESQ, which hears up to 8 kHz, subtracted from the
-      best score; from a rate of 16 kHz on
+      best score; it needs a sample rate of at least 16 kHz
     - `intelligibility`: a differentiable ESTOI, subtracted from 1
     """
 
@@ -69,8 +69,8 @@ def _loss_of_name(value: Any) -> Any:
 class Augmentation(Section):
     """Random changes of every training batch.
 
-    Pairs of numbers are the ends of a range that values are drawn from, uniformly unless stated
-    otherwise. A share is the fraction of the examples that are changed.
+    A pair of numbers is a range from which values are drawn, uniformly unless stated otherwise. A
+    share is the fraction of the examples that are changed.
     """
 
     remix: bool = Field(
@@ -100,8 +100,8 @@ class Augmentation(Section):
     )
     whisper: Fraction = Field(
         0.0,
-        description="Share of the speech whose voice is replaced by noise with the same spectral "
-        "envelope, in input and target.",
+        description="Share of the speech that is turned into whispering, in input and target: its "
+        "voice is replaced by noise with the same spectral envelope.",
     )
     equalization_db: float = Field(
         6.0,
@@ -114,10 +114,10 @@ class Augmentation(Section):
         0.0, description="Share of the speech, and of the noise, that is played at another speed."
     )
     speed_range: tuple[SpeedFactor, SpeedFactor] = Field(
-        (0.9, 1.1), description="Factor of speed and pitch."
+        (0.9, 1.1), description="Factor by which speed and pitch change."
     )
     time_shift: bool = Field(
-        False, description="Whether to shift the noises in time against the speech."
+        False, description="Whether to shift the noises in time relative to the speech."
     )
     reverberation: Fraction = Field(
         0.0,
@@ -138,16 +138,16 @@ class Augmentation(Section):
         "the input; null keeps it in both.",
     )
     coloured_noise: Fraction = Field(
-        0.0, description="Share of the noises that white to brown noise is added to."
+        0.0, description="Share of the noises to which white to brown noise is added."
     )
     hum: Fraction = Field(
-        0.0, description="Share of the noises that mains hum of 50 or 60 Hz is added to."
+        0.0, description="Share of the noises to which mains hum of 50 or 60 Hz is added."
     )
-    clicks: Fraction = Field(0.0, description="Share of the noises that clicks are added to.")
+    clicks: Fraction = Field(0.0, description="Share of the noises to which clicks are added.")
     synthetic_noise_db: Range = Field(
         (-10.0, 10.0),
-        description="Level in dB of coloured noise, hum and clicks relative to the noise that "
-        "they are added to.",
+        description="Level in dB of coloured noise, hum and clicks relative to the noise to which "
+        "they are added.",
     )
     band_limit: Fraction = Field(
         0.0,
@@ -164,8 +164,8 @@ class Augmentation(Section):
     )
     low_pass: Fraction = Field(
         0.0,
-        description="Share of the examples, input and target, that lose all above one of the "
-        "frequencies in `low_pass_hz`, as a low sample rate does.",
+        description="Share of the examples that lose everything above one of the frequencies in "
+        "`low_pass_hz`, in input and target, as at a low sample rate.",
     )
     low_pass_hz: tuple[Frequency, ...] = Field(
         (4000.0, 5500.0, 8000.0, 11000.0, 15000.0),
@@ -174,18 +174,18 @@ class Augmentation(Section):
         "are left out.",
     )
     clipping: Fraction = Field(
-        0.0, description="Share of the inputs that are clipped; the target is not."
+        0.0, description="Share of the inputs that are clipped; the target is unchanged."
     )
     clipping_db: tuple[Attenuation, Attenuation] = Field(
         (-15.0, -1.0), description="Level in dB, relative to the peak, at which inputs are clipped."
     )
     masking: Fraction = Field(
         0.0,
-        description="Share of the inputs in which two short times and two frequency bands are "
-        "attenuated; the target is not.",
+        description="Share of the inputs in which two short time spans and two frequency bands are "
+        "attenuated; the target is unchanged.",
     )
     masking_db: tuple[Attenuation, Attenuation] = Field(
-        (-20.0, -3.0), description="Gain in dB of the masked times and bands."
+        (-20.0, -3.0), description="Gain in dB of the masked time spans and bands."
     )
 
     @model_validator(mode="after")
@@ -243,13 +243,13 @@ class Training(Section):
         200,
         ge=0,
         le=1_000_000_000,
-        description="Number of steps in which the learning rate rises from 0.",
+        description="Number of steps over which the learning rate rises from 0.",
     )
     decay_share: float = Field(
         0.2,
         gt=0,
         le=1,
-        description="With `warmup_stable_decay`: share of the steps, the last ones, in which the "
+        description="With `warmup_stable_decay`: share of the steps, at the end, over which the "
         "learning rate decays.",
     )
     final_learning_rate: Fraction = Field(
@@ -257,7 +257,7 @@ class Training(Section):
     )
     weight_decay: float = Field(0.01, ge=0, le=1, description="Decoupled weight decay.")
     gradient_clip: float = Field(
-        3.0, gt=0, le=1e6, description="Global norm that the gradients are clipped to."
+        3.0, gt=0, le=1e6, description="Global norm to which the gradients are clipped."
     )
     average_decay: float = Field(
         0.998,
@@ -277,8 +277,7 @@ class Training(Section):
     )
     perceptual_every: Count | None = Field(
         None,
-        description="Number of epochs from one measurement of PESQ and ESTOI to the next; null "
-        "for never.",
+        description="Interval in epochs between measurements of PESQ and ESTOI; null for never.",
     )
     early_stopping: Count | None = Field(
         None,
@@ -288,22 +287,23 @@ class Training(Section):
     loss_limit: float | None = Field(
         100.0,
         gt=1,
-        description="Stop when the loss of a batch exceeds the median of the last batches by this "
-        "many median absolute deviations; null for never.",
+        description="Number of median absolute deviations by which the loss of a batch can exceed "
+        "the median of the last batches before training stops; null for no limit.",
     )
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
         "float32",
-        description="Keras dtype policy; the mixed ones pay on GPUs and CPUs that support them.",
+        description="Keras dtype policy; the mixed policies are faster on GPUs and CPUs that "
+        "support them.",
     )
     jit_compile: bool = Field(
         False,
-        description="Whether to compile the training step with XLA; left out on GPUs for networks "
+        description="Whether to compile the training step with XLA; ignored on GPUs for networks "
         "with recurrent layers, which XLA cannot compile there.",
     )
     target: ReverberationTarget = Field(
         "early",
-        description="What the target keeps of the rooms that speech is put into in training: no "
-        "reflections, those of the first 50 ms, or all, so that rooms are kept.",
+        description="Reflections that the target keeps when speech is placed in a room in "
+        "training: none, those of the first 50 ms, or all, so that the model preserves rooms.",
     )
     augmentation: Augmentation | None = Field(
         Augmentation(), description="Random changes of the training data; null for none."
