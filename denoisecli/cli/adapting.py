@@ -1,4 +1,4 @@
-"""The command that teaches a model the noise of one's own recordings: adapt."""
+"""The command that adapts a model to the noise of one's own recordings: adapt."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,8 +48,8 @@ def adapt(
     recordings: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Noisy recordings of speech, or folders of them, such as a minute in all; "
-            "their pauses are the noise.",
+            help="Noisy recordings of speech, or folders of them, a minute or more in all; the "
+            "noise is taken from their pauses.",
             show_default=False,
         ),
     ] = None,
@@ -71,21 +71,22 @@ def adapt(
         str, typer.Option(help="Model folder or bundled model to start with.")
     ] = "speech",
     minutes: Annotated[
-        float, typer.Option(min=0.1, help="Approximate time in minutes for all of the work.")
+        float, typer.Option(min=0.1, help="Approximate total time in minutes.")
     ] = 5.0,
     report: Annotated[
         Path | None,
         typer.Option(
-            help="Page to write, with recordings before and after (.html).", show_default=False
+            help="HTML page of recordings before and after, such as page.html.",
+            show_default=False,
         ),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over instead of continuing an interrupted call.")
+        bool, typer.Option("--fresh", help="Start over instead of resuming an interrupted run.")
     ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Teach a model the noise of your own recordings; the same command continues after Ctrl-C.
+    """Adapt a model to the noise of your own recordings; the same command resumes after Ctrl-C.
 
     The new model is written only if it is better on a third of the noise, which is held out, and
     not worse on other noise and on clean speech.

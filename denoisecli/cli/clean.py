@@ -57,8 +57,8 @@ Strength = Annotated[
     str,
     typer.Option(
         metavar="0..1|auto",
-        help="Share of the noise to remove, from 0 to 1, or auto: the best one for each "
-        "recording by DNSMOS.",
+        help="Share of the noise to remove, from 0 to 1, or auto to let DNSMOS choose it for each "
+        "recording.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -66,7 +66,7 @@ AttenuationLimit = Annotated[
     float | None,
     typer.Option(
         min=0,
-        help="Largest attenuation in dB, such as 12 (default: no limit).",
+        help="Maximum attenuation in dB, such as 12 (default: no limit).",
         show_default=False,
         rich_help_panel=_MODEL,
     ),
@@ -118,8 +118,8 @@ Report = Annotated[
 ClipOption = Annotated[
     Clip,
     typer.Option(
-        help="Samples beyond full scale: clamp them, rescale the recording, or none to keep them "
-        "in a floating-point file.",
+        help="Treatment of samples beyond full scale: clamp them, rescale the recording, or none "
+        "to keep them in a floating-point file.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -150,9 +150,7 @@ SampleRate = Annotated[
 ]
 Mono = Annotated[
     bool,
-    typer.Option(
-        "--mono", help="Clean and write the mean of the channels.", rich_help_panel=_OUTPUT
-    ),
+    typer.Option("--mono", help="Average the channels before cleaning.", rich_help_panel=_OUTPUT),
 ]
 
 Track = Annotated[
@@ -170,7 +168,7 @@ Loudness = Annotated[
     typer.Option(
         min=-50,
         max=-5,
-        help="Loudness of the output in LUFS (EBU R 128), such as -16 for a podcast.",
+        help="Integrated loudness of the output in LUFS (EBU R 128), such as -16 for a podcast.",
         show_default=False,
         rich_help_panel=_OUTPUT,
     ),
@@ -180,7 +178,7 @@ TruePeak = Annotated[
     typer.Option(
         min=-20,
         max=0,
-        help="Largest true peak in dBFS with --loudness or --keep-loudness (default: -1).",
+        help="Maximum true peak in dBFS, for --loudness and --keep-loudness (default: -1).",
         show_default=False,
         rich_help_panel=_OUTPUT,
     ),
@@ -203,7 +201,8 @@ Jobs = Annotated[
 Cluster = Annotated[
     str | None,
     typer.Option(
-        help="Address of a Dask scheduler that cleans the recordings, tcp://HOST:PORT.",
+        help="Address of a Dask scheduler whose workers clean the recordings, such as "
+        "tcp://HOST:PORT.",
         show_default=False,
         rich_help_panel=_BATCH,
     ),
@@ -231,7 +230,7 @@ RawRate = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Sample rate of headerless PCM on stdin, in Hz.",
+        help="Sample rate of headerless PCM on stdin in Hz, such as 16000.",
         show_default=False,
         rich_help_panel=_PIPES,
     ),

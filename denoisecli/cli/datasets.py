@@ -64,7 +64,9 @@ ValidNoise = Annotated[
 MaxClipped = Annotated[
     float,
     _recordings(
-        min=0, max=1, help="Leave out recordings with a larger share of samples at full scale."
+        min=0,
+        max=1,
+        help="Leave out recordings with more than this share of samples at full scale.",
     ),
 ]
 CleanWeight = Annotated[
@@ -103,8 +105,8 @@ ValidShare = Annotated[
 GroupBy = Annotated[
     str,
     _split(
-        help="Grouping of recordings, to keep groups in one set: file, folder (of a "
-        "speaker), or a regular expression whose first group matches the speaker."
+        help="Grouping of recordings, to keep each group in one set: file, folder (of a speaker), "
+        "or a regular expression whose first group matches the speaker."
     ),
 ]
 GroupNoiseBy = Annotated[
@@ -113,16 +115,21 @@ GroupNoiseBy = Annotated[
 
 Segment = Annotated[
     float | None,
-    _clips(help="Cut recordings into clips of this length in s (default: only those above 10 s)."),
+    _clips(
+        help="Length in seconds of the clips that recordings are cut into (default: only those "
+        "longer than 10 s are cut)."
+    ),
 ]
 Join = Annotated[
     float | None,
-    _clips(help="Join short recordings of a folder to clips of up to this length in s."),
+    _clips(help="Join short recordings of a folder into clips of up to this length in seconds."),
 ]
 Pad = Annotated[bool, _clips("--pad", help="Pad clips with silence to the length of --segment.")]
 MinActive = Annotated[
     float,
-    _clips(min=0, max=1, help="Leave out clips in which a smaller share of the time is active."),
+    _clips(
+        min=0, max=1, help="Leave out clips that are active for less than this share of the time."
+    ),
 ]
 
 Ratio = Annotated[
@@ -168,7 +175,7 @@ Cluster = Annotated[
     str | None,
     _processes(
         metavar="ADDRESS",
-        help="Address of a Dask scheduler that does the work, such as tcp://HOST:PORT.",
+        help="Address of a Dask scheduler whose workers do the work, such as tcp://HOST:PORT.",
     ),
 ]
 Resume = Annotated[bool, _processes("--resume", help="Continue an interrupted build.")]
@@ -318,8 +325,7 @@ def dataset(
     plot: Annotated[
         Path | None,
         typer.Option(
-            help="Write a figure of the SNRs, levels and mean spectra to this file, such as "
-            "data.png.",
+            help="Picture of the SNRs, levels and mean spectra to write, such as data.png.",
             show_default=False,
         ),
     ] = None,

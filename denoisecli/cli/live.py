@@ -47,7 +47,9 @@ def live(
     duration: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Seconds after which to stop (default: at Ctrl-C).", show_default=False
+            min=0,
+            help="Time in seconds after which to stop (default: no limit).",
+            show_default=False,
         ),
     ] = None,
     list_devices: Annotated[
@@ -58,7 +60,7 @@ def live(
         str | None,
         typer.Option(
             "--input",
-            help="Name of the input device, a part of it, or its number (default: that of the "
+            help="Name of the input device, part of its name, or its number (default: that of the "
             "system).",
             show_default=False,
             rich_help_panel=_DEVICES,
@@ -68,7 +70,7 @@ def live(
         str | None,
         typer.Option(
             "--output",
-            help="Name of the output device, a part of it, or its number (default: that of the "
+            help="Name of the output device, part of its name, or its number (default: that of the "
             "system).",
             show_default=False,
             rich_help_panel=_DEVICES,
@@ -78,8 +80,8 @@ def live(
         bool,
         typer.Option(
             "--virtual",
-            help="Create a virtual microphone (PulseAudio, PipeWire) that other programs can "
-            "choose, and play to it.",
+            help="Create a virtual microphone (PulseAudio, PipeWire) for other programs, and play "
+            "to it.",
             rich_help_panel=_DEVICES,
         ),
     ] = False,

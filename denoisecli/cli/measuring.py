@@ -27,7 +27,7 @@ _METRICS = (
 _BLIND = "dnsmos_ovrl, dnsmos_sig, dnsmos_bak, noise_floor, speech_level, estimated_snr"
 _DEFAULT = "pesq,stoi,estoi,si_sdr,si_sdr_60hz"
 _PAIRS = "Pairs of files, instead of a dataset"
-_REAL = "Real recordings, whose clean sound is unknown"
+_REAL = "Real recordings, without clean references"
 _SPEECH = "Speech recognition"
 _ESTIMATORS = "Estimators"
 _OUTPUT = "Output"
@@ -78,7 +78,7 @@ def evaluate(
     recordings: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of recordings that are scored without a reference.",
+            help="Folder of recordings to score without a reference.",
             show_default=False,
             rich_help_panel=_REAL,
         ),
@@ -130,7 +130,8 @@ def evaluate(
         bool,
         typer.Option(
             "--align",
-            help="Remove the delay of an output, as of a streaming denoiser, before scoring.",
+            help="Remove the delay of an output, such as that of a streaming denoiser, before "
+            "scoring.",
         ),
     ] = False,
     asr: Annotated[
@@ -172,7 +173,7 @@ def evaluate(
     report: Annotated[
         Path | None,
         typer.Option(
-            help="HTML file for a report with figures, pictures and sound.",
+            help="HTML page for a report with figures, pictures and sound, such as report.html.",
             show_default=False,
             rich_help_panel=_OUTPUT,
         ),
@@ -188,8 +189,8 @@ def evaluate(
     csv: Annotated[
         Path | None,
         typer.Option(
-            help="CSV file for the scores of every file; if the evaluation is interrupted, those "
-            "so far are in NAME.partial.csv.",
+            help="CSV file for the scores of every file; an interrupted evaluation leaves them in "
+            "NAME.partial.csv.",
             show_default=False,
             rich_help_panel=_OUTPUT,
         ),
@@ -202,8 +203,8 @@ def evaluate(
 ) -> None:
     """Score models and other denoisers on noisy recordings.
 
-    Their clean sound is known or, with --recordings, it is not. Scores are of whole recordings;
-    those that `train` prints are of short segments.
+    The recordings are compared with clean ones or, with --recordings, scored without a reference.
+    Scores are for whole recordings, whereas those that `train` prints are for short segments.
 
     Examples: the test set of a dataset,
     `denoise evaluate speech data/ --baseline wiener --report report.html`;

@@ -44,10 +44,10 @@ def models(
 ) -> None:
     """List the bundled models and those in a folder.
 
-    The columns: sample rate, number of weights, multiply-accumulates per second of audio, delay in
-    a live stream, improvement of the SI-SDR on the test set of the training, hours of audio seen in
-    the last training run (a model that started from the weights of another has seen more), and size
-    on disk.
+    The columns are the sample rate, the number of weights, the multiply-accumulates per second of
+    audio, the delay in a live stream, the improvement of the SI-SDR on the test set of the
+    training, the hours of audio seen in the last training run (a model that started from the
+    weights of another has seen more), and the size on disk.
 
     Example: `denoise models runs/`
     """
@@ -139,7 +139,7 @@ def spec(
 ) -> None:
     """Check a spec and show its network: layers, parameters, arithmetic, receptive field.
 
-    The keys of a spec are described in docs/spec.md.
+    docs/spec.md describes the keys of a spec.
 
     Example: `denoise spec speech`
     """
@@ -218,7 +218,7 @@ def export(
     ],
     format: Annotated[ExportFormat, typer.Option(help="Format to write.")] = ExportFormat.ONNX,
     frames: Annotated[
-        int, typer.Option(min=1, help="Number of STFT frames that a LiteRT network takes.")
+        int, typer.Option(min=1, help="Number of STFT frames in the input of a LiteRT network.")
     ] = 64,
     model_class: ModelClass = None,
     overwrite: Overwrite = False,
@@ -230,7 +230,7 @@ def export(
 
     In the other formats it takes the real and imaginary parts of an STFT. It returns a mask, also
     as real and imaginary parts, and one more mask for each of `output.past_taps` and
-    `output.future_taps`. The STFT is described by the spec: `denoise spec MODEL --resolved`.
+    `output.future_taps`. `denoise spec MODEL --resolved` shows the parameters of the STFT.
 
     Example: `denoise export speech --format litert -o speech.tflite`
     """

@@ -15,7 +15,7 @@ from denoisecli.system.extras import require
 _NETWORK, _LIMITS = "Network", "Limits"
 _SHORTEST_TOKEN = 12
 
-Model = Annotated[str, typer.Option(help="Name or folder of the model that is selected at first.")]
+Model = Annotated[str, typer.Option(help="Name or folder of the model that is selected initially.")]
 Models = Annotated[
     Path, typer.Option(help="Folder of further models to choose from, such as adapted ones.")
 ]
@@ -24,7 +24,7 @@ Browser = Annotated[bool, typer.Option(help="Open the page in the browser.")]
 Host = Annotated[
     str,
     typer.Option(
-        help="Address to listen on; 0.0.0.0 can be reached from other machines.",
+        help="Address to listen on; 0.0.0.0 makes the server reachable from other machines.",
         rich_help_panel=_NETWORK,
     ),
 ]
@@ -42,8 +42,8 @@ Token = Annotated[
     str | None,
     typer.Option(
         envvar="DENOISE_TOKEN",
-        help="Password that every request needs (default: none at 127.0.0.1, a random one beyond "
-        "it).",
+        help="Password that every request needs (default: none at 127.0.0.1, otherwise a random "
+        "one).",
         show_default=False,
         rich_help_panel=_NETWORK,
     ),
@@ -88,8 +88,8 @@ def serve(
 ) -> None:
     """Clean recordings on a page in the browser, or through an HTTP API.
 
-    Recordings stay on this machine, and are removed when the server ends. Only this machine can
-    reach the page, unless `--host` says otherwise.
+    Recordings stay on this machine, and are removed when the server stops. Other machines cannot
+    reach the page unless `--host` allows it.
 
     Example: `denoise serve`,
     for a team: `denoise serve --host 0.0.0.0 --no-browser`

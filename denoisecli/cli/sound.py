@@ -64,15 +64,15 @@ def spectrogram(
     phase: Annotated[
         bool,
         typer.Option(
-            help="Store the phase too, so that --invert is exact for all scales but mel.",
+            help="Store the phase as well, which makes --invert exact, except for the scale mel.",
             rich_help_panel=_TRANSFORM,
         ),
     ] = True,
 ) -> None:
     """Compute the spectrogram of an audio file, or invert one.
 
-    A .npz file holds the matrix, the phase and the parameters; a .npy file holds the matrix only
-    and cannot be inverted. Channels are averaged first.
+    A .npz file contains the matrix, the phase and the parameters; a .npy file contains only the
+    matrix, and cannot be inverted. Channels are averaged first.
 
     Example: `denoise spectrogram talk.wav -o talk.npz --scale db`,
     and back: `denoise spectrogram talk.npz --invert -o talk.wav`
@@ -143,7 +143,7 @@ def plot(
     ] = None,
     waveform: Annotated[
         bool,
-        typer.Option("--waveform", help="Draw the waveforms too.", rich_help_panel=_PICTURE),
+        typer.Option("--waveform", help="Draw the waveforms as well.", rich_help_panel=_PICTURE),
     ] = False,
     dynamic_range: Annotated[
         float,
@@ -158,7 +158,8 @@ def plot(
 ) -> None:
     """Draw the spectrograms of up to 20 files one above the other.
 
-    Channels are averaged. In a long recording, a column shows the highest level of its time.
+    Channels are averaged. For a long recording, each column shows the highest level in its span of
+    time.
 
     Example: `denoise plot noisy.wav cleaned.wav -o before-after.png --start 60 --duration 10`
     """

@@ -22,7 +22,7 @@ from denoisecli.system.extras import require
 from denoisecli.training.devices import Cluster, Device
 
 _RECORDINGS = "Recordings instead of a dataset"
-_OVERRIDES, _START, _MACHINES = "In place of the spec", "Start", "Devices and machines"
+_OVERRIDES, _START, _MACHINES = "Overrides of the spec", "Start", "Devices and machines"
 
 
 def train(
@@ -33,8 +33,7 @@ def train(
     clean: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of clean recordings, which are mixed while the model is trained, in place "
-            "of --data.",
+            help="Folder of clean recordings to mix during training, instead of --data.",
             show_default=False,
             rich_help_panel=_RECORDINGS,
         ),
@@ -42,7 +41,7 @@ def train(
     noise: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of noise recordings, with --clean.",
+            help="Folder of noise recordings, required with --clean.",
             show_default=False,
             rich_help_panel=_RECORDINGS,
         ),
@@ -50,8 +49,8 @@ def train(
     music: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of further clean recordings to be preserved, such as music; it counts as "
-            "a folder of --clean in groups and weights.",
+            help="Folder of additional clean recordings to preserve, such as music; groups and "
+            "weights treat it as a folder of --clean.",
             show_default=False,
             rich_help_panel=_RECORDINGS,
         ),
@@ -67,8 +66,8 @@ def train(
     cache: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the decoded recordings, to share them among runs (default: in the "
-            "folder of the run until it is finished).",
+            help="Folder to keep the decoded recordings in, to share them between runs (default: "
+            "in the folder of the run, until it is finished).",
             show_default=False,
             rich_help_panel=_RECORDINGS,
         ),
@@ -76,7 +75,7 @@ def train(
     group_by: Annotated[
         str,
         typer.Option(
-            help="Grouping of recordings, to keep groups in one set: 'file', 'folder', or a "
+            help="Grouping of recordings, to keep each group in one set: file, folder, or a "
             "regular expression with a group, as in build-dataset.",
             rich_help_panel=_RECORDINGS,
         ),
@@ -116,8 +115,8 @@ def train(
         float | None,
         typer.Option(
             min=0,
-            help="Training time in minutes after which the run ends with its best weights so far, "
-            "such as 90; the learning rate falls in time (default: no limit).",
+            help="Training time in minutes, such as 90, after which the run ends with its best "
+            "weights; the learning rate schedule adapts to it (default: no limit).",
             show_default=False,
         ),
     ] = None,
@@ -133,7 +132,7 @@ def train(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            help="Highest learning rate, such as 0.001.",
+            help="Peak learning rate, such as 0.001.",
             show_default=False,
             rich_help_panel=_OVERRIDES,
         ),
@@ -194,7 +193,7 @@ def train(
         typer.Option(
             parser=host_and_port,
             metavar="HOST:PORT",
-            help="Address of process 0, if several processes train together (docs/scale-out.md).",
+            help="Address of process 0 if several processes train together (docs/scale-out.md).",
             show_default=False,
             rich_help_panel=_MACHINES,
         ),

@@ -42,7 +42,7 @@ def tune(
     loss: Losses = None,
     as_json: Json = False,
     method: Annotated[
-        Method, typer.Option(help="Method of choosing values.", rich_help_panel=_SEARCH)
+        Method, typer.Option(help="Method that chooses the values.", rich_help_panel=_SEARCH)
     ] = Method.BAYESIAN,
     trials: Annotated[
         int,
@@ -56,7 +56,7 @@ def tune(
         int | None,
         typer.Option(
             min=1,
-            help="Number of epochs of a trial (default: that of the spec).",
+            help="Number of epochs of each trial (default: that of the spec).",
             show_default=False,
             rich_help_panel=_SEARCH,
         ),
@@ -82,7 +82,7 @@ def tune(
         typer.Option(
             parser=host_and_port,
             metavar="HOST:PORT",
-            help="Address to listen on; hands out trials to workers instead of training them.",
+            help="Address to listen on, to hand out trials to workers instead of training them.",
             show_default=False,
             rich_help_panel=_MACHINES,
         ),
@@ -92,7 +92,7 @@ def tune(
         typer.Option(
             parser=host_and_port,
             metavar="HOST:PORT",
-            help="Address of the chief whose trials to train.",
+            help="Address of the chief that hands out the trials to train.",
             show_default=False,
             rich_help_panel=_MACHINES,
         ),
@@ -100,8 +100,8 @@ def tune(
 ) -> None:
     """Search for better values of the fields that a spec's `search` section names.
 
-    Writes best.json, a spec for `denoise train`, trials.csv and trials.png to the folder of the
-    search. The same command resumes an interrupted search.
+    Writes trials.csv, trials.png and best.json, which is a spec for `denoise train`, to the folder
+    of the search. The same command resumes an interrupted search.
 
     Example: `denoise tune tiny --trials 20 --epochs 2`, then `denoise train
     runs/tiny-tune/best.json`
