@@ -181,9 +181,7 @@ def live(
 def _warn_of_delay(denoiser: "Denoiser", sample_rate: int) -> None:
     delay = denoiser.stream(sample_rate).delay
     if delay > 0.2:
-        console.warn(
-            f"this model is {delay:.2f} s behind the microphone; speech-live is for live sound"
-        )
+        console.warn(f"the delay of this model is {delay:.2f} s; use speech-live for live sound")
 
 
 def _print_devices(as_json: bool) -> None:
@@ -205,7 +203,7 @@ def _print_devices(as_json: bool) -> None:
         ]
         for device in devices
     ]
-    columns = ["device", "system", "number", "inputs", "outputs", "Hz", "usual"]
+    columns = ["device", "system", "number", "inputs", "outputs", "Hz", "default"]
     console.print_table(columns, rows, texts=2)
 
 
@@ -254,8 +252,8 @@ def _print_summary(ended: "list[Meters]", display: "_LiveMeters", as_json: bool)
         console.print_json(facts)
         return
     console.info(
-        f"{seconds:.1f} s of sound; load {load:.1%} of a core; {dropouts} dropouts; {lost} times "
-        "input was lost"
+        f"{seconds:.1f} s of sound; load {load:.1%} of a core; {dropouts} dropouts; input lost "
+        f"{lost} times"
     )
 
 
