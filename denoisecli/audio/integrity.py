@@ -24,7 +24,7 @@ def promised_frames(path: Path, file: soundfile.SoundFile) -> int | None:
     """
     if file.frames >= UNKNOWN_FRAMES:
         return None
-    if file.format == "MP3" and not _has_frame_count(path):
+    if file.format == "MP3" and not has_frame_count(path):
         return None  # libsndfile estimates it from the bit rate
     if file.format == "RF64" and (rf64 := sound_layout(path)) is not None:
         return max(file.frames, file.frames * rf64.stated // max(rf64.available, 1))
@@ -111,7 +111,7 @@ _KBITS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
 _KBITS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
 
 
-def _has_frame_count(path: Path) -> bool:
+def has_frame_count(path: Path) -> bool:
     """Return whether an MP3 file begins with a Xing or Info header, which counts its frames."""
     with path.open("rb") as raw:
         _skip_id3(raw)

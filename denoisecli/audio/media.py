@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from denoisecli.audio.channels import mask_of_names
+from denoisecli.audio.integrity import has_frame_count
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.system.extras import require
 from denoisecli.types import AudioBlock
@@ -97,6 +98,9 @@ class MediaFile:
             self._container.close()
             raise
         stream = tracks[self._index]
+        if stream.codec_context is None:
+            self._container.close()
+            raise AudioError(f"{path} has sound of a codec that FFmpeg cannot decode")
         if stream.codec_context.format is None:  # FFmpeg takes any bytes for some codec
             self._container.close()
             raise AudioError(f"{path} is damaged or not a media file of a known format")
@@ -110,7 +114,8 @@ class MediaFile:
         if (self.codec, stream.codec_context.format.name) in _DEEP:
             self.subtype = "PCM_24"
         self._tags = {**self._container.metadata, **stream.metadata}
-        seconds = _stated_seconds(stream)
+        estimated = self.format == "aac" or (self.format == "mp3" and not has_frame_count(path))
+        seconds = None if estimated else _stated_seconds(stream)
         self._begin = start_of(self._container)
         if seconds is not None and stream.metadata.get("DURATION"):
             seconds -= self._begin  # Matroska states the last timestamp
@@ -255,8 +260,6 @@ def first_sample_time(stream: "AudioStream") -> float:
 
 def _stated_seconds(stream: "AudioStream") -> float | None:
     """Return the duration of an audio track in seconds, None if the container states none."""
-    if stream.container.format.name == "aac":
-        return None  # FFmpeg estimates it from the bit rate
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     if match := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):

@@ -317,7 +317,8 @@ def reader(
         stops = False
         if isinstance(file, MediaFile):
             promised, ended = file.promised, True
-            slack = file.samplerate // 2  # containers round the length
+            # Containers round the length, and coders count their padding differently.
+            slack = min(file.samplerate // 2, (promised or 0) // 10 + 1200)
         elif isinstance(file, ChainedFile):
             promised, slack, ended = file.frames, 0, not lacks_its_end(path, file.format)
         else:

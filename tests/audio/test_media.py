@@ -226,6 +226,32 @@ def test_cut_off_media(media_file, stereo, suffix):
     assert file.problem is not None
 
 
+@pytest.mark.parametrize("seconds", [0.2, 1.0])
+def test_short_media_are_cut_off_too(media_file, stereo, seconds):
+    path = media_file("webm", stereo[:, : round(48000 * seconds)])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(AudioError, match=r"is (cut off|damaged at)"):
+        audio.read(path)
+
+
+def test_mp3_that_libsndfile_refuses_is_cut_off(tmp_path, speech):
+    path = tmp_path / "x.mp3"
+    soundfile.write(path, np.stack([speech(0.256, 16000)] * 2, 1), 16000)
+    content = path.read_bytes()
+    for share in (0.45, 0.7):
+        path.write_bytes(content[: round(share * len(content))])
+        with pytest.raises(AudioError, match=r"is cut off|is damaged"):
+            audio.read(path)
+
+
+def test_codec_that_ffmpeg_does_not_know(media_file, stereo):
+    path = media_file("m4a", stereo)
+    path.write_bytes(path.read_bytes().replace(b"mp4a", b"none"))
+    with pytest.raises(AudioError, match="codec that FFmpeg cannot decode"):
+        audio.read(path)
+
+
 def test_no_sound_there(tmp_path):
     path = tmp_path / "x.mp4"
     path.write_bytes(b"no media" * 100)
