@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import keras
 import numpy as np
 from jaxtyping import Bool
 
@@ -14,6 +15,7 @@ from denoisecli.datasets.records import PairRecords, open_records
 from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec
 from denoisecli.training.augmentation.chain import Chain, CompiledChain
+from denoisecli.training.augmentation.filters import remove_rumble
 from denoisecli.training.batch_source import BatchSource
 from denoisecli.training.dataset_ranges import resolve_ranges
 from denoisecli.training.segments import (
@@ -24,6 +26,7 @@ from denoisecli.training.segments import (
     chunk_samples,
     known_band,
     read_segment,
+    speeds_of,
     stored_order,
 )
 from denoisecli.training.stream import Batch, Stream
@@ -73,10 +76,15 @@ class Batches(BatchSource):
         order = SegmentOrder(clips.chunks(self.chunk), seed)
         keeps_rooms = self.spec.training.target == "reverberant"
         augment = self._augment
+        settings = self.spec.training.augmentation
+        # Where levels are drawn anew, those of the clips do not matter.
+        scales_clips = settings is not None and settings.remix and settings.level_dbfs is not None
+        speeds = speeds_of(settings)
 
         def make(index: int) -> Batch:
             places = [order[index * size + row] for row in range(size)]
-            parts, bands = self._read(clips, places)
+            levels = np.random.default_rng([seed, 4, index]) if scales_clips else None
+            parts, bands = self._read(clips, places, levels, speeds)
             noisy, clean, speech = parts[0], parts[1], parts[-1]
             if augment is None:
                 return (noisy, speech if keeps_rooms else clean, *bands)
@@ -97,11 +105,11 @@ class Batches(BatchSource):
         return CompiledChain(Chain(settings, rate, target))
 
     def validation(self) -> Stream:
-        """Return the validation clips in batches, as they are stored."""
+        """Return the stored validation clips in batches, with the targets of the training."""
         return self._as_stored(self.clips[VALID])
 
     def test(self) -> Stream:
-        """Return the test set in batches, as it is stored."""
+        """Return the stored test set in batches, with the targets of the training."""
         return self._as_stored(self.clips["test"])
 
     def source_hashes(self, *sets: str) -> set[str]:
@@ -112,27 +120,48 @@ class Batches(BatchSource):
         size = self.spec.training.batch_size
         segments = stored_order(clips.chunks(self.chunk))
         keeps_rooms = self.spec.training.target == "reverberant"
+        settings = self.spec.training.augmentation
+        cutoff = None if settings is None else settings.target_highpass_hz
 
         def make(start: int) -> Batch:
             parts, bands = self._read(clips, segments[start : start + size])
-            return (parts[0], parts[-1 if keeps_rooms else 1], *bands)
+            target = parts[-1 if keeps_rooms else 1]
+            if cutoff is not None:
+                rate = self.spec.audio.sample_rate
+                target = keras.ops.convert_to_numpy(remove_rumble(target, cutoff, rate))
+            return (parts[0], target, *bands)
 
         return Stream(make, range(0, len(segments), size))
 
     def _read(
-        self, clips: Clips, segments: list[Places]
+        self,
+        clips: Clips,
+        segments: list[Places],
+        levels: np.random.Generator | None = None,
+        speeds: tuple[float, float] = (1.0, 1.0),
     ) -> tuple[list[np.ndarray], tuple[np.ndarray, ...]]:
         """Read the segments of a batch.
+
+        Args:
+            clips: Clips of the set.
+            segments: Chunks of each segment.
+            levels: Source of the levels of the clips in a batch to train with.
+            speeds: Limits of the factor by which the augmentation changes the speed.
 
         Returns:
             Noisy, clean and, if it is stored, reverberant speech; and the known bands, if any clip
             does not have the full band.
         """
         parts = np.stack(
-            [read_segment(clips.records, clips.indices, places, self.chunk) for places in segments],
+            [
+                read_segment(clips.records, clips.indices, places, self.chunk, levels)
+                for places in segments
+            ],
             axis=1,
         )
-        return list(parts), bands_of_chunks(clips.bands, segments, self.spec.audio.sample_rate)
+        return list(parts), bands_of_chunks(
+            clips.bands, segments, self.spec.audio.sample_rate, speeds
+        )
 
 
 def open_batches(folder: Path, spec: Spec) -> Batches:

@@ -29,6 +29,7 @@ from denoisecli.training.segments import (
     SegmentOrder,
     bands_of_chunks,
     known_band,
+    speeds_of,
     stored_order,
 )
 from denoisecli.training.stream import Batch, Stream
@@ -209,7 +210,8 @@ class MixedBatches(BatchSource):
         for row, segment in enumerate(places):
             self._read_speech(voices, segment, rng, speech[row])
             self._read_noise(name, rng, noise[row])
-        bands = bands_of_chunks(voices.bands, places, self.spec.audio.sample_rate)
+        speeds = speeds_of(self.spec.training.augmentation if name == "train" else None)
+        bands = bands_of_chunks(voices.bands, places, self.spec.audio.sample_rate, speeds)
         return (*augment(speech, noise, rng), *bands)
 
     @cached_property

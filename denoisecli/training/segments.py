@@ -7,14 +7,25 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, Int
 
+from denoisecli.datasets.mix import SILENCE_RMS
 from denoisecli.datasets.records import PairRecords
 from denoisecli.spec.document import Spec
+from denoisecli.spec.training import Augmentation
 
 CHUNKS = 12
 """Number of chunks of a segment. Clips are cut into chunks, of which only the last is padded."""
 
 Places = Int[np.ndarray, "chunks 2"]
 """For each chunk of a segment, the index of its clip and its index in the clip."""
+
+CLIP_LEVEL = 0.05
+"""RMS (-26 dBFS) of the clean part to which the clips of a segment are scaled."""
+
+CLIP_LEVEL_DB = (-5.0, 5.0)
+"""Limits of the differences in level in dB that are left between the clips."""
+
+MOVED_CHUNKS = 2
+"""Number of chunks by which a change of speed can move a sound within its segment."""
 
 FULL_BAND = 0.95
 """A recording whose band ends above this share of half of the sample rate has the full band."""
@@ -74,7 +85,11 @@ def stored_order(chunks: tuple[int, ...]) -> list[Places]:
 
 
 def read_segment(
-    records: PairRecords, clips: tuple[int, ...], places: Places, chunk: int
+    records: PairRecords,
+    clips: tuple[int, ...],
+    places: Places,
+    chunk: int,
+    rng: np.random.Generator | None = None,
 ) -> Float[np.ndarray, "parts segment"]:
     """Read the noisy and the clean samples of a segment, and reverberant speech if it is stored.
 
@@ -83,17 +98,29 @@ def read_segment(
         clips: Index of each clip in the set.
         places: Chunks of the segment.
         chunk: Length of a chunk in samples.
+        rng: If given, clips are scaled to about the same level, with differences that it draws.
+            Otherwise, a segment that is mixed anew at one SNR would drown its softest clip.
     """
     count = 3 if records.has_speech else 2
     segment = np.zeros((count, len(places), chunk), np.float32)
+    gains: dict[int, float] = {}
     for row, (clip, index) in enumerate(places):
         sounds = list(records[clips[clip]])
         if records.has_speech:
             sounds.append(records.speech(clips[clip]))
+        if rng is not None and clip not in gains:
+            gains[clip] = _clip_gain(sounds[1], rng)
         for part, sound in enumerate(sounds):
             piece = sound[index * chunk : (index + 1) * chunk]
-            segment[part, row, : piece.size] = piece
+            segment[part, row, : piece.size] = gains.get(clip, 1.0) * piece
     return segment.reshape(count, -1)
+
+
+def _clip_gain(clean: Float[np.ndarray, "timesteps"], rng: np.random.Generator) -> float:
+    """Draw the factor that scales a clip to about CLIP_LEVEL; 1 if its clean part is silent."""
+    level = float(np.std(clean))
+    difference = float(10 ** (rng.uniform(*CLIP_LEVEL_DB) / 20))
+    return CLIP_LEVEL * difference / level if level > SILENCE_RMS else 1.0
 
 
 def known_band(bandwidth: int, sample_rate: int) -> int:
@@ -110,7 +137,10 @@ def known_band(bandwidth: int, sample_rate: int) -> int:
 
 
 def bands_of_chunks(
-    bands: Sequence[int], segments: Sequence[Places], sample_rate: int
+    bands: Sequence[int],
+    segments: Sequence[Places],
+    sample_rate: int,
+    speeds: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[()] | tuple[Float[np.ndarray, "batch chunks"]]:
     """Return what a batch has besides noisy and clean: the known bands of its chunks.
 
@@ -118,13 +148,28 @@ def bands_of_chunks(
         bands: Known band of each clip in Hz.
         segments: Segments of the batch.
         sample_rate: Sample rate of the model in Hz.
+        speeds: Limits of the factor by which an augmentation may change the speed, which changes
+            all frequencies and moves the sound within the segment: the lowest band that a chunk
+            can get is returned.
 
     Returns:
         Nothing if all clips, in this batch or not, have the full band.
     """
     if min(bands, default=sample_rate) >= sample_rate // 2:
         return ()
-    return (np.array(bands, np.float32)[np.stack(segments)[:, :, 0]],)
+    known = np.array(bands, np.float32)[np.stack(segments)[:, :, 0]]
+    if speeds == (1.0, 1.0):
+        return (known,)
+    known = np.where(known < sample_rate // 2, min(1.0, *speeds) * known, known)
+    moved = range(-MOVED_CHUNKS, MOVED_CHUNKS + 1)
+    return (np.min([np.roll(known, shift, axis=1) for shift in moved], axis=0),)
+
+
+def speeds_of(augmentation: Augmentation | None) -> tuple[float, float]:
+    """Return the limits of the factor by which an augmentation changes the speed."""
+    if augmentation is None or augmentation.speed == 0:
+        return (1.0, 1.0)
+    return augmentation.speed_range
 
 
 @lru_cache(maxsize=8)

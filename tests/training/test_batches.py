@@ -133,6 +133,20 @@ def test_a_stored_validation_set_is_used(tmp_path: Path) -> None:
     assert training == sources(tmp_path / "data", "train")  # nothing of it is held out
 
 
+def test_validation_has_the_targets_of_the_training(tmp_path: Path) -> None:
+    for kind, hertz in (("clean", 40), ("noise", 700)):
+        (tmp_path / kind).mkdir()
+        for number in range(6):
+            sound = 0.2 * np.sin(2 * np.pi * (hertz + number) * np.arange(RATE) / RATE)
+            soundfile.write(tmp_path / kind / f"{number}.flac", sound, RATE)
+    build(tmp_path / "clean", tmp_path / "noise", tmp_path / "data", RECIPE)
+    rumble = {"target_highpass_hz": 100, "equalization_db": 0, "remix": False, "level_dbfs": None}
+    for augmentation, share in (({**rumble, "target_highpass_hz": None}, 1), (rumble, 0)):
+        batches = open_batches(tmp_path / "data", spec_of(augmentation=augmentation))
+        for noisy, clean in (arrays(batches.training(0))[0], *arrays(batches.validation())):
+            assert np.std(clean) / np.std(noisy) == pytest.approx(0.7 * share, abs=0.1)
+
+
 def test_no_recording_is_on_two_sides(data: Path) -> None:
     # As many steps as it takes to see everything several times.
     batches = open_batches(data, spec_of(steps_per_epoch=60))

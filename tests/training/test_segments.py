@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denoisecli.training.segments import CHUNKS, SegmentOrder, stored_order
+from denoisecli.datasets.records import PairRecords
+from denoisecli.training.segments import (
+    CHUNKS,
+    CLIP_LEVEL,
+    SegmentOrder,
+    bands_of_chunks,
+    read_segment,
+    stored_order,
+)
 
 clip_lengths = st.lists(st.integers(0, 40), min_size=1, max_size=30).filter(any)
 
@@ -65,3 +73,38 @@ def test_any_position_is_computed_directly() -> None:
     assert order[10**9].shape == (CHUNKS, 2)
     with pytest.raises(ValueError, match="negative"):
         order[-1]
+
+
+class Records(PairRecords):
+    """Pairs in memory: a sine at 0 dB, and its clean part, of every level."""
+
+    has_speech = False
+
+    def __init__(self, levels: list[float]):
+        wave = np.sin(np.arange(12 * 10), dtype=np.float32)
+        self.pairs = [(2 * level * wave, level * wave) for level in levels]
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.pairs[index]
+
+
+def test_clips_that_are_mixed_anew_have_about_the_same_level() -> None:
+    records = Records([0.5, 0.0005, 0.0])
+    places = np.array([(clip, index) for clip in range(3) for index in range(4)])
+    stored = read_segment(records, (0, 1, 2), places, 10)
+    scaled = read_segment(records, (0, 1, 2), places, 10, np.random.default_rng(0))
+    levels = scaled.reshape(2, 3, 40).std(axis=2)
+    assert 20 * np.log10(levels[1, :2] / CLIP_LEVEL) == pytest.approx([0, 0], abs=6)
+    assert levels[1, 0] != levels[1, 1]
+    np.testing.assert_allclose(levels[0], 2 * levels[1], rtol=1e-5)  # the SNR stays
+    assert levels[1, 2] == 0
+    np.testing.assert_array_equal(stored[1, :40], records[0][1][:40])
+
+
+def test_bands_follow_the_speed() -> None:
+    places = [np.array([(index // 6, index) for index in range(12)])]
+    (still,) = bands_of_chunks([8000, 24000], places, 48000)
+    assert still[0].tolist() == [8000] * 6 + [24000] * 6
+    (moving,) = bands_of_chunks([8000, 24000], places, 48000, (0.9, 1.1))
+    assert moving[0].tolist() == [7200] * 8 + [24000] * 2 + [7200] * 2
+    assert bands_of_chunks([24000, 24000], places, 48000, (0.9, 1.1)) == ()

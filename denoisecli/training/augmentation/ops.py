@@ -87,13 +87,14 @@ def replace_rows(signal: Any, parameters: Values, changed: Any) -> Any:
 
 
 def rms(signal: Any) -> Any:
-    """Compute the root mean square.
+    """Compute the root mean square of a signal without its mean.
 
     Shape:
         - signal: (batch, timesteps)
         - output: (batch,)
     """
-    return ops.sqrt(ops.mean(ops.square(signal), axis=1))
+    offset = ops.mean(signal, axis=1, keepdims=True)
+    return ops.sqrt(ops.mean(ops.square(signal - offset), axis=1))
 
 
 def normalize(signal: Any) -> Any:
