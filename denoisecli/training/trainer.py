@@ -470,7 +470,9 @@ class Trainer:
             self.spec.training.monitor, monitored, state.best
         )
         if best:
-            state.best, state.best_epoch = monitored, state.epoch
+            state.best = monitored
+        if best or state.best is None:  # until the first measurement, the last weights are the best
+            state.best_epoch = state.epoch
             self.best = get_arrays(self.network.weights)
         self.model.stop_training = False  # as the time limit may have set it
         self.callbacks.on_epoch_end(state.epoch, dict(row))
@@ -515,10 +517,13 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         """Compute the figures of the validation, with PESQ and ESTOI in the epochs that have them.
 
-        The last epoch of a call of `fit` has them; one that the time limit ends does not count.
+        The last epoch of a call of `fit` has them, also if the time limit or a callback ends it.
         """
         epoch, every = self.state.epoch + 1, self.spec.training.perceptual_every
-        if every is None or (epoch % every and epoch != self.last):
+        if every is None:
+            return self.evaluate(self.batches.validation())
+        is_last = epoch == self.last or self.ended or self.is_time_up()
+        if epoch % every and not is_last:
             return self.evaluate(self.batches.validation())
         return self._evaluate_and_score(self.batches.validation(), self.excerpts)
 

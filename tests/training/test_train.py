@@ -330,6 +330,36 @@ def test_scores_select_the_best_epoch(
     assert set(metrics["test"]) == FIGURES | {"pesq", "estoi"}
 
 
+@pytest.mark.parametrize("ended_by", ["time", "callback in the epoch", "callback after it"])
+def test_a_run_that_ends_before_its_monitor_is_measured_keeps_what_it_trained(
+    ended_by: str, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last epoch is scored, unless a callback ends the run after its validation."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.model.stop_training = ended_by == "callback in the epoch"
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.validated = self.model.network.get_weights()
+            self.model.stop_training = ended_by == "callback after it"
+
+    stop = Stop()
+    spec = spec_of(monitor="val_estoi", perceptual_every=5, epochs=9, steps_per_epoch=1)
+    minutes = 1e-6 if ended_by == "time" else None
+    made = trainer_of(spec, tiny_dataset, tmp_path, minutes=minutes, callbacks=[stop])
+    monkeypatch.setattr(made, "evaluate", lambda batches: {"loss": 1.0})
+    monkeypatch.setattr(made, "_evaluate_and_score", lambda *_: {"loss": 1.0, "estoi": 0.5})
+    initial = made.best
+    made.fit()
+    assert made.state.epoch == 1
+    assert made.state.best == (None if ended_by == "callback after it" else 0.5)
+    assert made.state.best_epoch == 0
+    for found, trained in zip(made.best, stop.validated, strict=True):
+        np.testing.assert_array_equal(found, trained)
+    assert any((a != b).any() for a, b in zip(made.best, initial, strict=True))
+
+
 def test_starting_over_keeps_the_old_model_until_the_end(
     tiny_dataset: Path, tmp_path: Path
 ) -> None:
