@@ -4,12 +4,14 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 _HEADERS = {b"RIFF": "<4sI", b"RF64": "<4sI", b"FORM": ">4sI", b"riff": "<4s12xQ"}
 _UNKNOWN = 2**32 - 1  # size of the data chunk of an RF64, which its ds64 chunk states
 _MASK_AT = 20  # of the content of the fmt chunk
+_SUBFORMAT_AT = 24
 _TAGS = (b"TAG", b"ID3")  # they may follow the chunks without being one
 _SHORTEST_SECONDS = 0.1  # of bytes after the sound that are worth reading
 
@@ -225,6 +227,28 @@ def _find_mask(raw: io.BufferedIOBase) -> int | None:
             is_extensible = raw.read(2) == b"\xfe\xff" and chunk.size >= _MASK_AT + 4
             return chunk.start + _MASK_AT if is_extensible else None
     return None
+
+
+def make_plain(path: Path) -> None:
+    """Replace the extensible header of a WAV that libsndfile has written by a plain one.
+
+    Older programs read only that. An RF64 stays as it is.
+    """
+    with path.open("r+b") as raw:
+        if raw.read(4) != b"RIFF":
+            return
+        padding, description = islice(walk_chunks(raw), 2)
+        if padding.name != b"JUNK" or description.name != b"fmt ":
+            return
+        raw.seek(description.start)
+        layout = raw.read(description.size)
+        if layout[:2] != b"\xfe\xff":
+            return
+        plain = layout[_SUBFORMAT_AT : _SUBFORMAT_AT + 2] + layout[2:16]
+        moved = padding.size + description.size - len(plain)
+        raw.seek(padding.start - 8)
+        raw.write(struct.pack("<4sI", b"JUNK", moved) + bytes(moved))
+        raw.write(struct.pack("<4sI", b"fmt ", len(plain)) + plain)
 
 
 class Patched(io.RawIOBase):

@@ -1,6 +1,6 @@
 """Audio files written block by block."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,13 +23,14 @@ from denoisecli.audio.metadata import (
     write_metadata,
 )
 from denoisecli.audio.reading import SequentialFile, reason_of
-from denoisecli.audio.riff import write_mask
+from denoisecli.audio.riff import make_plain, write_mask
 from denoisecli.errors import DenoiseError, UsageError, join_names
 from denoisecli.system.atomic_files import replacing
 from denoisecli.types import AudioBlock
 
 _WRITE_FRAMES = 2**16  # libsndfile's Vorbis encoder overflows its stack on large writes
 _SYSTEM_ERROR = 2  # libsndfile's SF_ERR_SYSTEM
+_AUTO_DOWNGRADE = 0x1210  # libsndfile's SFC_RF64_AUTO_DOWNGRADE
 _MAX_BYTES = dict.fromkeys(("WAV", "WAVEX", "AIFF"), 2**32 - 2**16)  # 32-bit sizes in the header
 
 
@@ -38,19 +39,29 @@ class AudioWriter:
 
     Args:
         file: Open file.
+        on_error: Function that returns the error to raise for one of libsndfile.
         in_ogg_order: The channels have to be brought into the order of Ogg files.
 
     Attributes:
         clipped: Number of samples beyond full scale that were clamped so far.
         frames: Number of samples per channel written so far.
+        failed: A block could not be written, or only in part.
         warnings: Warnings about metadata that the file cannot hold, complete when it is closed.
     """
 
-    def __init__(self, file: soundfile.SoundFile, *, in_ogg_order: bool = False) -> None:
+    def __init__(
+        self,
+        file: soundfile.SoundFile,
+        on_error: Callable[[soundfile.LibsndfileError], DenoiseError],
+        *,
+        in_ogg_order: bool = False,
+    ) -> None:
         self.clipped = 0
         self.frames = 0
+        self.failed = False
         self.warnings: list[str] = []
         self._file = file
+        self._on_error = on_error
         self._in_ogg_order = in_ogg_order
         self._clamps = file.subtype not in FLOATING
         frame_bytes = file.channels * BITS.get(file.subtype, 0) // 8
@@ -58,20 +69,30 @@ class AudioWriter:
         self._max_frames = limit // frame_bytes if limit and frame_bytes else None
 
     def write(self, block: AudioBlock) -> None:
-        """Append samples, shape (channels, timesteps)."""
+        """Append samples, shape (channels, timesteps).
+
+        Raises:
+            DenoiseError: They cannot be written. The file keeps what was written before, if the
+                ``with`` block of :func:`writer` ends without the exception.
+        """
         if self._clamps:
             block, clipped = clamp(block)
             self.clipped += clipped
         if self._in_ogg_order:
             block = to_ogg_order(block)
-        self.frames += block.shape[1]
-        if self._max_frames is not None and self.frames > self._max_frames:
+        frames = self.frames + block.shape[1]
+        if self._max_frames is not None and frames > self._max_frames:
             raise DenoiseError(
                 f"{self._file.format} files hold at most 4 GB; write .w64 or .rf64 instead"
             )
-        for start in range(0, block.shape[1], _WRITE_FRAMES):
-            part = block[:, start : start + _WRITE_FRAMES]
-            self._file.write(quantize(part, self._file.subtype).T)
+        try:
+            for start in range(0, block.shape[1], _WRITE_FRAMES):
+                part = block[:, start : start + _WRITE_FRAMES]
+                self._file.write(quantize(part, self._file.subtype).T)
+        except soundfile.LibsndfileError as error:
+            self.failed = True
+            raise self._on_error(error) from error
+        self.frames = frames
 
 
 def clamp(block: AudioBlock) -> tuple[AudioBlock, int]:
@@ -121,7 +142,8 @@ def writer(
         path: Target; its suffix chooses the format.
         sample_rate: Sample rate in Hz.
         channels: Number of channels.
-        frames: Expected samples per channel; a WAV of 4 GB or more is written as RF64.
+        frames: Expected samples per channel, 0 if unknown. A WAV of 4 GB or more is written as
+            RF64.
         subtype: Sample format as libsndfile names it; by default the usual one of the format.
         tags: Tags by soundfile's names; those that the format does not support are left out.
         mask: Channel mask; 0 if it is unknown.
@@ -140,10 +162,17 @@ def writer(
         if container != "WAV":
             raise UsageError(f"{path}: {container} files hold at most 4 GB; write .wav or .w64")
         container = "RF64"
+    grows = frames == 0 and container == "WAV" and subtype in soundfile.available_subtypes("RF64")
     is_extensible = mask and container == "WAV"
     metadata = metadata or Metadata()
     tags = metadata.soundfile_tags(container, dict(tags or {}))
     content = f"{channels} channels at {sample_rate} Hz as {container}/{subtype}"
+
+    def explain(error: soundfile.LibsndfileError) -> DenoiseError:
+        if error.code == _SYSTEM_ERROR:
+            return DenoiseError(f"cannot write {path}; is the disk full?")
+        return DenoiseError(f"{path}: cannot write {content}{reason_of(error)}")
+
     with replacing(path, overwrite=overwrite) as part:
         try:
             file = soundfile.SoundFile(
@@ -152,20 +181,25 @@ def writer(
                 sample_rate,
                 channels,
                 subtype,
-                format="WAVEX" if is_extensible else container,
+                format="RF64" if grows else "WAVEX" if is_extensible else container,
                 compression_level=COMPRESSION.get(subtype),
             )
         except (soundfile.LibsndfileError, ValueError) as error:
             raise UsageError(f"{path}: cannot write {content}{reason_of(error)}") from error
         try:
             with file:
+                if grows:
+                    _allow_riff(file)
                 for tag, text in tags.items():
                     with suppress(soundfile.LibsndfileError):  # the format has no such tag
                         setattr(file, tag, text)
                 fits = container != "OGG" or fits_ogg(mask, channels)
-                output = AudioWriter(file, in_ogg_order=container == "OGG" and fits)
+                output = AudioWriter(file, explain, in_ogg_order=container == "OGG" and fits)
                 yield output
-            _require_complete(part, output.frames)
+            if grows and not mask:
+                make_plain(part)
+            if not output.failed:
+                _require_complete(part, output.frames)
             lost = write_metadata(metadata, part, container, sample_rate, channels)
             if mask and not (fits and _write_mask(part, container, mask, channels)):
                 lost.append("channel mask")
@@ -174,9 +208,12 @@ def writer(
                     f"{container} files cannot hold this of the recording: {join_names(lost)}"
                 )
         except soundfile.LibsndfileError as error:
-            if error.code == _SYSTEM_ERROR:
-                raise DenoiseError(f"cannot write {path}; is the disk full?") from error
-            raise DenoiseError(f"{path}: cannot write {content}{reason_of(error)}") from error
+            raise explain(error) from error
+
+
+def _allow_riff(file: soundfile.SoundFile) -> None:
+    """Let an RF64 become a WAV when it is closed, if it is short enough; soundfile cannot."""
+    soundfile._snd.sf_command(file._file, _AUTO_DOWNGRADE, soundfile._ffi.NULL, 1)
 
 
 def _write_mask(part: Path, container: str, mask: int, channels: int) -> bool:

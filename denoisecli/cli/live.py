@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from rich.table import Table
 from denoisecli.cli import console
 from denoisecli.cli.displays import LiveDisplay
 from denoisecli.cli.options import Json, Overwrite
-from denoisecli.errors import UsageError
+from denoisecli.errors import DenoiseError, UsageError
 
 if TYPE_CHECKING:
     from denoisecli.audio.writing import AudioWriter
@@ -167,15 +168,17 @@ def live(
         exits.enter_context(_keys(display.press, stop))
         if timer is not None:
             exits.callback(timer.cancel)
-        interrupted = None
+        end: KeyboardInterrupt | DenoiseError | None = None
         try:
             settings = LiveSettings(input, output, rate, channels, buffer / 1000)
             run_live(open_filter, settings, stop, on_change=on_change)
-        except KeyboardInterrupt as error:  # the recording is kept
-            interrupted = error
+        except (KeyboardInterrupt, DenoiseError) as error:
+            if isinstance(error, DenoiseError) and not any(meters.seconds for meters in ended):
+                raise
+            end = error  # what was recorded until then is kept
     _print_summary(ended, display, as_json)
-    if interrupted is not None:
-        raise interrupted
+    if end is not None:
+        raise end
 
 
 def _warn_of_delay(denoiser: "Denoiser", sample_rate: int) -> None:
@@ -215,14 +218,9 @@ def _recording(
     from denoisecli.audio.writing import writer
 
     paths = [path, path.with_suffix(f".raw{path.suffix}")]
-    frames = 24 * 3600 * sample_rate  # so that a WAV file may grow beyond 4 GB
-    if path.suffix.lower() != ".wav":
-        frames = 0
     with ExitStack() as exits:
         files: list[AudioWriter] = [
-            exits.enter_context(
-                writer(each, sample_rate, channels, frames=frames, overwrite=overwrite)
-            )
+            exits.enter_context(writer(each, sample_rate, channels, frames=0, overwrite=overwrite))
             for each in paths
         ]
 
@@ -319,7 +317,7 @@ def _level(dbfs: float) -> str:
 @contextmanager
 def _keys(press: Callable[[str], bool], stop: threading.Event) -> Iterator[None]:
     """Hand the keys that are pressed to a function while the block runs, if there is a keyboard."""
-    if not sys.stdin.isatty():
+    if not _has_keyboard():
         yield
         return
     ended = threading.Event()
@@ -340,12 +338,26 @@ def _keys(press: Callable[[str], bool], stop: threading.Event) -> Iterator[None]
             thread.join()
 
 
+def _has_keyboard() -> bool:
+    """Return whether stdin is a terminal, with this process in its foreground.
+
+    One in the background is stopped when it reads from its terminal, or changes its settings.
+    """
+    if sys.stdin is None or not sys.stdin.isatty():
+        return False
+    if sys.platform == "win32":
+        return True
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:  # a terminal that controls no processes
+        return True
+
+
 @contextmanager
 def _single_keys() -> Iterator[Callable[[], str]]:
     """Yield a function that waits a moment for a key, and returns it or an empty string."""
     if sys.platform == "win32":
         import msvcrt
-        import time
 
         def poll() -> str:
             time.sleep(0.1)
@@ -361,6 +373,9 @@ def _single_keys() -> Iterator[Callable[[], str]]:
     before = termios.tcgetattr(descriptor)
 
     def poll() -> str:
+        if not _has_keyboard():  # it was moved to the background
+            time.sleep(0.1)
+            return ""
         ready, _, _ = select.select([descriptor], [], [], 0.1)
         return os.read(descriptor, 1).decode(errors="replace") if ready else ""
 
@@ -368,4 +383,5 @@ def _single_keys() -> Iterator[Callable[[], str]]:
         tty.setcbreak(descriptor)
         yield poll
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        if _has_keyboard():
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

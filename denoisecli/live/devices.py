@@ -30,8 +30,8 @@ class Device:
         system: Sound system that it belongs to, such as "ALSA".
         inputs: Number of input channels.
         outputs: Number of output channels.
-        sample_rate: Its usual sample rate in Hz.
-        default: Whether it is the usual input or output.
+        sample_rate: Its default sample rate in Hz.
+        default: Whether it is the default input or output.
     """
 
     index: int
@@ -48,7 +48,7 @@ class LiveSettings:
     """Devices to use, and their settings.
 
     Attributes:
-        input: Name, a part of it, or number of the input device; None for the usual one.
+        input: Name, a part of it, or number of the input device; None for the default one.
         output: The same for the output device.
         sample_rate: Sample rate in Hz.
         channels: Number of channels.
@@ -109,23 +109,33 @@ def run_live(
     sd = _sounddevice()
     first = True
     while not stop.is_set():
+        failure: Exception | None = None
         try:
+            if not first:
+                _find_devices_again(sd)
             with open_filter() as live, _open_devices(sd, live, settings) as watch:
                 on_change(live, f"running at {settings.sample_rate} Hz")
                 first = False
-                while not stop.wait(_POLL_SECONDS):
-                    if live.error is not None:
-                        raise live.error
+                while live.error is None and not stop.wait(_POLL_SECONDS):
                     if watch.is_gone():
                         on_change(None, "a device has gone away; waiting for it")
                         break
+            failure = live.error
         except (sd.PortAudioError, ValueError) as error:
             if first:
                 raise UsageError(f"the devices cannot be opened: {error}") from error
-        if not stop.is_set():
-            stop.wait(_RETRY_SECONDS)
-            sd._terminate()  # only then does PortAudio look for devices again
-            sd._initialize()
+        if isinstance(failure, DenoiseError):
+            raise failure
+        if failure is not None:
+            raise DenoiseError(f"the filter failed: {failure}") from failure
+        stop.wait(_RETRY_SECONDS)
+
+
+def _find_devices_again(sd: Any) -> None:
+    """Start PortAudio anew, since only then does it look for devices."""
+    with contextlib.suppress(sd.PortAudioError):  # it did not start the last time
+        sd._terminate()
+    sd._initialize()
 
 
 class _Watch:

@@ -14,7 +14,6 @@ import numpy as np
 
 from denoisecli.audio.level import dbfs
 from denoisecli.cleaning.stream import DenoiseStream, Piece
-from denoisecli.errors import DenoiseError
 from denoisecli.types import AudioBlock
 
 _WATCHED_SECONDS = 1.0  # over which the smallest amount of waiting sound is observed
@@ -52,7 +51,7 @@ class Meters:
 
     @property
     def gain(self) -> float:
-        """Return the difference of the levels in dB."""
+        """Level of the output relative to the input in dB."""
         return self.level_out - self.level_in if np.isfinite(self.level_in) else 0.0
 
 
@@ -144,13 +143,14 @@ class LiveFilter:
         try:
             while self.clean_next():
                 pass
-        except DenoiseError as error:
+        except Exception as error:  # of the model, or of a file that is recorded to
             self.error = error
 
     def clean_next(self) -> bool:
         """Clean the next block of the input, which the thread does; return False at the end."""
         block = self._in.get()
         if block is None:
+            self._record_rest()
             return False
         start = time.thread_time()
         for piece in self._stream.pieces(block):
@@ -159,9 +159,15 @@ class LiveFilter:
         self._measure_load(time.thread_time() - start, block.shape[1])
         return True
 
+    def _record_rest(self) -> None:
+        """Pass on what the model still holds, which no output waits for any more."""
+        if self._on_piece is None:
+            return
+        for piece in self._stream.last_pieces():
+            if piece.clean.shape[1]:
+                self._on_piece(piece)
+
     def _deliver(self, piece: Piece) -> None:
-        if self._on_piece is not None:
-            self._on_piece(piece)
         block = self._mixed(piece)
         timesteps = block.shape[1]
         self.meters.level_in = self._smoothed(self.meters.level_in, piece.noisy)
@@ -174,6 +180,8 @@ class LiveFilter:
             if excess > 0:  # the output has stopped taking sound
                 waiting = waiting[:, -self._buffer - timesteps :]
             self._out = waiting
+        if self._on_piece is not None:  # last, since a disk may be slow
+            self._on_piece(piece)
 
     def _mixed(self, piece: Piece) -> AudioBlock:
         """Return the clean or the noisy sound, or fade from one to the other over the piece."""

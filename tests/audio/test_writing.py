@@ -1,4 +1,6 @@
 import io
+import sys
+import wave
 
 import numpy as np
 import pytest
@@ -79,6 +81,61 @@ def test_large_wav_becomes_rf64(tmp_path, monkeypatch, stereo):
     assert probe(tmp_path / "small.wav").format == "WAV"
     with pytest.raises(UsageError, match="hold at most 4 GB"):
         write(tmp_path / "large.aiff", stereo, 16000)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ULAW"])
+def test_wav_of_unknown_length_may_grow_and_is_plain_if_it_is_short(tmp_path, stereo, subtype):
+    path = tmp_path / "x.wav"
+    with writing.writer(path, 16000, 2, frames=0, subtype=subtype, tags={"title": "A"}) as target:
+        target.write(stereo)
+        assert target._file.format == "RF64"
+    info = probe(path)
+    assert (info.format, info.subtype, info.tags["title"]) == ("WAV", subtype, "A")
+    if subtype.startswith("PCM"):
+        with wave.open(str(path)) as file:
+            assert file.getnframes() == stereo.shape[1]
+    whole = tmp_path / "whole.wav"
+    write(whole, stereo, 16000, subtype=subtype)
+    np.testing.assert_array_equal(read(path)[0], read(whole)[0])
+
+
+def test_wav_of_unknown_length_with_a_mask(tmp_path, stereo):
+    with writing.writer(tmp_path / "x.wav", 16000, 2, frames=0, mask=0x30) as target:
+        target.write(stereo)
+    info = probe(tmp_path / "x.wav")
+    assert (info.format, info.mask, info.frames) == ("WAVEX", 0x30, stereo.shape[1])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of the file size")
+@pytest.mark.parametrize("suffix", [".wav", ".w64", ".flac", ".aiff"])
+def test_what_was_written_until_the_disk_was_full(tmp_path, rng, suffix):
+    """It is removed, unless the caller handles the error."""
+    import resource
+
+    block = rng.uniform(-1, 1, (1, 4000)).astype(np.float32)
+
+    def fill(target):
+        for _ in range(10):
+            target.write(block)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    kept, removed = tmp_path / f"kept{suffix}", tmp_path / f"removed{suffix}"
+    try:
+        with (
+            writing.writer(kept, 16000, 1, frames=0) as target,
+            pytest.raises(DenoiseError, match="is the disk full"),
+        ):
+            fill(target)
+        with (
+            pytest.raises(DenoiseError, match="is the disk full"),
+            writing.writer(removed, 16000, 1, frames=0) as target,
+        ):
+            fill(target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert soundfile.info(kept).frames >= 12_000
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_writing_refuses(tmp_path, stereo):

@@ -1,4 +1,7 @@
+import io
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -36,15 +39,66 @@ def test_a_recording_holds_the_raw_and_the_clean_sound(card, tmp_path):
     assert [options["device"] for options in card.opened] == [0, None]
     assert {options["samplerate"] for options in card.opened} == {16000}
     clean, raw = (soundfile.read(tmp_path / name)[0] for name in ("talk.wav", "talk.raw.wav"))
-    assert clean.size == raw.size > 0
+    assert clean.size == raw.size == round(facts["seconds"] * 16000) > 0
     assert np.abs(clean - raw).max() > 0
     fails(denoise(*arguments), 2, "talk.wav already exists")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of the file size")
+def test_what_was_recorded_until_the_disk_was_full_is_kept(card, tmp_path):
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        result = denoise("live", "--record", tmp_path / "talk.wav", "--duration", 30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    fails(result, 1, "cannot write", "is the disk full?")
+    for name in ("talk.wav", "talk.raw.wav"):
+        assert 5000 < soundfile.read(tmp_path / name)[0].size <= 10_000
+
+
+def test_nothing_is_recorded_without_devices(card, tmp_path):
+    arguments = ("live", "--input", "nosuch", "--record", tmp_path / "talk.wav")
+    fails(denoise(*arguments), 2, "the devices cannot be opened")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_use(card):
     fails(denoise("live", "--virtual", "--output", "Speaker"), 2, "leave out --output")
     fails(denoise("live", "--input", "nosuch"), 2, "the devices cannot be opened")
     fails(denoise("live", "--model", "nosuch"), 2, "no model 'nosuch'")
+
+
+class Terminal:
+    def isatty(self):
+        return True
+
+    def fileno(self):
+        return 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups")
+@pytest.mark.parametrize(
+    ("stdin", "foreground", "has"),
+    [
+        (None, 1, False),
+        (io.StringIO(), 1, False),
+        (Terminal(), os.getpgrp(), True),
+        (Terminal(), os.getpgrp() + 1, False),
+        (Terminal(), OSError("not the controlling terminal"), True),
+    ],
+)
+def test_keys_are_read_in_the_foreground_of_a_terminal(monkeypatch, stdin, foreground, has):
+    def tcgetpgrp(descriptor):
+        if isinstance(foreground, OSError):
+            raise foreground
+        return foreground
+
+    monkeypatch.setattr(sys, "stdin", stdin)
+    monkeypatch.setattr(os, "tcgetpgrp", tcgetpgrp)
+    assert command._has_keyboard() is has
 
 
 def test_keys_of_the_meters():

@@ -6,7 +6,7 @@ import pytest
 from fake_sounddevice import FakeSoundDevice
 
 from denoisecli.cleaning.stream import DenoiseStream, Piece
-from denoisecli.errors import ModelError, UsageError
+from denoisecli.errors import DenoiseError, ModelError, UsageError
 from denoisecli.live import devices
 from denoisecli.live.devices import LiveSettings, list_devices, run_live
 from denoisecli.live.filter import LiveFilter
@@ -20,6 +20,9 @@ class Half(DenoiseStream):
 
     def pieces(self, block):
         yield Piece(block, block / 2)
+
+    def last_pieces(self):
+        yield from ()
 
 
 SETTINGS = LiveSettings("Microphone", "1", 16000, channels=2)
@@ -94,16 +97,60 @@ def test_a_device_that_is_not_there_is_an_error_at_the_beginning(card):
         run_live(open_filter, settings, threading.Event(), on_change=lambda *_: None)
 
 
-def test_an_error_of_the_model_ends_it(card):
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (ModelError("broken"), ModelError, "^broken"),
+        (ValueError("broken"), DenoiseError, "^the filter failed: broken"),
+        (OSError("broken"), DenoiseError, "^the filter failed: broken"),
+    ],
+)
+def test_an_error_of_the_filter_ends_it(card, error, raised, message):
     class Broken(Half):
         def pieces(self, block):
-            raise ModelError("broken")
+            raise error
 
     def opened():
         return LiveFilter(Broken(), 16000, 2)
 
-    with pytest.raises(ModelError, match="broken"):
+    with pytest.raises(raised, match=message):
         run_live(opened, SETTINGS, threading.Event(), on_change=lambda *_: None)
+
+
+def test_an_error_at_the_end_is_reported(card):
+    stop = threading.Event()
+
+    class Broken(Half):
+        def last_pieces(self):
+            raise DenoiseError("the disk is full")
+
+    def opened():
+        return LiveFilter(Broken(), 16000, 2, on_piece=lambda piece: None)
+
+    with pytest.raises(DenoiseError, match="the disk is full"):
+        run_live(opened, SETTINGS, stop, on_change=lambda *_: stop.set())
+
+
+def test_a_sound_system_that_does_not_start_again_at_once_is_waited_for(card):
+    stop, changes, failures = threading.Event(), [], [1, 1]
+
+    def initialize():
+        if failures:
+            failures.pop()
+            raise card.PortAudioError("no sound system")
+
+    def on_change(live, text):
+        changes.append(live is not None)
+        if len(changes) == 1:
+            card.present = False
+        if len(changes) == 2:
+            card.present = True
+        if len(changes) == 3:
+            stop.set()
+
+    card._initialize = initialize
+    run_live(open_filter, SETTINGS, stop, on_change=on_change)
+    assert changes == [True, False, True] and not failures
 
 
 def test_a_missing_library_is_named(monkeypatch):

@@ -21,6 +21,9 @@ class Half(DenoiseStream):
     def pieces(self, block):
         yield Piece(block, block / 2)
 
+    def last_pieces(self):
+        yield from ()
+
 
 class Driven:
     """A filter whose two devices a test plays, without its thread."""
@@ -151,10 +154,36 @@ def test_the_thread_cleans(noise):
     np.testing.assert_array_equal(pieces[0].clean, sound / 2)
 
 
-def test_an_error_of_the_model_is_kept():
+def test_what_the_model_holds_at_the_end_is_recorded():
+    class Late(Half):
+        def pieces(self, block):
+            self.held = block
+            yield Piece(block[:, :0], block[:, :0])
+
+        def last_pieces(self):
+            yield Piece(self.held, self.held / 2)
+
+    pieces = []
+    with LiveFilter(Late(), RATE, 1, on_piece=pieces.append) as running:
+        running.put(np.ones((1, BLOCK), np.float32))
+    assert [piece.clean.shape for piece in pieces] == [(1, BLOCK)]
+
+
+def test_sound_is_handed_over_before_it_is_recorded():
+    heard = []
+    running = LiveFilter(
+        Half(), RATE, 1, buffer=0.0, on_piece=lambda piece: heard.append(running.get(BLOCK))
+    )
+    running.put(np.ones((1, BLOCK), np.float32))
+    running.clean_next()
+    assert heard[0].all()
+
+
+@pytest.mark.parametrize("error", [ModelError, RuntimeError])
+def test_any_error_is_kept(error):
     class Broken(Half):
         def pieces(self, block):
-            raise ModelError("broken")
+            raise error("broken")
             yield
 
     broken = LiveFilter(Broken(), RATE, 1)
