@@ -143,7 +143,7 @@ def test_validation_has_the_targets_of_the_training(tmp_path: Path) -> None:
     rumble = {"target_highpass_hz": 100, "equalization_db": 0, "remix": False, "level_dbfs": None}
     for augmentation, share in (({**rumble, "target_highpass_hz": None}, 1), (rumble, 0)):
         batches = open_batches(tmp_path / "data", spec_of(augmentation=augmentation))
-        for noisy, clean in (arrays(batches.training(0))[0], *arrays(batches.validation())):
+        for noisy, clean, *_ in (arrays(batches.training(0))[0], *arrays(batches.validation())):
             assert np.std(clean) / np.std(noisy) == pytest.approx(0.7 * share, abs=0.1)
 
 
