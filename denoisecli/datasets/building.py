@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from denoisecli.datasets.manifest import (
 )
 from denoisecli.datasets.mixtures import Mixtures, Pair
 from denoisecli.datasets.pairs import PairTask, StoredPairs, check_pairs, match_pairs, partners_of
-from denoisecli.datasets.recipe import Recipe, matches
+from denoisecli.datasets.recipe import Recipe, check_weights
 from denoisecli.datasets.recordings import (
     ROLES,
     Recording,
@@ -349,8 +349,8 @@ def load_sets(
         UsageError: They cannot be grouped or weighted as the recipe says.
     """
     recordings, skipped = load_recordings(sorted((work / PACKS).glob("*.json")), pairs=recipe.pairs)
-    _check_weights("clean", recordings["clean"], recipe.clean_weights)
-    _check_weights("noise", recordings["noise"], recipe.noise_weights)
+    check_weights("clean", (one.name for one in recordings["clean"]), recipe.clean_weights)
+    check_weights("noise", (one.name for one in recordings["noise"]), recipe.noise_weights)
     copies = _read_copies(work, recordings, skipped)
     pairs, unpaired = _matched(recordings)
     if recipe.pairs:
@@ -523,12 +523,6 @@ def _check_pairs(work: Path, recipe: Recipe, workers: Workers) -> None:
     problems = [problem for part in workers.map(check_pairs, tasks) for problem in part]
     with replacing(work / _PAIRS, overwrite=True) as path:
         path.write_text(json.dumps(problems))
-
-
-def _check_weights(role: Role, recordings: Sequence[Recording], patterns: Iterable[str]) -> None:
-    for pattern in patterns:
-        if not any(matches(recording.name, pattern) for recording in recordings):
-            raise UsageError(f"no {role} recording is in the folder or matches the name {pattern}")
 
 
 def _build_sets(

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, TypeVar
 
@@ -268,6 +268,20 @@ def weight_of(name: str, weights: Mapping[str, int] | Mapping[str, float]) -> fl
     """Return the product of all weights whose folder or pattern matches a recording."""
     factors = (weight for pattern, weight in weights.items() if matches(name, pattern))
     return math.prod(factors, start=1.0)
+
+
+def check_weights(role: str, names: Iterable[str], weights: Iterable[str]) -> None:
+    """Raise UsageError if a folder or pattern that has a weight matches no recording.
+
+    Args:
+        role: Role of the recordings, for the message.
+        names: Names of all recordings of the role.
+        weights: The folders and patterns.
+    """
+    names = list(names)
+    for pattern in weights:
+        if not any(matches(name, pattern) for name in names):
+            raise UsageError(f"no {role} recording is in the folder or matches the name {pattern}")
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from denoisecli.datasets.manifest import source_hash
 from denoisecli.datasets.mixtures import QUIET_DB, noise_shares
-from denoisecli.datasets.recipe import Recipe, weight_of
-from denoisecli.datasets.recordings import Recording
+from denoisecli.datasets.recipe import Recipe, check_weights, weight_of
+from denoisecli.datasets.recordings import Recording, Role
 from denoisecli.datasets.splitting import split_into_sets
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.spec.document import Spec
@@ -55,6 +55,9 @@ OF_THE_MIXTURE = {
 }
 """Settings of the augmentation that also hold for the sets that are not trained on."""
 
+FADE_SECONDS = 0.005
+"""Length of the fades of clean sound where one recording ends and another begins."""
+
 DRAWS = 8
 """Number of attempts to find a piece of noise that is not quiet."""
 
@@ -68,7 +71,7 @@ class Mixing:
         rooms: Number of simulated rooms that speech is put into.
         cache: Folder of the decoded recordings; by default it is in the folder of the run, and is
             deleted when the run is finished.
-        group_by: See `Recipe`, and likewise for all that follow.
+        group_by: Grouping of recordings; see `Recipe.group_by`.
         group_noise_by: The same for noise.
         clean_weights: Factors on how often clean recordings are used, by folder or pattern.
         noise_weights: Factors on how often noises are drawn.
@@ -120,9 +123,9 @@ class Voices:
 class MixedBatches(BatchSource):
     """Batches that are mixed from recordings.
 
-    Segments of speech begin at random samples, and successive epochs continue through all clean
-    recordings, which are used equally often (or in proportion to their weights). Noises are drawn
-    at random.
+    Segments of speech begin at random samples of a recording or where one begins, and successive
+    epochs continue through all clean recordings, which are used equally often (or in proportion to
+    their weights). Noises are drawn at random.
 
     Args:
         store: Decoded recordings.
@@ -132,7 +135,8 @@ class MixedBatches(BatchSource):
 
     Raises:
         DatasetError: There are too few recordings.
-        UsageError: They cannot be grouped or weighted as the recipe says.
+        UsageError: They cannot be grouped or weighted as the recipe says, or a weight is for a
+            folder without recordings.
     """
 
     def __init__(self, store: RecordingStore, spec: Spec, recipe: Recipe, folder: Path):
@@ -140,7 +144,7 @@ class MixedBatches(BatchSource):
         self.spec, self.messages = resolve_ranges(spec, recipe)
         text = store.digest + recipe.model_dump_json()
         self.dataset_id = hashlib.sha256(text.encode()).hexdigest()[:16]
-        self._sets, notes = split_into_sets(store.recordings, recipe, store.copies)
+        self._sets, notes = split_into_sets(self._used_recordings(), recipe, store.copies)
         self.messages += notes + self._notes()
         self._voices = {name: self._lay_out(name) for name in self._sets}
         for name, voices in self._voices.items():
@@ -255,6 +259,21 @@ class MixedBatches(BatchSource):
         notes.append(f"mixing {clean:.2f} h of clean recordings with {noise:.2f} h of noise")
         return notes
 
+    def _used_recordings(self) -> dict[Role, list[Recording]]:
+        """Return all recordings but those with a weight of 0, which no set has.
+
+        Raises:
+            UsageError: None is left, or a weight is for a folder without recordings.
+        """
+        used = dict(self.store.recordings)
+        for role in SOURCES:
+            weights = self.recipe.clean_weights if role == "clean" else self.recipe.noise_weights
+            check_weights(role, (one.name for one in used[role]), weights)
+            used[role] = [one for one in used[role] if weight_of(one.name, weights) > 0]
+            if not used[role]:
+                raise UsageError(f"all {role} recordings have a weight of 0; increase some of them")
+        return used
+
     def _rooms(self, name: str) -> list[Tail]:
         tails = []
         for room in self._sets[name].get("room", ()):
@@ -277,8 +296,6 @@ class MixedBatches(BatchSource):
         """Return the cumulative shares of the noises of a set."""
         noises = self._sets[name]["noise"]
         weights = [weight_of(noise.name, self.recipe.noise_weights) for noise in noises]
-        if not any(weights):
-            raise UsageError(f"all noise recordings of the {name} set have a weight of 0")
         bounds = np.cumsum(noise_shares(noises, self.recipe.noise_draw) * weights)
         return bounds / bounds[-1]
 
@@ -289,17 +306,32 @@ class MixedBatches(BatchSource):
         rng: np.random.Generator,
         target: Float[np.ndarray, "segment"],
     ) -> None:
-        """Fill a segment with its chunks, of which successive ones are read in one piece."""
+        """Fill a segment with its chunks, of which successive ones are read in one piece.
+
+        Recordings are faded where they follow each other within the segment, since the network
+        would learn to keep the clicks.
+        """
         starts = [0]
         for number in range(1, len(places)):
             clip, index = places[number]
             if clip != places[number - 1][0] or index != places[number - 1][1] + 1:
                 starts.append(number)
+        fade = max(1, round(FADE_SECONDS * self.spec.audio.sample_rate))
+        rise = np.linspace(0, 1, fade, dtype=np.float32)
         for start, end in zip(starts, [*starts[1:], len(places)], strict=True):
             clip, index = places[start]
-            offset = int(index) * self.chunk + int(rng.integers(self.chunk))
+            recording = voices.recordings[clip]
             piece = target[start * self.chunk : end * self.chunk]
-            self.store.read(voices.recordings[clip], offset, piece)
+            offset = int(index) * self.chunk
+            if index > 0:  # a random cut, but only as far as the recording fills the piece
+                spare = recording.samples - offset - piece.size
+                offset += int(rng.integers(min(self.chunk, max(spare, 0) + 1)))
+            self.store.read(recording, offset, piece, loop=False)
+            held = piece[: recording.samples - offset]
+            if start > 0:
+                held[:fade] *= rise[: held.size]
+            if start * self.chunk + held.size < target.size:
+                held[-fade:] *= rise[::-1][-held.size :]
 
     def _read_noise(
         self, name: str, rng: np.random.Generator, target: Float[np.ndarray, "segment"]
@@ -309,7 +341,9 @@ class MixedBatches(BatchSource):
         for _ in range(DRAWS):
             number = np.searchsorted(self._noise_bounds[name], rng.random(), "right")
             noise = noises[min(int(number), len(noises) - 1)]
-            self.store.read(noise, int(rng.integers(noise.samples)), target)
+            spare = noise.samples - target.size  # if there is some, the noise is not looped
+            offset = int(rng.integers(spare + 1 if spare >= 0 else noise.samples))
+            self.store.read(noise, offset, target)
             if np.sqrt(np.mean(np.square(target))) > 10 ** (QUIET_DB / 20) * noise.rms:
                 return
 

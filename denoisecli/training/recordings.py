@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +28,10 @@ from denoisecli.errors import DenoiseError
 from denoisecli.system.atomic_files import replacing
 from denoisecli.system.pools import Workers, processes
 
-INDEX, SAMPLES = "recordings.json", "recordings.i16"
+INDEX = "recordings.json"
+
+SUFFIX = ".i16"
+"""Suffix of the file of the samples."""
 
 SOURCES: tuple[Role, ...] = ("clean", "noise")
 """Roles of the recordings that mixtures are made of."""
@@ -84,9 +88,14 @@ class _Entry(BaseModel):
 
 
 class _Index(BaseModel):
-    """Content of the index file."""
+    """Content of the index file.
+
+    The file of the samples has a name that only this index has: whatever ends the program, an index
+    is never read with the samples of other recordings.
+    """
 
     digest: str
+    file: str = "recordings.i16"  # as earlier versions called it
     entries: list[_Entry]
     copies: list[tuple[int, int]]
     skipped: list[Skipped]
@@ -105,29 +114,40 @@ class RecordingStore:
     def __init__(self, folder: Path, index: _Index):
         self.digest = index.digest
         self.skipped = index.skipped
-        self._samples = np.memmap(folder / SAMPLES, np.int16, "r")
+        path = folder / index.file
+        self._samples = np.memmap(path, np.int16, "r")
         self._scales: dict[str, float] = {}
         listed = []
         for entry in index.entries:
             facts = entry.model_dump()
             self._scales[entry.digest] = facts.pop("scale")
-            listed.append(Recording(pack=folder / SAMPLES, **facts))
+            listed.append(Recording(pack=path, **facts))
         self.recordings: dict[Role, list[Recording]] = {}
         for recording in listed:
             self.recordings.setdefault(recording.role, []).append(recording)
         self.copies = [(listed[one], listed[other]) for one, other in index.copies]
 
     def read(
-        self, recording: Recording, offset: int, target: Float[np.ndarray, "timesteps"]
+        self,
+        recording: Recording,
+        offset: int,
+        target: Float[np.ndarray, "timesteps"],
+        *,
+        loop: bool = True,
     ) -> None:
-        """Read a piece of a recording, which is looped.
+        """Read a piece of a recording.
 
         Args:
             recording: The recording, or a part of it.
             offset: First sample, 0 or more.
             target: Array that is filled; full scale is -1..1.
+            loop: Whether the recording begins again after its end. Otherwise, zeros follow.
         """
         scale = np.float32(self._scales[recording.digest])
+        if not loop:
+            held = max(0, recording.samples - offset)
+            target[held:] = 0
+            target = target[:held]
         done = 0
         while done < target.size:
             first = (offset + done) % recording.samples
@@ -166,7 +186,7 @@ def open_store(
     found = folders.find()
     digest = _digest(found, recipe)
     index = _read_index(cache / INDEX)
-    if index is None or index.digest != digest:
+    if index is None or index.digest != digest or not (cache / index.file).is_file():
         if recipe.rooms:
             require_pyroomacoustics()
         files = [file for _, part in found for file in part]
@@ -230,7 +250,8 @@ def _decode(
         values = [one for result in prints for one in result]
         pairs = find_copies([listed[number] for number in numbers], values, recipe.sample_rate)
         copies += [(numbers[one], numbers[other]) for one, other in pairs]
-    with replacing(cache / SAMPLES, overwrite=True) as path, path.open("wb") as file:
+    samples = cache / f"recordings-{digest}{SUFFIX}"
+    with replacing(samples, overwrite=True) as path, path.open("wb") as file:
         entries = []
         for recording in listed:
             facts = asdict(recording) | {"start": file.tell() // 2}
@@ -239,9 +260,14 @@ def _decode(
             for block in _blocks(recording):
                 file.write(to_int16(block, scale).tobytes())
             entries.append(_Entry(**facts, scale=scale))
-    index = _Index(digest=digest, entries=entries, copies=copies, skipped=skipped)
+    index = _Index(
+        digest=digest, file=samples.name, entries=entries, copies=copies, skipped=skipped
+    )
     with replacing(cache / INDEX, overwrite=True) as path:
         path.write_text(index.model_dump_json())
+    for other in {*cache.glob(f"recordings*{SUFFIX}")} - {samples}:
+        with suppress(OSError):
+            other.unlink()
     return index
 
 

@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,11 @@ import soundfile
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.spec.document import Spec, parse_spec
+from denoisecli.training import recordings
 from denoisecli.training.losses.waveform import total_loss
 from denoisecli.training.mixed_batches import MixedBatches, Mixing, mix_batches
 from denoisecli.training.recordings import INDEX, Folders, open_store
-from denoisecli.training.segments import CHUNKS
+from denoisecli.training.segments import CHUNKS, SegmentOrder, stored_order
 
 RATE, FILES, NOISES = 4000, 24, 12
 
@@ -85,6 +88,45 @@ def test_samples_survive_the_cache(folders: Folders, cache: Path) -> None:
         np.testing.assert_allclose(found, expected, atol=np.abs(original).max() / 60_000)
 
 
+def test_a_cache_whose_writing_was_interrupted_is_not_read(
+    folders: Folders, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old index never finds the samples of other recordings."""
+    recipe = Mixing(folders).recipe(spec_of())
+    first, second = (Folders(folders.clean / name, folders.noise / "a") for name in "ab")
+    open_store(first, recipe, tmp_path, jobs=1)
+
+    def killed(index: Any) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(recordings._Index, "model_dump_json", killed)
+        open_store(second, recipe, tmp_path, jobs=1)
+    for part in (first, second):
+        store = open_store(part, recipe, tmp_path, jobs=1)
+        recording = store.recordings["clean"][-1]
+        original, _ = soundfile.read(part.clean / recording.name)
+        found = np.empty(original.size, np.float32)
+        store.read(recording, 0, found)
+        np.testing.assert_allclose(found, original, atol=np.abs(original).max() / 60_000)
+    assert len(list(tmp_path.glob("*.i16"))) == 1  # that of the recordings read last
+    next(tmp_path.glob("*.i16")).unlink()
+    assert open_store(second, recipe, tmp_path, jobs=1).recordings["clean"]
+
+
+def test_a_cache_of_an_earlier_version_is_read(
+    folders: Folders, cache: Path, tmp_path: Path
+) -> None:
+    index = json.loads((cache / INDEX).read_text())
+    shutil.copy(cache / index.pop("file"), tmp_path / "recordings.i16")
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    messages: list[str] = []
+    recipe = Mixing(folders).recipe(spec_of())
+    store = open_store(folders, recipe, tmp_path, jobs=1, on_message=messages.append)
+    assert not messages
+    assert len(store.recordings["clean"]) == FILES
+
+
 def test_recordings_are_decoded_once(
     folders: Folders, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -138,7 +180,7 @@ def test_mixtures(folders: Folders, cache: Path) -> None:
     for stream in (batches.training(0), batches.validation(), batches.test()):
         for noisy, clean, *_ in arrays(stream):
             assert noisy.shape == clean.shape == (len(noisy), batches.segment)
-            levels = [np.mean(part**2, axis=1) for part in (clean, noisy - clean, noisy)]
+            levels = [np.var(part, axis=1) for part in (clean, noisy - clean, noisy)]
             np.testing.assert_allclose(10 * np.log10(levels[0] / levels[1]), 3, atol=0.01)
             np.testing.assert_allclose(10 * np.log10(levels[2]), -30, atol=0.01)
     first, second = arrays(batches.validation()), arrays(batches.validation())
@@ -210,6 +252,75 @@ def test_all_clean_recordings_are_heard_equally_often(folders: Folders, cache: P
     assert names.count("a") == sum(name.startswith("a/") for name in train)
     passes = sum(batches._voices["train"].chunks) / 12 / 4
     assert batches.train_steps == int(passes)
+
+
+def test_a_weight_of_0_leaves_recordings_out_of_all_sets(folders: Folders, cache: Path) -> None:
+    batches = batches_of(folders, cache, clean_weights={"b": 3, "c": 0}, noise_weights={"a": 0.0})
+    for name, voices in batches._voices.items():
+        places = [Path(one.name).parent.name for one in voices.recordings]
+        assert "c" not in places
+        if name != "train":  # weights above 1 are for the training
+            assert len(places) == len({one.name for one in voices.recordings})
+        assert not [one.name for one in batches._sets[name]["noise"] if one.name[0] == "a"]
+
+
+@pytest.mark.parametrize("kind", ["clean", "noise"])
+def test_weights_for_no_recording_are_refused(folders: Folders, cache: Path, kind: str) -> None:
+    value = 1 if kind == "clean" else 0.5
+    with pytest.raises(UsageError, match=rf"no {kind} recording is in the folder .* tpyo"):
+        batches_of(folders, cache, **{f"{kind}_weights": {"a": value, "tpyo": value}})
+
+
+@pytest.fixture(scope="module")
+def ramps(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Recordings whose samples rise from 0.25 to 0.75, so that each join and loop is a step."""
+    folder = tmp_path_factory.mktemp("ramps")
+    for kind, count, samples in (("clean", 60, 530), ("noise", 12, 3000)):
+        (folder / kind).mkdir()
+        for number in range(count):
+            size = samples + 41 * number  # not a multiple of a chunk
+            soundfile.write(
+                folder / kind / f"{number}.wav", np.linspace(0.25, 0.75, size), RATE, "FLOAT"
+            )
+    return Folders(folder / "clean", folder / "noise")
+
+
+def test_joined_recordings_do_not_click_and_begin_where_they_begin(
+    ramps: Folders, tmp_path: Path
+) -> None:
+    batches = batches_of(ramps, tmp_path)
+    steps, joins, starts = [], 0, set()
+    for name, voices in batches._voices.items():
+        rng = np.random.default_rng(0)
+        order = SegmentOrder(voices.chunks, 1) if name == "train" else stored_order(voices.chunks)
+        segment = np.empty(batches.segment, np.float32)
+        for number in range(min(len(stored_order(voices.chunks)), 60)):
+            segment[:] = np.nan
+            batches._read_speech(voices, order[number], rng, segment)
+            steps.append(np.abs(np.diff(segment)).max())
+            joins += len({clip for clip, _ in order[number]}) - 1
+            starts.add(float(segment[0]))
+            for row in np.flatnonzero(order[number][1:, 1] == 0) + 1:
+                begin = segment[row * batches.chunk :][: batches.chunk]
+                assert begin[0] == 0
+                assert begin[20] == pytest.approx(0.25, abs=0.03)  # after the fade of 5 ms
+    assert joins > 20
+    assert max(steps) < 0.05  # a fade of 20 samples
+    assert len(starts) > 20  # segments begin anywhere
+
+
+def test_noise_is_looped_only_if_it_is_short(ramps: Folders, tmp_path: Path) -> None:
+    batches = batches_of(ramps, tmp_path)
+    rng = np.random.default_rng(0)
+    segment, starts = np.empty(batches.segment, np.float32), set()
+    for _ in range(40):
+        batches._read_noise("train", rng, segment)
+        assert (np.diff(segment) > 0).all()
+        starts.add(float(segment[0]))
+    assert len(starts) > 30
+    long = np.empty(4000, np.float32)
+    batches._read_noise("train", rng, long)
+    assert np.sum(np.diff(long) < -0.3) >= 1
 
 
 def test_groups_and_music(folders: Folders, tmp_path: Path) -> None:
