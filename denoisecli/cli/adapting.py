@@ -88,8 +88,8 @@ def adapt(
 ) -> None:
     """Adapt a model to the noise of your own recordings; the same command resumes after Ctrl-C.
 
-    The new model is written only if it is better on a third of the noise, which is held out, and
-    not worse on other noise and on clean speech.
+    A third of the noise and of the speech is held out. The new model is written only if it is
+    better there, and not worse on other noise and on clean speech.
 
     Example: `denoise adapt takes/ -o my-studio`, then `denoise clean takes/ --model my-studio`
     """
