@@ -29,7 +29,10 @@ def train(
     spec: Annotated[
         str, typer.Argument(help="Spec file or name of a bundled spec.", show_default=False)
     ],
-    data: Annotated[Path, typer.Option(help="Dataset made by build-dataset.")] = Path("data"),
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Dataset made by build-dataset (default: data).", show_default=False),
+    ] = None,
     clean: Annotated[
         Path | None,
         typer.Option(
@@ -73,13 +76,14 @@ def train(
         ),
     ] = None,
     group_by: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Grouping of recordings, to keep each group in one set: file, folder, or a "
-            "regular expression with a group, as in build-dataset.",
+            "regular expression with a group, as in build-dataset (default: file).",
+            show_default=False,
             rich_help_panel=_RECORDINGS,
         ),
-    ] = "file",
+    ] = None,
     group_noise_by: Annotated[
         str | None,
         typer.Option(
@@ -116,7 +120,7 @@ def train(
         typer.Option(
             min=0,
             help="Training time in minutes, such as 90, after which the run ends with its best "
-            "weights; the learning rate schedule adapts to it (default: no limit).",
+            "weights; the learning-rate schedule is shortened to end by then (default: no limit).",
             show_default=False,
         ),
     ] = None,
@@ -205,7 +209,10 @@ def train(
         ),
     ] = 1,
     process: Annotated[
-        int, typer.Option(min=0, help="Number of this process, from 0.", rich_help_panel=_MACHINES)
+        int,
+        typer.Option(
+            min=0, help="Index of this process, starting at 0.", rich_help_panel=_MACHINES
+        ),
     ] = 0,
 ) -> None:
     """Train the model of a spec; the same command resumes an interrupted run.
@@ -221,8 +228,21 @@ def train(
 
     if (clean is None) != (noise is None):
         raise UsageError("--clean and --noise belong together")
-    if clean is None and (music is not None or rooms or cache is not None):
-        raise UsageError("--music, --rooms and --cache need --clean and --noise")
+    of_recordings = {
+        "--music": music,
+        "--rooms": rooms,
+        "--cache": cache,
+        "--group-by": group_by,
+        "--group-noise-by": group_noise_by,
+        "--clean-weight": clean_weight,
+        "--noise-weight": noise_weight,
+    }
+    given = [name for name, value in of_recordings.items() if value]
+    if clean is None and given:
+        verb = "needs" if len(given) == 1 else "need"
+        raise UsageError(f"{', '.join(given)} {verb} --clean and --noise; --data is used as stored")
+    if clean is not None and data is not None:
+        raise UsageError("give either --data, a stored dataset, or --clean and --noise")
     start = None
     if init_from is not None:
         is_unfinished = (Path(init_from) / CHECKPOINT).exists()
@@ -249,13 +269,13 @@ def train(
     from denoisecli.training.train import load_callback
     from denoisecli.training.train import train as run_training
 
-    source: Path | Mixing = data
+    source: Path | Mixing = data or Path("data")
     if clean is not None and noise is not None:
         source = Mixing(
             Folders(clean, noise, music),
             rooms,
             cache,
-            group_by,
+            group_by or "file",
             group_noise_by,
             parse_weights(clean_weight, "--clean-weight", int),
             parse_weights(noise_weight, "--noise-weight", float),

@@ -128,6 +128,26 @@ def test_wrong_options_of_train(
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--music", "m"], "--music needs --clean and --noise"),
+        (["--rooms", "3", "--cache", "c"], "--rooms, --cache need --clean and --noise"),
+        (["--group-by", "folder"], "--group-by needs --clean and --noise"),
+        (["--group-noise-by", "file"], "--group-noise-by needs --clean and --noise"),
+        (["--clean-weight", "x=3"], "--clean-weight needs --clean and --noise"),
+        (["--data", "d", "--noise-weight", "x=3"], "--noise-weight needs --clean and --noise"),
+        (["--clean", "c"], "--clean and --noise belong together"),
+        (["--clean", "c", "--noise", "n", "--data", "data"], "either --data, a stored dataset, or"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(
+    options: list[str], message: str, fake_training: FakeTraining, tmp_path: Path
+) -> None:
+    fails(denoise("train", "tiny", "--run", tmp_path / "run", *options), 2, message)
+    assert fake_training.calls == []
+
+
+@pytest.mark.parametrize(
     ("missing", "options", "message"),
     [
         ("tensorflow", [], "training needs TensorFlow: pip install 'denoisecli[train]'"),
