@@ -9,9 +9,11 @@ _SEARCH = 2**16
 
 
 def ogg_links(path: Path) -> list[tuple[int, int]]:
-    """Return the start and end of each link of an Ogg file, in bytes."""
+    """Return the start and end of each link of an Ogg file, in bytes; none of another file."""
     starts = [0]
     with path.open("rb") as raw:
+        if raw.read(4) != b"OggS":
+            return []
         size = raw.seek(0, io.SEEK_END)
         position, in_headers = 0, True
         while position + _HEADER <= size:

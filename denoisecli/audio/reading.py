@@ -90,12 +90,27 @@ class ChainedFile:
         links: Positions of the first byte of each link and of the byte after its last one.
 
     Raises:
-        AudioError: The links have different sample rates or numbers of channels.
+        soundfile.LibsndfileError: libsndfile cannot read the first link.
+        AudioError: A further link is damaged, or the links have different sample rates or numbers
+            of channels.
     """
 
     def __init__(self, path: Path, links: Sequence[tuple[int, int]]) -> None:
-        self._links = [FileSlice(path, *link) for link in links]
-        self._files = [SequentialFile(link) for link in self._links]
+        self._links: list[FileSlice] = []
+        self._files: list[SequentialFile] = []
+        for number, link in enumerate(links, 1):
+            self._links.append(FileSlice(path, *link))
+            try:
+                self._files.append(SequentialFile(self._links[-1]))
+            except soundfile.LibsndfileError as error:
+                if number == len(links) and lacks_its_end(path, "OGG"):
+                    break  # in its header; it is reported as cut off
+                self.close()
+                if number == 1:
+                    raise
+                raise AudioError(
+                    f"{path} is damaged: recording {number} of its {len(links)} cannot be opened"
+                ) from error
         first = self._files[0]
         for file in self._files:
             if (file.samplerate, file.channels) != (first.samplerate, first.channels):
@@ -399,8 +414,12 @@ def _open(
             if layout.is_w64:  # libsndfile would read them
                 end = layout.start + layout.available - layout.trailing
                 source = stack.enter_context(FileSlice(path, 0, end))
+        links = ogg_links(path)
         try:
-            file = stack.enter_context(SequentialFile(source))
+            # libsndfile itself would read the first link only, or nothing if the last is cut off.
+            file: SequentialFile | ChainedFile = stack.enter_context(
+                closing(ChainedFile(path, links)) if len(links) > 1 else SequentialFile(source)
+            )
         except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless raw audio
             media = stack.enter_context(_open_other(path, track, error))
             yield media, media.warnings
@@ -409,10 +428,8 @@ def _open(
             raise UsageError(f"{path} has no audio track {track}; it has 1")
         if file.frames == 0:
             raise AudioError(f"{path} has no samples")
-        if holds_more(path, file):
+        if isinstance(file, SequentialFile) and holds_more(path, file):
             yield stack.enter_context(MediaFile(path)), []
-        elif file.format == "OGG" and len(links := ogg_links(path)) > 1:
-            yield stack.enter_context(closing(ChainedFile(path, links))), []
         else:
             yield file, warnings
 
@@ -421,7 +438,10 @@ def _wrong_size(path: Path, layout: SoundLayout) -> str | None:
     """Return a warning if the header of a WAV states another size than that of its sound."""
     seconds = layout.available / (layout.byte_rate or 1)
     if layout.counts_header:
-        return f"the header of {path} counts itself as sound; all {seconds:.1f} s are read"
+        return (
+            f"the data size in the header of {path} includes the header itself; all "
+            f"{seconds:.1f} s are read"
+        )
     if layout.states_too_little:
         stated = layout.stated / (layout.byte_rate or 1)
         return f"the header of {path} states {stated:.1f} s of sound; all {seconds:.1f} s are read"

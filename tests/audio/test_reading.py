@@ -163,7 +163,7 @@ def test_size_that_counts_the_header(tmp_path, rng, excess, channels):
     path.write_bytes(content)
     sound, warnings = whole(path)
     np.testing.assert_array_equal(sound * 2**15, steps.T)
-    assert "counts itself as sound" in warnings[0]
+    assert "includes the header itself" in warnings[0]
 
 
 def test_rf64_with_another_sample_count_is_read_by_its_size(written):
@@ -205,6 +205,32 @@ def test_chained_ogg(written, suffix):
     np.testing.assert_array_equal(whole(path)[0], np.tile(expected, 3))
     path.write_bytes((content * 3)[:-1000])
     with pytest.raises(AudioError, match=r"is cut off|is damaged"):
+        audio.read(path)
+
+
+@pytest.mark.parametrize("suffix", ["ogg", "opus"])
+@pytest.mark.parametrize("size", [27, 60, 400, 2000])
+def test_chained_ogg_that_breaks_off_in_a_header(tmp_path, noise, suffix, size):
+    path = tmp_path / f"x.{suffix}"
+    soundfile.write(path, noise(0.2, 48000), 48000, **KINDS[suffix])
+    content = path.read_bytes()
+    expected, _ = whole(path)
+    path.write_bytes(content + content[:size])
+    with pytest.raises(AudioError, match=r"is cut off|is damaged"):
+        audio.read(path)
+    with reader(path, keep_readable=True) as file:
+        sound = np.concatenate(list(file), axis=1)
+        assert "is cut off" in file.problem or "is damaged" in file.problem
+    np.testing.assert_array_equal(sound[:, : expected.shape[1]], expected)
+
+
+def test_chained_ogg_with_a_damaged_link(tmp_path, noise):
+    path = tmp_path / "x.ogg"
+    soundfile.write(path, noise(0.2, 48000), 48000)
+    content = path.read_bytes()
+    damaged = content[:28] + bytes(30) + content[58:]
+    path.write_bytes(content + damaged + content)
+    with pytest.raises(AudioError, match="is damaged: recording 2 of its 3 cannot be opened"):
         audio.read(path)
 
 
