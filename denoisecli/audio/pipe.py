@@ -175,7 +175,7 @@ class _Endless(SequentialFile):
 
     def __init__(self, header: SequentialFile, stream: "_Sound", head: bytes) -> None:
         self.header = header
-        is_little = head.startswith((b"RIFF", b"RF64")) or b"sowt" in head[:64]
+        is_little = head.startswith((b"RIFF", b"RF64")) or header.endian == "LITTLE"
         super().__init__(
             _Forward(stream),
             format="RAW",
@@ -224,7 +224,7 @@ class _Sound:
             return self._read_on()
         data = self._stream.take(min(size, self._left))
         if not data and self._left in self._headers:
-            self.on_wrong_size("its header counts itself as sound")
+            self.on_wrong_size("the data size in its header includes the header itself")
             self._left = _ENDLESS
         self._left -= len(data)
         return data
@@ -336,7 +336,8 @@ class PipeWriter:
         stream: Pipe.
         sample_rate: Sample rate in Hz.
         channels: Number of channels.
-        subtype: Sample format as libsndfile names it, one of ``SUBTYPES``.
+        subtype: Sample format as libsndfile names it, one of ``SUBTYPES``, or of ``BARE_SUBTYPES``
+            without a header.
         bare: Write no header.
         mask: Channel mask; 0 if it is unknown.
 
@@ -350,6 +351,7 @@ class PipeWriter:
     """
 
     SUBTYPES = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT")
+    BARE_SUBTYPES = ("PCM_S8", *SUBTYPES)
 
     def __init__(
         self,
@@ -361,9 +363,11 @@ class PipeWriter:
         bare: bool = False,
         mask: int = 0,
     ) -> None:
-        if subtype not in self.SUBTYPES:
-            known = ", ".join(self.SUBTYPES)
-            raise UsageError(f"{subtype} cannot be written to a pipe; use one of {known}")
+        known = self.BARE_SUBTYPES if bare else self.SUBTYPES
+        if subtype not in known:
+            raise UsageError(
+                f"{subtype} cannot be written to a pipe; use one of {', '.join(known)}"
+            )
         self.clipped = 0
         self.frames = 0
         self._stream = stream

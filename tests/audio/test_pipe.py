@@ -161,6 +161,22 @@ def test_raw_samples(rng):
         pipe_reader(Pipe(b""), RawFormat(8000, 1, "PCM_12"))
 
 
+@pytest.mark.parametrize(
+    ("subtype", "endian"), [("PCM_16", "LITTLE"), ("PCM_16", "BIG"), ("FLOAT", "FILE")]
+)
+@pytest.mark.parametrize("name", [b"", b"N" * 60])
+def test_aiff_of_either_byte_order_with_a_chunk_before_its_description(
+    stereo, subtype, endian, name
+):
+    content = encoded(stereo, 44100, format="AIFF", subtype=subtype, endian=endian)
+    expected, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    chunk = b"NAME" + struct.pack(">I", len(name)) + name
+    content = content[:12] + chunk + content[12:]
+    size = struct.pack(">I", len(content) - 8)
+    reader = pipe_reader(Pipe(content[:4] + size + content[8:]))
+    np.testing.assert_array_equal(sound_of(reader), expected.T)
+
+
 def test_no_sound_in_the_pipe(stereo):
     with pytest.raises(AudioError, match="standard input is empty"):
         pipe_reader(Pipe(b""))
@@ -282,6 +298,22 @@ def test_raw_to_raw(half, speech):
     np.testing.assert_allclose(back, steps / 2, atol=1)
 
 
+def test_raw_signed_bytes(half, speech):
+    steps = np.round(100 * speech(0.5, 16000)).astype("i1")
+    raw = RawFormat(16000, 1, "pcm_s8")
+    for options in (
+        FileOptions(raw=raw),
+        FileOptions(raw=RawFormat(16000, 1, "PCM_S8"), subtype="pcm_s8"),
+    ):
+        stream = io.BytesIO()
+        half.clean_file(Pipe(steps.tobytes()), stream, options)
+        np.testing.assert_allclose(np.frombuffer(stream.getvalue(), "i1"), steps / 2, atol=1)
+    with pytest.raises(UsageError, match="has no values beyond full scale"):
+        half.clean_file(Pipe(b""), io.BytesIO(), FileOptions(raw=raw, clip="none"))
+    with pytest.raises(UsageError, match="PCM_S8 cannot be written to a pipe"):
+        PipeWriter(io.BytesIO(), 16000, 1, "PCM_S8")
+
+
 def test_output_begins_before_the_input_ends(half, noise):
     """It is behind by the delay of a stream, and by no more."""
     content = encoded(noise(10, 16000)[None], 16000, format="WAV")
@@ -341,4 +373,4 @@ def test_a_size_that_counts_the_header_in_a_pipe(stereo):
     content = encoded(stereo, 16000, format="WAV", subtype="PCM_16")
     pipe = pipe_reader(Pipe(with_size(content, stereo.size * 2 + 44)))
     np.testing.assert_allclose(sound_of(pipe), stereo, atol=1e-4)
-    assert "counts itself as sound" in pipe.warnings[0]
+    assert "includes the header itself" in pipe.warnings[0]
