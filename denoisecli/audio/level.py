@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from denoisecli.types import AudioChannels, AudioVector
+from denoisecli.types import AudioBlock, AudioChannels, AudioVector
 
 
 def rms(audio: AudioVector | AudioChannels) -> float:
@@ -18,6 +18,35 @@ def rms(audio: AudioVector | AudioChannels) -> float:
 def dbfs(amplitude: float) -> float:
     """Convert an amplitude or RMS (full scale is 1) to dBFS; 0 becomes -inf."""
     return 20 * math.log10(amplitude) if amplitude > 0 else -math.inf
+
+
+class LevelMeter:
+    """Measures the level of a stream of blocks, without the mean of each channel, as :func:`rms`.
+
+    Attributes:
+        timesteps: Number of samples per channel so far.
+    """
+
+    def __init__(self) -> None:
+        self.timesteps = 0
+        self._sums = np.zeros(1)
+        self._energies = np.zeros(1)
+
+    def add(self, block: AudioBlock) -> None:
+        """Add samples, shape (channels, timesteps)."""
+        self.timesteps += block.shape[1]
+        precise = block.astype(np.float64)
+        self._sums = self._sums + precise.sum(axis=1)
+        self._energies = self._energies + [np.dot(channel, channel) for channel in precise]
+
+    @property
+    def dbfs(self) -> float:
+        """Level of all blocks in dBFS; -inf without samples."""
+        count = max(self.timesteps, 1)
+        powers = (self._energies - self._sums**2 / count) / count
+        # What remains of a constant is rounding.
+        powers[powers * count < 1e-12 * self._energies] = 0
+        return dbfs(math.sqrt(powers.mean()))
 
 
 def snr_db(noisy: AudioVector, clean: AudioVector) -> float:

@@ -63,7 +63,8 @@ class Loudness:
 
     Attributes:
         integrated: Integrated loudness in LUFS; -inf if no block passes the absolute gate.
-        true_peak: True peak in dBFS; -inf for silence, NaN if it was not measured.
+        true_peak: True peak in dBFS, from an amplitude that FFmpeg rounds to 0.001; -inf for
+            silence, NaN if it was not measured.
         momentary: Momentary loudness.
     """
 
@@ -177,7 +178,7 @@ class _Filter:
     """A filter of FFmpeg between a source and a sink of planar floating-point samples."""
 
     def __init__(self, name: str, options: str, sample_rate: int, channels: int) -> None:
-        require("media", "av", purpose="loudness")
+        require("media", "av", purpose="measuring loudness")
         if channels not in LAYOUTS:
             raise UsageError(f"loudness is defined for 1 to 8 channels, not for {channels}")
         import av

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic_core import to_jsonable_python
 
 from denoisecli.audio.formats import CONTAINERS, FLOATING, nearest_subtype, require_subtype
-from denoisecli.audio.level import dbfs
+from denoisecli.audio.level import LevelMeter, dbfs
 from denoisecli.audio.metadata import Metadata, read_metadata
 from denoisecli.audio.pipe import STDOUT, ByteSink, ByteSource, PipeWriter, RawFormat, pipe_reader
 from denoisecli.audio.reading import AudioInfo, AudioReader, reader
@@ -109,7 +108,7 @@ class CleanResult:
         sample_rate: Sample rate of the cleaned file in Hz.
         channels: Number of channels of the cleaned file.
         seconds: Length of the audio in s.
-        wall_seconds: Time that it took in s.
+        wall_seconds: Wall-clock time of the work in s.
         rms_in_dbfs: Level of the input in dBFS; -inf for digital silence.
         rms_out_dbfs: Level of the output in dBFS.
         clipped_samples: Number of samples beyond full scale that were clamped.
@@ -250,8 +249,12 @@ class PipeTarget:
         self, info: AudioInfo, options: FileOptions, *, overwrite: bool
     ) -> AbstractContextManager[Sink]:
         """Write the header."""
-        subtype = _subtype(Path("pipe.wav"), info, options)
         bare = options.raw is not None
+        if bare:  # WAV has fewer sample formats
+            subtype = (options.subtype or info.subtype).upper()
+            _require_clip(STDOUT, subtype, options)
+        else:
+            subtype = _subtype(Path("pipe.wav"), info, options)
         if options.subtype is None and not bare and subtype not in PipeWriter.SUBTYPES:
             subtype = "FLOAT" if subtype in FLOATING else "PCM_16"
         return nullcontext(
@@ -303,7 +306,7 @@ def clean_recording(
         on_progress: Called after each block.
     """
     start = time.perf_counter()
-    meter_in, meter_out = _Meter(), _Meter()
+    meter_in, meter_out = LevelMeter(), LevelMeter()
     with ExitStack() as stack:
         reading = stack.enter_context(ExitStack())
         recording = reading.enter_context(source.open(options))
@@ -360,8 +363,11 @@ def clean_recording(
         replaced_samples=recording.replaced,
         gain=gain,
         warnings=(
-            *getattr(tracks[0].sink, "warnings", ()),
+            *dict.fromkeys(
+                warning for track in tracks for warning in getattr(track.sink, "warnings", ())
+            ),
             *_warnings(recording, clipped, gain if leveling is None else 1.0),
+            *_noise_warnings(tracks[1:]),
             *(() if leveling is None else leveling.warnings),
             *(downmix.warnings() if isinstance(downmix, _Downmix) else ()),
         ),
@@ -386,8 +392,16 @@ def _warnings(recording: AudioReader, clipped: int, gain: float) -> tuple[str, .
     return tuple(warnings)
 
 
-def _samples(count: int) -> str:
-    return "1 sample was" if count == 1 else f"{count} samples were"
+def _noise_warnings(tracks: Iterable[Track]) -> tuple[str, ...]:
+    return tuple(
+        f"{_samples(track.sink.clipped, of=' of the noise')} beyond full scale and clamped"
+        for track in tracks
+        if track.sink.clipped
+    )
+
+
+def _samples(count: int, of: str = "") -> str:
+    return f"1 sample{of} was" if count == 1 else f"{count} samples{of} were"
 
 
 def _pieces(stream: PieceStream, blocks: Iterable[AudioBlock]) -> Iterator[Piece]:
@@ -401,7 +415,7 @@ class _Downmix:
 
     def __init__(self, blocks: Iterable[AudioBlock]) -> None:
         self._blocks = blocks
-        self._channels, self._mean = _Meter(), _Meter()
+        self._channels, self._mean = LevelMeter(), LevelMeter()
 
     def __iter__(self) -> Iterator[AudioBlock]:
         """Yield the blocks."""
@@ -435,12 +449,16 @@ def _subtype(name: Path, info: AudioInfo, options: FileOptions) -> str:
         subtype = nearest_subtype(name, info.subtype)
     else:
         subtype = require_subtype(name, options.subtype)
+    _require_clip(name, subtype, options)
+    return subtype
+
+
+def _require_clip(name: Path, subtype: str, options: FileOptions) -> None:
     if options.clip == Clip.NONE and subtype not in FLOATING:
         raise UsageError(
             f"{name}: {subtype} has no values beyond full scale; use --clip clamp or rescale, or "
             "--subtype FLOAT"
         )
-    return subtype
 
 
 def _require_different(source: Path, target: Target, noise_target: FileTarget) -> None:
@@ -451,29 +469,3 @@ def _require_different(source: Path, target: Target, noise_target: FileTarget) -
         raise UsageError(
             f"{noise_target.path} is the recording itself; choose another file for the noise"
         )
-
-
-class _Meter:
-    """Measures the level of a stream of blocks, without the mean of each channel."""
-
-    def __init__(self) -> None:
-        self.timesteps = 0
-        self._sums = np.zeros(1)
-        self._energies = np.zeros(1)
-
-    def add(self, block: AudioBlock) -> None:
-        """Add a block."""
-        self.timesteps += block.shape[1]
-        precise = block.astype(np.float64)
-        self._sums = self._sums + precise.sum(axis=1)
-        self._energies = self._energies + [np.dot(channel, channel) for channel in precise]
-
-    @property
-    def dbfs(self) -> float:
-        """Level of all blocks in dBFS."""
-        count = max(self.timesteps, 1)
-        powers = (self._energies - self._sums**2 / count) / count
-        powers[powers * count < 1e-12 * self._energies] = (
-            0  # what remains of a constant is rounding
-        )
-        return dbfs(math.sqrt(powers.mean()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from denoisecli.audio.level import dbfs
+from denoisecli.audio.level import LevelMeter, dbfs
 from denoisecli.audio.loudness import Limiter, Loudness, LoudnessMeter, speech_gain_db
 from denoisecli.cleaning.tracks import Track
 from denoisecli.types import AudioBlock
@@ -70,10 +70,14 @@ class Normalization:
 
     def level(self, track: Track) -> Leveling:
         """Measure a complete track with a spool, and decide how to write it."""
-        measured = _measure(track, track.spooled())
+        measured = _measure(track, track.spooled(), true_peak=False)
+        true_peak = _true_peak(track)
         if math.isinf(measured.integrated):
-            warning = "too short or too quiet to measure its loudness, which was left as it is"
-            return Leveling(1.0, None, measured.integrated, measured.true_peak, (warning,))
+            warning = (
+                "the recording is too short or too quiet to measure its loudness, which was left "
+                "unchanged"
+            )
+            return Leveling(1.0, None, measured.integrated, true_peak, (warning,))
         if self._target is None:
             noisy, clean = self._noisy.finish().momentary, measured.momentary
             blocks = min(noisy.size, clean.size)
@@ -81,7 +85,7 @@ class Normalization:
         else:
             gain_db = self._target - measured.integrated
         target = measured.integrated + gain_db
-        peak = measured.true_peak + gain_db
+        peak = true_peak + gain_db
         if peak <= self._true_peak:
             return Leveling(10 ** (gain_db / 20), None, target, peak)
         return self._limited(track, gain_db, target)
@@ -122,15 +126,14 @@ def finish_normalized(tracks: Sequence[Track], normalization: Normalization) -> 
     limiter = None
     if leveling.ceiling_db is not None:
         limiter = Limiter(tracks[0].target_rate, tracks[0].channels, leveling.ceiling_db)
-    energy, samples = 0.0, 0
+    meter = LevelMeter()
     for block in _leveled(tracks[0].spooled(), leveling.gain, limiter):
         tracks[0].sink.write(block)
-        energy += float(np.square(block, dtype=np.float64).sum())
-        samples += block.size
+        meter.add(block)
     for track in tracks[1:]:
         for block in _leveled(track.spooled(), leveling.gain, None):
             track.sink.write(block)
-    return replace(leveling, rms_dbfs=dbfs(math.sqrt(energy / max(samples, 1))))
+    return replace(leveling, rms_dbfs=meter.dbfs)
 
 
 def _leveled(
@@ -147,8 +150,19 @@ def _leveled(
         yield from limiter.finish()
 
 
-def _measure(track: Track, blocks: Iterator[AudioBlock]) -> Loudness:
-    meter = LoudnessMeter(track.target_rate, track.channels)
+def _true_peak(track: Track) -> float:
+    """Return the true peak of a complete track in dBFS.
+
+    FFmpeg rounds it to 0.001, which is 3 dB of -57 dBFS, so it measures the track at full scale.
+    """
+    if track.peak == 0:
+        return -math.inf
+    blocks = _leveled(track.spooled(), 1 / track.peak, None)
+    return _measure(track, blocks).true_peak + dbfs(track.peak)
+
+
+def _measure(track: Track, blocks: Iterator[AudioBlock], *, true_peak: bool = True) -> Loudness:
+    meter = LoudnessMeter(track.target_rate, track.channels, true_peak=true_peak)
     for block in blocks:
         meter.add(block)
     return meter.finish()

@@ -87,9 +87,10 @@ def choose_strength(recording: AudioReader, clean: Clean, *, mono: bool = False)
             if rating is not None:
                 found.append(rating)
     if not ratings[0.0]:
-        return Choice(0.0, {}, "it is silent: left as it is")
+        return Choice(0.0, {}, "the recording is silent and was left unchanged")
     if after < before * 10 ** (-MAX_DROP_DB / 10):
-        return Choice(0.0, {}, "almost nothing of it would remain: left as it is")
+        note = "almost nothing would remain, so the recording was left unchanged"
+        return Choice(0.0, {}, note)
     means = {
         strength: np.mean(found, axis=0) if found else np.zeros(3)
         for strength, found in ratings.items()
@@ -102,10 +103,10 @@ def choose_strength(recording: AudioReader, clean: Clean, *, mono: bool = False)
     if ovrl[chosen] >= ovrl[0.0] + WORTHWHILE:
         return Choice(chosen, ovrl)
     if all(ovrl[strength] < ovrl[0.0] for strength in STRENGTHS[1:]):
-        note = "it becomes worse at every strength"
+        note = "every strength makes it worse by DNSMOS, so it was left unchanged"
     else:
-        note = "no strength makes it clearly better"
-    return Choice(0.0, ovrl, f"{note} (DNSMOS): left as it is")
+        note = "no strength improves it clearly by DNSMOS, so it was left unchanged"
+    return Choice(0.0, ovrl, note)
 
 
 def _excerpts(

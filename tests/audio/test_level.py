@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from denoisecli.audio.level import dbfs, rms, snr_db
+from denoisecli.audio.level import LevelMeter, dbfs, rms, snr_db
 
 
 def test_levels(rng):
@@ -13,6 +13,19 @@ def test_levels(rng):
     assert rms(sine + np.float32(0.5)) == pytest.approx(rms(sine))
     assert rms(np.full((2, 1000), 0.3, np.float32)) == pytest.approx(0, abs=1e-9)
     assert rms(np.stack([sine, np.full_like(sine, 0.9)])) == pytest.approx(0.5)  # a dead channel
+
+
+def test_level_of_a_stream(rng):
+    sound = rng.standard_normal((2, 1000)).astype(np.float32) + np.float32([[0.5], [3]])
+    meter = LevelMeter()
+    assert meter.dbfs == -np.inf
+    for start in range(0, 1000, 300):
+        meter.add(sound[:, start : start + 300])
+    assert meter.timesteps == 1000
+    assert meter.dbfs == pytest.approx(dbfs(rms(sound)), abs=1e-6)
+    constant = LevelMeter()
+    constant.add(np.full((1, 1000), 0.3, np.float32))
+    assert constant.dbfs == -np.inf
 
 
 def test_snr(rng):

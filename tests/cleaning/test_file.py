@@ -122,6 +122,34 @@ def test_clean_and_noise_make_up_the_source(
     np.testing.assert_allclose(clean + removed, sound, atol=1e-6)
 
 
+def test_noise_beyond_full_scale_is_counted(
+    model_folder: Callable[..., Path], sine_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    inverting = Denoiser(model_folder(constant_mask(-0.5)))  # the noise is 1.5 times the source
+    result = inverting.clean_file(
+        sine_file("PCM_16"), tmp_path / "y.wav", noise_target=tmp_path / "n.wav"
+    )
+    assert result.clipped_samples == 0
+    (warning,) = result.warnings
+    assert warning.endswith(" samples of the noise were beyond full scale and clamped")
+
+
+def test_metadata_that_the_noise_file_cannot_hold_is_named(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
+    path = audio_file("x.wav", noise(0.5, 16000))
+    content = path.read_bytes() + b"cue " + (4).to_bytes(4, "little") + bytes(4)
+    path.write_bytes(content[:4] + (len(content) - 8).to_bytes(4, "little") + content[8:])
+    for kept, other, lost in ((".wav", ".flac", "FLAC"), (".flac", ".au", "AU")):
+        result = half.clean_file(
+            path, tmp_path / f"y{kept}", noise_target=tmp_path / f"n{other}", overwrite=True
+        )
+        assert any(warning.startswith(f"{lost} files cannot hold") for warning in result.warnings)
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are not listed")
 @pytest.mark.parametrize("name", ["x.wav", "x.flac", "x.ogg", "x.mp3"])
 def test_the_source_is_closed_before_it_is_replaced(

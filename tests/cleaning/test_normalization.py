@@ -97,6 +97,44 @@ def test_noise_and_result_have_the_same_gain(halving: Path, noisy: Path, tmp_pat
     np.testing.assert_allclose(total, result.gain * soundfile.read(noisy)[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("loudness", [-50.0, -30.0])
+@pytest.mark.parametrize("peak", [0.00075, 0.00149])
+def test_the_true_peak_of_quiet_sound_is_exact(
+    halving: Path,
+    audio_file: Callable[..., Path],
+    tmp_path: Path,
+    peak: float,
+    loudness: float,
+) -> None:
+    """FFmpeg rounds it to 0.001."""
+    sine = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE) * np.arange(RATE) / RATE
+    path = audio_file("quiet.wav", 2 * peak * sine, subtype="FLOAT")
+    result, _ = cleaned(halving, path, tmp_path, loudness=loudness)
+    expected = 20 * np.log10(peak * result.gain)
+    assert result.true_peak_dbfs == pytest.approx(expected, abs=0.1)
+
+
+def test_the_true_peak_holds_for_quiet_sound(
+    halving: Path, audio_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Its peak is read as 3.5 dB less than it is where it is rounded to 0.001."""
+    sine = 0.00298 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    path = audio_file("quiet.wav", sine, subtype="FLOAT")
+    _, found = cleaned(halving, path, tmp_path, loudness=-19.5, true_peak=-18.0)
+    assert found.true_peak <= -18.0 + 0.1
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.2])
+def test_the_level_leaves_out_an_offset(
+    halving: Path, noisy: Path, audio_file: Callable[..., Path], tmp_path: Path, offset: float
+) -> None:
+    sound, _ = soundfile.read(noisy)
+    path = audio_file("offset.wav", sound + offset, subtype="FLOAT")
+    result, _ = cleaned(halving, path, tmp_path, loudness=-30.0)
+    out = soundfile.read(tmp_path / "out.wav")[0]
+    assert result.rms_out_dbfs == pytest.approx(20 * np.log10(out.std()), abs=0.01)
+
+
 def test_silence_is_left_as_it_is(
     halving: Path, audio_file: Callable[..., Path], tmp_path: Path
 ) -> None:
