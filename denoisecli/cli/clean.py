@@ -14,7 +14,7 @@ import typer
 from denoisecli.cleaning.choices import Clip, Device, Engine
 from denoisecli.cli import console, displays
 from denoisecli.cli.options import ModelClass, Overwrite, load_keras
-from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.errors import AudioError, DenoiseError, UsageError
 from denoisecli.system.atomic_files import temporary_folder
 from denoisecli.system.extras import require
 
@@ -474,7 +474,7 @@ def _clean_files(
         return
     with temporary_folder(Path(gettempdir()), "denoise-") as folder:
         before = {
-            job: _kept_source(job, Path(folder, str(number)), files)
+            job: _kept_source(job, Path(folder, str(number)), files, batch)
             for number, job in enumerate(planned.jobs)
         }
         outcomes = _run(planned.jobs, denoiser, files, batch)
@@ -488,14 +488,20 @@ def _clean_files(
             plot_files([noisy, job.target], pages.plot, overwrite=batch.overwrite)
 
 
-def _kept_source(job: "Job", folder: Path, files: "FileOptions") -> Path:
+def _kept_source(job: "Job", folder: Path, files: "FileOptions", batch: _BatchOptions) -> Path:
     """Return a file that will hold the noisy sound after cleaning: the source, or a copy."""
-    in_place = job.source.resolve() == job.target.resolve()
-    if not (in_place or files.keep_readable or files.replace_nan):
+    from denoisecli.cleaning.targets import Status
+
+    status = job.status(overwrite=batch.overwrite, skip_existing=batch.skip_existing)
+    changes = status is Status.PLANNED and job.source.resolve() == job.target.resolve()
+    if status is Status.FAILED or not (changes or files.keep_readable or files.replace_nan):
         return job.source
     folder.mkdir()
     copy = folder / f"{job.source.stem} (before).w64"
-    _copy_readable(job.source, copy, files)
+    try:
+        _copy_readable(job.source, copy, files)
+    except (AudioError, UsageError):  # which stops only this recording, when it is cleaned
+        return job.source
     return copy
 
 
@@ -633,7 +639,7 @@ def _report_cleaned(outcomes: "Sequence[Outcome]") -> None:
 
 def _report_result(result: "CleanResult") -> None:
     for warning in result.warnings:
-        named = warning.startswith(f"{result.source} ")
+        named = str(result.source) in warning
         console.warn(warning if named else f"{result.source}: {warning}")
     console.info(
         f"{result.target}: {result.seconds:.1f} s in {result.wall_seconds:.2f} s "

@@ -432,6 +432,27 @@ def test_a_report_on_cleaned_recordings(
     fails(denoise("clean", "-", *options), 2, "--report")
 
 
+@pytest.mark.parametrize("option", ["--overwrite", "--keep-readable"])
+def test_a_report_on_a_folder_with_a_recording_that_cannot_be_read(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    halving: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+) -> None:
+    monkeypatch.setattr("denoisecli.audio.dnsmos.is_installed", lambda: False)
+    sound = audio_file("in/a.wav", 0.5 * speech(0.5, 16000))
+    (tmp_path / "in" / "b.wav").write_bytes(b"no sound")
+    out = sound.parent if option == "--overwrite" else tmp_path / "out"
+    page = tmp_path / "page.html"
+    options = ["--model", halving, "--report", page, option]
+    result = denoise("clean", sound.parent, "-o", out, *options)
+    fails(result, 1, "1 of 2 files failed")
+    assert soundfile.read(out / "a.wav")[0].std() < 0.1
+    assert "a.wav" in page.read_text() and "b.wav" not in page.read_text()
+
+
 def test_wrong_strengths_and_peaks(halving: Path, audio_file: Callable[..., Path]) -> None:
     path = audio_file("x.wav", np.zeros(1000))
     for text in ("2", "much", "nan"):
