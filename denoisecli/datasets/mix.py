@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.audio import files
+from denoisecli.audio.formats import nearest_subtype
 from denoisecli.audio.level import rms
+from denoisecli.audio.reading import reader
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.types import AudioVector
 
@@ -198,7 +200,8 @@ def mix_files(
     """Mix a clean recording with a noise recording, and write the mixture.
 
     Both are mixed down to one channel (the mean of their channels), and the noise is resampled to
-    the sample rate of the clean recording: the output is mono, at that rate and of that length.
+    the sample rate of the clean recording: the output is mono, at that rate, of that length and, if
+    its format can hold it, in the sample format of the clean recording.
 
     Args:
         clean: The clean recording.
@@ -225,7 +228,9 @@ def mix_files(
         mixture = mix_pair(clean_sound, noise_sound, ratio, rng, match_level=match_level)
     except AudioError as error:
         raise AudioError(f"cannot mix {clean} with {noise}: {error}") from error
-    files.write(output, mixture.noisy, sample_rate, overwrite=overwrite)
+    with reader(clean) as file:
+        subtype = nearest_subtype(output, file.info.subtype)
+    files.write(output, mixture.noisy, sample_rate, subtype=subtype, overwrite=overwrite)
     return mixture
 
 

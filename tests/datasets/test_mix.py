@@ -204,6 +204,25 @@ def test_files_are_mixed_at_the_rate_and_length_of_the_clean_one(tmp_path: Path)
     np.testing.assert_array_equal(again.noisy, pair.noisy)
 
 
+@pytest.mark.parametrize(
+    ("subtype", "output", "written"),
+    [
+        ("PCM_24", "mix.wav", "PCM_24"),
+        ("FLOAT", "mix.wav", "FLOAT"),
+        ("PCM_16", "mix.wav", "PCM_16"),
+        ("FLOAT", "mix.flac", "PCM_24"),
+        ("PCM_24", "mix.ogg", "VORBIS"),
+    ],
+)
+def test_the_mix_has_the_sample_format_of_the_clean_one(
+    tmp_path: Path, subtype: str, output: str, written: str
+) -> None:
+    soundfile.write(tmp_path / "clean.wav", noise_of(1), RATE, subtype)
+    noise = write(tmp_path / "noise.wav", noise_of(2))
+    mix_files(tmp_path / "clean.wav", noise, tmp_path / output, ratio=0.2)
+    assert soundfile.info(tmp_path / output).subtype == written
+
+
 def test_bad_files_are_named(tmp_path: Path) -> None:
     sound = write(tmp_path / "sound.wav", noise_of(1))
     silent = write(tmp_path / "silent.wav", np.zeros(1000, np.float32))
