@@ -53,8 +53,9 @@ def read(path: Path | str, *, sample_rate: int | None = None) -> tuple[AudioChan
         AudioError: The file is not an audio file, is damaged or cut off, has no samples, or has
             NaN or infinite samples.
     """
-    own_rate = probe(path).sample_rate
-    audio = np.concatenate(list(read_blocks(path)), axis=1)
+    with reader(path) as file:
+        own_rate = file.info.sample_rate
+        audio = np.concatenate(list(file), axis=1)
     if sample_rate is None:
         return audio, own_rate
     return resample(audio, own_rate, sample_rate), sample_rate
@@ -62,8 +63,9 @@ def read(path: Path | str, *, sample_rate: int | None = None) -> tuple[AudioChan
 
 def read_mono(path: Path | str, sample_rate: int | None = None) -> tuple[AudioVector, int]:
     """Read a whole audio file as the mean of its channels; otherwise like :func:`read`."""
-    own_rate = probe(path).sample_rate
-    audio = np.concatenate([block.mean(axis=0) for block in read_blocks(path)])
+    with reader(path) as file:
+        own_rate = file.info.sample_rate
+        audio = np.concatenate([block.mean(axis=0) for block in file])
     if sample_rate is None:
         return audio, own_rate
     return resample(audio, own_rate, sample_rate), sample_rate

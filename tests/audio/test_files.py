@@ -5,6 +5,7 @@ import pytest
 import soundfile
 import soxr
 
+from denoisecli.audio import files
 from denoisecli.audio.files import find_audio, probe, read, read_blocks, read_mono, write
 from denoisecli.audio.formats import FORMATS
 from denoisecli.audio.reading import AudioInfo
@@ -59,6 +60,20 @@ def test_mono_is_the_mean_of_the_channels(audio_file, stereo):
     mono, sample_rate = read_mono(audio_file("x.wav", stereo, subtype="FLOAT"))
     np.testing.assert_allclose(mono, stereo.mean(axis=0), atol=1e-7)
     assert sample_rate == 16000
+
+
+@pytest.mark.parametrize("function", [read, read_mono])
+def test_a_file_is_opened_once(audio_file, stereo, monkeypatch, function):
+    path, opened = audio_file("x.wav", stereo), []
+    reader = files.reader
+
+    def counted(*arguments, **options):
+        opened.append(arguments)
+        return reader(*arguments, **options)
+
+    monkeypatch.setattr(files, "reader", counted)
+    function(path)
+    assert len(opened) == 1
 
 
 def test_read_resamples(audio_file, stereo):
