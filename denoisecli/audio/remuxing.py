@@ -223,7 +223,7 @@ def remuxed(
             f"{target}: the picture is copied from the source, but {source} is not a file"
         )
     av.logging.set_level(av.logging.PANIC)
-    with replacing(target, overwrite=overwrite) as part, ExitStack() as stack:
+    with replacing(target, overwrite=overwrite, source=source) as part, ExitStack() as stack:
         try:
             original = stack.enter_context(av.open(str(source), metadata_errors="replace"))
         except _av_errors() as error:

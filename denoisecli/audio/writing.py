@@ -134,6 +134,7 @@ def writer(
     tags: Mapping[str, str] | None = None,
     mask: int = 0,
     metadata: Metadata | None = None,
+    source: Path | None = None,
     overwrite: bool = False,
 ) -> Iterator[AudioWriter]:
     """Open an audio file to write it block by block; it appears when the ``with`` block succeeds.
@@ -148,6 +149,7 @@ def writer(
         tags: Tags by soundfile's names; those that the format does not support are left out.
         mask: Channel mask; 0 if it is unknown.
         metadata: Further metadata (``denoisecli.audio.metadata.read_metadata``).
+        source: Recording that the file is made from, whose permissions limit those of a new file.
         overwrite: Replace an existing file.
 
     Raises:
@@ -173,7 +175,7 @@ def writer(
             return DenoiseError(f"cannot write {path}; is the disk full?")
         return DenoiseError(f"{path}: cannot write {content}{reason_of(error)}")
 
-    with replacing(path, overwrite=overwrite) as part:
+    with replacing(path, overwrite=overwrite, source=source) as part:
         try:
             file = soundfile.SoundFile(
                 part,

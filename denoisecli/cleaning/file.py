@@ -225,6 +225,7 @@ class FileTarget:
             tags=info.tags,
             mask=0 if options.mono else info.mask,
             metadata=_metadata(info),
+            source=info.path,
             overwrite=overwrite,
         )
 

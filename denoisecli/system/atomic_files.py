@@ -8,7 +8,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -26,7 +26,9 @@ _swept: set[Path] = set()
 
 
 @contextmanager
-def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def replacing(
+    target: Path, *, overwrite: bool = False, source: Path | None = None
+) -> Iterator[Path]:
     """Provide a temporary path, which is renamed to the target when the block succeeds.
 
     A link stays a link: what it leads to is replaced. A file that is replaced keeps its
@@ -38,6 +40,8 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Args:
         target: The file or folder to write.
         overwrite: Replace an existing target of the same kind.
+        source: File that the target is made from. Other users may do no more with a new target
+            than with it: what is made from a private file is private.
 
     Yields:
         A path beside the target with the same suffix.
@@ -50,13 +54,14 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     refuse_existing(target, overwrite=overwrite)
     if target.is_symlink():
         target = target.resolve()
-    new_parent = not target.parent.exists()
+    new_folders = [path for path in (target.parent, *target.parent.parents) if not path.exists()]
     stack = ExitStack()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = temporary_folder(target.parent, f".{target.stem[:40]}.")
         folder = stack.enter_context(beside)
     except OSError as error:
+        _remove_empty(new_folders)
         raise DenoiseError(f"cannot write to {target.parent}: {error.strerror}") from error
     try:
         part = folder / f"part{target.suffix}"
@@ -67,6 +72,9 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         else:
             if target.is_file():
                 part.chmod(stat.S_IMODE(target.stat().st_mode))
+            elif source is not None and source.is_file() and part.is_file():
+                allowed = stat.S_IMODE(source.stat().st_mode) | stat.S_IRWXU
+                part.chmod(stat.S_IMODE(part.stat().st_mode) & allowed)
             part.replace(target)
     except OSError as error:
         if error.filename is not None and not Path(error.filename).is_relative_to(folder):
@@ -74,9 +82,14 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise DenoiseError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         stack.close()
-        if new_parent:
-            with suppress(OSError):  # it holds the target or other files
-                target.parent.rmdir()
+        _remove_empty(new_folders)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that hold nothing, the deepest first."""
+    for folder in folders:
+        with suppress(OSError):  # it holds the target or other files
+            folder.rmdir()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,17 @@ def test_clean_and_noise_make_up_the_source(
     clean, removed = samples(tmp_path / "y.wav"), samples(tmp_path / "n.wav")
     assert np.abs(removed).max() > 0.05
     np.testing.assert_allclose(clean + removed, sound, atol=1e-6)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions")
+def test_what_is_made_from_a_private_recording_is_private(
+    half: Denoiser, sine_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = sine_file("PCM_16")
+    path.chmod(0o600)
+    half.clean_file(path, tmp_path / "y.wav", noise_target=tmp_path / "n.wav")
+    for name in ("y.wav", "n.wav"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
 def test_noise_beyond_full_scale_is_counted(

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,36 @@ def test_a_file_keeps_its_permissions(tmp_path: Path, mode: int) -> None:
         part.write_text("new")
     assert target.read_text() == "new"
     assert target.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions")
+@pytest.mark.parametrize(
+    ("mode", "expected"), [(0o600, 0o600), (0o640, 0o640), (0o777, 0o644), (0o444, 0o644)]
+)
+def test_a_new_file_is_as_private_as_its_source(tmp_path: Path, mode: int, expected: int) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.touch()
+    source.chmod(mode)
+    before = os.umask(0o022)
+    try:
+        with replacing(target, source=source) as part:
+            part.write_text("new")
+    finally:
+        os.umask(before)
+    assert target.stat().st_mode & 0o777 == expected
+
+
+def test_a_failure_leaves_no_new_folders(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), replacing(tmp_path / "a" / "b" / "c" / "x"):
+        raise ValueError
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a").mkdir()
+    with pytest.raises(DenoiseError), replacing(tmp_path / "a" / "b" / ("x" * 300) / "x"):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["a"]
+    with replacing(tmp_path / "a" / "b" / "c" / "x") as part:
+        part.touch()
+    assert (tmp_path / "a" / "b" / "c" / "x").is_file()
 
 
 @pytest.mark.parametrize("exists", [True, False])
