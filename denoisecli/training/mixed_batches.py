@@ -28,6 +28,7 @@ from denoisecli.training.segments import (
     Places,
     SegmentOrder,
     bands_of_chunks,
+    clip_gain,
     known_band,
     speeds_of,
     stored_order,
@@ -211,8 +212,9 @@ class MixedBatches(BatchSource):
         """Read the segments of a batch, and mix them."""
         voices = self._voices[name]
         speech, noise = np.empty((2, len(places), self.segment), np.float32)
+        scales = augment.chain.settings.level_dbfs is not None
         for row, segment in enumerate(places):
-            self._read_speech(voices, segment, rng, speech[row])
+            self._read_speech(voices, segment, rng, speech[row], scales=scales)
             self._read_noise(name, rng, noise[row])
         speeds = speeds_of(self.spec.training.augmentation if name == "train" else None)
         bands = bands_of_chunks(voices.bands, places, self.spec.audio.sample_rate, speeds)
@@ -305,11 +307,14 @@ class MixedBatches(BatchSource):
         places: Places,
         rng: np.random.Generator,
         target: Float[np.ndarray, "segment"],
+        *,
+        scales: bool,
     ) -> None:
         """Fill a segment with its chunks, of which successive ones are read in one piece.
 
-        Recordings are faded where they follow each other within the segment, since the network
-        would learn to keep the clicks.
+        Recordings are scaled to about the same level if the level of the mixture is drawn anyway,
+        or the softest ones would drown. They are faded where they follow each other within the
+        segment, since the network would learn to keep the clicks.
         """
         starts = [0]
         for number in range(1, len(places)):
@@ -327,6 +332,8 @@ class MixedBatches(BatchSource):
                 spare = recording.samples - offset - piece.size
                 offset += int(rng.integers(min(self.chunk, max(spare, 0) + 1)))
             self.store.read(recording, offset, piece, loop=False)
+            if scales:
+                piece *= clip_gain(recording.rms, rng)
             held = piece[: recording.samples - offset]
             if start > 0:
                 held[:fade] *= rise[: held.size]

@@ -109,16 +109,20 @@ def read_segment(
         if records.has_speech:
             sounds.append(records.speech(clips[clip]))
         if rng is not None and clip not in gains:
-            gains[clip] = _clip_gain(sounds[1], rng)
+            gains[clip] = clip_gain(float(np.std(sounds[1])), rng)
         for part, sound in enumerate(sounds):
             piece = sound[index * chunk : (index + 1) * chunk]
             segment[part, row, : piece.size] = gains.get(clip, 1.0) * piece
     return segment.reshape(count, -1)
 
 
-def _clip_gain(clean: Float[np.ndarray, "timesteps"], rng: np.random.Generator) -> float:
-    """Draw the factor that scales a clip to about CLIP_LEVEL; 1 if its clean part is silent."""
-    level = float(np.std(clean))
+def clip_gain(level: float, rng: np.random.Generator) -> float:
+    """Draw the factor that scales a clip to about CLIP_LEVEL; 1 if its clean part is silent.
+
+    Args:
+        level: RMS of the clean part without its mean.
+        rng: Source of the difference to CLIP_LEVEL.
+    """
     difference = float(10 ** (rng.uniform(*CLIP_LEVEL_DB) / 20))
     return CLIP_LEVEL * difference / level if level > SILENCE_RMS else 1.0
 

@@ -285,6 +285,22 @@ def ramps(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     return Folders(folder / "clean", folder / "noise")
 
 
+def test_soft_recordings_do_not_drown(folders: Folders, cache: Path) -> None:
+    batches = batches_of(folders, cache)
+    voices = batches._voices["train"]
+    levels: dict[bool, list[float]] = {}
+    for scales in (False, True):
+        rng = np.random.default_rng(0)
+        segment = np.empty(batches.segment, np.float32)
+        levels[scales] = []
+        for places in stored_order(voices.chunks):
+            batches._read_speech(voices, places, rng, segment, scales=scales)
+            pieces = segment.reshape(CHUNKS, -1)[1:-1].std(axis=1)
+            levels[scales] += pieces[pieces > 0].tolist()
+    spread = {scales: np.ptp(20 * np.log10(found)) for scales, found in levels.items()}
+    assert spread[True] < 14 < spread[False]
+
+
 def test_joined_recordings_do_not_click_and_begin_where_they_begin(
     ramps: Folders, tmp_path: Path
 ) -> None:
@@ -296,7 +312,7 @@ def test_joined_recordings_do_not_click_and_begin_where_they_begin(
         segment = np.empty(batches.segment, np.float32)
         for number in range(min(len(stored_order(voices.chunks)), 60)):
             segment[:] = np.nan
-            batches._read_speech(voices, order[number], rng, segment)
+            batches._read_speech(voices, order[number], rng, segment, scales=False)
             steps.append(np.abs(np.diff(segment)).max())
             joins += len({clip for clip, _ in order[number]}) - 1
             starts.add(float(segment[0]))
