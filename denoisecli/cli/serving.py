@@ -5,6 +5,7 @@ import secrets
 import sys
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -42,8 +43,8 @@ Token = Annotated[
     str | None,
     typer.Option(
         envvar="DENOISE_TOKEN",
-        help="Password that every request needs (default: none at 127.0.0.1, otherwise a random "
-        "one).",
+        help="Password that every request needs (default: none at 127.0.0.1 without --allow-host, "
+        "otherwise a random one).",
         show_default=False,
         rich_help_panel=_NETWORK,
     ),
@@ -95,7 +96,7 @@ def serve(
     for a team: `denoise serve --host 0.0.0.0 --no-browser`
     """
     require(
-        "serve", "starlette", "uvicorn", "python_multipart", purpose="the page"
+        "serve", "starlette", "uvicorn", "python_multipart", purpose="denoise serve"
     )  # before the modules that import them
     from denoisecli.cleaning.engines import cpu_cores
     from denoisecli.models.catalogue import find_model
@@ -107,7 +108,10 @@ def serve(
     find_model(model)
     if token is not None and len(token) < _SHORTEST_TOKEN:
         raise UsageError(f"the token must have at least {_SHORTEST_TOKEN} characters")
-    beyond = not is_loopback(host)
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise UsageError("the token may hold printable ASCII characters only")
+    local = is_loopback(host)
+    beyond = not local or bool(allow_host)  # a proxy passes on what others send
     if beyond and token is None:
         token = secrets.token_urlsafe(18)
     settings = Settings(
@@ -123,9 +127,9 @@ def serve(
         beyond_loopback=beyond,
     )
     with listening(host, port) as bound:
-        page = address_of(bound, host) + (f"?token={token}" if token else "")
+        page = address_of(bound, host) + (f"?token={quote(token, safe='')}" if token else "")
         console.result(f"{page}  (Ctrl-C stops the server)")
-        if beyond:
+        if not local:
             console.info("the connection is not encrypted; put a proxy with TLS in front of it")
         run(
             settings,

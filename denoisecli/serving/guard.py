@@ -5,10 +5,10 @@ import hmac
 import ipaddress
 import socket
 from collections.abc import Collection
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -51,8 +51,11 @@ SECURITY_HEADERS = {
 
 
 def host_name(host: str) -> str:
-    """Return the name in a Host header in lower case, without port and brackets."""
-    return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    """Return the name in a Host header in lower case, without port and brackets; "" if invalid."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
 
 
 def is_loopback(host: str) -> bool:
@@ -148,7 +151,7 @@ class Guard:
 
     def _check_origin(self, method: str, headers: Headers, host: str) -> None:
         origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+        foreign = origin is not None and _place(origin) != host.lower()
         site = headers.get("sec-fetch-site", "none")
         if method not in _SAFE_METHODS:
             foreign = foreign or site not in ("none", "same-origin")
@@ -168,7 +171,7 @@ class Guard:
         kind, _, value = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self._matches(value.strip()):
             return None
-        if self._matches(_cookie(headers)):
+        if self._matches(cookie_parser(headers.get("cookie", "")).get(COOKIE, "")):
             return None
         if given or value or scope["path"] not in ("/", *PAGE.open_paths):
             await asyncio.sleep(_WRONG_TOKEN_SECONDS)
@@ -187,9 +190,9 @@ class Guard:
         return hmac.compare_digest(value.encode(), self._token.encode())
 
 
-def _cookie(headers: Headers) -> str:
+def _place(origin: str) -> str | None:
+    """Return the host and port of an Origin header in lower case, None if it is invalid."""
     try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return morsel.value if morsel else ""
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None

@@ -53,8 +53,29 @@ def test_a_token_from_the_environment(
     assert served[0][0].token == "a long enough token"
 
 
+def test_behind_a_proxy_a_token_is_made(served: list[tuple[Settings, str | None]]) -> None:
+    result = denoise("serve", "--allow-host", "denoise.example.org")
+    ((settings, page),) = served
+    assert settings.token is not None
+    assert settings.token in result.stdout
+    assert settings.beyond_loopback  # so that the page does not say that nothing is sent
+    assert page is not None
+    assert page.startswith("http://127.0.0.1:")
+    assert "not encrypted" not in result.stderr
+
+
+def test_a_token_is_quoted_in_the_address(served: list[tuple[Settings, str | None]]) -> None:
+    denoise("serve", "--token", "abc+def/12&x345")
+    ((settings, page),) = served
+    assert settings.token == "abc+def/12&x345"
+    assert page is not None
+    assert page.endswith("?token=abc%2Bdef%2F12%26x345")
+
+
 def test_wrong_use(served: list[tuple[Settings, str | None]]) -> None:
     fails(denoise("serve", "--token", "short"), 2, "at least 12 characters")
+    for token in ("a long enough tökèn", "a long enough\ntoken"):
+        fails(denoise("serve", "--token", token), 2, "printable ASCII")
     fails(denoise("serve", "--model", "nothing"), 2, "no model 'nothing'")
     fails(denoise("serve", "--host", "192.0.2.1"), 2, "cannot listen at 192.0.2.1")
     assert served == []

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
@@ -24,7 +25,10 @@ def test_the_names_of_this_machine_are_served(client: TestClient, host: str) -> 
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "localhost.evil.example", "192.168.0.7:8765", "", "127.0.0.1.evil.example"],
+    [
+        *("evil.example", "localhost.evil.example", "192.168.0.7:8765", "127.0.0.1.evil.example"),
+        *("", "[", "[::1", "]", "[x]:80"),
+    ],
 )
 def test_other_names_are_refused_against_dns_rebinding(client: TestClient, host: str) -> None:
     assert "does not answer to the name" in refused(client.get("/", headers={"Host": host}), 403)
@@ -45,6 +49,8 @@ def test_a_server_for_others_answers_to_addresses_and_its_own_names(
         {"Origin": "http://evil.example"},
         {"Origin": "http://localhost:9999"},
         {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": ""},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
@@ -89,6 +95,25 @@ def test_the_address_with_the_token_gives_the_browser_a_cookie(
     assert "samesite=strict" in cookie
     assert client.get("/api/models").status_code == 200
     assert "Keyboard" in client.get("/").text
+
+
+@pytest.mark.parametrize("others", ['prefs={"a":1}; ', "a=b c; ", "[1]=2; ", "; ;", "é=ü; "])
+def test_cookies_of_other_programs_hide_no_token(
+    start: Callable[..., TestClient], others: str
+) -> None:
+    client = start(token="abcdefghijkl")
+    for cookie in (f"{others}denoise_token=abcdefghijkl", "denoise_token=abcdefghijkl; z={}"):
+        headers = {"Cookie": cookie.encode("latin-1")}
+        assert client.get("/api/server", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("token", ["abc+def/12&x345", 'a;b,c"d\\e=f%g#h', "a long enough token"])
+def test_any_token_fits_the_address_and_the_cookie(
+    start: Callable[..., TestClient], token: str
+) -> None:
+    client = start(token=token)
+    assert client.get(f"/?token={quote(token, safe='')}").status_code == 200
+    assert client.get("/api/server").status_code == 200
 
 
 def test_every_answer_has_the_security_headers(client: TestClient) -> None:
