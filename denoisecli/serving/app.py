@@ -35,7 +35,7 @@ from denoisecli.models.catalogue import find_model, local_models, model_names
 from denoisecli.serving import schema, work
 from denoisecli.serving.answers import Refused, SentOnce, as_refused, attachment, error_answer
 from denoisecli.serving.guard import LOOPBACK, Guard
-from denoisecli.serving.jobs import Job, Jobs, Stage, Workers, worker_process
+from denoisecli.serving.jobs import Job, Jobs, Stage, StartWorker, worker_process
 from denoisecli.serving.page import PAGE
 from denoisecli.serving.rendering import Body, Rendering, clean_name, render, zip_pieces
 from denoisecli.serving.uploads import SUFFIXES, Upload, receive
@@ -113,11 +113,50 @@ class Archive(Body):
 _Form = TypeVar("_Form", bound=BaseModel)
 
 
+@dataclass(frozen=True)
+class _Models:
+    """The models that clients can choose.
+
+    Attributes:
+        found: Folder and kind, "bundled" or "local", of each model by its name.
+        default: The model that is used where a client names none; None if it was removed.
+    """
+
+    found: dict[str, tuple[Path, str]]
+    default: str | None
+
+    def choose(self, name: str | None) -> tuple[str, Path]:
+        """Return the name and the folder of a model, or of the default; raise Refused if none."""
+        name = name or self.default
+        if name is None:
+            raise Refused(400, "model: the default of this server was removed; name another one")
+        if name not in self.found:
+            raise Refused(400, f"model: {name!r} is not one of {', '.join(self.found)}")
+        return name, self.found[name][0]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what clients see of the models; those that are damaged are left out."""
+        rows = []
+        for name, (path, kind) in self.found.items():
+            with suppress(DenoiseError):
+                spec = find_model(path).spec
+                rows.append(
+                    {
+                        "name": name,
+                        "kind": kind,
+                        "description": spec.description,
+                        "sample_rate": spec.audio.sample_rate,
+                        "causal": spec.causal,
+                    }
+                )
+        return rows
+
+
 def create_app(
     settings: Settings,
     root: Path,
     *,
-    workers: Workers = worker_process,
+    start_worker: StartWorker = worker_process,
     on_error: Callable[[str], None] = print,
 ) -> Starlette:
     """Return the application.
@@ -125,36 +164,40 @@ def create_app(
     Args:
         settings: Its settings and limits.
         root: Folder for all files, which whoever made it removes in the end.
-        workers: Starts a worker.
+        start_worker: Starts a worker.
         on_error: Called with the traceback of an error that should not happen.
     """
-    return _Application(settings, root, workers, on_error).starlette
+    return _Application(settings, root, start_worker, on_error).starlette
 
 
 class _Application:
     """The handlers of the routes."""
 
     def __init__(
-        self, settings: Settings, root: Path, workers: Workers, on_error: Callable[[str], None]
+        self,
+        settings: Settings,
+        root: Path,
+        start_worker: StartWorker,
+        on_error: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._on_error = on_error
         self._jobs = Jobs(
             root,
-            workers=workers,
+            start_worker=start_worker,
             count=settings.workers,
             max_waiting=settings.max_waiting,
             keep_seconds=settings.keep_seconds,
             on_error=on_error,
         )
         self._archives: dict[str, list[tuple[Job, Rendering]]] = {}
-        self._render_lock = asyncio.Semaphore(2)
+        self._rendering_slots = asyncio.Semaphore(2)
         routes = [
             Route("/", self._index),
             Route("/static/{name}", self._static),
             Route("/api/openapi.json", self._openapi),
             Route("/api/server", self._server),
-            Route("/api/models", self._models),
+            Route("/api/models", self._list_models),
             Route("/api/clean", self._clean, methods=["POST"]),
             Route("/api/jobs", self._list, methods=["GET"]),
             Route("/api/jobs", self._add, methods=["POST"]),
@@ -226,60 +269,52 @@ class _Application:
             }
         )
 
-    async def _models(self, request: Request) -> Response:
+    async def _list_models(self, request: Request) -> Response:
         models = await asyncio.to_thread(self._find_models)
-        rows = []
-        for name, (path, kind) in models.items():
-            with suppress(DenoiseError):  # one that is damaged
-                spec = find_model(path).spec
-                rows.append(
-                    {
-                        "name": name,
-                        "kind": kind,
-                        "description": spec.description,
-                        "sample_rate": spec.audio.sample_rate,
-                        "causal": spec.causal,
-                    }
-                )
-        return JSONResponse({"models": rows, "default": self._default_model()})
+        rows = await asyncio.to_thread(models.describe)
+        return JSONResponse({"models": rows, "default": models.default or next(iter(models.found))})
 
-    def _find_models(self) -> dict[str, tuple[Path, str]]:
-        """Return the folders of all models by name, and whether they are bundled or local."""
-        models = {name: (find_model(name).path, "bundled") for name in model_names()}
+    def _find_models(self) -> _Models:
+        found = {name: (find_model(name).path, "bundled") for name in model_names()}
         root = self._settings.models_folder
         for model in local_models(root) if root.is_dir() else []:
             path = model.path.parent if model.path.name == "model" else model.path
-            models[(Path(root.name) / path.relative_to(root)).as_posix()] = (model.path, "local")
-        default = find_model(self._settings.model).path
-        if all(path != default for path, _ in models.values()):
-            models[default.parent.name if default.name == "model" else default.name] = (
+            found[(Path(root.name) / path.relative_to(root)).as_posix()] = (model.path, "local")
+        try:
+            default = find_model(self._settings.model).path
+        except DenoiseError:  # it was removed while the server runs
+            return _Models(found, None)
+        if all(path != default for path, _ in found.values()):
+            found[default.parent.name if default.name == "model" else default.name] = (
                 default,
                 "local",
             )
-        return models
+        return _Models(found, next(name for name, (path, _) in found.items() if path == default))
 
-    def _default_model(self) -> str:
-        default = find_model(self._settings.model).path
-        return next(name for name, (path, _) in self._find_models().items() if path == default)
+    async def _choose(self, name: str | None) -> tuple[str, Path]:
+        """Return the name and the folder of the model that a client has named, or of the default.
 
-    def _denoiser(self, model: str, strength: float = 1.0) -> DenoiserOptions:
-        models = self._find_models()
-        if model not in models:
-            raise Refused(400, f"model: {model!r} is not one of {', '.join(models)}")
-        return DenoiserOptions(models[model][0], strength, threads=self._settings.threads)
+        Raises:
+            Refused: There is no such model.
+        """
+        models = await asyncio.to_thread(self._find_models)
+        return models.choose(name)
+
+    def _denoiser(self, folder: Path, strength: float = 1.0) -> DenoiserOptions:
+        return DenoiserOptions(folder, strength, threads=self._settings.threads)
 
     # One request, one cleaned file
 
     async def _clean(self, request: Request) -> Response:
         async with self._arriving(request, CleanForm) as (upload, form):
-            model = form.model or self._default_model()
+            model, folder = await self._choose(form.model)
             suffix = form.suffix(upload.name)
             options = form.options(
                 auto_strength=form.auto_strength,
                 mono=form.mono,
                 keep_readable=form.keep_readable,
             )
-            denoiser = self._denoiser(model, form.strength)
+            denoiser = self._denoiser(folder, form.strength)
             task = Task(upload.path, denoiser, options, upload.path.with_name(f"result{suffix}"))
             job = self._jobs.add(upload, model, work.clean, task)
         try:
@@ -303,14 +338,14 @@ class _Application:
 
     async def _add(self, request: Request) -> Response:
         async with self._arriving(request, JobForm) as (upload, form):
-            model = form.model or self._default_model()
-            job = self._jobs.add(upload, model, work.prepare, self._task(upload, model))
+            model, folder = await self._choose(form.model)
+            job = self._jobs.add(upload, model, work.prepare, self._task(upload, folder))
         return JSONResponse(self._record(job), 202)
 
-    def _task(self, upload: Upload, model: str) -> Task:
+    def _task(self, upload: Upload, folder: Path) -> Task:
         options = FileOptions(subtype="FLOAT", keep_readable=True)
         target = upload.path.with_name("cleaned.w64")
-        return Task(upload.path, self._denoiser(model), options, target)
+        return Task(upload.path, self._denoiser(folder), options, target)
 
     async def _list(self, request: Request) -> Response:
         found = []
@@ -323,12 +358,12 @@ class _Application:
         return JSONResponse(self._record(self._job(request)))
 
     async def _again(self, request: Request) -> Response:
-        job = self._job(request)
         form = await _read_body(request, JobForm)
+        model, folder = await self._choose(form.model)
+        job = self._job(request)  # last, since it may be removed meanwhile
         if not job.ended.is_set():
             raise Refused(409, "the recording is still being cleaned; wait until it is done")
-        model = form.model or self._default_model()
-        self._jobs.add_again(job, model, self._task(job.upload, model))
+        self._jobs.add_again(job, model, self._task(job.upload, folder))
         return JSONResponse(self._record(job), 202)
 
     async def _remove(self, request: Request) -> Response:
@@ -370,7 +405,7 @@ class _Application:
 
     async def _suggest(self, request: Request) -> Response:
         job = self._done(request)
-        async with self._render_lock:
+        async with self._rendering_slots:
             try:
                 choice = await asyncio.to_thread(work.suggest_strength, job.task)
             except DenoiseError as error:
@@ -380,9 +415,9 @@ class _Application:
     # Files to download
 
     async def _render(self, request: Request) -> Response:
-        job = self._done(request)
         rendering = await _read_body(request, Rendering)
-        async with self._render_lock:
+        job = self._done(request)
+        async with self._rendering_slots:
             path, warnings = await asyncio.to_thread(render, job, rendering)
         for key in list(job.files)[: -_KEPT_FILES + 1]:
             shutil.rmtree(job.files.pop(key).parent, ignore_errors=True)
@@ -391,7 +426,7 @@ class _Application:
         return JSONResponse(
             {
                 "url": f"/api/jobs/{job.id}/file/{key}",
-                "name": path.name,
+                "name": _file_name(job, path),
                 "bytes": path.stat().st_size,
                 "warnings": warnings,
             }
@@ -402,7 +437,9 @@ class _Application:
         path = job.files.get(request.path_params["key"])
         if path is None:
             raise Refused(404, "there is no such file any more; ask for it again")
-        return FileResponse(path, headers={"Content-Disposition": attachment(path.name)})
+        return FileResponse(
+            path, headers={"Content-Disposition": attachment(_file_name(job, path))}
+        )
 
     async def _archive(self, request: Request) -> Response:
         body = await _read_body(request, Archive)
@@ -420,7 +457,7 @@ class _Application:
         if entries is None:
             raise Refused(404, "there is no such archive any more; ask for it again")
         return StreamingResponse(
-            zip_pieces(entries),
+            zip_pieces(entries, self._rendering_slots),
             media_type="application/zip",
             headers={"Content-Disposition": attachment("denoised.zip")},
         )
@@ -431,7 +468,7 @@ class _Application:
     ) -> AsyncIterator[tuple[Upload, _Form]]:
         """Receive an upload; the block puts it into the queue, or it is removed."""
         length = request.headers.get("content-length", "")
-        expected = min(int(length) if length.isdigit() else 0, self._settings.max_bytes)
+        expected = min(int(length) if length.isdecimal() else 0, self._settings.max_bytes)
         async with self._jobs.new_folder(expected) as folder:
             try:
                 upload = await receive(
@@ -458,8 +495,10 @@ def _validate(form: type[_Form], values: object) -> _Form:
         return form.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
+        where = ".".join(map(str, problem["loc"])) or "the body"
         message = problem["msg"].replace("Input should be", "must be")
+        if problem["type"] == "model_type":
+            message = "must be an object"
         if problem["type"] == "extra_forbidden":
             message = f"is not known; known are {', '.join(form.model_fields)}"
         raise Refused(400, f"{where}: {message}") from error
@@ -474,7 +513,7 @@ async def _read_body(request: Request, form: type[_Form]) -> _Form:
             raise Refused(413, "the body of the request is too large")
     try:
         values = json.loads(body or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(400, "the body is not valid JSON") from error
     return _validate(form, values)
 
@@ -505,6 +544,11 @@ async def _ended_or_gone(request: Request, job: Job) -> None:
 async def _until_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _file_name(job: Job, path: Path) -> str:
+    """Return the name under which a client saves a result."""
+    return clean_name(job.upload.name, path.suffix).name
 
 
 def _require_done(job: Job) -> Job:

@@ -97,7 +97,7 @@ def worker_process() -> Iterator[tuple[Executor, State]]:
         yield pool, state
 
 
-Workers = Callable[[], AbstractContextManager[tuple[Executor, State]]]
+StartWorker = Callable[[], AbstractContextManager[tuple[Executor, State]]]
 
 
 class Jobs:
@@ -105,7 +105,7 @@ class Jobs:
 
     Args:
         root: Folder for their files, which whoever made it removes.
-        workers: Starts a worker.
+        start_worker: Starts a worker.
         count: Number of workers.
         max_waiting: Largest number of recordings that wait or are being sent.
         keep_seconds: Time in s after which a job that no client asks for is removed.
@@ -116,14 +116,14 @@ class Jobs:
         self,
         root: Path,
         *,
-        workers: Workers = worker_process,
+        start_worker: StartWorker = worker_process,
         count: int = 1,
         max_waiting: int = 100,
         keep_seconds: float = 3600.0,
         on_error: Callable[[str], None] = print,
     ) -> None:
         self._root = root
-        self._workers = workers
+        self._start_worker = start_worker
         self._count = count
         self._max_waiting = max_waiting
         self._keep_seconds = keep_seconds
@@ -232,23 +232,27 @@ class Jobs:
     async def _run_worker(self) -> None:
         job: Job | None = None
         while True:
-            with self._workers() as (executor, state):
-                with suppress(WorkerDied):
-                    executor.submit(preview.warm_up)
-                while True:
-                    job = job or await self._queue.get()
-                    if job.removed:
+            try:
+                with self._start_worker() as (executor, state):
+                    with suppress(WorkerDied):
+                        executor.submit(preview.warm_up)
+                    while True:
+                        job = job or await self._queue.get()
+                        if job.removed:
+                            job = None
+                            continue
+                        state[0] = state[1] = 0.0
+                        try:
+                            future = executor.submit(job.function, job.task)
+                        except WorkerDied:
+                            break  # between two jobs: a new one takes this job
+                        survived = await self._finish(job, future, state)
                         job = None
-                        continue
-                    state[0] = state[1] = 0.0
-                    try:
-                        future = executor.submit(job.function, job.task)
-                    except WorkerDied:
-                        break  # between two jobs: a new one takes this job
-                    survived = await self._finish(job, future, state)
-                    job = None
-                    if not survived:
-                        break
+                        if not survived:
+                            break
+            except OSError as error:  # no process can be started now; the job waits
+                self._on_error("".join(traceback.format_exception(error)))
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _finish(self, job: Job, future: "Future[dict[str, Any]]", state: State) -> bool:
         """Wait for the end of a job; return whether the worker survived it."""

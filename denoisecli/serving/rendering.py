@@ -1,15 +1,17 @@
 """Results as files: at a strength and in a format, one by one or as an archive."""
 
+import asyncio
 import io
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
 from denoisecli.audio.formats import CONTAINERS, FORMATS
 from denoisecli.cleaning.file import FileOptions
@@ -71,7 +73,7 @@ def render(job: Job, rendering: Rendering) -> tuple[Path, list[str]]:
     """Write a recording in a folder of its own; return the file and warnings."""
     suffix = rendering.suffix(job.upload.name)
     folder = job.folder / secrets.token_urlsafe(8)
-    target = folder / clean_name(job.upload.name, suffix).name
+    target = folder / f"result{suffix}"  # file systems have shorter names than clients
 
     def stop_if_removed(seconds: float, total: float) -> None:
         if job.removed:
@@ -90,7 +92,8 @@ def render(job: Job, rendering: Rendering) -> tuple[Path, list[str]]:
         stop_if_removed(0.0, 0.0)
     except (DenoiseError, OSError) as error:
         shutil.rmtree(job.folder if job.removed else folder, ignore_errors=True)
-        message = job.plain(str(error).replace(str(target), target.name))
+        name = clean_name(job.upload.name, suffix).name
+        message = job.plain(str(error).replace(str(target), name))
         raise as_refused(error, message) from error
     return target, [job.plain(warning) for warning in result.warnings]
 
@@ -117,10 +120,16 @@ class _Pipe(io.RawIOBase):
         return taken
 
 
-def zip_pieces(entries: list[tuple[Job, Rendering]]) -> Iterator[bytes]:
+async def zip_pieces(
+    entries: list[tuple[Job, Rendering]], slots: asyncio.Semaphore
+) -> AsyncIterator[bytes]:
     """Yield an archive, whose files are written one after the other while it is sent.
 
     What cannot be written is listed in the file ``errors.txt`` of the archive.
+
+    Args:
+        entries: The recordings, and how they are written.
+        slots: Limits how many recordings are written at the same time.
     """
     pipe = _Pipe()
     names: set[str] = set()
@@ -129,7 +138,8 @@ def zip_pieces(entries: list[tuple[Job, Rendering]]) -> Iterator[bytes]:
         for job, rendering in entries:
             name = clean_name(job.upload.name, rendering.suffix(job.upload.name))
             try:
-                path, _ = render(job, rendering)
+                async with slots:
+                    path, _ = await run_in_threadpool(render, job, rendering)
             except Refused as error:
                 errors.append(f"{name}: {error}")
                 continue
@@ -137,7 +147,7 @@ def zip_pieces(entries: list[tuple[Job, Rendering]]) -> Iterator[bytes]:
                 info = ZipInfo(_unused(name, names), time.localtime()[:6])
                 info.external_attr = 0o644 << 16
                 with path.open("rb") as file, archive.open(info, "w", force_zip64=True) as part:
-                    while data := file.read(_PIECE):
+                    while data := await run_in_threadpool(file.read, _PIECE):
                         part.write(data)
                         yield pipe.take()
             finally:

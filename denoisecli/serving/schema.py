@@ -115,7 +115,10 @@ def openapi(
             "get /api/server",
             _operation("Return limits and formats.", _json("The limits.", _object())),
         ),
-        ("get /api/openapi.json", _operation("Return this document.", _json("It.", _object()))),
+        (
+            "get /api/openapi.json",
+            _operation("Return this document.", _json("The OpenAPI document.", _object())),
+        ),
     ]
     paths: dict[str, dict[str, Any]] = {}
     for name, operation in operations:

@@ -112,7 +112,7 @@ class _Form:
             )
         self._max_bytes = max_bytes
         length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length) > max_bytes + _MAX_FIELDS * _PART_BYTES:
+        if length.isdecimal() and int(length) > max_bytes + _MAX_FIELDS * _PART_BYTES:
             raise self._too_large()
         self._folder = folder
         self._parser = self._make_parser(boundary)

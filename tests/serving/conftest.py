@@ -33,7 +33,9 @@ def start(
 
     def start(**settings: Any) -> TestClient:
         values = {"model": str(model), "models_folder": tmp_path / "runs", **settings}
-        app = create_app(Settings(**values), root, workers=worker_thread, on_error=errors.append)
+        app = create_app(
+            Settings(**values), root, start_worker=worker_thread, on_error=errors.append
+        )
         client = TestClient(app, ADDRESS)
         clients.append(client)
         return client.__enter__()

@@ -1,10 +1,14 @@
+import asyncio
 import io
 import json
+import shutil
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from starlette.testclient import TestClient
 
 from denoisecli.audio.reading import AudioReader
 from denoisecli.cleaning.strength import Choice
+from denoisecli.serving import app, rendering
 
 RATE = 8000
 
@@ -179,7 +184,7 @@ def test_only_the_last_files_of_a_job_are_kept(client: TestClient, wav: bytes, r
     urls = [client.post(f"/api/jobs/{job}/file").json()["url"] for _ in range(6)]
     refused(client.get(urls[0]), 404, "ask for it again")
     assert client.get(urls[-1]).status_code == 200
-    assert len(list(root.glob("*/*/talk.clean.wav"))) == 4
+    assert len(list(root.glob("*/*/result.wav"))) == 4
 
 
 def test_high_rates_many_channels_and_unknown_formats_get_a_preview(
@@ -217,6 +222,117 @@ def test_the_archive_lists_what_could_not_be_written(
     assert archive.namelist() == ["talk.clean.wav", "errors.txt"]
     assert b"at most 2 channels" in archive.read("errors.txt")
     assert b"/tmp" not in archive.read("errors.txt")
+
+
+def test_names_longer_than_file_systems_allow(client: TestClient, wav: bytes) -> None:
+    name = "雨" * 90
+    job = add(client, wav, f"{name}.wav")
+    rendered = client.post(f"/api/jobs/{job}/file", json={"format": ".flac"}).json()
+    assert rendered["name"] == f"{name}.clean.flac"
+    answer = client.get(rendered["url"])
+    assert quote(rendered["name"]) in answer.headers["content-disposition"]
+    assert soundfile.info(io.BytesIO(answer.content)).format == "FLAC"
+    url = client.post("/api/zip", json={"jobs": [{"id": job}]}).json()["url"]
+    with zipfile.ZipFile(io.BytesIO(client.get(url).content)) as archive:
+        assert archive.namelist() == [f"{name}.clean.wav"]
+    answer = client.post("/api/clean", files={"file": (f"{name}.wav", wav)})
+    assert quote(f"{name}.clean.wav") in answer.headers["content-disposition"]
+
+
+def test_archives_are_written_two_recordings_at_a_time(
+    client: TestClient, wav: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = add(client, wav)
+    url = client.post("/api/zip", json={"jobs": [{"id": job}]}).json()["url"]
+    running: list[int] = []
+    numbers: list[int] = []
+    render = rendering.render
+
+    def counted(*arguments: Any) -> Any:
+        running.append(1)
+        numbers.append(len(running))
+        time.sleep(0.02)
+        try:
+            return render(*arguments)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(rendering, "render", counted)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(client.get, [url] * 8))
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert len(numbers) == 8
+    assert max(numbers) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"[1]", ["the body: must be an object"]),
+        (b"[" * 100_000, ["not valid JSON"]),
+        (b"{", ["not valid JSON"]),
+        (b"\xff", ["not valid JSON"]),
+        (b"1" * 10_000, []),
+        (b'{"model": "\\u0000"}', ["model", "is not one of"]),
+    ],
+)
+def test_bodies_that_are_no_object_are_refused(
+    client: TestClient, wav: bytes, body: bytes, words: list[str]
+) -> None:
+    job = add(client, wav)
+    refused(client.post(f"/api/jobs/{job}", content=body), 400, *words)
+
+
+@pytest.mark.parametrize("path", ["", "/file"])
+def test_a_job_that_is_removed_while_its_request_is_read(
+    client: TestClient, wav: bytes, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    job = add(client, wav)
+    read = app._read_body
+
+    async def removed(request: Any, form: Any) -> Any:
+        jobs.remove(jobs.get(job))
+        return await read(request, form)
+
+    jobs = client.app.routes[0].endpoint.__self__._jobs
+    monkeypatch.setattr(app, "_read_body", removed)
+    refused(client.post(f"/api/jobs/{job}{path}", json={}), 404, "no such recording")
+
+
+def test_the_default_model_is_removed_while_the_server_runs(
+    start: Callable[..., TestClient],
+    model_folder: Callable[..., Path],
+    wav: bytes,
+) -> None:
+    model = model_folder(constant_mask(0.5))
+    client = start(model=str(model))
+    assert client.get("/api/models").json()["default"] == model.name
+    shutil.rmtree(model)
+    listed = client.get("/api/models").json()
+    assert listed["default"] in [row["name"] for row in listed["models"]]
+    answer = client.post("/api/clean", files={"file": ("talk.wav", wav)})
+    refused(answer, 400, "the default of this server was removed")
+
+
+def test_models_are_searched_once_for_a_request_and_beside_the_event_loop(
+    client: TestClient, wav: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[bool] = []
+    names = app.model_names
+
+    def counted() -> Any:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        searches.append(True)
+        return names()
+
+    monkeypatch.setattr(app, "model_names", counted)
+    job = add(client, wav)
+    assert len(searches) == 1
+    client.post(f"/api/jobs/{job}", json={})
+    client.post("/api/clean", files={"file": ("talk.wav", wav)})
+    assert len(searches) == 3
+    wait(client, job)
 
 
 def test_a_recording_is_cleaned_again_with_another_model(

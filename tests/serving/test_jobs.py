@@ -1,6 +1,7 @@
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def test_jobs_wait_for_their_turn(tmp_path: Path) -> None:
     async def scenario() -> None:
-        jobs = Jobs(tmp_path, workers=worker_thread)
+        jobs = Jobs(tmp_path, start_worker=worker_thread)
         async with jobs.running():
             first = await add(jobs, wait_for_cancellation)
             await until(lambda: first.progress == 0.25)
@@ -76,7 +77,7 @@ def test_jobs_wait_for_their_turn(tmp_path: Path) -> None:
 
 def test_what_is_worked_on_is_given_up_at_the_end(tmp_path: Path) -> None:
     async def scenario() -> None:
-        jobs = Jobs(tmp_path, workers=worker_thread)
+        jobs = Jobs(tmp_path, start_worker=worker_thread)
         async with jobs.running():
             job = await add(jobs, wait_for_cancellation)
             await until(lambda: job.stage is Stage.WORKING)
@@ -89,7 +90,7 @@ def test_errors_name_the_recording_and_no_path_or_option(tmp_path: Path) -> None
     errors: list[str] = []
 
     async def scenario() -> None:
-        jobs = Jobs(tmp_path, workers=worker_thread, on_error=errors.append)
+        jobs = Jobs(tmp_path, start_worker=worker_thread, on_error=errors.append)
         async with jobs.running():
             damaged, unknown = await add(jobs, fail, "b/talk.wav"), await add(jobs, break_down)
             await unknown.ended.wait()
@@ -104,11 +105,51 @@ def test_errors_name_the_recording_and_no_path_or_option(tmp_path: Path) -> None
     assert "ZeroDivisionError" in errors[0]
 
 
+@pytest.mark.parametrize("where", ["start", "submit"])
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr("denoisecli.serving.jobs.RETRY_SECONDS", 0.01)
+    errors: list[str] = []
+    failures = [1, 1]
+
+    def fail_at_first() -> None:
+        if failures:
+            failures.pop()
+            raise OSError("no process can be started")
+
+    @contextmanager
+    def start_worker() -> Iterator[Any]:
+        if where == "start":
+            fail_at_first()
+        with worker_thread() as (executor, state):
+            submit = executor.submit
+
+            def submit_later(*job: Any) -> Any:
+                if where == "submit":
+                    fail_at_first()
+                return submit(*job)
+
+            monkeypatch.setattr(executor, "submit", submit_later)
+            yield executor, state
+
+    async def scenario() -> None:
+        jobs = Jobs(tmp_path, start_worker=start_worker, on_error=errors.append)
+        async with jobs.running():
+            job = await add(jobs, succeed)
+            await asyncio.wait_for(job.ended.wait(), 30)
+            assert job.stage is Stage.DONE
+
+    asyncio.run(scenario())
+    assert len(errors) == 2
+    assert "no process can be started" in errors[0]
+
+
 def test_too_many_uploads_and_full_disks_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
-        jobs = Jobs(tmp_path, workers=worker_thread, max_waiting=1)
+        jobs = Jobs(tmp_path, start_worker=worker_thread, max_waiting=1)
         async with jobs.new_folder(0) as folder:
             with pytest.raises(Refused, match="already waiting") as refused:
                 async with jobs.new_folder(0):
@@ -125,7 +166,7 @@ def test_too_many_uploads_and_full_disks_are_refused(
 @pytest.mark.slow
 def test_a_process_that_dies_takes_only_its_own_job_with_it(tmp_path: Path) -> None:
     async def scenario() -> None:
-        jobs = Jobs(tmp_path, workers=worker_process)
+        jobs = Jobs(tmp_path, start_worker=worker_process)
         async with jobs.running():
             killed, survivor = await add(jobs, die), await add(jobs, succeed)
             await survivor.ended.wait()
