@@ -3,6 +3,7 @@
 - ``denoiser``: the public API, which cleans arrays, streams and files
 - ``engines``: run the network with ONNX Runtime or Keras
 - ``masking``: applies the network to sound at the model's sample rate, block by block
+- ``frames``: applies the network frame by frame, with its state carried, to streams
 - ``conditioning``: what the network hears: without a DC offset, not too quiet
 - ``transform``: the STFT in front of the network, at the rate of the model or a lower one
 - ``stream``: cleans a stream at any sample rate, and restores what the model's rate cannot hold
