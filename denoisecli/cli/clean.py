@@ -13,7 +13,7 @@ import typer
 
 from denoisecli.cleaning.choices import Clip, Device, Engine
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import ModelClass, Overwrite, load_keras
+from denoisecli.cli.options import ModelClass, Overwrite, load_keras, refuse_given
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 from denoisecli.system.atomic_files import temporary_folder
 from denoisecli.system.extras import require
@@ -236,13 +236,20 @@ RawRate = Annotated[
     ),
 ]
 RawChannels = Annotated[
-    int,
-    typer.Option(min=1, help="Number of channels of headerless PCM.", rich_help_panel=_PIPES),
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of channels of headerless PCM (default: 1).",
+        show_default=False,
+        rich_help_panel=_PIPES,
+    ),
 ]
 RawSubtype = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Sample format of headerless PCM, such as PCM_16 or FLOAT.", rich_help_panel=_PIPES
+        help="Sample format of headerless PCM, such as PCM_16 or FLOAT (default: PCM_16).",
+        show_default=False,
+        rich_help_panel=_PIPES,
     ),
 ]
 
@@ -324,8 +331,8 @@ def clean(
     dry_run: DryRun = False,
     as_json: AsJson = False,
     raw_rate: RawRate = None,
-    raw_channels: RawChannels = 1,
-    raw_subtype: RawSubtype = "PCM_16",
+    raw_channels: RawChannels = None,
+    raw_subtype: RawSubtype = None,
     replace_nan: ReplaceNan = False,
     keep_readable: KeepReadable = False,
 ) -> None:
@@ -362,12 +369,17 @@ def clean(
         keep_loudness=keep_loudness,
         true_peak=-1.0 if true_peak is None else true_peak,
         auto_strength=strength == _AUTO,
-        raw=None if raw_rate is None else RawFormat(raw_rate, raw_channels, raw_subtype),
+        raw=None
+        if raw_rate is None
+        else RawFormat(raw_rate, raw_channels or 1, raw_subtype or "PCM_16"),
     )
     batch = _BatchOptions(jobs, cluster, skip_existing, overwrite, dry_run, as_json)
     if skip_existing and overwrite:
         raise UsageError("--skip-existing and --overwrite exclude each other")
-    if raw_rate is not None and _PIPE not in sources:
+    if raw_rate is None:
+        given = {"--raw-channels": raw_channels, "--raw-subtype": raw_subtype}
+        refuse_given(given, "needs --raw-rate")
+    elif _PIPE not in sources:
         raise UsageError("--raw-rate is for stdin; give - as the recording")
     if _PIPE not in (*sources, output):
         pages = _Pages(plot, report)

@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 
 from denoisecli.cli import console
-from denoisecli.cli.options import Json, ModelClass, Overwrite, allow_code, load_keras
+from denoisecli.cli.options import (
+    Json,
+    ModelClass,
+    Overwrite,
+    allow_code,
+    load_keras,
+    refuse_given,
+)
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.models.export import ExportFormat
 from denoisecli.system.extras import require
@@ -218,8 +225,13 @@ def export(
     ],
     format: Annotated[ExportFormat, typer.Option(help="Format to write.")] = ExportFormat.ONNX,
     frames: Annotated[
-        int, typer.Option(min=1, help="Number of STFT frames in the input of a LiteRT network.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of STFT frames in the input of a LiteRT network (default: 64).",
+            show_default=False,
+        ),
+    ] = None,
     model_class: ModelClass = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -234,12 +246,16 @@ def export(
 
     Example: `denoise export speech --format litert -o speech.tflite`
     """
+    if format is not ExportFormat.LITERT:
+        refuse_given({"--frames": frames}, "applies to --format litert only")
     load_keras("exporting a model")
     allow_code(model_class)
     with console.native_stderr_muted():
         from denoisecli.models.export.convert import export_model
 
-        difference = export_model(model, output, format, frames=frames, overwrite=overwrite)
+        difference = export_model(
+            model, output, format, frames=64 if frames is None else frames, overwrite=overwrite
+        )
     files = [output] if output.is_file() else [path for path in output.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 2**20
     console.info(

@@ -1,7 +1,7 @@
 """Options that several commands share, and the reading of their values."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -72,6 +72,18 @@ Debug = Annotated[
     bool,
     typer.Option("--debug", help="Print the tracebacks of errors.", rich_help_panel="Messages"),
 ]
+
+
+def refuse_given(options: Mapping[str, object], reason: str) -> None:
+    """Raise UsageError if an option was given that would have no effect.
+
+    Args:
+        options: Values of such options by their names; None if one was not given.
+        reason: End of the sentence, such as "does not apply to --invert".
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name} {reason}")
 
 
 def number_or_range(text: str | None, option: str) -> float | tuple[float, float] | None:

@@ -7,7 +7,7 @@ import typer
 
 from denoisecli.audio.choices import Scale, Window
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import NoMatchLevel, Output, Overwrite, Seed
+from denoisecli.cli.options import NoMatchLevel, Output, Overwrite, Seed, refuse_given
 from denoisecli.errors import UsageError
 
 _TRANSFORM, _PART, _PICTURE = "Transform", "Part to draw", "Picture"
@@ -26,32 +26,47 @@ def spectrogram(
     ] = False,
     overwrite: Overwrite = False,
     scale: Annotated[
-        Scale, typer.Option(help="Scale of the values.", rich_help_panel=_TRANSFORM)
-    ] = Scale.MAGNITUDE,
-    n_fft: Annotated[
-        int,
+        Scale | None,
         typer.Option(
-            help="Length of the window and the transform in samples, an even number.",
+            help="Scale of the values (default: magnitude).",
+            show_default=False,
             rich_help_panel=_TRANSFORM,
         ),
-    ] = 1024,
-    hop_length: Annotated[
-        int,
+    ] = None,
+    n_fft: Annotated[
+        int | None,
         typer.Option(
-            help="Number of samples between successive frames.", rich_help_panel=_TRANSFORM
+            help="Length of the window and the transform in samples, an even number (default: "
+            "1024).",
+            show_default=False,
+            rich_help_panel=_TRANSFORM,
         ),
-    ] = 256,
+    ] = None,
+    hop_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of samples between successive frames (default: 256).",
+            show_default=False,
+            rich_help_panel=_TRANSFORM,
+        ),
+    ] = None,
     window: Annotated[
-        Window,
+        Window | None,
         typer.Option(
             metavar="<window>",
-            help=f"Analysis window: {', '.join(Window)}.",
+            help=f"Analysis window: {', '.join(Window)} (default: hann).",
+            show_default=False,
             rich_help_panel=_TRANSFORM,
         ),
-    ] = Window.HANN,
+    ] = None,
     n_mels: Annotated[
-        int, typer.Option(help="Number of bands of the mel scale.", rich_help_panel=_TRANSFORM)
-    ] = 80,
+        int | None,
+        typer.Option(
+            help="Number of bands of the mel scale (default: 80).",
+            show_default=False,
+            rich_help_panel=_TRANSFORM,
+        ),
+    ] = None,
     sample_rate: Annotated[
         int | None,
         typer.Option(
@@ -62,12 +77,15 @@ def spectrogram(
         ),
     ] = None,
     phase: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            help="Store the phase as well, which makes --invert exact, except for the scale mel.",
+            "--phase/--no-phase",
+            help="Store the phase as well, which makes --invert exact, except for the scale mel "
+            "(default: --phase).",
+            show_default=False,
             rich_help_panel=_TRANSFORM,
         ),
-    ] = True,
+    ] = None,
 ) -> None:
     """Compute the spectrogram of an audio file, or invert one.
 
@@ -82,22 +100,35 @@ def spectrogram(
     from denoisecli.audio.spectrogram import spectrogram as compute
 
     if invert:
+        transform = {
+            "--scale": scale,
+            "--n-fft": n_fft,
+            "--hop-length": hop_length,
+            "--window": window,
+            "--n-mels": n_mels,
+            "--sample-rate": sample_rate,
+            "--phase" if phase else "--no-phase": phase,
+        }
+        refuse_given(transform, "does not apply to --invert")
         gain = invert_file(source, output, overwrite=overwrite)
         if gain < 1:
             console.warn(f"scaled by {gain:.3f} to stay within full scale")
         console.info(f"wrote {output}")
         return
+    scale = scale or Scale.MAGNITUDE
+    if scale is not Scale.MEL:
+        refuse_given({"--n-mels": n_mels}, "applies to --scale mel only")
     check_target(output, overwrite=overwrite)
     audio, rate = read_mono(source, sample_rate)
     result = compute(
         audio,
         rate,
-        n_fft=n_fft,
-        hop_length=hop_length,
-        window=window.value,
+        n_fft=1024 if n_fft is None else n_fft,
+        hop_length=256 if hop_length is None else hop_length,
+        window=(window or Window.HANN).value,
         scale=scale,
-        n_mels=n_mels,
-        phase=phase,
+        n_mels=80 if n_mels is None else n_mels,
+        phase=phase is not False,
     )
     result.save(output, overwrite=overwrite)
     frequencies, frames = result.matrix.shape

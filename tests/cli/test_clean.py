@@ -127,6 +127,11 @@ def test_quiet_still_reports_which_files_failed(
     assert "a.wav" not in result.stderr
 
 
+@pytest.mark.parametrize("option", [("--raw-channels", "2"), ("--raw-subtype", "FLOAT")])
+def test_a_format_of_headerless_sound_needs_its_rate(halving: Path, option: Any) -> None:
+    fails(denoise("clean", "-", "--model", halving, *option), 2, f"{option[0]} needs --raw-rate")
+
+
 def test_raw_rate_is_for_stdin(audio_file: Callable[..., Path], halving: Path) -> None:
     source = audio_file("in.wav", np.zeros(100))
     for target in ("out.wav", "-"):

@@ -140,6 +140,13 @@ def test_what_needs_the_training_packages_says_so(
     assert ("TensorFlow: pip install 'denoisecli[train]'" in shown.stderr) == (exit_code == 2)
 
 
+@pytest.mark.parametrize("format", ["onnx", "onnx-stream", "sherpa-onnx", "saved_model"])
+def test_export_refuses_frames_that_have_no_effect(format: str, tmp_path: Path) -> None:
+    target = tmp_path / "x"
+    result = denoise("export", "speech", "-o", target, "--format", format, "--frames", "64")
+    fails(result, 2, "--frames applies to --format litert only")
+
+
 def test_export_of_a_bundled_model(tmp_path: Path) -> None:
     target = tmp_path / "speech.onnx"
     shown = denoise("export", "speech", "-o", target)

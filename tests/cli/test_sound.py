@@ -47,6 +47,22 @@ class TestSpectrogram:
         fails(result, 1, "in.npy is a bare matrix", "phase", "neither inverted", ".npz")
         assert not (tmp_path / "back.wav").exists()
 
+    @pytest.mark.parametrize(
+        "option",
+        [
+            *(("--scale", "db"), ("--n-fft", "64"), ("--hop-length", "16"), ("--window", "hann")),
+            *(("--n-mels", "80"), ("--sample-rate", "8000"), ("--no-phase",), ("--phase",)),
+        ],
+    )
+    def test_refuses_options_that_have_no_effect(
+        self, option: tuple[str, ...], tmp_path: Path
+    ) -> None:
+        result = denoise("spectrogram", "in.npz", "--invert", "-o", tmp_path / "x.wav", *option)
+        fails(result, 2, f"{option[0]} does not apply to --invert")
+        if option[0] == "--n-mels":
+            result = denoise("spectrogram", "in.wav", "-o", tmp_path / "x.npz", *option)
+            fails(result, 2, "--n-mels applies to --scale mel only")
+
     def test_refuses_bad_options_and_files(
         self, audio_file: Callable[..., Path], tmp_path: Path
     ) -> None:
