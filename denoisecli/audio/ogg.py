@@ -2,7 +2,6 @@
 
 import io
 from pathlib import Path
-from typing import Any
 
 _HEADER = 27  # bytes of a page before its segment table
 _SEARCH = 2**16
@@ -42,45 +41,3 @@ def _next_page(raw: io.BufferedReader, position: int) -> int:
         if len(piece) < _SEARCH:
             break
     return raw.seek(0, io.SEEK_END)
-
-
-class FileSlice(io.RawIOBase):
-    """Part of a file.
-
-    Args:
-        path: The file.
-        start: First byte.
-        end: Byte after the last one.
-    """
-
-    def __init__(self, path: Path, start: int, end: int) -> None:
-        self._raw = path.open("rb")
-        self._start, self._end = start, end
-        self._raw.seek(start)
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position."""
-        base = {io.SEEK_SET: self._start, io.SEEK_CUR: self._raw.tell(), io.SEEK_END: self._end}
-        return self._raw.seek(max(base[whence] + offset, self._start)) - self._start
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._raw.tell() - self._start
-
-    def readinto(self, buffer: Any) -> int:  # any writable buffer, such as that of cffi
-        """Fill the buffer and return the number of bytes."""
-        view = memoryview(buffer).cast("B")
-        return self._raw.readinto(view[: max(self._end - self._raw.tell(), 0)])
-
-    def close(self) -> None:
-        """Close the file."""
-        self._raw.close()
-        super().close()

@@ -14,8 +14,9 @@ from denoisecli.audio.formats import FORMATS, MEDIA
 from denoisecli.audio.integrity import UNKNOWN_FRAMES, holds_more, lacks_its_end, promised_frames
 from denoisecli.audio.media import DecodingError, MediaFile
 from denoisecli.audio.metadata import channel_mask_comment
-from denoisecli.audio.ogg import FileSlice, ogg_links
+from denoisecli.audio.ogg import ogg_links
 from denoisecli.audio.riff import (
+    FileSlice,
     Patched,
     SoundLayout,
     read_mask,

@@ -299,6 +299,48 @@ class Patched(io.RawIOBase):
         super().close()
 
 
+class FileSlice(io.RawIOBase):
+    """Part of a file.
+
+    Args:
+        path: The file.
+        start: First byte.
+        end: Byte after the last one.
+    """
+
+    def __init__(self, path: Path, start: int, end: int) -> None:
+        self._raw = path.open("rb")
+        self._start, self._end = start, end
+        self._raw.seek(start)
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position."""
+        base = {io.SEEK_SET: self._start, io.SEEK_CUR: self._raw.tell(), io.SEEK_END: self._end}
+        return self._raw.seek(max(base[whence] + offset, self._start)) - self._start
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._raw.tell() - self._start
+
+    def readinto(self, buffer: Any) -> int:  # any writable buffer, such as that of cffi
+        """Fill the buffer and return the number of bytes."""
+        view = memoryview(buffer).cast("B")
+        return self._raw.readinto(view[: max(self._end - self._raw.tell(), 0)])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._raw.close()
+        super().close()
+
+
 def with_all_sound(path: Path, layout: SoundLayout) -> Patched:
     """Open a file as if its header stated all the sound that is there."""
     size = layout.available
