@@ -232,8 +232,7 @@ def choose_track(
     if count == 1 or track is not None:
         return chosen - 1, []
     warning = (
-        f"{path} has {count} audio tracks, of which track {chosen} is cleaned; --track chooses "
-        "another"
+        f"{path} has {count} audio tracks, of which track {chosen} is used; --track selects another"
     )
     return chosen - 1, [warning]
 

@@ -170,7 +170,7 @@ def test_tracks(tmp_path, model_folder, speech, suffix):
     tracks = [[(0, np.zeros(96_000, np.float32))], [(0, speech(2, 48000))]]
     write_parts(path, tracks, default=1)
     result = half.clean_file(path, tmp_path / "y.wav")
-    assert "has 2 audio tracks, of which track 2 is cleaned" in result.warnings[0]
+    assert "has 2 audio tracks, of which track 2 is used" in result.warnings[0]
     assert np.std(soundfile.read(tmp_path / "y.wav")[0]) > 0.01
     result = half.clean_file(path, tmp_path / "z.wav", FileOptions(track=1))
     assert not result.warnings
