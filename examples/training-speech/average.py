@@ -3,7 +3,7 @@
     python examples/training-speech/average.py FIRST SECOND SHARE FOLDER
 
 SHARE, from 0 to 1, is the weight of the first model. All other files in the new FOLDER are copied
-from the second model.
+from the second model, except for the figures that were measured on its weights.
 """
 
 import argparse
@@ -19,7 +19,21 @@ def average(first: ModelFolder, second: ModelFolder, share: float, target: Model
     both = zip(first.load_network().get_weights(), network.get_weights(), strict=True)
     network.set_weights([share * a + (1 - share) * b for a, b in both])
     shutil.copytree(second.path, target.path)
-    target.write_network(network)
+    difference = target.write_network(network)
+    sources = {hash for model in (first, second) for hash in _sources(model)}
+    metrics = second.read_metrics().model_copy(
+        update={
+            "validation": {},
+            "test": {},
+            "onnx_difference": difference,
+            "training_sources": " ".join(sorted(sources)),
+        }
+    )
+    target.write_metrics(metrics)
+
+
+def _sources(model: ModelFolder) -> list[str]:
+    return model.read_metrics().training_sources.split()
 
 
 def main() -> None:

@@ -115,6 +115,11 @@ def whisper(speech: AudioVector, sample_rate: int, rng: np.random.Generator) -> 
     return np.clip(sound, -1, 1).astype(speech.dtype)
 
 
+def file_name(path: Path, folder: Path) -> str:
+    """Return the name for a whispered recording, which tells files of one name in two folders."""
+    return path.relative_to(folder).with_suffix("").as_posix().replace("/", "-") + ".flac"
+
+
 def main() -> None:
     """Whisper recordings drawn at random until there is enough."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -134,8 +139,13 @@ def main() -> None:
         if speech.size < sample_rate / 2:
             continue
         sound = whisper(speech, sample_rate, np.random.default_rng([options.seed, int(number)]))
-        target = options.folder / f"{paths[number].stem}.flac"
-        files.write(target, sound, sample_rate, subtype="PCM_24", overwrite=True)
+        files.write(
+            options.folder / file_name(paths[number], options.speech),
+            sound,
+            sample_rate,
+            subtype="PCM_24",
+            overwrite=True,
+        )
         seconds += speech.size / sample_rate
 
 

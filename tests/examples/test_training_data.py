@@ -10,6 +10,8 @@ import pytest
 import scipy.linalg
 import scipy.signal
 
+from denoisecli.models.folder import Metrics, ModelFolder
+
 SCRIPTS = Path(__file__).parents[2] / "examples" / "training-speech"
 
 
@@ -21,13 +23,52 @@ def load(name: str) -> ModuleType:
     return module
 
 
-noises, whispers, fetching = map(load, ("make_noises", "make_whispers", "fetch_more"))
+noises, whispers, fetching, averaging = map(
+    load, ("make_noises", "make_whispers", "fetch_more", "average")
+)
 
 
 def power_share(sound: np.ndarray, low: float, high: float, sample_rate: int = 48000) -> float:
     power = np.abs(np.fft.rfft(sound)) ** 2
     frequency = np.fft.rfftfreq(sound.size, 1 / sample_rate)
     return power[(frequency >= low) & (frequency < high)].sum() / power.sum()
+
+
+class FakeNetwork:
+    def __init__(self, weight: float) -> None:
+        self.weights = [np.array([weight])]
+
+    def get_weights(self):
+        return self.weights
+
+    def set_weights(self, weights):
+        self.weights = weights
+
+
+def test_the_mean_of_two_models_has_no_figures_of_either(tmp_path, monkeypatch):
+    written = {}
+    networks = {"first": FakeNetwork(1.0), "second": FakeNetwork(3.0)}
+    monkeypatch.setattr(ModelFolder, "load_network", lambda self: networks[self.path.name])
+    monkeypatch.setattr(
+        ModelFolder, "write_network", lambda self, network: written.update(mean=network) or 0.25
+    )
+    models = []
+    for name, sources in (("first", "aa bb"), ("second", "bb cc")):
+        models.append(ModelFolder(tmp_path / name))
+        models[-1].path.mkdir()
+        figures = {"validation": {"val_loss": 1.0}, "test": {"loss": 1.0}, "onnx_difference": 9.0}
+        models[-1].write_metrics(Metrics(epochs=3, training_sources=sources, **figures))
+    averaging.average(*models, 0.25, ModelFolder(tmp_path / "mean"))
+    assert written["mean"].weights[0] == 2.5
+    metrics = ModelFolder(tmp_path / "mean").read_metrics()
+    assert (metrics.validation, metrics.test, metrics.onnx_difference) == ({}, {}, 0.25)
+    assert (metrics.training_sources, metrics.epochs) == ("aa bb cc", 3)
+
+
+def test_whispers_of_files_of_one_name_do_not_replace_each_other():
+    speech = Path("speech")
+    names = {whispers.file_name(speech / name, speech) for name in ("a/1.wav", "b/1.wav")}
+    assert names == {"a-1.flac", "b-1.flac"}
 
 
 @pytest.mark.parametrize("kind", noises.KINDS)
