@@ -135,10 +135,11 @@ class Chain:
         if "whisper" in kinds:
             speech, clean = kinds["whisper"].apply(speech, clean, draws["whisper"])
         if target is None:
-            speech = clean = self._change_source(clean, draws, "speech")
+            (clean,) = self._change_source([clean], draws, "speech")
+            speech = clean
         else:
-            speech, clean = (self._change_source(part, draws, "speech") for part in (speech, clean))
-        noise = self._change_source(noise, draws, "noise")
+            speech, clean = self._change_source([speech, clean], draws, "speech")
+        (noise,) = self._change_source([noise], draws, "noise")
         for name in ("coloured_noise", "hum", "clicks", "time_shift"):
             if name in kinds:
                 noise = kinds[name].apply(noise, draws[name])
@@ -160,12 +161,16 @@ class Chain:
                 noisy = kinds[name].apply(noisy, draws[name])
         return noisy, clean
 
-    def _change_source(self, signal: Any, draws: dict[str, Values], source: str) -> Any:
-        """Change the speed and the equalization of speech or noise."""
-        for name in ("speed", "equalization"):
-            if name in self._kinds:
-                signal = self._kinds[name].apply(signal, draws[f"{name}/{source}"])
-        return signal
+    def _change_source(
+        self, signals: list[Any], draws: dict[str, Values], source: str
+    ) -> list[Any]:
+        """Change the speed and the equalization of speech and its target, or of noise."""
+        if "speed" in self._kinds:
+            change = self._kinds["speed"].apply
+            signals = [change(signal, draws[f"speed/{source}"]) for signal in signals]
+        if "equalization" in self._kinds:
+            signals = self._kinds["equalization"].apply(signals, draws[f"equalization/{source}"])
+        return signals
 
 
 class CompiledChain:

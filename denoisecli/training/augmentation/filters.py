@@ -3,6 +3,7 @@
 Shape of all signals: (batch, timesteps).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,15 +52,17 @@ class Equalization:
         limits = (-self.range_db, self.range_db)
         return {"gains_db": uniform((batch, self.POINTS), limits, rng)}
 
-    def apply(self, signal: Any, parameters: Values) -> Any:
-        """Filter with zero phase, and keep the RMS."""
-        bins = signal.shape[1] // 2 + 1
+    def apply(self, signals: Sequence[Any], parameters: Values) -> list[Any]:
+        """Filter signals alike with zero phase, by responses that keep the RMS of the first one."""
+        first = signals[0]
+        bins = first.shape[1] // 2 + 1
         position = np.sqrt(np.linspace(0.0, 1.0, bins)) * (self.POINTS - 1)
         # The curve is linear in the gains: hat functions around the points.
         hats = np.maximum(1 - np.abs(position - np.arange(self.POINTS)[:, None]), 0)
         curve = ops.matmul(parameters["gains_db"], hats.astype(np.float32))
-        changed = apply_response(signal, db_to_gain(curve))
-        return changed * (rms(signal) / ops.maximum(rms(changed), 1e-8))[:, None]
+        changed = [apply_response(signal, db_to_gain(curve)) for signal in signals]
+        gain = (rms(first) / ops.maximum(rms(changed[0]), 1e-8))[:, None]
+        return [signal * gain for signal in changed]
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,10 @@ def test_equalization(speech: np.ndarray) -> None:
     assert gains_db.shape == (BATCH, Equalization.POINTS)
     assert 6 < np.abs(gains_db).max() <= 12
     for length in (LENGTH, LENGTH - 1):
-        filtered = equalization.apply(speech[:, :length], parameters)
+        (filtered,) = equalization.apply([speech[:, :length]], parameters)
         assert filtered.shape == (BATCH, length)
         np.testing.assert_allclose(rms(filtered), rms(speech[:, :length]), rtol=1e-4)
-    same = equalization.apply(speech, {"gains_db": np.zeros_like(gains_db)})
+    (same,) = equalization.apply([speech], {"gains_db": np.zeros_like(gains_db)})
     np.testing.assert_allclose(same, speech, atol=1e-6)
 
 
@@ -51,11 +51,27 @@ def test_equalization_follows_its_gains() -> None:
     impulse = np.zeros((1, 1000), np.float32)
     impulse[0, 500] = 1
     gains_db = np.float32([[0, 1, -2, 5, 3, -6, 0, 2]])
-    filtered = np.asarray(Equalization(6.0).apply(impulse, {"gains_db": gains_db}))
+    (filtered,) = map(np.asarray, Equalization(6.0).apply([impulse], {"gains_db": gains_db}))
     # The points are evenly spaced on the square root of frequency.
     expected = np.interp(np.sqrt(np.arange(501) / 500), np.linspace(0, 1, 8), gains_db[0])
     np.testing.assert_allclose(np.ptp(response_db(filtered)[0] - expected), 0, atol=1e-3)
     np.testing.assert_allclose(filtered[0, 501:], filtered[0, 499:0:-1], atol=1e-6)  # zero phase
+
+
+def test_equalization_changes_speech_and_its_target_alike(speech: np.ndarray) -> None:
+    """Also by the same gain: the target, which lacks late reverberation, has another spectrum."""
+    equalization = Equalization(12.0)
+    parameters = equalization.draw(BATCH, seeded())
+    target = np.cumsum(speech, axis=1) - speech.mean(axis=1, keepdims=True)
+    both = equalization.apply([speech, target], parameters)
+    swapped = equalization.apply([target, speech], parameters)
+    np.testing.assert_allclose(rms(both[0]), rms(speech), rtol=1e-4)
+    (difference,) = equalization.apply([speech - target], parameters)
+    ratio = np.asarray(rms(both[0] - both[1]) / rms(difference))
+    other = np.asarray(rms(both[1]) / rms(swapped[0]))
+    for one, expected, gain in zip(both[0] - both[1], difference, ratio, strict=True):
+        np.testing.assert_allclose(one, gain * expected, atol=1e-3 * np.abs(expected).max())
+    assert np.ptp(other) > 0.1  # each on its own would have other gains
 
 
 def test_band_limit(impulses: np.ndarray) -> None:
