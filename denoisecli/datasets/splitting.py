@@ -287,6 +287,12 @@ def _place(seed: int, role: Role, key: str) -> float:
 
 
 def group_keys(recordings: Sequence[Recording], group_by: str) -> list[str]:
+    """Return the name of the group of each recording; see `groups_of_names`."""
+    is_clean = recordings[0].role.endswith("clean")
+    return groups_of_names([recording.name for recording in recordings], group_by, is_clean)
+
+
+def groups_of_names(names: Sequence[str], group_by: str, is_clean: bool) -> list[str]:
     """Return the name of the group of each recording, whose members stay together.
 
     A regular expression names the group by the first of its groups that took part in the match.
@@ -297,23 +303,22 @@ def group_keys(recordings: Sequence[Recording], group_by: str) -> list[str]:
         UsageError: The regular expression finds no group in the name of a clean recording, or in
             those of all noises.
     """
-    one_folder = len({recording.folder for recording in recordings}) == 1
-    is_clean = recordings[0].role.endswith("clean")
-    if group_by == "file" or (group_by == "folder" and one_folder and not is_clean):
-        return [recording.name for recording in recordings]
+    folders = [name.rpartition("/")[0] for name in names]
+    if group_by == "file" or (group_by == "folder" and len({*folders}) == 1 and not is_clean):
+        return list(names)
     if group_by == "folder":
-        return [recording.folder for recording in recordings]
-    found = [_first_group(group_by, recording.name) for recording in recordings]
+        return folders
+    found = [_first_group(group_by, name) for name in names]
     if None in found and is_clean:
-        name = recordings[found.index(None)].name
+        name = names[found.index(None)]
         raise UsageError(
             f"--group-by {group_by!r} does not match {found.count(None)} of {len(found)} clean "
             f"recordings, such as {name}"
         )
     # No file name contains NUL, so that a group is never mistaken for a file.
     return [
-        f"\0{group}" if group is not None else recording.name
-        for recording, group in zip(recordings, found, strict=True)
+        f"\0{group}" if group is not None else name
+        for name, group in zip(names, found, strict=True)
     ]
 
 

@@ -1,7 +1,7 @@
 """Training batches from stored (noisy, clean) pairs: packed, permuted, augmented and seeded."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from jaxtyping import Bool
 
 from denoisecli.datasets.manifest import Manifest, Row, load_manifest
 from denoisecli.datasets.records import PairRecords, open_records
+from denoisecli.datasets.splitting import groups_of_names
 from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec
 from denoisecli.training.augmentation.chain import Chain, CompiledChain
@@ -168,7 +169,7 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
     """Check a stored dataset against a spec and prepare its batches.
 
     Validation uses the stored validation set or, if there is none, a part of the training set that
-    is split off by clean file. The test set is used by `Batches.test` only.
+    is split off by group of clean recordings. The test set is used by `Batches.test` only.
 
     Raises:
         DatasetError: The folder holds no dataset or a damaged one; its sample rate or kind does
@@ -189,7 +190,7 @@ def open_batches(folder: Path, spec: Spec) -> Batches:
         records = open_records(folder, manifest, name)
         clips[name] = Clips(records, tuple(range(len(samples))), samples, _bands(manifest, name))
     if VALID not in clips:
-        held_out = _split_off(manifest.rows("train"), training.validation_share, folder)
+        held_out = _split_off(manifest, training.validation_share, folder)
         clips[VALID] = _select(clips["train"], held_out)
         clips["train"] = _select(clips["train"], ~held_out)
     segments = {
@@ -236,25 +237,55 @@ def _notes_on_rooms(manifest: Manifest, spec: Spec, clips: Mapping[str, Clips]) 
     return []
 
 
-def _split_off(rows: list[Row], share: float, folder: Path) -> Bool[np.ndarray, "pairs"]:
-    """Choose the pairs for validation, so that all pairs of a clean file are on the same side.
+def _split_off(manifest: Manifest, share: float, folder: Path) -> Bool[np.ndarray, "pairs"]:
+    """Choose the pairs for validation, so that those of a group are on the same side.
+
+    The groups are those that the sets were split by; recordings that are copies of each other, or
+    are joined in a clip, are in one. If there is only one group, it is divided by file.
 
     Args:
-        rows: Rows of the training set in the manifest.
-        share: Share of the clean files that is chosen; at least one file is.
+        manifest: Manifest of the dataset.
+        share: Share of the groups that is chosen; at least one is.
         folder: Folder of the dataset, for the error message.
 
     Raises:
         DatasetError: There is only one clean file.
     """
-    names = sorted({row.clean for row in rows}, key=lambda name: zlib.crc32(name.encode()))
-    if len(names) < 2:
+    rows = manifest.rows("train")
+    owners = _groups(manifest, rows)
+    if len({*owners}) < 2:
+        owners = [row.clean for row in rows]
+    groups = sorted({*owners}, key=lambda name: zlib.crc32(name.encode()))
+    if len(groups) < 2:
         raise DatasetError(
             f"{folder}: a validation set cannot be split off from a single clean file"
         )
-    count = min(len(names) - 1, max(1, round(share * len(names))))
-    chosen = set(names[:count])
-    return np.array([row.clean in chosen for row in rows])
+    count = min(len(groups) - 1, max(1, round(share * len(groups))))
+    chosen = {*groups[:count]}
+    return np.array([owner in chosen for owner in owners])
+
+
+def _groups(manifest: Manifest, rows: Sequence[Row]) -> list[str]:
+    """Return for each row the name of one recording of its group, the same for the whole group."""
+    clips = [[row.clean, *(part.clean for part in row.joined)] for row in rows]
+    names = sorted({name for clip in clips for name in clip})
+    keys = groups_of_names(names, manifest.recipe.group_by, is_clean=True)
+    members: dict[str, list[str]] = {}
+    for name, key in zip(names, keys, strict=True):
+        members.setdefault(key, []).append(name)
+    parent = {name: name for name in names}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for linked in (*members.values(), *clips, *manifest.copies):
+        known = [name for name in linked if name in parent]
+        for name in known[1:]:
+            parent[root(name)] = root(known[0])
+    return [root(row.clean) for row in rows]
 
 
 def _select(clips: Clips, chosen: Bool[np.ndarray, "pairs"]) -> Clips:

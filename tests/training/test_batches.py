@@ -1,6 +1,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import soundfile
 
 from denoisecli.datasets.building import build
 from denoisecli.datasets.choices import Kind, ReverbTarget
-from denoisecli.datasets.manifest import load_manifest
+from denoisecli.datasets.manifest import Joined, load_manifest
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.records import open_records
 from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec, parse_spec
+from denoisecli.training import batches as module
 from denoisecli.training.augmentation.filters import remove_rumble
 from denoisecli.training.batches import Batches, open_batches
 from denoisecli.training.segments import CHUNKS
@@ -234,6 +236,41 @@ def problem(data: Path, spec: Spec) -> str:
     message = str(raised.value)
     assert message.startswith(str(data))
     return message
+
+
+def test_validation_shares_no_group_and_no_copy_with_the_training(data: Path) -> None:
+    """Of a dataset without a validation set, whose recordings are grouped."""
+    manifest = load_manifest(data)
+    row = manifest.rows("train")[0]
+    names = [f"{speaker}/{take}.wav" for speaker in "abcdef" for take in range(4)]
+
+    def sides(
+        group_by: str, copies: list[list[str]], joined: dict[str, str] | None = None
+    ) -> dict[str, bool]:
+        rows = [
+            replace(row, clean=name, joined=[Joined((joined or {})[name], 0, 9)])
+            if name in (joined or {})
+            else replace(row, clean=name, joined=[])
+            for name in names
+        ]
+        recipe = manifest.recipe.model_copy(update={"group_by": group_by})
+        update = {"recipe": recipe, "mixtures": rows, "copies": copies}
+        chosen = module._split_off(manifest.model_copy(update=update), 0.34, data)
+        assert 0 < chosen.sum() < len(names)
+        return dict(zip(names, chosen.tolist(), strict=True))
+
+    for group_by in ("folder", "^(.)/"):
+        found = sides(group_by, [])
+        assert len({name[0] for name, valid in found.items() if valid}) == 2
+        assert all(found[name] == found[f"{name[0]}/0.wav"] for name in names)
+    first = next(name for name, valid in found.items() if valid)
+    other = next(name for name, valid in found.items() if not valid)
+    linked = sides("folder", [[first, "gone.wav", other]])
+    assert linked[first] == linked[other]
+    copies = [["a/0.wav", "b/1.wav"], ["b/1.wav", "c/2.wav"]]
+    by_file = sides("file", copies, {"c/2.wav": "d/3.wav"})
+    assert len({by_file[name] for name in ("a/0.wav", "b/1.wav", "c/2.wav", "d/3.wav")}) == 1
+    sides("^()", [])  # a single group is divided by file
 
 
 def test_what_does_not_fit(data: Path, tmp_path: Path) -> None:
