@@ -43,6 +43,9 @@ ITU-T P.862 is specified for 8 to 20 s. Its reference code holds at most 50 utte
 out of bounds if there are more, which takes at least 20 s.
 """
 
+PESQ_FLOOR = {"wb": 1.04, "nb": 1.02}
+"""MOS-LQO of the lowest raw score, -0.5, by the mappings of ITU-T P.862.2 and P.862.1."""
+
 STOI_SECONDS = 0.4
 """Shortest recording in s that STOI is defined for: it compares segments of 384 ms."""
 
@@ -101,11 +104,14 @@ def si_sdr(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> f
 
     ``10 log10(|a s|² / |a s - e|²)`` with ``a = <e, s> / |s|²`` (Le Roux et al., "SDR - half-baked
     or well done?", ICASSP 2019). As there, the mean of both signals is removed first. It depends on
-    the delay of the estimate, but not on its level. It is NaN if either signal is constant.
+    the delay of the estimate, but not on its level. It is NaN if the reference is constant, and
+    -100 dB if the estimate is, in which nothing of the reference is left.
     """
     reference, estimate = _without_mean(reference), _without_mean(estimate)
     if not reference.any():
         return math.nan
+    if not estimate.any():
+        return -MAX_DB
     target = np.dot(estimate, reference) / _energy(reference) * reference
     return _decibels(_energy(target), _energy(target - estimate))
 
@@ -168,7 +174,8 @@ def pesq_wb(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> 
 
     The package ``pesq`` computes it. A recording longer than PESQ_SECONDS is scored in equal
     pieces and the mean is returned. It is NaN for less than 0.25 s, if PESQ finds no speech in the
-    reference, if the estimate is digital silence, and below 16 kHz, where :func:`pesq_nb` is meant.
+    reference, and below 16 kHz, where :func:`pesq_nb` is meant. It is PESQ_FLOOR if the estimate is
+    digital silence, of which the reference code makes NaN.
 
     Raises:
         UsageError: The package is not installed.
@@ -624,7 +631,7 @@ def _pesq(
         except (NoUtterancesError, BufferTooShortError):
             continue  # this piece has no speech
         except ValueError:  # PESQ computes NaN if the estimate is silent where there is speech
-            return math.nan
+            scores.append(PESQ_FLOOR[mode])
     return float(np.mean(scores)) if scores else math.nan
 
 
