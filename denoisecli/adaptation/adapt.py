@@ -23,17 +23,17 @@ from denoisecli.adaptation.judgement import (
 from denoisecli.adaptation.material import (
     Material,
     gather,
-    looped,
     write_pieces,
 )
 from denoisecli.adaptation.page import write_page
 from denoisecli.adaptation.recipe import SEED, adaptation_spec
 from denoisecli.audio.files import find_audio
+from denoisecli.audio.reading import reader
 from denoisecli.cleaning.denoiser import Denoiser
-from denoisecli.errors import UsageError
+from denoisecli.errors import DenoiseError, Interrupted, UsageError
 from denoisecli.evaluation.metrics import check_metrics
 from denoisecli.evaluation.report import check_report
-from denoisecli.models.catalogue import find_model
+from denoisecli.models.catalogue import find_model, for_sample_rate
 from denoisecli.models.folder import ModelFolder
 from denoisecli.system.atomic_files import refuse_existing, replacing
 from denoisecli.system.extras import require
@@ -173,9 +173,10 @@ def adapt(
     """Train a model further on the noise of one's own recordings, and keep it if it is better.
 
     A third of the noise and of the speech is held out. The new model is written only if its SI-SDR
-    and ESTOI are better there, with 95 % confidence, and if it is not worse on generated noise and
-    on clean speech. Weights are averaged with those of the start (Wortsman et al. 2022, "Robust
-    fine-tuning of zero-shot models") by a share that is chosen on held-out mixtures, too.
+    and ESTOI are better there (by the bootstrap interval over the mixtures, which share the voices
+    and the noise), and if it is not worse on generated noise and on clean speech. Weights are
+    averaged with those of the start (Wortsman et al. 2022, "Robust fine-tuning of zero-shot
+    models") by a share that is chosen on held-out mixtures, too.
 
     Spawns processes: a script that calls this function needs ``if __name__ == "__main__":``.
 
@@ -188,11 +189,13 @@ def adapt(
         noise: Recordings of noise alone, or folders of them.
         speech: Clean recordings of the speaker, or folders of them. Speech of three voices comes
             with the package.
-        model: Model folder or name of a bundled model to start with.
-        minutes: Time in minutes that the whole takes, about.
+        model: Model folder or name of a bundled model to start with. Recordings up to 16 kHz take
+            the counterpart of a bundled model for them, as `Denoiser` does.
+        minutes: Approximate total time in minutes.
         fresh: Start over instead of continuing an interrupted call.
         overwrite: Replace an existing output.
-        report: Page to write, with sounds before and after (.html).
+        report: Page to write, with sounds before and after (.html). A page that cannot be written
+            does not cost the model.
 
     Raises:
         UsageError: A file does not exist, there is too little noise, no speech where there should
@@ -217,7 +220,7 @@ def adapt(
         raise UsageError("adapting needs noisy recordings, or recordings of the noise (--noise)")
     if not minutes > 0:
         raise UsageError(f"the time must be more than 0 minutes, not {minutes:g}")
-    start = find_model(model)
+    start = _find_start(model, [*files["recordings"], *files["noise"]], observer)
     work = output.with_name(output.name + WORK)
     if fresh:
         shutil.rmtree(work, ignore_errors=True)
@@ -277,15 +280,24 @@ def adapt(
         work / "model",
         lambda done, total: observer.on_stage("comparing the models", done, total),
     )
+    page_error: DenoiseError | None = None
     if report is not None:
-        write_page(files["recordings"], pairs, start, work, report, overwrite=overwrite)
+        try:
+            write_page(files["recordings"], pairs, start, work, report, overwrite=overwrite)
+        except Interrupted:
+            raise
+        except DenoiseError as error:
+            page_error = error
     if verdict.is_better:
         with replacing(output, overwrite=overwrite) as part:
             shutil.copytree(work / "model", part)
+    if page_error is not None:
+        raise page_error
     shutil.rmtree(work)
+    is_named = start.path == find_model(model).path
     return AdaptResult(
         output=output if verdict.is_better else None,
-        start=str(model),
+        start=str(model) if is_named else start.path.name,
         noise_seconds=material.seconds(material.noise),
         found_seconds=material.found,
         held_out_seconds=material.seconds(material.held_out_noise),
@@ -300,9 +312,25 @@ def _write_sources(material: Material, folder: Path) -> None:
     """Write the speech and the noise to train with."""
     rate = material.sample_rate
     write_pieces(material.speech, folder / "clean", rate)
-    write_pieces(looped(material.noise, rate), folder / "noise" / "own", rate)
+    write_pieces(material.noise, folder / "noise" / "own", rate, repeats=True)
     generated = generated_noise(material, np.random.default_rng([SEED, 3]))
-    write_pieces(looped([generated], rate), folder / "noise" / "generated", rate)
+    write_pieces([generated], folder / "noise" / "generated", rate, repeats=True)
+
+
+def _find_start(model: str | Path, files: Sequence[Path], observer: AdaptObserver) -> ModelFolder:
+    """Return the model to adapt: the one by which `Denoiser` would clean the recordings."""
+    named = find_model(model)
+    rates = []
+    for path in files:
+        with reader(path, keep_readable=True) as recording:
+            rates.append(recording.info.sample_rate)
+    start = for_sample_rate(named, max(rates))
+    if start.path != named.path:
+        observer.on_message(
+            f"adapting {start.path.name}, the counterpart of {named.path.name} for recordings up "
+            f"to {start.spec.audio.sample_rate / 1000:g} kHz"
+        )
+    return start
 
 
 def _expand(paths: Sequence[Path | str]) -> list[Path]:

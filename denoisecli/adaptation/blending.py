@@ -4,11 +4,13 @@ Wortsman et al. 2022, "Robust fine-tuning of zero-shot models": the mean of the 
 the start knows, and has most of what the training brought.
 """
 
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from denoisecli.adaptation.judgement import LIMITS, METRICS, OTHERS, SPEECH, YOURS, Mixtures
 from denoisecli.evaluation.metrics import measure
@@ -29,6 +31,9 @@ ESTOI_DB = 50.0
 
 CAUTION = 0.7
 """Part of LIMITS that a share may lose, since other mixtures decide in the end."""
+
+Scores = dict[str, Float[np.ndarray, "mixtures"]]
+"""Values of each metric in METRICS; NaN where it is undefined, as ESTOI is with little speech."""
 
 
 def write_blend(
@@ -58,22 +63,23 @@ def write_blend(
     model = WaveformModel(spec, network)
     model.compile()
     shares = (1.0, *SHARES)
-    means = {}
+    scores = {}
     for number, share in enumerate(shares):
         on_progress(number, len(shares))
         network.set_weights(_mean_of(before, after, share))
-        means[share] = {name: _scores(model, mixtures) for name, mixtures in sets.items()}
+        scores[share] = {name: _scores(model, mixtures) for name, mixtures in sets.items()}
     on_progress(len(shares), len(shares))
-    share = choose_share(means)
+    share = choose_share(_means(scores))
     network.set_weights(_mean_of(before, after, share))
     training = spec.training.model_copy(update={"start_share": share})
     network.spec = spec.model_copy(update={"training": training})
     with replacing(target, overwrite=True) as part:
         part.mkdir()
         folder = ModelFolder(part)
-        metrics = trained.read_metrics()
-        metrics.onnx_difference = folder.write_network(network)
-        folder.write_metrics(metrics)
+        difference = folder.write_network(network)
+        # The figures of the training are those of other weights.
+        measured = {"validation": {}, "test": {}, "onnx_difference": difference}
+        folder.write_metrics(trained.read_metrics().model_copy(update=measured))
         shutil.copy(trained.history_path, folder.history_path)
         shutil.copy(trained.curves_path, folder.curves_path)
     return share
@@ -112,8 +118,8 @@ def _mean_of(before: list[np.ndarray], after: list[np.ndarray], share: float) ->
     return [share * old + (1 - share) * new for old, new in zip(before, after, strict=True)]
 
 
-def _scores(model: WaveformModel, mixtures: Mixtures) -> dict[str, float]:
-    """Return the mean of each metric over the output of a model."""
+def _scores(model: WaveformModel, mixtures: Mixtures) -> Scores:
+    """Return each metric of the output of a model for each mixture."""
     noisy, clean = (np.stack(part) for part in zip(*mixtures, strict=True))
     estimates = model.predict(noisy, batch_size=8, verbose=0)
     rate = model.spec.audio.sample_rate
@@ -121,4 +127,22 @@ def _scores(model: WaveformModel, mixtures: Mixtures) -> dict[str, float]:
         measure(reference, estimate, rate, METRICS)
         for reference, estimate in zip(clean, estimates, strict=True)
     ]
-    return {metric: float(np.mean([row[metric] for row in rows])) for metric in METRICS}
+    return {metric: np.array([row[metric] for row in rows]) for metric in METRICS}
+
+
+def _means(
+    scores: Mapping[float, Mapping[str, Scores]],
+) -> dict[float, dict[str, dict[str, float]]]:
+    """Return the means over the mixtures for which a metric is defined with every share."""
+
+    def mean(share: float, name: str, metric: str) -> float:
+        defined = np.isfinite([of_share[name][metric] for of_share in scores.values()]).all(axis=0)
+        values = scores[share][name][metric][defined]
+        return float(values.mean()) if values.size else math.nan
+
+    return {
+        share: {
+            name: {metric: mean(share, name, metric) for metric in METRICS} for name in of_share
+        }
+        for share, of_share in scores.items()
+    }

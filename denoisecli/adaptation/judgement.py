@@ -1,5 +1,6 @@
 """Compare an adapted model with the one it came from, on mixtures that neither was trained on."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -45,9 +46,10 @@ class Comparison:
         before: Mean of the model that was adapted.
         after: Mean of the adapted model.
         gain: Mean difference.
-        low: Lower end of its 95 % bootstrap interval, paired by mixture.
+        low: Lower end of its 95 % bootstrap interval over the mixtures. These share voices and
+            noise, so that it says nothing about other voices or noise.
         high: Upper end.
-        count: Number of mixtures.
+        count: Number of mixtures for which both models have a value.
     """
 
     test: str
@@ -76,6 +78,11 @@ class Verdict:
     def is_better(self) -> bool:
         """Whether the adapted model is better on the noise and not worse on anything else."""
         return not self.reasons
+
+    @property
+    def gains(self) -> bool:
+        """Whether the adapted model is better on the noise, whatever it is elsewhere."""
+        return not any(f" on {YOURS} " in reason for reason in self.reasons)
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for a JSON document."""
@@ -145,10 +152,14 @@ def _compare(result: Evaluation, files: Sequence[str], name: str, metric: str) -
         np.array([result.values(estimator, metric)[file] for file in files])
         for estimator in ("before", "after")
     )
-    gain, low, high = bootstrap(list(after - before), [1] * len(files), files)
-    return Comparison(
-        name, metric, float(before.mean()), float(after.mean()), gain, low, high, len(files)
+    # ESTOI is undefined for a passage with too little speech.
+    defined = np.flatnonzero(np.isfinite(before) & np.isfinite(after))
+    count = len(defined)
+    gain, low, high = bootstrap(
+        list((after - before)[defined]), [1] * count, [files[number] for number in defined]
     )
+    means = (float(values[defined].mean()) if count else math.nan for values in (before, after))
+    return Comparison(name, metric, *means, gain, low, high, count)
 
 
 def reasons(comparisons: Sequence[Comparison]) -> list[str]:
@@ -159,9 +170,9 @@ def reasons(comparisons: Sequence[Comparison]) -> list[str]:
         form = ".2f" if one.metric == "si_sdr" else ".4f"
         gain = f"{one.gain:+{form}} ({one.low:+{form}} to {one.high:+{form}})"
         if one.test == YOURS and not one.low > 0:
-            found.append(f"{label} on {one.test} is not surely better: {gain}")
+            found.append(f"{label} on {one.test} is not significantly better: {gain}")
         elif one.test == YOURS and one.metric == "si_sdr" and one.gain < WORTHWHILE_DB:
             found.append(f"{label} on {one.test} is hardly better: {gain}")
-        if one.test != YOURS and one.gain < -LIMITS[one.metric]:
+        if one.test != YOURS and not one.gain >= -LIMITS[one.metric]:
             found.append(f"{label} on {one.test} is worse: {gain}")
     return found

@@ -30,7 +30,7 @@ from denoisecli.types import AudioVector
 HELD_OUT = 1 / 3
 """Share of every source, its last part, that is held out."""
 
-LEAST_NOISE = 8.0
+LEAST_NOISE = 4.0
 """Seconds of noise below which nothing is trained."""
 
 LONGEST = 600.0
@@ -52,6 +52,8 @@ SNRS_DB = (0.0, 5.0, 10.0)
 SPEECH_DBFS = -26.0
 """RMS level of the speech in a held-out mixture in dBFS."""
 
+_LEAST_SPEECH = 0.01  # share of a recording below which there is none in it
+_LONGEST_PAUSE = 1.0  # s of a recording of clean speech, longer pauses of which are left out
 _SHORTEST = 0.8  # s of a stretch of noise
 _SHORTEST_SPEECH = 2.0  # s of a passage of speech
 _PIECE = 6.0  # s of a recording that is trained on
@@ -118,8 +120,8 @@ def gather(
         on_progress: Called with the number of recordings read so far and their total.
 
     Raises:
-        UsageError: There is too little noise, a recording is silent, or no noisy recording has any
-            speech.
+        UsageError: There is too little noise, a recording is silent, a clean recording has no
+            speech, or no noisy recording has any.
         AudioError: A recording cannot be read.
     """
     rate = denoiser.spec.audio.sample_rate
@@ -142,7 +144,7 @@ def gather(
     found_seconds = sum(part.size for source in pauses for part in source) / rate
     all_noise = [*pauses, *([_read(path, rate, longest)] for path in noise)]
     divided_noise = [_hold_out(source) for source in all_noise if source]
-    own = [[_read(path, rate, longest)] for path in speech]
+    own = [_spoken(path, _read(path, rate, longest), rate) for path in speech]
     on_progress(total, total)
     shipped = [[read_mono(path, rate)[0]] for path in voices()]
     divided_speech = [_hold_out(source) for source in [*own, *shipped]]
@@ -165,28 +167,29 @@ def gather(
     return material
 
 
-def write_pieces(sources: Sequence[Stretches], folder: Path, sample_rate: int) -> None:
+def write_pieces(
+    sources: Sequence[Stretches], folder: Path, sample_rate: int, *, repeats: bool = False
+) -> None:
     """Write pieces of sound to train with as WAV files in a new folder.
 
     There are at least _LEAST_PIECES, unless they would be very short, since the training validates
-    with some of them.
+    with some of them: with the third one first, by the hash of its name.
+
+    Args:
+        sources: The sound.
+        folder: Folder to write.
+        sample_rate: Sample rate in Hz.
+        repeats: Fade the end of each piece into its beginning, because it is looped where it is
+            mixed with longer speech.
     """
+    seam = round(_SEAM * sample_rate)
     folder.mkdir(parents=True)
     total = sum(part.size for source in sources for part in source) / sample_rate
     length = round(max(min(_PIECE, total / _LEAST_PIECES), _SHORTEST) * sample_rate)
-    for number, source in enumerate(sources):
-        parts = [part for stretch in source for part in _cut(stretch, length)]
-        for index, part in enumerate(parts):
-            write(folder / f"{number:03d}-{index:04d}.wav", part, sample_rate, subtype="FLOAT")
-
-
-def looped(sources: Sequence[Stretches], sample_rate: int) -> list[Stretches]:
-    """Fade the end of each stretch of noise into its beginning, so that it repeats without a click.
-
-    Noise that is shorter than what it is mixed with starts again.
-    """
-    seam = round(_SEAM * sample_rate)
-    return [[_looped(stretch, seam) for stretch in source] for source in sources]
+    stretches = (stretch for source in sources for stretch in source)
+    for number, part in enumerate(part for stretch in stretches for part in _cut(stretch, length)):
+        piece = _looped(part, seam) if repeats else part
+        write(folder / f"clip-{number:03d}.wav", piece, sample_rate, subtype="FLOAT")
 
 
 def held_out_mixtures(material: Material, count: int, seed: int) -> Mixtures:
@@ -197,9 +200,8 @@ def held_out_mixtures(material: Material, count: int, seed: int) -> Mixtures:
     """
     rng = np.random.default_rng([seed, 1])
     speech = passages(material, count, rng)
-    noises = [
-        np.concatenate(source) for source in looped(material.held_out_noise, material.sample_rate)
-    ]
+    seam = round(_SEAM * material.sample_rate)
+    noises = [_looped(_joined(source, seam), seam) for source in material.held_out_noise]
     pairs = []
     for number, clean in enumerate(speech):
         noise, _ = fit_noise(noises[number % len(noises)], clean.size, rng)
@@ -215,13 +217,15 @@ def passages(material: Material, count: int, rng: np.random.Generator) -> list[A
     Their level is SPEECH_DBFS.
     """
     length = round(MIXTURE_SECONDS * material.sample_rate)
-    sources = [np.concatenate(source) for source in material.held_out_speech]
+    seam = round(_SEAM * material.sample_rate)
+    sources = [_looped(_joined(source, seam), seam) for source in material.held_out_speech]
     found = []
     for number in range(count):
         source = sources[number % len(sources)]
         drawn = [fit_noise(source, length, rng)[0] for _ in range(4)]
         loudest = max(drawn, key=rms)  # or it could be a pause
-        found.append((loudest * (10 ** (SPEECH_DBFS / 20) / rms(loudest))).astype(np.float32))
+        gain = 10 ** (SPEECH_DBFS / 20) / max(rms(loudest), SILENCE_RMS)
+        found.append((gain * loudest).astype(np.float32))
     return found
 
 
@@ -252,6 +256,24 @@ def _read(path: Path, sample_rate: int, seconds: float) -> Stretch:
     return resample(sound, rate, sample_rate)
 
 
+def _spoken(path: Path, sound: AudioVector, sample_rate: int) -> Stretches:
+    """Return a recording of clean speech without its long pauses.
+
+    They could be all that is held out, and speech that is mixed must not be silent.
+
+    Raises:
+        UsageError: There is no speech in it.
+    """
+    is_speech = voice_activity(sound, sample_rate) >= SPEECH
+    if not is_speech.size or is_speech.mean() < _LEAST_SPEECH:
+        raise UsageError(f"there is no speech in {path}, which was given with --speech")
+    chunk = 512 * sample_rate / 16000
+    kept = widened(is_speech, round(_LONGEST_PAUSE / 2 * sample_rate / chunk))
+    if kept.all():
+        return [sound]  # with its last samples, which make no chunk
+    return [sound[a:b] for a, b in spans(kept, chunk, 0.0, sound.size)]
+
+
 def _divide(
     noisy: AudioVector, cleaned: AudioVector, sample_rate: int
 ) -> tuple[Stretches, Stretches | None]:
@@ -277,7 +299,7 @@ def _divide(
     )
     quiet = ~widened(is_speech, margin) & ~digital
     noise = [noisy[a:b] for a, b in spans(quiet, chunk, _SHORTEST * sample_rate, noisy.size)]
-    if is_speech.mean() < 0.01:
+    if is_speech.mean() < _LEAST_SPEECH:
         return noise, None
     spoken = spans(
         widened(is_speech, margin // 2), chunk, _SHORTEST_SPEECH * sample_rate, noisy.size
@@ -305,6 +327,18 @@ def _hold_out(source: Stretches) -> tuple[Stretches, Stretches]:
 def _cut(sound: Stretch, length: int) -> Stretches:
     """Cut a sound into equal parts of about a length."""
     return np.array_split(sound, max(1, round(sound.size / length)))
+
+
+def _joined(source: Stretches, seam: int) -> Stretch:
+    """Fade the end of each stretch into the beginning of the next one."""
+    sound = source[0]
+    for part in source[1:]:
+        size = min(seam, sound.size // 2, part.size // 2)
+        rise = np.sqrt(np.linspace(0, 1, size, dtype=np.float32))
+        end = sound.size - size
+        mixed = rise[::-1] * sound[end:] + rise * part[:size]
+        sound = np.concatenate([sound[:end], mixed, part[size:]])
+    return sound
 
 
 def _looped(sound: Stretch, seam: int) -> Stretch:

@@ -1,5 +1,6 @@
 """The page of an adaptation: the user's own recordings before and after it."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def write_page(
     before, after = start.spec.name, adapted.spec.name
     if after == before:
         after += "-adapted"
+    shutil.rmtree(work / "cleaned", ignore_errors=True)  # of an interrupted call
     result = evaluate(
         pairs,
         {before: Model(start.path), after: Model(adapted.path)},

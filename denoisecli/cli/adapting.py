@@ -48,8 +48,8 @@ def adapt(
     recordings: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Noisy recordings of speech, or folders of them, a minute or more in all; the "
-            "noise is taken from their pauses.",
+            help="Noisy recordings of speech, or folders of them, about one minute in total; "
+            "their pauses serve as the noise.",
             show_default=False,
         ),
     ] = None,
@@ -120,10 +120,13 @@ def adapt(
             f"({1 - result.start_share:.0%} adapted, {result.start_share:.0%} {result.start})"
         )
     else:
-        console.info(
-            f"{result.start} is already as good on these recordings; nothing was written: "
-            + "; ".join(result.verdict.reasons)
-        )
+        from denoisecli.models.catalogue import model_names
+
+        start = "the bundled model" if result.start in model_names() else result.start
+        finding = f"{start} is already as good on these recordings; nothing was written"
+        if result.verdict.gains:
+            finding = "the adapted model is not worth keeping, so nothing was written"
+        console.info(f"{finding}: {'; '.join(result.verdict.reasons)}")
     if report is not None:
         console.info(f"wrote {report}")
 

@@ -9,13 +9,14 @@ import pytest
 from helpers import denoise, fails, pink_noise
 
 from denoisecli.adaptation import adapt as module
-from denoisecli.adaptation import blending, judgement
+from denoisecli.adaptation import blending, judgement, page
 from denoisecli.adaptation.adapt import WORK, AdaptResult, adapt
 from denoisecli.adaptation.judgement import METRICS, YOURS, Comparison, Verdict
+from denoisecli.adaptation.material import Material
 from denoisecli.adaptation.recipe import adaptation_spec
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.cli import adapting
-from denoisecli.errors import Interrupted, UsageError
+from denoisecli.errors import DenoiseError, Interrupted, UsageError
 from denoisecli.models.catalogue import load_spec
 from denoisecli.models.folder import ModelFolder
 from denoisecli.spec.document import Spec, parse_spec
@@ -75,6 +76,11 @@ def judged(monkeypatch: pytest.MonkeyPatch, *reasons: str) -> None:
     monkeypatch.setattr(module, "judge", lambda *_: (Verdict(ROWS, list(reasons)), None))
 
 
+def fake_blend(spec: Spec, start: ModelFolder, trained: ModelFolder, *others: Any) -> float:
+    shutil.copytree(trained.path, others[1], dirs_exist_ok=True)
+    return 0.5
+
+
 def test_a_better_model_is_written(
     fan: Path,
     tiny_run: Path,
@@ -93,7 +99,9 @@ def test_a_better_model_is_written(
     folder = ModelFolder(output)
     assert folder.spec.name == "my-studio"
     assert folder.spec.training.start_share == result.start_share
-    assert folder.read_metrics().onnx_difference is not None
+    metrics = folder.read_metrics()
+    assert metrics.onnx_difference is not None
+    assert (metrics.validation, metrics.test) == ({}, {})  # those of the weights before the mean
     sound = pink_noise(1, 4000, np.random.default_rng(0))
     assert Denoiser(output).clean(sound, 4000).shape == sound.shape
     text = json.dumps(result.to_dict())
@@ -107,7 +115,7 @@ def test_a_model_that_is_not_better_is_not_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    judged(monkeypatch, "ESTOI on held-out noise is not surely better")
+    judged(monkeypatch, "ESTOI on held-out noise is not significantly better")
     result = adapt([], tmp_path / "new", noise=[fan], model=tiny_run, minutes=0.01)
     assert result.output is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fan.wav"]
@@ -148,6 +156,53 @@ def test_an_interrupted_adaptation_continues(
     monkeypatch.setattr(module, "train", interrupted)  # as it is finished
     assert call().output == output
     assert not work.exists()
+
+
+def test_the_model_that_suits_the_sample_rate_is_adapted(
+    audio_file: Callable[..., Path], rng: np.random.Generator
+) -> None:
+    """As `clean` uses another one for recordings up to 16 kHz."""
+    low, high = (
+        audio_file(f"{rate}.wav", pink_noise(0.1, rate, rng), rate) for rate in (16000, 44100)
+    )
+    observer = Recorder()
+    assert module._find_start("speech", [high, low], observer).path.name == "speech"
+    assert observer.messages == []
+    assert module._find_start("speech", [low], observer).path.name == "speech-16k"
+    assert observer.messages == [
+        "adapting speech-16k, the counterpart of speech for recordings up to 16 kHz"
+    ]
+    assert module._find_start("speech-live", [low], observer).path.name == "speech-live"
+
+
+def test_a_page_that_fails_or_is_interrupted_costs_nothing(
+    fan: Path,
+    tiny_run: Path,
+    untrained: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged(monkeypatch)
+    output = tmp_path / "new"
+    raised: list[Exception] = [Interrupted("stopped"), DenoiseError("the disk is full")]
+
+    def evaluate(*_: Any, keep: Path, **options: Any) -> None:
+        assert not keep.exists()  # or it would be refused
+        (keep / "before").mkdir(parents=True)
+        raise raised.pop(0)
+
+    monkeypatch.setattr(page, "evaluate", evaluate)
+    monkeypatch.setattr(module, "write_blend", fake_blend)
+    sound = [[pink_noise(2, RATE, np.random.default_rng(0))]]
+    material = Material(RATE, sound, sound, sound, sound, 0.0)
+    monkeypatch.setattr(module, "gather", lambda *_: material)
+    monkeypatch.setattr(module, "_write_sources", lambda material, folder: folder.mkdir())
+    monkeypatch.setattr(module, "comparison_sets", lambda *_: {})
+    for expected, written in ((Interrupted, False), (DenoiseError, True)):
+        with pytest.raises(expected):
+            adapt([], output, noise=[fan], model=tiny_run, report=tmp_path / "page.html")
+        assert output.exists() == written
+        monkeypatch.setattr(module, "train", None)  # it is not trained again
 
 
 def test_wrong_use_is_refused_at_once(fan: Path, tmp_path: Path) -> None:
@@ -199,6 +254,25 @@ def test_the_command_says_that_nothing_was_written(
     assert "already as good on these recordings; nothing was written" in shown.stderr
     assert "hardly better: +0.02" in shown.stderr
     fails(denoise("adapt", "-o", tmp_path / "new", "--minutes", "0"), 2, "minutes")
+
+
+def test_the_command_tells_a_model_that_loses_elsewhere_from_one_that_gains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapting, "load_keras", lambda purpose: None)
+    of_noise = "ESTOI on held-out noise is not significantly better: +0.0001"
+    elsewhere = "SI-SDR on clean speech is worse: -0.30"
+    for start, reasons, words in (
+        ("speech", [of_noise], "the bundled model is already as good on these recordings; nothing"),
+        ("my-model", [of_noise, elsewhere], "my-model is already as good on these recordings;"),
+        ("speech", [elsewhere], "the adapted model is not worth keeping, so nothing was written: "),
+    ):
+        verdict = Verdict(ROWS, reasons)
+        result = AdaptResult(None, start, 40.0, 0.0, 20.0, 200.0, 0.25, verdict, 4.25)
+        monkeypatch.setattr(module, "adapt", lambda *_, given=result, **options: given)
+        shown = denoise("adapt", "take.wav", "-o", tmp_path)
+        assert words in shown.stderr.replace("\n", " ")
+        assert reasons[-1] in shown.stderr.replace("\n", " ")
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from helpers import constant_mask, pink_noise, speech_like
 
+from denoisecli.adaptation import blending, judgement
 from denoisecli.adaptation.blending import CAUTION, choose_share
 from denoisecli.adaptation.judgement import (
     CLEAN,
@@ -23,6 +25,7 @@ from denoisecli.adaptation.judgement import (
 )
 from denoisecli.adaptation.material import Material
 from denoisecli.evaluation.metrics import snr
+from denoisecli.evaluation.scores import Evaluation, Score
 
 RATE = 8000
 
@@ -72,9 +75,9 @@ def test_a_model_that_gains_and_loses_nothing_is_kept() -> None:
 @pytest.mark.parametrize(
     ("index", "gain", "half", "words"),
     [
-        (0, 1.0, 1.1, "SI-SDR on held-out noise is not surely better: \\+1.00 \\(-0.10 to"),
+        (0, 1.0, 1.1, "SI-SDR on held-out noise is not significantly better: \\+1.00 \\(-0.10 to"),
         (0, 0.05, 0.01, "SI-SDR on held-out noise is hardly better"),
-        (1, 0.001, 0.002, "ESTOI on held-out noise is not surely better"),
+        (1, 0.001, 0.002, "ESTOI on held-out noise is not significantly better"),
         (2, -0.11, 0.0, "SI-SDR on generated noise is worse"),
         (3, -0.003, 0.0, "ESTOI on generated noise is worse"),
         (4, -0.2, 0.5, "SI-SDR on clean speech is worse"),
@@ -88,6 +91,39 @@ def test_a_model_that_does_not_gain_or_loses_elsewhere_is_not_kept(
     rows[index] = comparison(rows[index].test, rows[index].metric, gain, half)
     (reason,) = reasons(rows)
     assert re.match(words, reason)
+
+
+def test_passages_for_which_a_metric_is_undefined_are_left_out_for_all_models() -> None:
+    """ESTOI is with too little speech; the others count."""
+    scores = {
+        share: {
+            name: {"si_sdr": np.array([1.0, 2.0, share]), "estoi": np.array([nan, 0.5, share])}
+            for name in (YOURS, OTHERS, SPEECH)
+        }
+        for share, nan in ((1.0, 0.5), (0.5, math.nan), (0.8, 0.25))
+    }
+    found = blending._means(scores)
+    assert found[0.5][YOURS] == {"si_sdr": pytest.approx(3.5 / 3), "estoi": 0.5}
+    assert found[1.0][OTHERS]["estoi"] == 0.75
+    assert choose_share(found) == 0.8  # and a share is still allowed
+
+
+def test_a_comparison_leaves_out_undefined_values_and_distrusts_a_lack_of_them() -> None:
+    def scores(estimator: str, *values: float) -> list[Score]:
+        costs = (0.0, 4.0, math.nan, 0.0)
+        return [
+            Score(str(number), estimator, YOURS, *costs, {"estoi": value})
+            for number, value in enumerate(values)
+        ]
+
+    listed = [*scores("before", 0.5, 0.5, 0.5), *scores("after", 0.75, math.nan, 0.75)]
+    result = Evaluation(["estoi"], {}, listed, "before")
+    row = judgement._compare(result, ["0", "1", "2"], YOURS, "estoi")
+    assert (row.before, row.after, row.gain, row.count) == (0.5, 0.75, 0.25, 2)
+    none = judgement._compare(result, ["1"], SPEECH, "estoi")
+    assert math.isnan(none.gain)
+    assert reasons([none])
+    assert reasons([judgement._compare(result, ["1"], YOURS, "estoi")])
 
 
 def means(yours: float, others: float = 0.0, speech: float = 0.0) -> dict[str, dict[str, float]]:
@@ -121,4 +157,4 @@ def test_models_are_compared_as_clean_would_use_them(
     assert rows[YOURS, "si_sdr"].before == pytest.approx(5, abs=0.3)
     assert rows[YOURS, "si_sdr"].gain == pytest.approx(0, abs=0.01)
     assert rows[YOURS, "si_sdr"].count == 3
-    assert "not surely better" in verdict.reasons[0]
+    assert "not significantly better" in verdict.reasons[0]

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,21 +7,28 @@ import pytest
 import soundfile
 from helpers import pink_noise
 
+from denoisecli.adaptation import generated
 from denoisecli.adaptation import material as module
+from denoisecli.adaptation.adapt import NOISE_WEIGHTS, _write_sources
 from denoisecli.adaptation.generated import generated_noise
+from denoisecli.adaptation.judgement import YOURS, comparison_sets
 from denoisecli.adaptation.material import (
+    LEAST_NOISE,
     Material,
     gather,
     held_out_mixtures,
-    looped,
+    passages,
     voices,
     write_pieces,
 )
+from denoisecli.adaptation.recipe import SEED, adaptation_spec
 from denoisecli.adaptation.voice_activity import spans, voice_activity, widened
 from denoisecli.audio.files import read_mono
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.errors import UsageError
 from denoisecli.evaluation.metrics import snr
+from denoisecli.models.catalogue import load_spec
+from denoisecli.training.mixed_batches import Folders, Mixing, mix_batches
 from denoisecli.types import AudioVector
 
 RATE = 16000
@@ -109,8 +117,8 @@ def test_what_cannot_be_learnt_from_is_refused(
     rng: np.random.Generator,
     audio_file: Callable[..., Path],
 ) -> None:
-    short = audio_file("short.wav", pink_noise(5, RATE, rng))
-    with pytest.raises(UsageError, match="5 s of noise were found, and 8 s are needed"):
+    short = audio_file("short.wav", pink_noise(3, RATE, rng))
+    with pytest.raises(UsageError, match="3 s of noise were found, and 4 s are needed"):
         gather([], [short], [], denoiser)
     silent = audio_file("silent.wav", np.zeros(20 * RATE))
     with pytest.raises(UsageError, match=r"silent\.wav is silent"):
@@ -163,13 +171,13 @@ def test_pieces_to_train_with_hold_nothing_that_is_held_out(
     sines: Material, tmp_path: Path
 ) -> None:
     write_pieces(sines.speech, tmp_path / "clean", 4000)
-    write_pieces(looped(sines.noise, 4000), tmp_path / "noise", 4000)
+    write_pieces(sines.noise, tmp_path / "noise", 4000, repeats=True)
     clean, noise = (sorted((tmp_path / name).iterdir()) for name in ("clean", "noise"))
     assert {round(hertz_of(soundfile.read(path)[0]), -1) for path in clean} == {300}
     assert {round(hertz_of(soundfile.read(path)[0]), -1) for path in noise} == {100, 200}
     assert len(noise) >= 10  # some are needed to validate with
     seconds = sum(soundfile.info(path).duration for path in noise)
-    assert 21.5 < seconds <= 22  # all but the seams
+    assert seconds == pytest.approx(22 - 0.05 * len(noise))  # all but the seams
 
 
 def test_held_out_mixtures_have_the_stated_snrs_and_use_all_sources(sines: Material) -> None:
@@ -182,12 +190,84 @@ def test_held_out_mixtures_have_the_stated_snrs_and_use_all_sources(sines: Mater
     np.testing.assert_array_equal(pairs[5][0], again[5][0])
 
 
-def test_a_piece_of_noise_can_be_repeated_without_a_click() -> None:
-    t = np.arange(4000) / 4000
-    tone = np.sin(2 * np.pi * 100.3 * t).astype(np.float32)
-    [[piece]] = looped([[tone]], 4000)
-    steps = np.abs(np.diff(np.concatenate([piece, piece])))
-    assert steps.max() < 1.1 * np.abs(np.diff(tone)).max()
+def tone(seconds: float) -> AudioVector:
+    """Return a tone that ends at another phase than it began with."""
+    t = np.arange(round(seconds * 4000)) / 4000
+    return np.sin(2 * np.pi * 100.3 * t).astype(np.float32)
+
+
+def clicks(sound: AudioVector) -> bool:
+    """Return whether a tone has a greater step than it has by itself, faded into itself or not."""
+    return float(np.abs(np.diff(sound)).max()) > 1.5 * 2 * np.pi * 100.3 / 4000
+
+
+@pytest.mark.parametrize("seconds", [[1.1], [11.3], [1.7, 0.85, 7.9]])
+def test_every_piece_of_noise_can_be_repeated_without_a_click(
+    seconds: list[float], tmp_path: Path
+) -> None:
+    """Also those that a longer stretch is cut into."""
+    assert clicks(np.tile(tone(1.1), 2))
+    write_pieces([[tone(length) for length in seconds]], tmp_path / "noise", 4000, repeats=True)
+    pieces = [soundfile.read(path)[0] for path in (tmp_path / "noise").iterdir()]
+    assert len(pieces) >= int(sum(seconds))
+    assert not any(clicks(np.tile(piece, 2)) for piece in pieces)
+
+
+def test_held_out_mixtures_do_not_click_where_stretches_meet_or_repeat(sines: Material) -> None:
+    parts = [[tone(0.93), tone(0.81)], [tone(1.3)]]
+    found = held_out_mixtures(replace(sines, held_out_noise=parts, held_out_speech=parts), 6, 3)
+    for noisy, clean in found:
+        level = np.abs(clean).max()
+        assert not clicks(clean / level)
+        noise = noisy - clean
+        assert not clicks(noise / np.abs(noise).max())
+
+
+def test_little_noise_trains_and_validates(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the noise that is needed at least, the training set and the validation set have some."""
+    monkeypatch.setattr(generated, "SECONDS", 0.5)
+    noise, held_out_noise = module._hold_out([pink_noise(LEAST_NOISE, RATE, rng)])
+    speech, held_out_speech = module._hold_out([pink_noise(90, RATE, rng)])
+    found = Material(RATE, [noise], [speech], [held_out_noise], [held_out_speech], 0.0)
+    _write_sources(found, tmp_path)
+    for piece in (tmp_path / "noise" / "own").iterdir():
+        assert soundfile.info(piece).duration > 0.7
+    spec = adaptation_spec(load_spec("speech-16k"), "new")
+    folders = Folders(tmp_path / "clean", tmp_path / "noise")
+    mixing = Mixing(folders, noise_weights=NOISE_WEIGHTS, cache=tmp_path / "cache")
+    batches = mix_batches(mixing, spec, tmp_path)
+    for name, least in (("train", 2), ("valid", 1)):
+        own = [one for one in batches._sets[name]["noise"] if one.name.startswith("own/")]
+        assert len(own) >= least
+    pairs = comparison_sets(found, SEED, 4)[YOURS]
+    assert all(np.isfinite(noisy).all() and clean.any() for noisy, clean in pairs)
+
+
+def test_pauses_at_the_end_of_clean_speech_are_not_compared_with(
+    voice: AudioVector,
+    denoiser: Denoiser,
+    rng: np.random.Generator,
+    audio_file: Callable[..., Path],
+) -> None:
+    """Neither if they are digital silence nor if they are hiss, which would pass for speech."""
+    noise = audio_file("noise.wav", pink_noise(20, RATE, rng))
+    hiss = 1e-4 * rng.normal(size=8 * RATE)
+    for number, ending in enumerate((np.zeros(8 * RATE), hiss)):
+        own = audio_file(f"{number}.wav", np.concatenate([voice, ending]), RATE, "FLOAT")
+        found = gather([], [noise], [own], denoiser)
+        held_out = np.concatenate(found.held_out_speech[0])
+        assert voice_activity(held_out, RATE).mean() > 0.4
+        assert np.isfinite(passages(found, 8, rng)).all()
+    silence = audio_file("hiss.wav", hiss, RATE, "FLOAT")
+    with pytest.raises(UsageError, match=r"no speech in .*hiss\.wav, which was given with --spee"):
+        gather([], [noise], [silence], denoiser)
+
+
+def test_a_passage_of_digital_silence_stays_silent(sines: Material) -> None:
+    silent = replace(sines, held_out_speech=[[np.zeros(20000, np.float32)]])
+    assert not np.any(passages(silent, 2, np.random.default_rng(0)))
 
 
 def test_generated_noise_is_a_babble_every_other_time(sines: Material) -> None:
