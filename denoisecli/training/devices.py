@@ -32,7 +32,7 @@ class Cluster:
     Attributes:
         coordinator: HOST:PORT of process 0, which the others connect to.
         processes: Number of processes.
-        process: Number of this process, from 0.
+        process: Index of this process, starting at 0.
 
     Raises:
         UsageError: The number of the process is out of range.
@@ -58,7 +58,7 @@ class Devices:
         name: Description for messages.
         replicas: Number of devices in all processes.
         processes: Number of processes.
-        process: Number of this process; process 0 writes the files.
+        process: Index of this process; process 0 writes the files.
         strategy: Keras or TensorFlow strategy that distributes the work, if there are several.
     """
 

@@ -59,8 +59,7 @@ class WaveformModel(keras.Model):
     ) -> Any:
         """Compute this device's share of the weighted sum of the spec's losses.
 
-        The place of the weights of the examples is taken by the bandwidths of their clean
-        recordings, if the batches have them.
+        `sample_weight` carries the bandwidths of the clean recordings, if the batches have them.
         """
         return total_loss(y_pred, y, x, self.spec, sample_weight) / self.replicas
 
