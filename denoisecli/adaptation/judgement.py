@@ -153,13 +153,11 @@ def _compare(result: Evaluation, files: Sequence[str], name: str, metric: str) -
         for estimator in ("before", "after")
     )
     # ESTOI is undefined for a passage with too little speech.
-    defined = np.flatnonzero(np.isfinite(before) & np.isfinite(after))
-    count = len(defined)
-    gain, low, high = bootstrap(
-        list((after - before)[defined]), [1] * count, [files[number] for number in defined]
-    )
-    means = (float(values[defined].mean()) if count else math.nan for values in (before, after))
-    return Comparison(name, metric, *means, gain, low, high, count)
+    defined = np.isfinite(before) & np.isfinite(after)
+    used = [file for file, is_used in zip(files, defined, strict=True) if is_used]
+    gain, low, high = bootstrap(list((after - before)[defined]), [1] * len(used), used)
+    old, new = (float(values[defined].mean()) if used else math.nan for values in (before, after))
+    return Comparison(name, metric, old, new, gain, low, high, len(used))
 
 
 def reasons(comparisons: Sequence[Comparison]) -> list[str]:
