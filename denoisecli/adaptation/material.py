@@ -173,7 +173,7 @@ def write_pieces(
     """Write pieces of sound to train with as WAV files in a new folder.
 
     There are at least _LEAST_PIECES, unless they would be very short, since the training validates
-    with some of them: with the third one first, by the hash of its name.
+    with some of them.
 
     Args:
         sources: The sound.
