@@ -48,7 +48,13 @@ def is_unknown_size(size: int) -> bool:
 
 
 def lacks_its_end(path: Path, container: str) -> bool:
-    """Return whether an Ogg file lacks the page that is marked as the last one."""
+    """Return whether a file was cut off, as its content shows.
+
+    An Ogg file lacks the page that is marked as the last one; an MP3 file has fewer bytes than its
+    Xing header states.
+    """
+    if container == "MP3":
+        return _lacks_bytes(path)
     if container != "OGG":
         return False
     with path.open("rb") as raw:
@@ -117,6 +123,18 @@ def has_frame_count(path: Path) -> bool:
         _skip_id3(raw)
         frame = raw.read(2048)
     return b"Xing" in frame or b"Info" in frame
+
+
+def _lacks_bytes(path: Path) -> bool:
+    """Return whether an MP3 file has fewer bytes than its Xing header states, if it has one."""
+    with path.open("rb") as raw:
+        _skip_id3(raw)
+        start = raw.tell()
+        frame = raw.read(2048)
+    if (match := re.search(rb"(?:Xing|Info)(.{4})(.{4})(.{4})", frame, re.DOTALL)) is None:
+        return False
+    flags, _, stated = (int.from_bytes(part, "big") for part in match.groups())
+    return flags & 3 == 3 and path.stat().st_size - start < stated
 
 
 def _skip_id3(raw: io.BufferedReader) -> None:

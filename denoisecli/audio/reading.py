@@ -332,7 +332,8 @@ def reader(
     with _open(path, track) as (file, warnings):
         stops = False
         if isinstance(file, MediaFile):
-            promised, ended = file.promised, True
+            promised = file.promised
+            ended = file.format != "mp3" or not lacks_its_end(path, "MP3")
             # Containers round the length, and coders count their padding differently.
             slack = min(file.samplerate // 2, (promised or 0) // 10 + 1200)
         elif isinstance(file, ChainedFile):

@@ -251,6 +251,21 @@ def make_plain(path: Path) -> None:
         raw.write(struct.pack("<4sI", b"fmt ", len(plain)) + plain)
 
 
+def write_aiff_length(path: Path, frames: int, channels: int) -> None:
+    """Write the true length of an AIFF with samples of one byte.
+
+    libsndfile counts the byte that pads an odd size as another sample.
+    """
+    with path.open("r+b") as raw:
+        for chunk in list(walk_chunks(raw)):
+            if chunk.name == b"COMM":
+                raw.seek(chunk.start + 2)
+                raw.write(struct.pack(">I", frames))
+            elif chunk.name == b"SSND":
+                raw.seek(chunk.start - 4)
+                raw.write(struct.pack(">I", 8 + frames * channels))
+
+
 class Patched(io.RawIOBase):
     """A file that is read with other bytes at one position.
 

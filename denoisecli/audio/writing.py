@@ -23,13 +23,14 @@ from denoisecli.audio.metadata import (
     write_metadata,
 )
 from denoisecli.audio.reading import SequentialFile, reason_of
-from denoisecli.audio.riff import make_plain, write_mask
+from denoisecli.audio.riff import make_plain, write_aiff_length, write_mask
 from denoisecli.errors import DenoiseError, UsageError, join_names
 from denoisecli.system.atomic_files import replacing
 from denoisecli.types import AudioBlock
 
 _WRITE_FRAMES = 2**16  # libsndfile's Vorbis encoder overflows its stack on large writes
 _SYSTEM_ERROR = 2  # libsndfile's SF_ERR_SYSTEM
+_ONE_BYTE = ("PCM_S8", "PCM_U8", "ALAW", "ULAW")
 _AUTO_DOWNGRADE = 0x1210  # libsndfile's SFC_RF64_AUTO_DOWNGRADE
 _MAX_BYTES = dict.fromkeys(("WAV", "WAVEX", "AIFF"), 2**32 - 2**16)  # 32-bit sizes in the header
 
@@ -200,6 +201,8 @@ def writer(
                 yield output
             if grows and not mask:
                 make_plain(part)
+            if container == "AIFF" and subtype in _ONE_BYTE and output.frames * channels % 2:
+                write_aiff_length(part, output.frames, channels)
             if not output.failed:
                 _require_complete(part, output.frames)
             lost = write_metadata(metadata, part, container, sample_rate, channels)

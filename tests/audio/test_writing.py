@@ -182,3 +182,12 @@ def test_too_many_channels(tmp_path, suffix, limit):
     ):
         write(path, np.zeros((limit + 1, 100), np.float32), 48000)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("subtype", ["PCM_S8", "ALAW"])
+@pytest.mark.parametrize("shape", [(1, 9999), (1, 1), (3, 101), (2, 7)])
+def test_aiff_of_one_byte_has_its_length(tmp_path, subtype, shape):
+    path = tmp_path / "x.aiff"
+    write(path, np.full(shape, 0.5, np.float32), 8000, subtype=subtype)
+    assert soundfile.info(path).frames == shape[1]
+    np.testing.assert_allclose(soundfile.read(path)[0], 0.5, atol=0.02)
