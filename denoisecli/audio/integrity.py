@@ -33,7 +33,7 @@ def promised_frames(path: Path, file: soundfile.SoundFile) -> int | None:
         if present == 0 or is_unknown_size(promised):
             return None
         if promised > present:
-            return file.frames * promised // present
+            return -(-file.frames * promised // present)  # a part of a frame is missing at least
     return file.frames
 
 

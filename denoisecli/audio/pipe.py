@@ -214,14 +214,18 @@ class _Sound:
         self._padding = (size or 0) % 2
         self._has_chunks = container != "AU"
         self._ended = False
+        self._kept = b""  # read to see what it is, and to be returned next
         self._headers = (36, 44, stream.tell(), stream.tell() - 8)
 
     def read(self, size: int, /) -> bytes:
         """Return up to ``size`` bytes, none at the end."""
+        if self._left == 0 and not self._ended:
+            self._read_on()
         if self._ended:
             return b""
-        if self._left == 0:
-            return self._read_on()
+        if self._kept:
+            data, self._kept = self._kept[:size], self._kept[size:]
+            return data
         data = self._stream.take(min(size, self._left))
         if not data and self._left in self._headers:
             self.on_wrong_size("the data size in its header includes the header itself")
@@ -229,17 +233,16 @@ class _Sound:
         self._left -= len(data)
         return data
 
-    def _read_on(self) -> bytes:
-        """Return the bytes after the stated end if they are sound."""
+    def _read_on(self) -> None:
+        """Find out whether there is sound after the stated end, and read on or end."""
         data = self._stream.take(8 + self._padding)
         name = data[self._padding : self._padding + 4]
         is_chunk = self._has_chunks and name.replace(b" ", b"").isalnum()
         if len(data) < 8 or is_chunk:
             self._ended = True
-            return b""
+            return
         self.on_wrong_size("its header states less sound than there is; all of it is read")
-        self._left = _ENDLESS
-        return data
+        self._left, self._kept = _ENDLESS, data
 
 
 def _promised_frames(file: SequentialFile) -> int | None:

@@ -292,10 +292,10 @@ class AudioReader:
         read, promised = f"{available / rate:.1f} s", f"{(self._promised or 0) / rate:.1f} s"
         if read == promised:
             read, promised = f"{available} samples", f"{self._promised} samples"
-        sizes = f"{read} can be read"
+        problem = f"{self.info.path} is cut off"
         if self._promised is not None and self._promised > available:
-            sizes += f" of the {promised} that its header promises"
-        self._report(f"{self.info.path} is cut off: {sizes}")
+            problem += f": {read} can be read of the {promised} that its header promises"
+        self._report(problem)
 
     def _report(self, problem: str) -> None:
         if not self._keep_readable:
@@ -428,6 +428,8 @@ def _open(
             return
         if track not in (None, 1):
             raise UsageError(f"{path} has no audio track {track}; it has 1")
+        if file.format == "RAW":  # libsndfile takes any bytes for sound if the suffix is .au
+            raise AudioError(f"{path} is damaged: it has no header")
         if file.frames == 0:
             raise AudioError(f"{path} has no samples")
         if isinstance(file, SequentialFile) and holds_more(path, file):

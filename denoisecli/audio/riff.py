@@ -184,7 +184,8 @@ def _aiff_sizes(description: bytes) -> tuple[int, int] | None:
         return None
     channels, bits = struct.unpack(">h4xh", description[:8])
     exponent, mantissa = struct.unpack(">HQ", description[8:18])  # an 80-bit number
-    sample_rate = int(mantissa * 2.0 ** (exponent - 16383 - 63)) if exponent < 2**15 else 0
+    shift = exponent - 16383 - 63
+    sample_rate = int(mantissa * 2.0**shift) if -63 <= shift <= 0 else 0  # or it is damaged
     frame_bytes = channels * (sample_bytes or -(-bits // 8))
     return frame_bytes, frame_bytes * sample_rate
 

@@ -361,6 +361,14 @@ def test_a_stale_size_does_not_end_a_pipe(stereo, container, stated):
     assert "less sound than there is" in pipe.warnings[0]
 
 
+def test_what_follows_a_stale_size_is_read_in_pieces_of_any_size(noise):
+    sound = noise(1, 44100)
+    content = encoded(np.stack([sound] * 3), 44100, format="AIFF", subtype="FLOAT")
+    for frames in (1000, 1365, 2731):
+        pipe = pipe_reader(io.BytesIO(with_size(content, 12 * frames)))
+        assert sound_of(pipe).shape == (3, sound.size)
+
+
 @pytest.mark.parametrize("container", ["WAV", "AIFF"])
 def test_chunks_behind_the_sound_in_a_pipe_are_no_sound(stereo, container):
     content = encoded(stereo, 16000, format=container, subtype="PCM_16")

@@ -75,6 +75,37 @@ def test_file_cut_off_by_one_sample(written):
         audio.read(path)
 
 
+@pytest.mark.parametrize("missing", [1, 3, 5, 6])
+def test_part_of_the_last_frame_is_missing(tmp_path, missing):
+    path = tmp_path / "x.au"
+    soundfile.write(path, np.full((2, 2), 0.5), 32000, "PCM_24")
+    path.write_bytes(path.read_bytes()[:-missing])
+    with pytest.raises(AudioError, match="is cut off"):
+        audio.read(path)
+
+
+def test_text_is_no_sound_whatever_its_suffix(tmp_path):
+    for suffix in ("au", "snd", "wav", "aiff", "vox"):
+        path = tmp_path / f"x.{suffix}"
+        path.write_bytes(b"This is no sound, but text.\n" * 20)
+        with pytest.raises(AudioError, match="is damaged"), reader(path, keep_readable=True):
+            pass
+
+
+def test_aiff_whose_sample_rate_is_out_of_range(tmp_path):
+    path = tmp_path / "x.aiff"
+    soundfile.write(path, np.full(1000, 0.5), 32000)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"COMM") + 16
+    for exponent in (0x7FFF, 0x7F00, 0x0001, 0xFFFF):
+        content[at : at + 2] = exponent.to_bytes(2, "big")
+        path.write_bytes(content)
+        try:
+            audio.read(path)
+        except AudioError as error:
+            assert "is damaged" in str(error)
+
+
 def test_wav_of_unknown_size_is_whole(written):
     """ffmpeg sets all bits of the sizes when it cannot go back to fill them in."""
     path = written("wav")
