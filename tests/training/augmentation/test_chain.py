@@ -55,7 +55,7 @@ def speech_and_noise(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decibels(signal: np.ndarray) -> np.ndarray:
-    return 20 * np.log10(np.sqrt(np.mean(np.square(signal, dtype=float), axis=1)))
+    return 20 * np.log10(np.std(signal, axis=1, dtype=float))
 
 
 def unit(signal: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ def decibels(signal: np.ndarray) -> np.ndarray:
 
 
 def unit(signal: np.ndarray) -> np.ndarray:
-    return signal / np.sqrt(np.mean(np.square(signal), axis=1, keepdims=True))
+    return signal / np.std(signal, axis=1, keepdims=True)
 
 
 def test_remix(speech_and_noise: tuple[np.ndarray, np.ndarray]) -> None:
