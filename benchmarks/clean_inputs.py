@@ -200,7 +200,7 @@ def write(case: Case, path: Path, rng: np.random.Generator) -> None:
         containers = {".opus": "OGG", ".rf64": "RF64", ".ogg": "OGG"}
         container = "WAVEX" if case.mask else containers.get(case.suffix)
         if (case.suffix, case.subtype) == (".aiff", "PCM_S8"):
-            case.sound = np.tile(case.sound, 2)  # libsndfile would pad an odd length
+            case.sound = np.tile(case.sound, 16)  # libsndfile would pad an odd length
         sound = case.sound.T
         soundfile.write(path, sound, case.sample_rate, case.subtype, format=container)
     content = bytearray(path.read_bytes())
