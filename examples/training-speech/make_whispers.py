@@ -116,7 +116,7 @@ def whisper(speech: AudioVector, sample_rate: int, rng: np.random.Generator) -> 
 
 
 def file_name(path: Path, folder: Path) -> str:
-    """Return the name for a whispered recording, which tells files of one name in two folders."""
+    """Return the name of a whispered recording, with its folders, so that no two are the same."""
     return path.relative_to(folder).with_suffix("").as_posix().replace("/", "-") + ".flac"
 
 

@@ -29,7 +29,8 @@ def test_bundled_models_load(name: str) -> None:
     np.testing.assert_allclose(network(spectrum, training=False), expected, atol=1e-4)
     metrics = folder.read_metrics()
     assert metrics.parameters == network.count_params()
-    assert metrics.test.get("si_sdr_improvement", 20) > 10  # the mean of two models has none
+    if metrics.test:  # the mean of two models has none
+        assert metrics.test["si_sdr_improvement"] > 10
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
