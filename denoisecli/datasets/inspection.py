@@ -109,7 +109,7 @@ def summarize(folder: Path) -> DatasetSummary:
         sets={
             name: SetSummary(
                 **dict(facts),
-                noises_used=_noises_used(manifest.rows(name)),
+                noises_used=len({n for row in manifest.rows(name) for n in row.noise_names}),
                 snr_db=_spread(snrs[name]),
                 level_dbfs=_spread(levels[name]),
             )
@@ -251,11 +251,6 @@ def _problems(noisy: Element, clean: Element, row: Row, kind: Kind) -> Iterator[
             yield f"the level is {level:.2f} dBFS, not {row.level_dbfs:.2f} dBFS"
 
 
-def _noises_used(rows: Sequence[Row]) -> int:
-    used = {row.noise for row in rows}
-    return len(used.union(noise.noise for row in rows for noise in row.more_noises))
-
-
 def _leaks(manifest: Manifest) -> Iterator[str]:
     """Yield a sentence for each recording that is in two sets."""
     homes: dict[tuple[str, str], str] = {}
@@ -263,21 +258,15 @@ def _leaks(manifest: Manifest) -> Iterator[str]:
     for row in manifest.mixtures:
         # A set with folders of its own may have files of the same names.
         has_own_folder = f"{row.set} clean" in manifest.sources
-        for role, name in _recordings(row):
+        recordings = [("clean", name) for name in row.clean_names]
+        recordings += [("noise", name) for name in row.noise_names]
+        recordings += [("room", row.room)] if row.room is not None else []
+        for role, name in recordings:
             key = (f"{row.set} {role}" if has_own_folder and role != "room" else role, name)
             home = homes.setdefault(key, row.set)
             if home != row.set and key not in reported:
                 reported.add(key)
                 yield f"{role} recording {name} is in the sets {home} and {row.set}"
-
-
-def _recordings(row: Row) -> Iterator[tuple[str, str]]:
-    for name in [piece.clean for piece in row.joined] or [row.clean]:
-        yield "clean", name
-    for name in [row.noise, *(noise.noise for noise in row.more_noises)]:
-        yield "noise", name
-    if row.room is not None:
-        yield "room", row.room
 
 
 def _spread(values: AudioVector) -> Spread | None:

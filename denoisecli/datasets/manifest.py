@@ -88,6 +88,16 @@ class Row:
         """SNR of the stored pair in dB; None if infinite."""
         return self.snr_db if self.target_snr_db is None else self.target_snr_db
 
+    @property
+    def clean_names(self) -> list[str]:
+        """Names of all clean recordings in the clip, in their order."""
+        return [piece.clean for piece in self.joined] or [self.clean]
+
+    @property
+    def noise_names(self) -> list[str]:
+        """Names of all noise recordings."""
+        return [self.noise, *(noise.noise for noise in self.more_noises)]
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -197,11 +207,9 @@ class Manifest(DatasetFacts):
         for row in self.mixtures:
             if row.set in sets:
                 if role != "noise":
-                    clean = [row.clean, *(joined.clean for joined in row.joined)]
-                    names.update(("clean", name) for name in clean)
+                    names.update(("clean", name) for name in row.clean_names)
                 if role != "clean":
-                    noises = [row.noise, *(noise.noise for noise in row.more_noises)]
-                    names.update(("noise", name) for name in noises if name)
+                    names.update(("noise", name) for name in row.noise_names if name)
         return {source_hash(*name) for name in names}
 
     @property

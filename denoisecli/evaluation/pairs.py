@@ -182,7 +182,7 @@ def stored_pairs(dataset: Path | str) -> Iterator[list[Pair]]:
                 noisy=Path(temporary, "noisy", f"{number}.wav"),
                 noise=None if kind == "." else kind,
                 snr_db=row.pair_snr_db,
-                sources=tuple(joined.clean for joined in row.joined) or (row.clean,),
+                sources=tuple(row.clean_names),
             )
             write(pair.reference, clean, rate, subtype="FLOAT")
             write(pair.noisy, noisy, rate, subtype="FLOAT")

@@ -267,7 +267,7 @@ def _split_off(manifest: Manifest, share: float, folder: Path) -> Bool[np.ndarra
 
 def _groups(manifest: Manifest, rows: Sequence[Row]) -> list[str]:
     """Return for each row the name of one recording of its group, the same for the whole group."""
-    clips = [[row.clean, *(part.clean for part in row.joined)] for row in rows]
+    clips = [row.clean_names for row in rows]
     names = sorted({name for clip in clips for name in clip})
     keys = groups_of_names(names, manifest.recipe.group_by, is_clean=True)
     members: dict[str, list[str]] = {}
@@ -311,6 +311,5 @@ def _bands(manifest: Manifest, name: str) -> tuple[int, ...]:
         if source.role == "clean"
     }
     return tuple(
-        min(known.get(clean, full) for clean in (row.clean, *(part.clean for part in row.joined)))
-        for row in manifest.rows(name)
+        min(known.get(clean, full) for clean in row.clean_names) for row in manifest.rows(name)
     )
