@@ -68,7 +68,9 @@ def find_clusters(
     Returns:
         Name of the cluster, which is that of its first pair, by name of the pair.
     """
-    clusters = _Clusters(len(pairs))
+    from scipy.cluster.hierarchy import DisjointSet  # slow to import
+
+    clusters = DisjointSet(range(len(pairs)))
     first: dict[str, int] = {}
     unknown: dict[int, list[int]] = {}  # by sample rate
     for index, pair in enumerate(pairs):
@@ -79,11 +81,14 @@ def find_clusters(
             if rate is not None and signatures[index] is not None:
                 unknown.setdefault(rate, []).append(index)
         for key in keys:
-            clusters.join(first.setdefault(key, index), index)
+            clusters.merge(first.setdefault(key, index), index)
     for indices in unknown.values():
         for one, other in _correlated([s for i in indices if (s := signatures[i]) is not None]):
-            clusters.join(indices[one], indices[other])
-    return {pair.name: pairs[clusters.first(index)].name for index, pair in enumerate(pairs)}
+            clusters.merge(indices[one], indices[other])
+    names: dict[int, str] = {}
+    return {
+        pair.name: names.setdefault(clusters[index], pair.name) for index, pair in enumerate(pairs)
+    }
 
 
 def _correlated(signatures: Sequence[Signature]) -> list[tuple[int, int]]:
@@ -96,21 +101,3 @@ def _correlated(signatures: Sequence[Signature]) -> list[tuple[int, int]]:
         same = matrix[start : start + _BLOCK] @ matrix.T > CORRELATION
         found += [(start + int(row), int(column)) for row, column in np.argwhere(same)]
     return found
-
-
-class _Clusters:
-    """Disjoint sets of indices."""
-
-    def __init__(self, count: int) -> None:
-        self._parents = list(range(count))
-
-    def first(self, index: int) -> int:
-        """Return the smallest index of a set."""
-        while self._parents[index] != index:
-            self._parents[index] = self._parents[self._parents[index]]
-            index = self._parents[index]
-        return index
-
-    def join(self, one: int, other: int) -> None:
-        low, high = sorted((self.first(one), self.first(other)))
-        self._parents[high] = low
