@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -128,35 +128,28 @@ def evaluate(
             name: _clean_all(estimator, pairs, folder / name, progress)
             for name, estimator in systems.items()
         }
-        all_metrics = [*metrics, *([WER] if recognizer else [])]
         rows: list[list[Score]] = []
-        scored: list[_Scored] = []
-        score = partial(_score_pair, metrics, align)
-        with closing(_score_all(pairs, runs, score, jobs, progress)) as results:
-            for index, (pair, result) in enumerate(zip(pairs, results, strict=True)):
-                outputs = {name: run.outputs[index] for name, run in runs.items()}
+        signatures: list[Signature | None] = []
+        with closing(_score_all(pairs, runs, metrics, jobs, progress, align=align)) as results:
+            for index, (pair, (row, clean_signature)) in enumerate(
+                zip(pairs, results, strict=True)
+            ):
                 if recognizer is not None:
+                    paths = [run.outputs[index].path for run in runs.values()]
                     words = None if transcripts is None else transcripts.get(pair.name)
-                    result = _recognize(recognizer, pair, outputs, words, result)
-                scored.append(result)
-                rows.append(
-                    [
-                        _score(pair, name, output, result, all_metrics, timed=systems[name].timed)
-                        for name, output in outputs.items()
-                    ]
-                )
+                    row = _recognize(recognizer, pair, paths, words, row)
+                rows.append(row)
+                signatures.append(clean_signature)
                 if on_scores is not None:
-                    on_scores(rows[-1])
+                    on_scores(row)
 
-    clusters = find_clusters(
-        pairs, [result.sample_rate for result in scored], [result.signature for result in scored]
-    )
+    clusters = find_clusters(pairs, [row[0].sample_rate for row in rows], signatures)
     scores = {
         name: [replace(score, cluster=clusters[score.file]) for score in column]
         for name, column in zip(systems, zip(*rows, strict=True), strict=True)
     }
     return Evaluation(
-        metrics=all_metrics,
+        metrics=[*metrics, *([WER] if recognizer else [])],
         costs={name: _cost(scores[name], runs[name], timed=systems[name].timed) for name in runs},
         scores=[score for column in scores.values() for score in column],
         baseline=baseline,
@@ -173,7 +166,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Output:
-    """A cleaned file and the wall time in s that it took, or the error that prevented it."""
+    """A cleaned file and the wall time in s that it took (NaN if untimed), or an error."""
 
     path: Path | None = None
     seconds: float = math.nan
@@ -189,36 +182,8 @@ class _Run:
     peak_memory_mb: float
 
 
-@dataclass(frozen=True)
-class _Estimate:
-    """The metrics of a cleaned file, its delay in s and whether it was removed, or an error."""
-
-    values: dict[str, float] = field(default_factory=dict)
-    delay_seconds: float = math.nan
-    aligned: bool = True
-    error: str | None = None
-    transcript: str | None = None
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """A pair and its estimates by estimator.
-
-    Attributes:
-        snr_db: SNR of the noisy recording in dB, estimated if there is no clean one.
-        seconds: Length of the clean recording in s, or of the noisy one if there is none.
-        sample_rate: Its sample rate in Hz; None if it could not be read.
-        signature: Its signature.
-        estimates: The estimates by estimator.
-        words: Number of words of the reference transcript.
-    """
-
-    snr_db: float
-    seconds: float
-    sample_rate: int | None
-    signature: Signature | None
-    estimates: dict[str, _Estimate]
-    words: int | None = None
+_Scored = tuple[list[Score], Signature | None]
+"""The scores of a pair, one for each estimator, and the signature of its clean recording."""
 
 
 class _Progress:
@@ -294,83 +259,59 @@ def _clean_all(
 def _score_all(
     pairs: Sequence[Pair],
     runs: Mapping[str, _Run],
-    score: "Callable[[_Task], _Scored]",
+    metrics: Sequence[str],
     jobs: int,
     progress: _Progress,
+    *,
+    align: bool,
 ) -> Generator[_Scored]:
     """Score pair by pair, in ``jobs`` processes, and yield the results as they come."""
     tasks = [
-        (pair, {name: run.outputs[index].path for name, run in runs.items()})
+        (pair, {name: run.outputs[index] for name, run in runs.items()})
         for index, pair in enumerate(pairs)
     ]
     with processes(jobs) as workers:
-        results = workers.map(score, tasks)
+        results = workers.map(partial(_score_pair, metrics, align), tasks)
         for index in range(len(tasks)):
             try:
                 result = next(results)
             except WorkerDied as error:
                 message = str(error)
-                results = (_failed(task, message) for task in tasks[index:])
+                results = (_failed(metrics, task, message) for task in tasks[index:])
                 result = next(results)
             for _ in runs:
                 progress.advance()
             yield result
 
 
-def _score(
-    pair: Pair,
-    estimator: str,
-    output: _Output,
-    result: _Scored,
-    metrics: Sequence[str],
-    *,
-    timed: bool,
-) -> Score:
-    estimate = result.estimates[estimator]
-    return Score(
-        file=pair.name,
-        estimator=estimator,
-        noise=pair.noise,
-        snr_db=result.snr_db,
-        seconds=result.seconds,
-        wall_seconds=output.seconds if timed else math.nan,
-        delay_seconds=estimate.delay_seconds,
-        values={name: estimate.values.get(name, math.nan) for name in metrics},
-        error=output.error or estimate.error,
-        sample_rate=result.sample_rate,
-        aligned=estimate.aligned,
-        words=result.words,
-        transcript=estimate.transcript,
-    )
-
-
 def _recognize(
     recognizer: Recognizer,
     pair: Pair,
-    outputs: Mapping[str, _Output],
+    paths: Sequence[Path | None],
     transcript: Sequence[str] | None,
-    result: _Scored,
-) -> _Scored:
-    """Add the word error rates of the cleaned files of a pair."""
+    scores: list[Score],
+) -> list[Score]:
+    """Add the word error rates of the cleaned files of a pair to their scores."""
+    scores = [replace(score, values=score.values | {WER: math.nan}) for score in scores]
     if transcript is None and pair.clean is None:
-        return result  # a transcript of the noisy recording cannot serve as a reference
+        return scores  # a transcript of the noisy recording cannot serve as a reference
     try:
         understood, language = recognizer.transcribe(pair.reference)
     except DenoiseError:  # the clean file cannot be read, which the scores already say
-        return result
+        return scores
     reference = understood if transcript is None else transcript
-    estimates = dict(result.estimates)
-    for name, output in outputs.items():
-        if output.path is None or estimates[name].error is not None:
-            continue
-        try:
-            words, _ = recognizer.transcribe(output.path, language)
-        except DenoiseError as error:
-            estimates[name] = replace(estimates[name], error=str(error))
-            continue
-        values = estimates[name].values | {WER: word_error_rate(reference, words)}
-        estimates[name] = replace(estimates[name], values=values, transcript=" ".join(words))
-    return replace(result, estimates=estimates, words=len(reference))
+    recognized = []
+    for score, path in zip(scores, paths, strict=True):
+        score = replace(score, words=len(reference))
+        if path is not None and score.error is None:
+            try:
+                words, _ = recognizer.transcribe(path, language)
+                values = score.values | {WER: word_error_rate(reference, words)}
+                score = replace(score, values=values, transcript=" ".join(words))
+            except DenoiseError as error:
+                score = replace(score, error=str(error))
+        recognized.append(score)
+    return recognized
 
 
 def _cost(scores: list[Score], run: _Run, *, timed: bool) -> Cost:
@@ -401,7 +342,7 @@ def _clean(name: str, noisy: Path, output: Path) -> _Output:
     output.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     path = _loaded.clean(name, noisy, output)
-    return _Output(path, time.perf_counter() - start)
+    return _Output(path, time.perf_counter() - start if _loaded.timed else math.nan)
 
 
 def _peak_memory_mb() -> float:
@@ -417,8 +358,8 @@ def _peak_memory_mb() -> float:
     return max(int(own.split()[1]), programs) / 1024
 
 
-_Task = tuple[Pair, dict[str, Path | None]]
-"""A pair and its cleaned files by estimator, None where cleaning failed."""
+_Task = tuple[Pair, dict[str, _Output]]
+"""A pair and its cleaned files by estimator."""
 
 
 def _score_pair(metrics: Sequence[str], align: bool, task: _Task) -> _Scored:
@@ -429,36 +370,54 @@ def _score_pair(metrics: Sequence[str], align: bool, task: _Task) -> _Scored:
         noisy = reference if pair.clean is None else read_mono(pair.noisy, rate)[0]
         _check_length(noisy, pair.noisy, reference, pair.reference, rate)
     except DenoiseError as error:
-        return _failed(task, str(error))
+        return _failed(metrics, task, str(error))
     snr_db = pair.snr_db
     if snr_db is None:
         name = "snr" if pair.clean is not None else "estimated_snr"
         snr_db = measure(reference, fit_length(noisy, reference.size), rate, [name])[name]
-    estimates = {}
-    for name, path in outputs.items():
-        try:
-            if path is None:
-                estimates[name] = _Estimate()
-                continue
-            sound = noisy if path == pair.noisy else read_mono(path, rate)[0]
-            _check_length(sound, path, reference, pair.reference, rate)
-            delay = _delay(noisy, sound, rate)
-            aligned = align or abs(delay) <= DELAY_TOLERANCE
-            if aligned:
-                sound = np.pad(sound, (max(-delay, 0), 0))[max(delay, 0) :]
-            values = measure(reference, fit_length(sound, reference.size), rate, metrics)
-            estimates[name] = _Estimate(values, delay / rate, aligned)
-        except DenoiseError as error:
-            estimates[name] = _Estimate(error=str(error))
-    seconds = reference.size / rate
-    return _Scored(snr_db, seconds, rate, signature(reference, rate), estimates)
+    scores = []
+    for name, output in outputs.items():
+        score = replace(
+            _unscored(metrics, pair, name, output),
+            snr_db=snr_db,
+            seconds=reference.size / rate,
+            sample_rate=rate,
+        )
+        if (path := output.path) is not None:
+            try:
+                sound = noisy if path == pair.noisy else read_mono(path, rate)[0]
+                _check_length(sound, path, reference, pair.reference, rate)
+                delay = _delay(noisy, sound, rate)
+                aligned = align or abs(delay) <= DELAY_TOLERANCE
+                if aligned:
+                    sound = np.pad(sound, (max(-delay, 0), 0))[max(delay, 0) :]
+                values = measure(reference, fit_length(sound, reference.size), rate, metrics)
+                score = replace(score, values=values, delay_seconds=delay / rate, aligned=aligned)
+            except DenoiseError as error:
+                score = replace(score, error=str(error))
+        scores.append(score)
+    return scores, signature(reference, rate)
 
 
-def _failed(task: _Task, error: str) -> _Scored:
+def _failed(metrics: Sequence[str], task: _Task, error: str) -> _Scored:
     pair, outputs = task
-    snr_db = math.nan if pair.snr_db is None else pair.snr_db
-    estimates = {name: _Estimate(error=error) for name in outputs}
-    return _Scored(snr_db, math.nan, None, None, estimates)
+    scores = [_unscored(metrics, pair, *item) for item in outputs.items()]
+    return [replace(score, error=score.error or error) for score in scores], None
+
+
+def _unscored(metrics: Sequence[str], pair: Pair, estimator: str, output: _Output) -> Score:
+    """Return the score of a cleaned file before it is read."""
+    return Score(
+        file=pair.name,
+        estimator=estimator,
+        noise=pair.noise,
+        snr_db=math.nan if pair.snr_db is None else pair.snr_db,
+        seconds=math.nan,
+        wall_seconds=output.seconds,
+        delay_seconds=math.nan,
+        values=dict.fromkeys(metrics, math.nan),
+        error=output.error,
+    )
 
 
 def _check_length(
