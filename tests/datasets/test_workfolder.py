@@ -42,6 +42,21 @@ def test_what_is_done_stays_unless_it_cannot_be_finished(output: Path) -> None:
     assert not output.exists()
 
 
+def test_a_build_that_ended_before_its_request_was_written_begins_anew(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_half(path: Path, text: str) -> None:
+        path.write_bytes(text[: len(text) // 2].encode())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "write_text", write_half)
+        with work_folder(request(), output, resume=False):
+            pass
+    with work_folder(request(), output, resume=True) as work:
+        assert (work / "request.json").exists()
+
+
 def test_one_at_a_time(output: Path) -> None:
     with work_folder(request(), output, resume=False) as work:
         (work / "done").touch()
