@@ -3,17 +3,17 @@
 Array shapes are checked at run time in every test.
 """
 
-import os
+import gc
 import signal
 import sys
 from pathlib import Path
 
-from jaxtyping import install_import_hook, jaxtyped
+gc.disable()  # until all is imported, which stays: looking through it takes a fifth of the time
 
-if "jax" not in sys.modules:  # the first use of jaxtyped imports it if it can, which takes seconds
-    sys.modules["jax"] = None  # type: ignore[assignment]
-    jaxtyped(lambda: None, typechecker=None)
-    del sys.modules["jax"]
+# TensorFlow and jaxtyping import it if they can, which takes seconds; its tests start processes.
+sys.modules.setdefault("jax", None)  # type: ignore[arg-type]
+
+from jaxtyping import install_import_hook  # noqa: E402
 
 ROOMS = [path.stem for path in (Path(__file__).parents[1] / "denoisecli").iterdir()]
 # Not the layers and networks in models: Keras reads their signatures, which the hook hides.
@@ -30,8 +30,7 @@ import numpy as np  # noqa: E402
 import onnx  # noqa: E402
 import pytest  # noqa: E402
 import soundfile  # noqa: E402
-from filelock import FileLock  # noqa: E402
-from helpers import TINY_SPEC, SilentObserver, pink_noise, speech_like  # noqa: E402
+from helpers import TINY_SPEC, SilentObserver, build_once, pink_noise, speech_like  # noqa: E402
 
 from denoisecli.types import AudioVector  # noqa: E402
 
@@ -39,6 +38,12 @@ from denoisecli.types import AudioVector  # noqa: E402
 def pytest_configure() -> None:
     # A shell starts programs in the background with Ctrl-C ignored, and the tests of it fail.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)  # graphs of TensorFlow are many small objects
+    gc.enable()
 
 
 @pytest.fixture
@@ -114,7 +119,7 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipe = Recipe(snr_db=(0.0, 5.0), sample_rate=4000)
         build(folder / "clean", folder / "noise", folder / "data", recipe)
 
-    return _build_once(tmp_path_factory, "tiny_dataset", build) / "data"
+    return build_once(tmp_path_factory, "tiny_dataset", build) / "data"
 
 
 @pytest.fixture(scope="session")
@@ -127,18 +132,4 @@ def tiny_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
         train(parse_spec(TINY_SPEC), tiny_dataset, folder, SilentObserver())
 
-    return _build_once(tmp_path_factory, "tiny_run", train)
-
-
-def _build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
-    """Return a folder that is built by the first process of pytest-xdist that wants it."""
-    base = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent  # that of all workers
-    folder, done = base / name, base / f"{name}.done"
-    with FileLock(base / f"{name}.lock"):
-        if not done.exists():
-            folder.mkdir()
-            build(folder)
-            done.touch()
-    return folder
+    return build_once(tmp_path_factory, "tiny_run", train)

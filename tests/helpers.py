@@ -1,12 +1,17 @@
 """Generated sound, small networks and specs, and calls of the program."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pytest
+from filelock import FileLock
 from typer.testing import CliRunner, Result
 
 from denoisecli.cli.app import app
@@ -41,6 +46,11 @@ class SilentObserver:
 
 def speech_like(seconds: float, sample_rate: int, f0: float = 140.0) -> AudioVector:
     """Return harmonics of a gliding fundamental, in syllables of a quarter second, RMS 0.1."""
+    return _speech_like(seconds, sample_rate, f0).copy()
+
+
+@lru_cache(100)
+def _speech_like(seconds: float, sample_rate: int, f0: float) -> AudioVector:
     t = np.arange(round(seconds * sample_rate)) / sample_rate
     phase = 2 * np.pi * f0 * (t + 0.05 * np.sin(2 * np.pi * 0.7 * t))
     harmonics = range(1, min(40, int(0.45 * sample_rate / (1.3 * f0))))
@@ -126,3 +136,17 @@ def worker_thread() -> Iterator[tuple[Executor, work.State]]:
             yield pool, state
         finally:
             state[1] = 1.0
+
+
+def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """Return a folder that is built by the first process of pytest-xdist that wants it."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # that of all workers
+    folder, done = base / name, base / f"{name}.done"
+    with FileLock(base / f"{name}.lock"):
+        if not done.exists():
+            folder.mkdir()
+            build(folder)
+            done.touch()
+    return folder
