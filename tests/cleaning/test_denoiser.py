@@ -523,12 +523,3 @@ def test_a_denoiser_works_after_a_fork(half: Path, speech: Callable[..., np.ndar
         assert process.exitcode == 0
     finally:
         process.kill()
-
-
-def test_importing_is_light() -> None:
-    """Neither TensorFlow nor librosa is loaded for cleaning."""
-    program = "import denoisecli.cleaning.denoiser, sys; print(*sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
-    )
-    assert not {"tensorflow", "keras", "librosa", "matplotlib"} & set(result.stdout.split())

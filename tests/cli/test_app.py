@@ -132,7 +132,7 @@ def test_unknown_command_is_wrong_use() -> None:
 
 
 def test_commands_that_do_not_train_never_load_tensorflow(
-    tmp_path: Path, speech: Callable[..., np.ndarray], halving: Path
+    tmp_path: Path, speech: Callable[..., np.ndarray], halving: Path, tiny_dataset: Path
 ) -> None:
     soundfile.write(tmp_path / "in.wav", speech(0.5, 16000), 16000)
     code = f"""
@@ -141,6 +141,8 @@ from denoisecli.cli.app import app
 
 for command in (
     "--help",
+    "models {halving.parent}",
+    "dataset {tiny_dataset}",
     "clean in.wav -o out.wav --model {halving}",
     "spectrogram in.wav -o out.npz",
     "plot in.wav -o out.png",

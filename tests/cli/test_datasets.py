@@ -1,7 +1,6 @@
 """build-dataset and dataset as a user calls them."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -202,18 +201,6 @@ def test_train_refuses_spectrograms(folders: tuple[Path, Path], tmp_path: Path) 
         "build it again with `denoise build-dataset --kind waveform`",
     )
     assert not (tmp_path / "run").exists()
-
-
-def test_facts_need_no_tensorflow(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    assert build_dataset(*folders, "--ratio", 0.2, "-o", data).exit_code == 0
-    code = (
-        "import sys; from denoisecli.cli.app import app\n"
-        "try: app(sys.argv[1:])\n"
-        "except SystemExit as end: code = end.code\n"
-        "sys.exit('loaded TensorFlow' if 'tensorflow' in sys.modules else code)"
-    )
-    subprocess.run([sys.executable, "-c", code, "dataset", str(data)], check=True)
 
 
 @pytest.mark.parametrize("command", ["build-dataset", "dataset"])

@@ -1,8 +1,6 @@
 """`denoise models`, `denoise spec` and `denoise export` as a user calls them."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,16 +81,6 @@ def test_local_models_are_in_runs_by_default(local: Path) -> None:
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     fails(denoise("models", tmp_path / "none"), 2, "none", "folder")
-
-
-def test_models_never_loads_tensorflow(local: Path) -> None:
-    code = (
-        "import sys; from denoisecli.cli.app import app\n"
-        "try: app(sys.argv[1:])\n"
-        "except SystemExit: sys.exit(bool({'tensorflow', 'keras'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, "models", str(local)], capture_output=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_spec_shows_the_network() -> None:
