@@ -127,16 +127,9 @@ def listed_pairs(source: Path | str) -> list[Pair]:
             not exist, or has an SNR that is not a number.
     """
     source = Path(source)
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"cannot read the pairs in {source}: {error}") from error
-    if not rows or not {"clean", "noisy"} <= rows[0].keys():
-        raise UsageError(f"{source} must have the headings clean and noisy, and rows")
     pairs = []
-    for line, row in enumerate(rows, 2):
-        clean, noisy = (source.parent / (row[column] or "") for column in ("clean", "noisy"))
+    for line, row in enumerate(read_table(source, "clean", "noisy", content="pairs"), 2):
+        clean, noisy = (source.parent / row[column] for column in ("clean", "noisy"))
         for path, column in ((clean, "clean"), (noisy, "noisy")):
             if not path.is_file():
                 raise UsageError(f"{source}, line {line}: there is no {column} file {path}")
@@ -149,6 +142,27 @@ def listed_pairs(source: Path | str) -> list[Pair]:
         name = row.get("name") or Path(row["noisy"]).with_suffix("").as_posix().lstrip("./")
         pairs.append(Pair(normalize_name(name), clean, noisy, row.get("noise") or None, snr_db))
     return pairs
+
+
+def read_table(source: Path, *headings: str, content: str) -> list[dict[str, str]]:
+    """Read a CSV file; what a line lacks is empty.
+
+    Args:
+        source: The file.
+        headings: Headings that it must have, in any order; there may be more.
+        content: What it holds, for the error message.
+
+    Raises:
+        UsageError: The file cannot be read, lacks a heading or has no rows.
+    """
+    try:
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"cannot read the {content} in {source}: {error}") from error
+    if not rows or not {*headings} <= rows[0].keys():
+        raise UsageError(f"{source} must have the headings {' and '.join(headings)}, and rows")
+    return rows
 
 
 @contextmanager

@@ -1,9 +1,8 @@
 """Word error rate: what a speech recognizer understands of a recording, against a transcript."""
 
-import csv
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from denoisecli.audio.files import read_mono
 from denoisecli.errors import DenoiseError, UsageError, join_names
 from denoisecli.evaluation.metrics import DESCRIPTIONS, WER
-from denoisecli.evaluation.pairs import Pair
+from denoisecli.evaluation.pairs import Pair, normalize_name, read_table
 from denoisecli.system.extras import require
 
 if TYPE_CHECKING:
@@ -147,7 +146,8 @@ def read_transcripts(pairs: Sequence[Pair], source: Path | None) -> dict[str, li
             for name, path in beside.items()
             if path.is_file()
         }
-    texts = _read_csv(source)
+    rows = read_table(source, "name", "text", content="transcripts")
+    texts = {normalize_name(row["name"]): normalize(row["text"]) for row in rows}
     found = {
         pair.name: texts[key]
         for pair in pairs
@@ -158,14 +158,3 @@ def read_transcripts(pairs: Sequence[Pair], source: Path | None) -> dict[str, li
     if missing:
         raise UsageError(f"{source} has no transcript of {join_names(missing)}")
     return found
-
-
-def _read_csv(source: Path) -> Mapping[str, list[str]]:
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"cannot read the transcripts in {source}: {error}") from error
-    if not rows or not {"name", "text"} <= rows[0].keys():
-        raise UsageError(f"{source} must have the headings name and text, and rows")
-    return {unicodedata.normalize("NFC", row["name"]): normalize(row["text"] or "") for row in rows}

@@ -117,7 +117,7 @@ def test_transcripts_beside_the_clean_recordings(tmp_path):
 def test_transcripts_in_a_table(tmp_path):
     """By name of the pair, or of the clean recording, which several pairs may share."""
     table = tmp_path / "t.csv"
-    table.write_text('text,name\n"Yes, sir.",v1\nNo,x_5dB\n')
+    table.write_text('text,name\n"Yes, sir.",v1\nNo,x_5dB\nof nothing\n')  # the last has no name
     pairs = [
         Pair(name, tmp_path / clean, tmp_path / "n.wav")
         for name, clean in (("x_0dB", "v1.wav"), ("x_5dB", "v1.wav"))
