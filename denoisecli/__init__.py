@@ -19,8 +19,8 @@ The rooms, each of which imports only from those below it:
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as type checkers understand it: importing typing takes time
 if TYPE_CHECKING:
     from denoisecli.adaptation.adapt import adapt
     from denoisecli.cleaning.denoiser import Denoiser
@@ -38,7 +38,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name on its first use, so that importing the package takes no time."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)

@@ -10,3 +10,13 @@
 It may import every other room; no room imports it. TensorFlow, librosa and matplotlib are imported
 only by the functions that need them, so that help and errors come at once.
 """
+
+from denoisecli.system.early_exit import exit_on_signals
+
+
+def main() -> None:
+    """Run the `denoise` script."""
+    exit_on_signals()  # importing the commands takes a while
+    from denoisecli.cli import app
+
+    app.main()

@@ -33,7 +33,8 @@ from denoisecli.cli import (
 from denoisecli.cli.options import Debug, Quiet, Verbose
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.caches import prepare_caches
-from denoisecli.system.interrupts import Terminated, end_on_signals
+from denoisecli.system.early_exit import exit_on_signals
+from denoisecli.system.interrupts import Terminated, signals_raised
 
 _NARROW = 80
 """Below so many columns, Rich's tables of options would cut the names of the options."""
@@ -74,7 +75,8 @@ class Program(HelpForNarrowTerminals, TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            with signals_raised():
+                return super().invoke(ctx)
         except DenoiseError as error:
             console.error(error)
             raise typer.Exit(error.exit_code) from error
@@ -117,11 +119,11 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the `denoise` script."""
+    """Run the program; `denoisecli.cli.main` imports it first."""
+    exit_on_signals()
     prepare_caches()
     console.separate_stderr()
     console.allow_all_characters()
-    end_on_signals()
     app()
 
 

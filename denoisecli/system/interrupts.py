@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from denoisecli.errors import Interrupted
+from denoisecli.system.early_exit import DEFAULTS, exit_at_once
 
 
 class Terminated(KeyboardInterrupt):
@@ -21,19 +22,23 @@ class _Signal:
     """The last signal that `stop_requests` turned into an event."""
 
 
-def end_on_signals() -> None:
+@contextmanager
+def signals_raised() -> Iterator[None]:
     """Raise KeyboardInterrupt on Ctrl-C and `Terminated` on SIGTERM, so that work cleans up.
 
-    A signal that is ignored, as Ctrl-C is in processes that a shell starts in the background,
-    stays ignored.
+    Nothing changes without `early_exit.exit_on_signals`, which holds again after the block.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _end)
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _end)
+    numbers = [number for number in DEFAULTS if signal.getsignal(number) == exit_at_once]
+    for number in numbers:
+        signal.signal(number, _raise)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, exit_at_once)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
+def _raise(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGTERM:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing may interrupt the cleaning up
     _Signal.pending = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()

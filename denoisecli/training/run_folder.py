@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -173,10 +174,8 @@ def code_hash() -> str:
 
     Later changes of the files do not count, because the process runs the code that it loaded.
     """
-    import denoisecli.models
-
     digest = hashlib.sha256()
-    for package in (denoisecli, denoisecli.models):
+    for package in map(import_module, ("denoisecli", "denoisecli.models")):
         folder = Path(package.__path__[0])
         for path in sorted(folder.rglob("*.py")):
             content = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,31 @@
+"""Signals that arrive before a command has begun its work, or after it.
+
+It imports next to nothing, so that the `denoise` script can call it first.
+"""
+
+import os
+import signal
+
+DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+"""The signals that end the program, and what Python does with them."""
+
+
+def exit_on_signals() -> None:
+    """End the process at once on Ctrl-C and SIGTERM, with the exit codes 130 and 143.
+
+    This is for as long as there is nothing to clean up: an exception in the middle of an import
+    would be printed with its traceback. A signal that is ignored, as Ctrl-C is in processes that a
+    shell starts in the background, stays ignored.
+    """
+    for number, default in DEFAULTS.items():
+        if signal.getsignal(number) == default:
+            signal.signal(number, exit_at_once)
+
+
+def exit_at_once(number: int, frame: object) -> None:
+    """Handle a signal: end the process."""
+    try:  # contextlib is not imported yet
+        os.write(2, b"error: stopped\n")
+    except OSError:  # stderr is closed
+        os._exit(128 + number)
+    os._exit(128 + number)
