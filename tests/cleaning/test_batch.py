@@ -149,6 +149,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_resumed(
     half: DenoiserOptions,
     audio_file: Callable[..., Path],
@@ -188,6 +189,7 @@ def test_worker_that_dies(
     assert "a worker process died" in str(outcomes[0].error)
 
 
+@pytest.mark.slow
 def test_worker_that_dies_of_one_file(
     half: DenoiserOptions, recordings: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -330,7 +330,7 @@ PROGRAM = "from denoisecli.cli.app import main; main()"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_signal_ends_a_batch_and_leaves_nothing_behind(
     audio_file: Callable[..., Path],
     halving: Path,

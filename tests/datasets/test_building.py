@@ -527,6 +527,7 @@ def test_full_disk(folders: tuple[Path, Path], tmp_path: Path) -> None:
     build(*folders, tmp_path / "data", RECIPE, resume=True)  # there is room again
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_corpus(
     audio_file: Callable[..., Path],
     rng: np.random.Generator,

@@ -336,6 +336,7 @@ def test_word_error_rate(folders):
     assert recognizer.heard[:3] == [("clean", None), ("noisy", "en"), ("clean", "en")]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_fails_its_remaining_files(folders):
     result = evaluate(folder_pairs(*folders), {"dies": Dies()}, metrics=["snr"])
     assert [s.file for s in result.errors] == ["b", "deep/c"]
