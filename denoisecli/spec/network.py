@@ -24,6 +24,14 @@ Size = Annotated[int, Field(ge=1, le=4096)]
 Activation = Literal["relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "linear"]
 Normalization = Literal["batch", "layer", "none"]
 Axis = Literal["frequency", "time"]
+Dropout = Annotated[
+    float,
+    Field(
+        ge=0,
+        lt=1,
+        description="Share of the channels that are dropped in training, as whole maps.",
+    ),
+]
 
 
 def _both_axes(value: Any) -> Any:
@@ -237,12 +245,7 @@ class RecurrentBlock(Section):
     normalization: Normalization = Field(
         "batch", description="Normalization after the dense layer."
     )
-    dropout: float = Field(
-        0,
-        ge=0,
-        lt=1,
-        description="Share of the channels that are dropped in training, as whole maps.",
-    )
+    dropout: Dropout = 0
 
 
 class AttentionBlock(Section):
@@ -253,12 +256,7 @@ class AttentionBlock(Section):
     heads: int = Field(4, ge=1, le=64, description="Number of attention heads.")
     key_dim: Size = Field(16, description="Size of a query, key and value in one head.")
     normalization: Normalization = Field("batch", description="Normalization after the attention.")
-    dropout: float = Field(
-        0,
-        ge=0,
-        lt=1,
-        description="Share of the channels that are dropped in training, as whole maps.",
-    )
+    dropout: Dropout = 0
 
 
 ValleyBlock = Annotated[

@@ -10,10 +10,10 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Decibels = Annotated[float, Field(ge=-100, le=100)]
 Range = tuple[Decibels, Decibels]
 Level = Annotated[float, Field(ge=-100, le=0)]
+"""Level in dBFS, or gain in dB of what does not amplify."""
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 FromDataset = Literal["dataset"]
 Frequency = Annotated[float, Field(gt=0, le=MAX_SAMPLE_RATE)]
-Attenuation = Annotated[float, Field(ge=-100, le=0)]
 SpeedFactor = Annotated[float, Field(ge=0.5, le=1.5)]
 DecayTime = Annotated[float, Field(gt=0, le=5)]
 MonitoredMetric = Literal["val_loss", "val_si_sdr_improvement", "val_pesq", "val_estoi"]
@@ -176,7 +176,7 @@ class Augmentation(Section):
     clipping: Fraction = Field(
         0.0, description="Share of the inputs that are clipped; the target is unchanged."
     )
-    clipping_db: tuple[Attenuation, Attenuation] = Field(
+    clipping_db: tuple[Level, Level] = Field(
         (-15.0, -1.0), description="Level in dB, relative to the peak, at which inputs are clipped."
     )
     masking: Fraction = Field(
@@ -184,7 +184,7 @@ class Augmentation(Section):
         description="Share of the inputs in which two short time spans and two frequency bands are "
         "attenuated; the target is unchanged.",
     )
-    masking_db: tuple[Attenuation, Attenuation] = Field(
+    masking_db: tuple[Level, Level] = Field(
         (-20.0, -3.0), description="Gain in dB of the masked time spans and bands."
     )
 
