@@ -28,6 +28,9 @@ from denoisecli.types import AudioBlock
 _CANCELLING_DB = 12.0
 """The mean of uncorrelated channels is 3 dB below two channels, and 9 dB below eight."""
 
+_SILENT_DB = 60.0
+"""What is left of channels that cancel each other out is rounding errors, so far below them."""
+
 OnProgress = Callable[[float, float], None]
 """Called with the seconds of audio cleaned so far, and their total (0 if it is unknown)."""
 
@@ -431,9 +434,10 @@ class _Downmix:
         lost = self._channels.dbfs - self._mean.dbfs
         if math.isnan(lost) or lost <= _CANCELLING_DB:
             return ()
+        level = "silent" if lost > _SILENT_DB else f"{lost:.0f} dB below them"
         return (
-            f"the mean of the channels is {lost:.0f} dB below them, since they cancel each other "
-            "out; one may have the inverse polarity, so clean without --mono and keep one channel",
+            f"the mean of the channels is {level}, since they cancel each other out; one may have "
+            "the inverse polarity, so clean without --mono and keep one channel",
         )
 
 
