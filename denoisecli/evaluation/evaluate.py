@@ -1,6 +1,7 @@
 """Clean noisy recordings with several estimators and score the results."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -346,16 +347,19 @@ def _clean(name: str, noisy: Path, output: Path) -> _Output:
 
 
 def _peak_memory_mb() -> float:
-    """Return the peak memory in MiB of this process or of a program it ran; NaN without /proc."""
+    """Return the peak memory in MiB of this process or of a program it ran; NaN if not reported.
+
+    Linux reports it, but not in every sandbox.
+    """
     status = Path("/proc/self/status")
-    if not status.is_file():
+    # ru_maxrss of a process starts with the memory of its parent, VmHWM does not.
+    own = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.is_file() else None
+    if own is None:
         return math.nan
     import resource
 
-    # ru_maxrss of a process starts with the memory of its parent, VmHWM does not.
-    own = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     programs = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return max(int(own.split()[1]), programs) / 1024
+    return max(int(own[1]), programs) / 1024
 
 
 _Task = tuple[Pair, dict[str, _Output]]

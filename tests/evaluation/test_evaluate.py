@@ -155,6 +155,11 @@ def test_the_input_snr_is_that_of_the_pair(folders):
     assert {score.file: score.snr_db for score in result.scores} == snrs
 
 
+def test_memory_is_unknown_where_the_system_does_not_report_its_peak(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda path: "Name:\tpython\nVmRSS:\t10 kB\n")
+    assert math.isnan(module._peak_memory_mb())
+
+
 def test_cost(folders):
     """The cost is at least the known time and memory."""
     one = folder_pairs(*folders)[:2]
