@@ -6,6 +6,7 @@ import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from denoisecli.audio.files import probe, read, write
 from denoisecli.errors import DenoiseError, UsageError, join_names
 from denoisecli.evaluation.pairs import find_recordings
+from denoisecli.evaluation.wiener import wiener
 from denoisecli.system.atomic_files import replacing
 from denoisecli.system.extras import require
 
@@ -105,17 +107,18 @@ class Folder(Estimator):
 
     def check(self, names: Collection[str]) -> None:
         """Raise UsageError if a file is missing."""
-        missing = sorted(set(names) - set(find_recordings(self.folder)))
+        missing = sorted(set(names) - set(self.files))
         if missing:
             raise UsageError(f"{self.folder} has no cleaned file for {join_names(missing)}")
 
-    def load(self) -> None:
-        """Find the files."""
-        self._files = find_recordings(self.folder)
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The files by name of the recording."""
+        return find_recordings(self.folder)
 
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
         """Return the file of that name."""
-        return self._files[name]
+        return self.files[name]
 
 
 @dataclass
@@ -236,16 +239,10 @@ class SpectralGating(Estimator):
 class Wiener(Estimator):
     """The Wiener filter of :mod:`denoisecli.evaluation.wiener`."""
 
-    def load(self) -> None:
-        """Import the filter."""
-        from denoisecli.evaluation.wiener import wiener
-
-        self._wiener = wiener
-
     def clean(self, name: str, noisy: Path, output: Path) -> Path:
         """Clean each channel."""
         audio, sample_rate = read(noisy)
-        cleaned = np.stack([self._wiener(channel, sample_rate) for channel in audio])
+        cleaned = np.stack([wiener(channel, sample_rate) for channel in audio])
         write(output, cleaned, sample_rate)
         return output
 
