@@ -79,8 +79,7 @@ def reaches_of(network: keras.Model) -> dict[int, Reach]:
         if isinstance(layer, keras.layers.InputLayer):
             reaches[id(layer.output)] = Reach()
             continue
-        tensors: Any = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
-        inputs = [reaches[id(tensor)] for tensor in tensors]
+        inputs = [reaches[id(tensor)] for tensor in keras.tree.flatten(layer.input)]
         reaches[id(layer.output)] = traits_of(layer).reach(Reach.joined(*inputs))
     return reaches
 

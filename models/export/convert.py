@@ -1,22 +1,21 @@
 """Export a trained model for other programs."""
 
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import keras
-import numpy as np
 
 from denoisecli.errors import ModelError, UsageError
 from denoisecli.models.catalogue import find_model
 from denoisecli.models.export import ExportFormat
-from denoisecli.models.export.onnx_network import TOLERANCE, export_onnx
+from denoisecli.models.export.onnx_network import compare_with_keras, export_onnx
 from denoisecli.models.export.onnx_stream import export_stream
 from denoisecli.models.export.sherpa import export_sherpa
 from denoisecli.system.atomic_files import refuse_existing, replacing
 from denoisecli.system.extras import require
+
+_EXPORTED = "the exported network"
 
 
 def export_model(
@@ -77,7 +76,7 @@ def export_model(
 
         _save(network, part, (None, None))
         restored = tf.saved_model.load(part.as_posix())
-        return _largest_difference(network, lambda x: restored.serve(x)["mask"], (2, 37))
+        return compare_with_keras(network, lambda x: restored.serve(x)["mask"], _EXPORTED)
 
 
 def _save(network: keras.Model, folder: Path, sizes: tuple[int | None, int | None]) -> None:
@@ -113,22 +112,10 @@ def _export_litert(network: keras.Model, path: Path, frames: int) -> float:
         interpreter = tf.lite.Interpreter(model_content=content)
     try:
         run = interpreter.get_signature_runner()
-        difference = _largest_difference(network, lambda x: run(spectrum=x)["mask"], (1, frames))
+        difference = compare_with_keras(
+            network, lambda x: run(spectrum=x)["mask"], _EXPORTED, (1, frames)
+        )
     except RuntimeError as error:
         raise ModelError(f"LiteRT cannot run this network: {error}") from error
     path.write_bytes(content)
-    return difference
-
-
-def _largest_difference(
-    network: keras.Model, run: Callable[[np.ndarray], Any], sizes: tuple[int, int]
-) -> float:
-    """Return the largest difference of a mask on random input; raise ModelError if it is large."""
-    batch, frames = sizes
-    shape = (batch, network.inputs[0].shape[1], frames, 2)
-    spectrum = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    expected = keras.ops.convert_to_numpy(network(spectrum, training=False))
-    difference = float(np.abs(expected - np.asarray(run(spectrum))).max())
-    if not difference < TOLERANCE:
-        raise ModelError(f"the exported network differs from Keras by {difference:.2g}")
     return difference

@@ -25,8 +25,9 @@ The other metadata are those of `metadata.network_metadata`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -68,8 +69,8 @@ def export_onnx(network: keras.Model, path: Path) -> float:
         if isinstance(layer, keras.layers.InputLayer):
             maps[id(layer.output)] = Map(graph, last="spectrum")
             continue
-        tensors = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
-        output = traits_of(layer).onnx_nodes(graph, *(maps[id(tensor)] for tensor in tensors))
+        inputs = [maps[id(tensor)] for tensor in keras.tree.flatten(layer.input)]
+        output = traits_of(layer).onnx_nodes(graph, *inputs)
         output.reach = reaches[id(layer.output)]
         maps[id(layer.output)] = output
     mask = network.outputs[0]
@@ -86,10 +87,14 @@ def export_onnx(network: keras.Model, path: Path) -> float:
         }
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
-    difference = _largest_difference(network, model)
-    if not difference < TOLERANCE:
-        raise ModelError(f"the ONNX graph differs from Keras by {difference:.2g}")
-    path.write_bytes(model.SerializeToString())
+    content = model.SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of every input that has a default
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    difference = compare_with_keras(
+        network, lambda x: session.run(["mask"], {"spectrum": x})[0], "the ONNX graph"
+    )
+    path.write_bytes(content)
     return difference
 
 
@@ -98,15 +103,28 @@ def _value(name: str, shape: Sequence[int | None]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
 
 
-def _largest_difference(network: keras.Model, model: onnx.ModelProto) -> float:
-    generator = np.random.default_rng(0)
-    shape = (2, network.inputs[0].shape[1], 37, 2)
-    spectrum = generator.normal(size=shape).astype(np.float32)
+def compare_with_keras(
+    network: keras.Model,
+    compute: Callable[[np.ndarray], Any],
+    form: str,
+    sizes: tuple[int, int] = (2, 37),
+) -> float:
+    """Return the largest difference between the masks of Keras and of another form of a network.
+
+    Args:
+        network: The network.
+        compute: Function from a random spectrum to the mask of the other form.
+        form: Name of the other form, for the error message.
+        sizes: Batch size and number of frames of the spectrum.
+
+    Raises:
+        ModelError: The difference is above `TOLERANCE`.
+    """
+    batch, frames = sizes
+    shape = (batch, network.inputs[0].shape[1], frames, 2)
+    spectrum = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     expected = keras.ops.convert_to_numpy(network(spectrum, training=False))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns of every input that has a default
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    (found,) = session.run(["mask"], {"spectrum": spectrum})
-    return float(np.abs(expected - found).max())
+    difference = float(np.abs(expected - np.asarray(compute(spectrum))).max())
+    if not difference < TOLERANCE:
+        raise ModelError(f"{form} differs from Keras by {difference:.2g}")
+    return difference

@@ -105,8 +105,7 @@ def _stream_model(network: "UNet", delay: int) -> onnx.ModelProto:
         if isinstance(layer, keras.layers.InputLayer):
             output = Map(graph, last="spectrum")
         else:
-            tensors = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
-            inputs = [maps[id(tensor)] for tensor in tensors]
+            inputs = [maps[id(tensor)] for tensor in keras.tree.flatten(layer.input)]
             output = traits_of(layer).stream_nodes(graph, *inputs)
         output.reach = reaches[id(layer.output)]
         _, bands, _, channels = layer.output.shape
