@@ -34,13 +34,12 @@ def spec_of(**sections: Any) -> Any:
 def test_reach_is_how_far_a_changed_frame_has_an_effect(
     sections: dict[str, Any], past: float, future: float
 ) -> None:
-    spec = spec_of(**sections)
-    summary = summarize_network(build_model(spec))
+    network = build_model(spec_of(**sections))
+    summary = summarize_network(network)
     frame, window = 256 / 16000, 512 / 16000
     assert summary.past_seconds == pytest.approx(past * frame + window)
     assert summary.future_seconds == pytest.approx(future * frame + window)
 
-    network = build_model(spec)
     for seed, weight in enumerate(network.trainable_variables):
         weight.assign(keras.random.normal(weight.shape, stddev=0.5, seed=seed))
     spectrum = np.random.default_rng(0).normal(size=(1, 257, 31, 2)).astype(np.float32)
@@ -91,7 +90,8 @@ def test_reach_with_strides_along_time(down: dict[str, Any], up: dict[str, Any])
 
 
 def test_arithmetic_of_a_convolution() -> None:
-    summary = summarize_network(build_model(spec_of()))
+    network = build_model(spec_of())
+    summary = summarize_network(network)
     rows = {row.name: row for row in summary.layers}
     first = rows["down0_0_convolution"]
     # 257 bins are padded to 260, 65 positions; 3 x 3 taps of 3 channels for each of 4 filters.
@@ -103,4 +103,4 @@ def test_arithmetic_of_a_convolution() -> None:
     assert summary.macs_per_second == pytest.approx(
         sum(row.macs_per_second for row in summary.layers)
     )
-    assert summary.parameters == build_model(spec_of()).count_params()
+    assert summary.parameters == network.count_params()
