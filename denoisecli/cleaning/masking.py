@@ -1,4 +1,4 @@
-"""The network on a stream of sound at the model's sample rate, block by block.
+"""The network on a stream of sound, block by block.
 
 An engine with a finite `reach` carries its state from block to block, so that the result equals
 that for the whole recording; its blocks overlap by a fraction of a second. Any other network, such
@@ -17,18 +17,11 @@ from jaxtyping import Complex, Float
 from denoisecli.audio.resampling import fit_length
 from denoisecli.audio.stft import istft, stft
 from denoisecli.cleaning.engines import MaskEngine, State
-from denoisecli.cleaning.transform import Transform
+from denoisecli.cleaning.transform import Transform, join
 from denoisecli.errors import ModelError
 from denoisecli.spec.document import Spec
 from denoisecli.types import AudioBlock, AudioChannels, AudioVector, ComplexSpectrogram
 
-GAIN_BAND = (0.79, 0.915)
-"""Band whose mean gain is applied above the model's band, as shares of the highest frequency.
-
-It ends where the roll-off of the resampler begins: 6.3 to 7.3 kHz for a model at 16 kHz.
-"""
-
-Gains = Float[np.ndarray, "channels frames"]
 Factors = Complex[np.ndarray, "taps frequency frames"]
 """One complex factor per tap and bin; the first tap is the frame itself."""
 
@@ -80,18 +73,6 @@ HOPS = Blocks(length=0.0, live=True)
 
 
 @dataclass(frozen=True)
-class Masked:
-    """A block of sound at the model's sample rate, before and after the network.
-
-    ``gains`` has a frame per hop, from the first sample to the end of the block, inclusive.
-    """
-
-    noisy: AudioChannels
-    clean: AudioChannels
-    gains: Gains
-
-
-@dataclass(frozen=True)
 class _Block:
     """A block of one channel with its context.
 
@@ -110,10 +91,6 @@ class _Block:
     first: bool
     last: bool
     keep: int
-
-
-_Cleaned = tuple[Float[np.ndarray, "wanted"], Float[np.ndarray, "hops"]]
-"""The clean samples of a block that are wanted, and its gains as in `Masked`."""
 
 
 def blocks_of_files(spec: Spec, *, carries: bool) -> Blocks:
@@ -183,35 +160,43 @@ class Masking:
         )
         return past, future
 
-    def submit(self, block: _Block, top: float, state: State) -> Callable[[], _Cleaned]:
+    def submit(self, block: _Block, state: State) -> Callable[[], AudioVector]:
         """Start to clean a block.
 
         Args:
             block: The block.
-            top: Highest frequency of the sound as a share of the model's.
             state: State of the channel.
 
         Returns:
-            A function that waits for the result. It raises ModelError if the network does not fit
-            its spec, or returns values that are not finite.
+            A function that waits for the clean samples that are wanted. It raises ModelError if the
+            network does not fit its spec, or returns values that are not finite.
         """
         whole = fit_length(block.sound, self.round_up(block.sound.size))
         spectrum = stft(whole, **self._stft_options)
-        parts = np.stack([spectrum.real, spectrum.imag], axis=-1)[None]
-        low, high = 0, parts.shape[2]
+        heard, rest = self.transform.split(spectrum)
+        frames = spectrum.shape[1]
+        low, high = 0, frames
         arrays: dict[str, np.ndarray] = {}
         if self.carries:  # the frames at the edges are not those of the whole recording
             low += 0 if block.first else self._edge
             high -= 0 if block.last else self._edge
             keep = block.keep // self.transform.stft.hop_length + self._edge - low
             arrays = {"keep": np.array([keep]), "begins": np.array([int(block.first)])}
-        parts = self.transform.to_model(parts[:, :, low:high], axis=1)
+        known = self.transform.to_model(heard[:, low:high])
+        parts = np.stack([known.real, known.imag], axis=-1)[None]
         future = self._engine.submit({"spectrum": parts, **arrays}, state)
-        padding = [(0, 0), (0, 0), (low, spectrum.shape[1] - high), (0, 0)]
+        padding = [(0, 0), (0, 0), (low, frames - high), (0, 0)]
 
-        def wait() -> _Cleaned:
+        def wait() -> AudioVector:
             mask = np.pad(future.result()["mask"], padding)
-            return self._apply(self._factors(mask, spectrum), spectrum, block, top)
+            factors = self._factors(mask, heard)
+            masked = apply_taps(factors, heard, self.spec.output.offsets)
+            if not np.isfinite(masked).all():
+                raise ModelError(f"the model {self.spec.name} returned values that are not finite")
+            # Far up, the other taps change the level by 0.02 dB only.
+            cleaned = join(masked, rest, factors[0])
+            clean = istft(cleaned, length=whole.size, **self._stft_options)
+            return clean[block.start : block.end]
 
         return wait
 
@@ -230,37 +215,10 @@ class Masking:
             return np.moveaxis(mask[0], -1, 0).astype(np.complex64)
         return np.moveaxis(np.ascontiguousarray(mask[0]).view(np.complex64), -1, 0)
 
-    def _apply(
-        self, factors: Factors, spectrum: ComplexSpectrogram, block: _Block, top: float
-    ) -> _Cleaned:
-        """Apply the factors; return the clean samples that are wanted, and the gains."""
-        hop_length = self.transform.stft.hop_length
-        masked = apply_taps(factors, spectrum, self.spec.output.offsets)
-        if not np.isfinite(masked).all():
-            raise ModelError(f"the model {self.spec.name} returned values that are not finite")
-        length = self.round_up(block.sound.size)
-        clean = istft(masked, length=length, **self._stft_options)[block.start : block.end]
-
-        frames = slice(block.start // hop_length, self.round_up(block.end) // hop_length + 1)
-        # Up there the other taps change the level by 0.02 dB only.
-        return clean, gains_of_bands(factors[0, :, frames].T, top)
-
     def round_up(self, timesteps: int | float) -> int:
         """Round up to a multiple of the hop."""
         hop_length = self.transform.stft.hop_length
         return math.ceil(timesteps / hop_length) * hop_length
-
-
-def gains_of_bands(mask: Complex[np.ndarray, "rows bins"], top: float) -> Float[np.ndarray, "rows"]:
-    """Return the mean gain of the bins in `GAIN_BAND`, at most 1.
-
-    Args:
-        mask: Complex factors.
-        top: Highest frequency of the sound as a share of the model's.
-    """
-    low, high = (round(share * top * (mask.shape[1] - 1)) for share in GAIN_BAND)
-    gains = np.abs(mask[:, low : high + 1]).sum(axis=1)  # `mean` and `clip` take twice the time
-    return np.minimum(gains / np.float32(high + 1 - low), np.float32(1))
 
 
 def apply_taps(
@@ -280,23 +238,21 @@ def apply_taps(
 
 
 class MaskStream:
-    """A stream of sound at the model's sample rate, cleaned block by block.
+    """A stream of sound, cleaned block by block.
 
     Blocks begin on the grid of the STFT, so that its frames are those of the whole recording.
 
     Args:
         masking: The network.
         blocks: Division of the sound into blocks.
-        top: Highest frequency of the sound as a share of the model's.
 
     Attributes:
         delay: Samples by which the output can be behind the input, with live blocks.
     """
 
-    def __init__(self, masking: Masking, blocks: Blocks, top: float) -> None:
+    def __init__(self, masking: Masking, blocks: Blocks) -> None:
         sample_rate, n_fft = masking.transform.sample_rate, masking.transform.stft.n_fft
         self._masking = masking
-        self._top = top
         self._length = max(
             masking.round_up(blocks.length * sample_rate), masking.transform.stft.hop_length
         )
@@ -315,10 +271,10 @@ class MaskStream:
         self._done = 0  # those of them that are context only
         self._first = True  # pending begins where the recording does
         self._states: list[State] = []
-        self._running: deque[Callable[[], Masked]] = deque()
+        self._running: deque[Callable[[], AudioChannels]] = deque()
         self._ahead = 0 if blocks.live else masking.ahead
 
-    def process(self, sound: AudioBlock) -> Iterator[Masked]:
+    def process(self, sound: AudioBlock) -> Iterator[AudioChannels]:
         """Take sound, and yield the clean blocks that are ready."""
         self._pending.append(sound)
         self._ready += sound.shape[1]
@@ -338,7 +294,7 @@ class MaskStream:
             while len(self._running) > self._ahead:
                 yield self._running.popleft()()
 
-    def finish(self) -> Iterator[Masked]:
+    def finish(self) -> Iterator[AudioChannels]:
         """End the stream, and yield the remaining blocks."""
         if self._lead_in and self._ready:
             self._reverse_lead_in()
@@ -364,15 +320,7 @@ class MaskStream:
         if self._first:
             self._states = [{} for _ in sound]
         waits = [
-            self._masking.submit(
-                _Block(channel, start, end, self._first, last, keep), self._top, state
-            )
+            self._masking.submit(_Block(channel, start, end, self._first, last, keep), state)
             for channel, state in zip(sound, self._states, strict=True)
         ]
-        noisy = sound[:, start:end]
-
-        def wait() -> Masked:
-            clean, gains = zip(*(wait() for wait in waits), strict=True)
-            return Masked(noisy, np.stack(clean), np.stack(gains))
-
-        self._running.append(wait)
+        self._running.append(lambda: np.stack([wait() for wait in waits]))

@@ -91,8 +91,7 @@ def live(
         typer.Option(
             min=4000,
             max=192000,
-            help="Sample rate of the devices in Hz (default: that of the model, which gives the "
-            "shortest delay).",
+            help="Sample rate of the devices in Hz (default: that of the model).",
             show_default=False,
             rich_help_panel=_DEVICES,
         ),
