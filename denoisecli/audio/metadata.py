@@ -33,6 +33,7 @@ _PICTURE = "metadata_block_picture"
 _MASK = "waveformatextensible_channel_mask"
 _DROPPED_COMMENTS = (_PICTURE, _MASK, "encoder", "encoder_options")
 _DROPPED_FRAMES = ("TLEN", "TSSE", "TENC")
+_HELD = "ID3"  # label of what tags and pictures hold as well
 
 _ATTACHED_PICTURE = 1024  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC
 _IMAGES = {"mjpeg": "jpeg"}  # FFmpeg's names of codecs that differ from the MIME type
@@ -75,8 +76,8 @@ class Metadata:
         kind: Kind of its file.
         comments: Tags and their values, by the names that Vorbis comments have, in lower case.
         pictures: Pictures, such as that of a cover.
-        chunks: Chunks of a WAV or AIFF by their names, ID3 frames by their keys, and blocks of a
-            FLAC, which only a file of the same kind can hold.
+        chunks: Chunks of a WAV or AIFF by their names, ID3 frames by what they hold, and blocks
+            of a FLAC, which only a file of the same kind can hold.
         lost: Names of metadata that no file can take over.
         sample_rate: Sample rate in Hz.
         channels: Number of channels.
@@ -145,7 +146,7 @@ def write_metadata(
         else:
             lost += [name for name, _ in metadata.comments if name not in SOUNDFILE_TAGS]
             lost += ["pictures"] * bool(metadata.pictures)
-            lost += [name for name, _ in metadata.chunks if name not in ("LIST INFO", "ID3")]
+            lost += [name for name, _ in metadata.chunks if name not in ("LIST INFO", _HELD)]
     except mutagen.MutagenError:
         lost.append("tags")
     return sorted(set(lost))
@@ -194,7 +195,7 @@ def _read_chunks(path: Path, found: Metadata) -> Metadata:
             if chunk.name == b"LIST":
                 label = f"LIST {content[:4].decode('latin-1').strip()}"
             elif chunk.name.upper() == b"ID3 ":
-                label = "ID3"
+                label = _HELD
             chunks.append((label, chunk.name + content))
     return replace(found, chunks=tuple(chunks), lost=tuple(lost))
 
@@ -284,14 +285,14 @@ def _write_comments(metadata: Metadata, path: Path, container: str) -> list[str]
         for label, block in metadata.chunks:
             if metadata.kind is Kind.COMMENTS:
                 file.metadata_blocks.append(block)
-            elif label not in ("LIST INFO", "ID3"):
+            elif label not in ("LIST INFO", _HELD):
                 lost.append(label)
     else:
         opened = mutagen.File(path, (OggOpus, OggVorbis))
         if opened is None:
             return ["tags"]
         file = opened
-        lost += [label for label, _ in metadata.chunks if label not in ("LIST INFO", "ID3")]
+        lost += [label for label, _ in metadata.chunks if label not in ("LIST INFO", _HELD)]
     if not (metadata.comments or metadata.pictures or metadata.chunks):
         return lost
     if file.tags is None:
@@ -341,6 +342,8 @@ def _read_id3(path: Path, found: Metadata) -> Metadata:
         tags = ID3(path)
     except ID3NoHeaderError:
         return found
+    for name in _DROPPED_FRAMES:
+        tags.delall(name)
     easy = EasyID3(path)
     comments = [(name, value) for name in easy for value in easy[name]]
     for frame in tags.getall("TXXX"):
@@ -351,7 +354,15 @@ def _read_id3(path: Path, found: Metadata) -> Metadata:
         picture.type, picture.mime, picture.desc = int(frame.type), frame.mime, frame.desc
         picture.data = frame.data
         pictures.append(picture)
-    frames = [(name, frame) for name, frame in tags.items() if name[:4] not in _DROPPED_FRAMES]
+    values = {value for _, value in comments}
+    frames = []
+    for name, frame in tags.items():
+        if name[:4] in ("CHAP", "CTOC"):
+            frames.append(("chapters", frame))
+        elif name[:4] == "APIC" or values.issuperset(map(str, getattr(frame, "text", (None,)))):
+            frames.append((_HELD, frame))
+        else:
+            frames.append((name, frame))
     return replace(found, comments=tuple(comments), pictures=tuple(pictures), chunks=tuple(frames))
 
 
@@ -392,4 +403,4 @@ def _write_id3(metadata: Metadata, path: Path) -> list[str]:
         )
     if others or metadata.pictures:
         tags.save(path)
-    return [label for label, _ in metadata.chunks if label not in ("LIST INFO", "ID3")]
+    return [label for label, _ in metadata.chunks if label not in ("LIST INFO", _HELD)]

@@ -85,8 +85,9 @@ class RemuxWriter:
 
     def write(self, block: AudioBlock) -> None:
         """Append samples, shape (channels, timesteps)."""
-        block, clipped = clamp(block)
-        self.clipped += clipped
+        if not self._sound.codec_context.name.startswith("pcm_f"):  # floating point
+            block, clipped = clamp(block)
+            self.clipped += clipped
         self._encode(self._resample(block))
 
     def finish(self) -> None:
@@ -232,6 +233,8 @@ def remuxed(
         apple = any(key.startswith("com.") for key in original.metadata)
         options = {"movflags": "use_metadata_tags"} if apple else {}
         container = CONTAINERS[target.suffix.lower()]
+        if container == "ipod" and original.streams.video:
+            container = "mp4"  # FFmpeg's M4A writer refuses the picture of a cover
         try:
             output = stack.enter_context(av.open(str(part), "w", format=container, options=options))
             writer = RemuxWriter(original, output, index, sample_rate, channels)

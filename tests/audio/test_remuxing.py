@@ -1,11 +1,14 @@
 """Videos of two seconds: a flash in the picture and a clap in both audio tracks at 1 s."""
 
+import io
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 from helpers import constant_mask
+from mutagen.mp4 import MP4, MP4Cover
+from PIL import Image
 
 from denoisecli.audio.files import read
 from denoisecli.cleaning.denoiser import Denoiser
@@ -160,3 +163,31 @@ def test_a_recording_without_a_picture_becomes_aac(tmp_path, model_folder, audio
     sound, rate = read(tmp_path / "clean.m4a")
     assert rate == 16000
     assert np.corrcoef(sound[0, :15000], speech(1.0, 16000)[:15000])[0, 1] > 0.95
+
+
+def test_a_cover_is_copied(tmp_path, model_folder, audio_file, speech):
+    source = tmp_path / "song.m4a"
+    clean(model_folder, audio_file("song.wav", speech(0.5, 16000)), source)
+    cover = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(cover, "PNG")
+    tags = MP4(source)
+    tags["covr"] = [MP4Cover(cover.getvalue(), MP4Cover.FORMAT_PNG)]
+    tags.save()
+    clean(model_folder, source, tmp_path / "clean.m4a")
+    assert bytes(MP4(tmp_path / "clean.m4a")["covr"][0]) == cover.getvalue()
+
+
+def test_floating_point_sound_is_not_clamped(tmp_path, model_folder):
+    source = tmp_path / "loud.mkv"
+    with av.open(str(source), "w") as container:
+        track = container.add_stream("pcm_f32le", rate=16000, layout="mono")
+        sound = np.full((1, 1600), 2, np.float32)
+        sound[:, ::2] *= -1
+        frame = av.AudioFrame.from_ndarray(sound, format="flt", layout="mono")
+        frame.sample_rate = 16000
+        for part in (frame, None):
+            container.mux(track.encode(part))
+    result = clean(model_folder, source, tmp_path / "clean.mkv")
+    assert (result.clipped_samples, result.warnings) == (0, ())
+    with av.open(str(tmp_path / "clean.mkv")) as container:
+        assert max(abs(frame.to_ndarray()).max() for frame in container.decode(audio=0)) > 1.5
