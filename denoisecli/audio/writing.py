@@ -210,7 +210,7 @@ def writer(
                 lost.append("channel mask")
             if lost:
                 output.warnings.append(
-                    f"{container} files cannot hold this of the recording: {join_names(lost)}"
+                    f"left out, since {container} files cannot hold it: {join_names(lost)}"
                 )
         except soundfile.LibsndfileError as error:
             raise explain(error) from error

@@ -291,11 +291,13 @@ def _split_pattern(path: Path) -> tuple[Path, str]:
 
 
 def _note_on_other_files(folder: Path) -> str | None:
-    """Return a note about the files in a folder that are not recordings, if there are any."""
+    """Return a note about the files in a folder that have other suffixes, if there are any."""
     if not folder.is_dir():
         return None
     others = [path for path in walk_files(folder) if path.suffix.lower() not in _SUFFIXES]
-    return f"left out, since they are not recordings: {_list_names(others)}" if others else None
+    if not others:
+        return None
+    return f"left out, since their suffixes are not those of recordings: {_list_names(others)}"
 
 
 def _list_names(paths: Sequence[Path]) -> str:

@@ -184,13 +184,12 @@ class TestWithoutAnOutput:
 
 
 def test_other_files_in_a_folder_are_named(tree: Path) -> None:
-    assert plan(["in"], "out").notes == ["left out, since they are not recordings: in/notes.txt"]
+    why = "left out, since their suffixes are not those of recordings"
+    assert plan(["in"], "out").notes == [f"{why}: in/notes.txt"]
     assert plan(["in/deep", "a.wav"], "out").notes == []
     for name in ("1.jpg", "2.JPG", "LICENSE"):
         (Path("in") / name).touch()
-    assert plan(["in"], "out").notes == [
-        "left out, since they are not recordings: 4 files (2 .jpg, 1 .txt, 1 without suffix)"
-    ]
+    assert plan(["in"], "out").notes == [f"{why}: 4 files (2 .jpg, 1 .txt, 1 without suffix)"]
 
 
 def test_status_of_a_job(tree: Path) -> None:
