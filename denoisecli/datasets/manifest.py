@@ -91,7 +91,7 @@ class Row:
     @property
     def clean_names(self) -> list[str]:
         """Names of all clean recordings in the clip, in their order."""
-        return [piece.clean for piece in self.joined] or [self.clean]
+        return list(dict.fromkeys([self.clean, *(piece.clean for piece in self.joined)]))
 
     @property
     def noise_names(self) -> list[str]:
