@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from denoisecli.audio import dnsmos
 from denoisecli.audio.files import probe
 from denoisecli.audio.loudness import LoudnessMeter, is_installed
 from denoisecli.audio.reading import reader
@@ -14,7 +13,7 @@ from denoisecli.audio.writing import writer
 from denoisecli.errors import DenoiseError
 from denoisecli.evaluation.estimators import Prepared
 from denoisecli.evaluation.evaluate import evaluate
-from denoisecli.evaluation.metrics import BLIND_METRICS
+from denoisecli.evaluation.metrics import installed_blind_metrics
 from denoisecli.evaluation.pairs import Pair
 from denoisecli.evaluation.report import write_report
 from denoisecli.evaluation.scores import Score
@@ -75,9 +74,6 @@ def write_cleaning_report(
         UsageError: The suffix is not .html, the file exists, or jinja2 is not installed.
         DenoiseError: The file cannot be written.
     """
-    metrics = [
-        name for name in BLIND_METRICS if dnsmos.is_installed() or not name.startswith("dnsmos_")
-    ]
     with TemporaryDirectory(prefix="denoise-") as temporary:
         pairs, files = [], {}
         for number, recording in enumerate(recordings):
@@ -90,7 +86,11 @@ def write_cleaning_report(
             pairs.append(Pair(recording.name, None, noisy))
             files[recording.name] = clean
         result = evaluate(
-            pairs, {model: Prepared(files)}, metrics=metrics, jobs=1, on_progress=on_progress
+            pairs,
+            {model: Prepared(files)},
+            metrics=installed_blind_metrics(),
+            jobs=1,
+            on_progress=on_progress,
         )
         if is_installed():
             noisy_files = {pair.name: pair.noisy for pair in pairs}

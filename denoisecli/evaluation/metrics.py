@@ -264,19 +264,13 @@ def composite(reference: AudioVector, estimate: EstimateVector, sample_rate: int
     )
 
 
-def csig(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> float:
-    """Predict the rating of speech distortion, 1..5; see :func:`composite`."""
-    return composite(reference, estimate, sample_rate).csig
+def _rating(name: str) -> MetricFunction:
+    """Return the function of one rating of :func:`composite`."""
 
+    def function(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> float:
+        return composite(reference, estimate, sample_rate)._asdict()[name]
 
-def cbak(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> float:
-    """Predict the rating of background intrusiveness, 1..5; see :func:`composite`."""
-    return composite(reference, estimate, sample_rate).cbak
-
-
-def covl(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> float:
-    """Predict the rating of overall quality, 1..5; see :func:`composite`."""
-    return composite(reference, estimate, sample_rate).covl
+    return function
 
 
 def blind_metrics(
@@ -307,15 +301,6 @@ def blind_metrics(
     return values
 
 
-def _blind(name: str) -> MetricFunction:
-    """Return the function of one metric of BLIND_METRICS."""
-
-    def function(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> float:
-        return blind_metrics(reference, estimate, sample_rate, [name])[name]
-
-    return function
-
-
 @dataclass(frozen=True)
 class Description:
     """Description of a figure of quality, an entry of DESCRIPTIONS.
@@ -329,6 +314,8 @@ class Description:
         sample_rate: Sample rate in Hz that both signals are resampled to, or None if the figure is
             computed at that of the clean recording.
         lowest_rate: Lowest sample rate in Hz of a clean recording that the figure is defined for.
+        package: Optional package that computes the figure, or None.
+        extra: Extra of this project that installs the package.
     """
 
     label: str
@@ -338,6 +325,8 @@ class Description:
     decimals: int = 2
     sample_rate: int | None = None
     lowest_rate: int = 0
+    package: str | None = None
+    extra: str = "metrics"
 
     @property
     def heading(self) -> str:
@@ -351,13 +340,9 @@ class Metric(Description):
 
     Attributes:
         function: Computes the metric from reference, estimate and sample rate in Hz.
-        package: Optional package that computes the metric, or None.
-        extra: Extra of this project that installs the package.
     """
 
     function: MetricFunction
-    package: str | None = None
-    extra: str = "metrics"
 
 
 METRICS: dict[str, Metric] = {
@@ -425,76 +410,54 @@ METRICS: dict[str, Metric] = {
         unit="dB",
         higher_is_better=False,
     ),
-    "csig": Metric(
-        function=csig,
-        label="CSIG",
-        description="Predicted rating of the speech signal, 1 to 5 (Hu and Loizou 2008).",
-        package="pesq",
-        sample_rate=WIDE_BAND_RATE,
-        lowest_rate=WIDE_BAND_RATE,
-    ),
-    "cbak": Metric(
-        function=cbak,
-        label="CBAK",
-        description="Predicted rating of the background, 1 to 5 (Hu and Loizou 2008).",
-        package="pesq",
-        sample_rate=WIDE_BAND_RATE,
-        lowest_rate=WIDE_BAND_RATE,
-    ),
-    "covl": Metric(
-        function=covl,
-        label="COVL",
-        description="Predicted rating of the overall quality, 1 to 5 (Hu and Loizou 2008).",
-        package="pesq",
-        sample_rate=WIDE_BAND_RATE,
-        lowest_rate=WIDE_BAND_RATE,
-    ),
+    **{
+        name: Metric(
+            function=_rating(name),
+            label=name.upper(),
+            description=f"Predicted rating of {subject}, 1 to 5 (Hu and Loizou 2008).",
+            package="pesq",
+            sample_rate=WIDE_BAND_RATE,
+            lowest_rate=WIDE_BAND_RATE,
+        )
+        for name, subject in (
+            ("csig", "the speech signal"),
+            ("cbak", "the background"),
+            ("covl", "the overall quality"),
+        )
+    },
 }
 """The metrics that need the clean sound, by name."""
 
-BLIND_METRICS: dict[str, Metric] = {
-    "dnsmos_ovrl": Metric(
-        function=_blind("dnsmos_ovrl"),
-        label="DNSMOS OVRL",
-        description="Predicted rating of the overall quality, 1 to 5 (DNSMOS P.835).",
-        package="speechmos",
-        extra="dnsmos",
-        sample_rate=dnsmos.SAMPLE_RATE,
-    ),
-    "dnsmos_sig": Metric(
-        function=_blind("dnsmos_sig"),
-        label="DNSMOS SIG",
-        description="Predicted rating of the speech signal, 1 to 5 (DNSMOS P.835).",
-        package="speechmos",
-        extra="dnsmos",
-        sample_rate=dnsmos.SAMPLE_RATE,
-    ),
-    "dnsmos_bak": Metric(
-        function=_blind("dnsmos_bak"),
-        label="DNSMOS BAK",
-        description="Predicted rating of the background, 1 to 5: noise is imperceptible at 5.",
-        package="speechmos",
-        extra="dnsmos",
-        sample_rate=dnsmos.SAMPLE_RATE,
-    ),
-    "noise_floor": Metric(
-        function=_blind("noise_floor"),
+BLIND_METRICS: dict[str, Description] = {
+    **{
+        f"dnsmos_{rating}": Description(
+            label=f"DNSMOS {rating.upper()}",
+            description=f"Predicted rating of {subject}",
+            package="speechmos",
+            extra="dnsmos",
+            sample_rate=dnsmos.SAMPLE_RATE,
+        )
+        for rating, subject in (
+            ("ovrl", "the overall quality, 1 to 5 (DNSMOS P.835)."),
+            ("sig", "the speech signal, 1 to 5 (DNSMOS P.835)."),
+            ("bak", "the background, 1 to 5: noise is imperceptible at 5."),
+        )
+    },
+    "noise_floor": Description(
         label="Noise floor",
         description="Level in the pauses of the recording, in dBFS.",
         unit="dBFS",
         higher_is_better=False,
         decimals=1,
     ),
-    "speech_level": Metric(
-        function=_blind("speech_level"),
+    "speech_level": Description(
         label="Speech",
         description="Level where the recording has speech, without the noise floor, in dBFS.",
         unit="dBFS",
         higher_is_better=None,
         decimals=1,
     ),
-    "estimated_snr": Metric(
-        function=_blind("estimated_snr"),
+    "estimated_snr": Description(
         label="Estimated SNR",
         description="Level of the speech above the noise floor in dB.",
         unit="dB",
@@ -545,13 +508,18 @@ def pesq_for(sample_rate: int) -> str:
     return "pesq_wb" if sample_rate >= WIDE_BAND_RATE else "pesq_nb"
 
 
+def installed_blind_metrics() -> list[str]:
+    """Return the names of the metrics of BLIND_METRICS whose packages are installed."""
+    return [name for name in BLIND_METRICS if dnsmos.is_installed() or name not in _RATINGS]
+
+
 def check_metrics(names: Iterable[str]) -> None:
     """Check that metrics exist and that the packages they need are installed.
 
     Raises:
         UsageError: A name is unknown, or a package is not installed.
     """
-    known = METRICS | BLIND_METRICS
+    known: dict[str, Description] = {**METRICS, **BLIND_METRICS}
     for name in names:
         if name not in known:
             raise UsageError(f"there is no metric {name!r}; choose from {', '.join(known)}")
