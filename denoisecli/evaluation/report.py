@@ -64,7 +64,6 @@ class Recording:
         start: Start of the excerpt in s.
         seconds: Length of the excerpt in s.
         top_khz: Upper limit of the spectrograms in kHz.
-        ceiling_db: Level of the brightest colour in dBFS.
         sounds: The noisy sound, the cleaned ones, what the first estimator removed, the clean one.
         problems: Sounds that cannot be shown, and the reasons.
     """
@@ -76,7 +75,6 @@ class Recording:
     start: float
     seconds: float
     top_khz: float
-    ceiling_db: float
     sounds: list[Sound]
     problems: list[str]
 
@@ -372,7 +370,6 @@ def _recording(result: Evaluation, pair: Pair, longest: float, gain: float) -> R
         start=start,
         seconds=length,
         top_khz=rate / 2000,
-        ceiling_db=ceiling_db,
         sounds=[
             Sound(
                 name=name,
