@@ -130,7 +130,10 @@ def find_devices(
     if device == Device.GPU and not gpus:
         raise UsageError("TensorFlow finds no GPU; leave --device out, or install denoisecli[gpu]")
     if device == Device.CPU and gpus:
-        _hide(gpus)
+        try:
+            tf.config.set_visible_devices([], "GPU")
+        except RuntimeError as error:
+            raise UsageError(f"the GPU {gpus[0].name} is already in use: {error}") from error
         gpus = []
     for gpu in gpus:
         with suppress(RuntimeError):  # it is too late, because the GPU is already in use
@@ -200,12 +203,3 @@ def _find_torch_device(device: Device) -> Devices:
     if device == Device.CPU and found:
         raise UsageError("PyTorch takes the GPU; set CUDA_VISIBLE_DEVICES= to train on the CPU")
     return Devices(f"the {'GPU' if found else 'CPU'} (PyTorch)")
-
-
-def _hide(gpus: "Sequence[tf.config.PhysicalDevice]") -> None:
-    import tensorflow as tf
-
-    try:
-        tf.config.set_visible_devices([], "GPU")
-    except RuntimeError as error:
-        raise UsageError(f"the GPU {gpus[0].name} is already in use: {error}") from error
