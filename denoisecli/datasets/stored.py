@@ -19,9 +19,6 @@ from denoisecli.datasets.records import RUN_ID, check_path
 from denoisecli.errors import DatasetError, DenoiseError
 from denoisecli.system.atomic_files import replacing
 
-SETS = ("train", "test")
-"""The sets that every dataset has; it may have "valid" as well."""
-
 
 def save(dataset: tf.data.Dataset, folder: Path, *, overwrite: bool = False) -> None:
     """Save a dataset to a folder, which appears when it is complete.
