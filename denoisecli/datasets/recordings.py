@@ -150,6 +150,12 @@ def load_recordings(
             else:
                 reason = f"is identical to {original.role} file {original.name}"
                 skipped.append(Skipped(recording.role, recording.name, reason))
+    check_roles(recordings, skipped)
+    return recordings, skipped
+
+
+def check_roles(recordings: Mapping[Role, Sequence[Recording]], skipped: Sequence[Skipped]) -> None:
+    """Raise DatasetError if all recordings of a role were left out."""
     for role, kept in recordings.items():
         if not kept:
             reasons = [f"{skip.file} {skip.reason}" for skip in skipped if skip.role == role]
@@ -158,4 +164,3 @@ def load_recordings(
                 + "; ".join(reasons[:3])
                 + ("; ..." if len(reasons) > 3 else "")
             )
-    return recordings, skipped
