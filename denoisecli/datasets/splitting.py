@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import accumulate, chain
+from operator import attrgetter
 from pathlib import PurePosixPath
 
 from denoisecli.datasets.recipe import VALID_SHARE, Recipe
@@ -28,10 +29,12 @@ PART_SECONDS = 1.0
 TIME_VALID_SHARE = 0.1
 """Share of the training set that validates by default if recordings are split in time."""
 
-_OWN: dict[str, tuple[Role, Role]] = {
+OWN_ROLES: dict[str, tuple[Role, Role]] = {
     "valid": ("valid clean", "valid noise"),
     "test": ("test clean", "test noise"),
 }
+"""Roles of the recordings of a set that has folders of its own."""
+
 _SPLIT: tuple[Role, ...] = ("clean", "noise", "room")
 
 Sets = dict[str, dict[Role, Sequence[Recording]]]
@@ -62,14 +65,14 @@ def split_into_sets(
         UsageError: A regular expression does not match a clean recording, or none of the noises.
     """
     notes: list[str] = []
-    own = [name for name, (clean, _) in _OWN.items() if clean in recordings]
+    own = [name for name, (clean, _) in OWN_ROLES.items() if clean in recordings]
     shares = recipe.shares
     if recipe.chooses_valid and "valid" not in own:
         shares = _with_valid(recordings, recipe, notes)
     rate = recipe.sample_rate
     sets: Sets = {name: {} for name in ("train", "valid", "test") if name in {*shares, *own}}
     for name in own:
-        clean, noise = _OWN[name]
+        clean, noise = OWN_ROLES[name]
         sets[name] = {"clean": recordings[clean]}
         if noise in recordings:
             sets[name]["noise"] = recordings[noise]
@@ -259,7 +262,9 @@ def split(
         sides[key] = name
         moved[key.removeprefix("\0") or "the top folder"] = name
     parts = {
-        name: sorted(chain(*(groups[key] for key in groups if sides[key] == name)), key=_name)
+        name: sorted(
+            chain(*(groups[key] for key in groups if sides[key] == name)), key=attrgetter("name")
+        )
         for name in shares
     }
     return parts, moved
@@ -268,16 +273,14 @@ def split(
 def _merged(
     keys: Mapping[Recording, str], copies: Sequence[tuple[Recording, Recording]]
 ) -> dict[str, str]:
-    """Return for each group with a copy the first of the groups that it is one with."""
-    first: dict[str, str] = {}
-    for one, other in copies:
-        if one in keys and other in keys:
-            found = {first.get(keys[recording], keys[recording]) for recording in (one, other)}
-            found |= {keys[one], keys[other]}
-            name = min(found)
-            first |= {key: name for key in found}
-            first |= {key: name for key, old in first.items() if old in found}
-    return first
+    """Return for each group with a copy in another the first of the groups that it is one with."""
+    from scipy.cluster.hierarchy import DisjointSet  # slow to import
+
+    linked = [(keys[one], keys[other]) for one, other in copies if one in keys and other in keys]
+    groups = DisjointSet(key for pair in linked for key in pair)
+    for first, second in linked:
+        groups.merge(first, second)
+    return {key: min(group) for group in groups.subsets() for key in group if len(group) > 1}
 
 
 def _place(seed: int, role: Role, key: str) -> float:
@@ -325,7 +328,3 @@ def groups_of_names(names: Sequence[str], group_by: str, is_clean: bool) -> list
 def _first_group(pattern: str, name: str) -> str | None:
     match = re.search(pattern, name)
     return next((group for group in match.groups() if group is not None), None) if match else None
-
-
-def _name(recording: Recording) -> str:
-    return recording.name
