@@ -14,6 +14,7 @@ from jaxtyping import Float
 from denoisecli.adaptation.voice_activity import (
     MARGIN_SECONDS,
     SPEECH,
+    has_speech,
     spans,
     voice_activity,
     widened,
@@ -52,7 +53,6 @@ SNRS_DB = (0.0, 5.0, 10.0)
 SPEECH_DBFS = -26.0
 """RMS level of the speech in a held-out mixture in dBFS."""
 
-_LEAST_SPEECH = 0.01  # share of a recording below which there is none in it
 _LONGEST_PAUSE = 1.0  # s of a recording of clean speech, longer pauses of which are left out
 _SHORTEST = 0.8  # s of a stretch of noise
 _SHORTEST_SPEECH = 2.0  # s of a passage of speech
@@ -82,6 +82,7 @@ class Material:
         held_out_speech: The same, to compare models with.
         held_out_noise: The same for noise.
         found: Seconds of noise that were found in noisy recordings.
+        warnings: What the user should know about the recordings.
     """
 
     sample_rate: int
@@ -90,6 +91,7 @@ class Material:
     held_out_noise: list[Stretches]
     held_out_speech: list[Stretches]
     found: float
+    warnings: tuple[str, ...] = ()
 
     def seconds(self, sources: Sequence[Stretches]) -> float:
         """Return the total length of sources in s."""
@@ -142,7 +144,13 @@ def gather(
             "--noise"
         )
     found_seconds = sum(part.size for source in pauses for part in source) / rate
-    all_noise = [*pauses, *([_read(path, rate, longest)] for path in noise)]
+    alone = [_read(path, rate, longest) for path in noise]
+    warnings = tuple(
+        f"warning: there is speech in {path}; with --noise, the model learns to remove it, too"
+        for path, sound in zip(noise, alone, strict=True)
+        if has_speech(voice_activity(sound, rate))
+    )
+    all_noise = [*pauses, *([sound] for sound in alone)]
     divided_noise = [_hold_out(source) for source in all_noise if source]
     own = [_spoken(path, _read(path, rate, longest), rate) for path in speech]
     on_progress(total, total)
@@ -156,6 +164,7 @@ def gather(
         [last for _, last in divided_noise],
         [last for _, last in divided_speech],
         found_seconds,
+        warnings,
     )
     amount = material.seconds([*material.noise, *material.held_out_noise])
     if amount < LEAST_NOISE:
@@ -264,9 +273,10 @@ def _spoken(path: Path, sound: AudioVector, sample_rate: int) -> Stretches:
     Raises:
         UsageError: There is no speech in it.
     """
-    is_speech = voice_activity(sound, sample_rate) >= SPEECH
-    if not is_speech.size or is_speech.mean() < _LEAST_SPEECH:
+    probabilities = voice_activity(sound, sample_rate)
+    if not has_speech(probabilities):
         raise UsageError(f"there is no speech in {path}, which was given with --speech")
+    is_speech = probabilities >= SPEECH
     chunk = 512 * sample_rate / 16000
     kept = widened(is_speech, round(_LONGEST_PAUSE / 2 * sample_rate / chunk))
     if kept.all():
@@ -290,7 +300,8 @@ def _divide(
         return [], None
     chunk = 512 * sample_rate / 16000
     margin = round(MARGIN_SECONDS * sample_rate / chunk)
-    is_speech = np.maximum(before, after) >= SPEECH
+    either = np.maximum(before, after)
+    is_speech = either >= SPEECH
     digital = np.array(
         [
             rms(noisy[round(n * chunk) : round((n + 1) * chunk)]) <= SILENCE_RMS
@@ -299,7 +310,7 @@ def _divide(
     )
     quiet = ~widened(is_speech, margin) & ~digital
     noise = [noisy[a:b] for a, b in spans(quiet, chunk, _SHORTEST * sample_rate, noisy.size)]
-    if is_speech.mean() < _LEAST_SPEECH:
+    if not has_speech(either):
         return noise, None
     spoken = spans(
         widened(is_speech, margin // 2), chunk, _SHORTEST_SPEECH * sample_rate, noisy.size

@@ -2,6 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float
+from scipy.ndimage import maximum_filter1d
 
 from denoisecli.audio.level import rms
 from denoisecli.audio.resampling import resample
@@ -12,8 +13,20 @@ SPEECH = 0.3
 """Probability from which a chunk counts as speech. Noise with a syllable in it would be learnt as
 noise, so it is lower than where speech is to be found."""
 
+SURE_SPEECH = 0.5
+"""Probability of a chunk in what is certainly speech, as in Silero's own segmentation."""
+
+SHORTEST_SPEECH = 0.25
+"""Length in s of what is certainly speech. Music sounds like a voice for a chunk or two."""
+
+LEAST_SPEECH = 0.01
+"""Share of a recording that is certainly speech, below which nobody speaks in it."""
+
 MARGIN_SECONDS = 0.4
 """Time before and after speech that counts as speech, too: breath, reverberation, soft endings."""
+
+CHUNK_SECONDS = 0.032
+"""Length of a chunk of the detector in s."""
 
 _RATE = 16000  # in Hz, of the detector
 _LEVEL = 0.05  # RMS at which it hears a recording
@@ -43,6 +56,14 @@ def voice_activity(sound: AudioVector, sample_rate: int) -> Float[np.ndarray, "c
     return np.array([detector.process_samples(chunk.tolist()) for chunk in chunks], np.float32)
 
 
+def has_speech(probabilities: Float[np.ndarray, "chunks"]) -> bool:
+    """Return whether somebody speaks in a recording, from the probabilities of its chunks."""
+    shortest = SHORTEST_SPEECH / CHUNK_SECONDS
+    sure = spans(probabilities >= SURE_SPEECH, 1.0, shortest, probabilities.size)
+    spoken = sum(last - first for first, last in sure)
+    return spoken > 0 and spoken >= LEAST_SPEECH * probabilities.size
+
+
 def spans(is_true: np.ndarray, scale: float, shortest: float, length: int) -> list[tuple[int, int]]:
     """Return where a condition holds, as ranges of samples.
 
@@ -65,4 +86,4 @@ def spans(is_true: np.ndarray, scale: float, shortest: float, length: int) -> li
 
 def widened(is_true: np.ndarray, chunks: int) -> np.ndarray:
     """Return a condition that also holds up to ``chunks`` chunks before and after."""
-    return np.convolve(is_true, np.ones(2 * chunks + 1), "same") > 0.5
+    return maximum_filter1d(is_true.astype(bool), 2 * chunks + 1, mode="constant")
