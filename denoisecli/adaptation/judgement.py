@@ -23,6 +23,9 @@ METRICS = ("si_sdr", "estoi")
 MIXTURES = 48
 """Number of held-out mixtures that decide."""
 
+LEAST_MIXTURES = 40
+"""Number of them for which a metric must be defined, since ESTOI is not with little speech."""
+
 GENERATED, CLEAN = 24, 9
 """Numbers of mixtures with generated noise, and of clean recordings, that must not get worse."""
 
@@ -166,8 +169,14 @@ def reasons(comparisons: Sequence[Comparison]) -> list[str]:
     for one in comparisons:
         label = "SI-SDR" if one.metric == "si_sdr" else "ESTOI"
         form = ".2f" if one.metric == "si_sdr" else ".4f"
-        gain = f"{one.gain:+{form}} ({one.low:+{form}} to {one.high:+{form}})"
-        if one.test == YOURS and not one.low > 0:
+        gain, low, high = (f"{value:+z{form}}" for value in (one.gain, one.low, one.high))
+        gain += f" ({low} to {high})"
+        if one.test == YOURS and one.count < LEAST_MIXTURES:
+            found.append(
+                f"{label} is defined for {one.count} of the mixtures with {one.test}, and "
+                f"{LEAST_MIXTURES} are needed"
+            )
+        elif one.test == YOURS and not one.low > 0:
             found.append(f"{label} on {one.test} is not significantly better: {gain}")
         elif one.test == YOURS and one.metric == "si_sdr" and one.gain < WORTHWHILE_DB:
             found.append(f"{label} on {one.test} is hardly better: {gain}")

@@ -139,7 +139,7 @@ def _print_table(result: "AdaptResult") -> None:
             [
                 *(one.test, label, str(one.count)),
                 *(f"{value:{form}}" for value in (one.before, one.after)),
-                *(f"{value:+{form}}" for value in (one.gain, one.low, one.high)),
+                *(f"{value:+z{form}}" for value in (one.gain, one.low, one.high)),
             ]
         )
     columns = ["held out", "metric", "mixtures", "before", "after", "gain", "from", "to"]

@@ -1,6 +1,7 @@
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from denoisecli.adaptation.judgement import (
     SPEECH,
     YOURS,
     Comparison,
+    Verdict,
     comparison_sets,
     judge,
     reasons,
@@ -158,3 +160,17 @@ def test_models_are_compared_as_clean_would_use_them(
     assert rows[YOURS, "si_sdr"].gain == pytest.approx(0, abs=0.01)
     assert rows[YOURS, "si_sdr"].count == 3
     assert "not significantly better" in verdict.reasons[0]
+
+
+def test_too_few_mixtures_decide_nothing() -> None:
+    """Also if both metrics are much better there."""
+    verdict = Verdict(GOOD, reasons([GOOD[0], replace(GOOD[1], count=39), *GOOD[2:]]))
+    assert verdict.reasons == [
+        "ESTOI is defined for 39 of the mixtures with held-out noise, and 40 are needed"
+    ]
+    assert verdict.gains
+
+
+def test_a_difference_that_is_rounded_to_zero_has_no_minus() -> None:
+    (reason,) = reasons([comparison(YOURS, "si_sdr", -0.001), *GOOD[1:]])
+    assert reason.endswith("not significantly better: +0.00 (+0.00 to +0.00)")
