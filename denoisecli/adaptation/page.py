@@ -6,11 +6,10 @@ from pathlib import Path
 
 from denoisecli.adaptation.judgement import METRICS, YOURS
 from denoisecli.adaptation.material import read_beginning
-from denoisecli.audio import dnsmos
 from denoisecli.audio.files import write
 from denoisecli.evaluation.estimators import Model
 from denoisecli.evaluation.evaluate import evaluate
-from denoisecli.evaluation.metrics import BLIND_METRICS
+from denoisecli.evaluation.metrics import installed_blind_metrics
 from denoisecli.evaluation.pairs import Pair
 from denoisecli.evaluation.report import write_report
 from denoisecli.models.folder import ModelFolder
@@ -36,9 +35,7 @@ def write_page(
     pairs = [pair for pair in mixtures if pair.noise == YOURS][:EXCERPTS]
     metrics = list(METRICS)
     if recordings:
-        metrics = [
-            name for name in BLIND_METRICS if dnsmos.is_installed() or not name.startswith("dnsmos")
-        ]
+        metrics = installed_blind_metrics()
         pairs = []
         for number, path in enumerate(recordings[:EXCERPTS]):
             excerpt = work / "excerpts" / f"{number}.wav"
