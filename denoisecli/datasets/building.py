@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from denoisecli.datasets.choices import Kind
 from denoisecli.datasets.decoding import decode, decode_tasks
-from denoisecli.datasets.duplicates import FingerprintTask, find_copies, fingerprints
+from denoisecli.datasets.duplicates import find_copies
 from denoisecli.datasets.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -26,13 +26,14 @@ from denoisecli.datasets.manifest import (
     write_manifest,
 )
 from denoisecli.datasets.mixtures import Mixtures, Pair
-from denoisecli.datasets.pairs import PairTask, StoredPairs, check_pairs, match_pairs, partners_of
+from denoisecli.datasets.pairs import StoredPairs, check_pairs, match_pairs, partners_of
 from denoisecli.datasets.recipe import Recipe, check_weights
 from denoisecli.datasets.recordings import (
     ROLES,
     Recording,
     Role,
     Skipped,
+    check_roles,
     find_recordings,
     load_recordings,
 )
@@ -45,7 +46,7 @@ from denoisecli.datasets.records import (
     write_tensor,
 )
 from denoisecli.datasets.rooms import require_pyroomacoustics
-from denoisecli.datasets.splitting import split_into_sets
+from denoisecli.datasets.splitting import OWN_ROLES, split_into_sets
 from denoisecli.datasets.workfolder import (
     PACKS,
     PARTS,
@@ -175,18 +176,12 @@ def _source_folders(
     own_folders: Mapping[str, tuple[Path | None, Path | None]],
     reverb: Path | None,
 ) -> dict[Role, Path]:
-    for name, (own_clean, own_noise) in own_folders.items():
-        if (own_clean is None) != (own_noise is None):
+    folders: dict[Role, Path | None] = {"clean": clean, "noise": noise}
+    for name, own in own_folders.items():
+        if own.count(None) == 1:
             raise UsageError(f"a {name} set needs two folders, of clean recordings and of noise")
-    folders: dict[Role, Path | None] = {
-        "clean": clean,
-        "noise": noise,
-        "test clean": own_folders["test"][0],
-        "test noise": own_folders["test"][1],
-        "valid clean": own_folders["valid"][0],
-        "valid noise": own_folders["valid"][1],
-        "room": reverb,
-    }
+        folders |= zip(OWN_ROLES[name], own, strict=True)
+    folders["room"] = reverb
     return {role: Path(folder) for role, folder in folders.items() if folder is not None}
 
 
@@ -348,13 +343,14 @@ def load_sets(
         DatasetError: Too few recordings can be used.
         UsageError: They cannot be grouped or weighted as the recipe says.
     """
-    recordings, skipped = load_recordings(sorted((work / PACKS).glob("*.json")), pairs=recipe.pairs)
+    recordings, skipped = _decoded(work, recipe)
     check_weights("clean", (one.name for one in recordings["clean"]), recipe.clean_weights)
     check_weights("noise", (one.name for one in recordings["noise"]), recipe.noise_weights)
     copies = _read_copies(work, recordings, skipped)
+    check_roles(recordings, skipped)
     pairs, unpaired = _matched(recordings)
+    problems = json.loads((work / _PAIRS).read_text())
     if recipe.pairs:
-        problems = json.loads((work / _PAIRS).read_text())
         skipped += unpaired
         fitting = []
         for pair, problem in zip(pairs, problems, strict=True):
@@ -368,9 +364,7 @@ def load_sets(
             sets[name] = {"clean": cut, "noise": partners}
     else:
         sets, notes = split_into_sets(recordings, recipe, copies)
-        if (work / _PAIRS).exists():
-            problems = json.loads((work / _PAIRS).read_text())
-            notes += _suspicion(problems, len(pairs), recordings)
+        notes += _suspicion(problems, len(pairs), recordings)
     mixtures = StoredPairs if recipe.pairs else Mixtures
     longest = recipe.longest_clip * recipe.sample_rate
     clean = [recording for part in sets.values() for recording in part["clean"]]
@@ -390,6 +384,11 @@ def load_sets(
     return all_mixtures, skipped, notes, listed
 
 
+def _decoded(work: Path, recipe: Recipe) -> tuple[dict[Role, list[Recording]], list[Skipped]]:
+    """List the recordings that ``_decode_all`` decoded, and those that were left out."""
+    return load_recordings(sorted((work / PACKS).glob("*.json")), pairs=recipe.pairs)
+
+
 _COPIES = "copies.json"  # in the work folder, pairs of recordings that are copies
 
 
@@ -397,16 +396,11 @@ def _find_copies(work: Path, recipe: Recipe, workers: Workers) -> None:
     """Find recordings that are copies of others of their kind."""
     if (work / _COPIES).exists():
         return
-    recordings, _ = load_recordings(sorted((work / PACKS).glob("*.json")), pairs=recipe.pairs)
+    recordings, _ = _decoded(work, recipe)
     found: list[list[tuple[Role, str]]] = []
     for kind in ("clean",) if recipe.pairs else ("clean", "noise"):
         part = [one for role in ROLES if role.endswith(kind) for one in recordings.get(role, ())]
-        tasks = [
-            FingerprintTask(tuple(part[start : start + 64]), recipe.sample_rate)
-            for start in range(0, len(part), 64)
-        ]
-        prints = [values for result in workers.map(fingerprints, tasks) for values in result]
-        for pair in find_copies(part, prints, recipe.sample_rate):
+        for pair in find_copies(part, recipe.sample_rate, workers):
             found.append([(part[number].role, part[number].name) for number in pair])
     with replacing(work / _COPIES, overwrite=True) as path:
         path.write_text(json.dumps(found))
@@ -416,8 +410,6 @@ def _read_copies(
     work: Path, recordings: Mapping[Role, list[Recording]], skipped: list[Skipped]
 ) -> list[tuple[Recording, Recording]]:
     """Read what ``_find_copies`` found, and leave out copies of what another role keeps."""
-    if not (work / _COPIES).exists():
-        return []
     known = {(one.role, one.name): one for part in recordings.values() for one in part}
     copies = []
     for first, second in json.loads((work / _COPIES).read_text()):
@@ -461,12 +453,8 @@ def _matched(
 ) -> tuple[list[tuple[Recording, Recording]], list[Skipped]]:
     """Match the clean and the noisy recordings of all sets."""
     pairs, skipped = [], []
-    folders: tuple[tuple[Role, Role], ...] = (
-        ("test clean", "test noise"),
-        ("valid clean", "valid noise"),
-        ("clean", "noise"),
-    )
-    for clean, noisy in folders:
+    training: tuple[Role, Role] = ("clean", "noise")
+    for clean, noisy in (OWN_ROLES["test"], OWN_ROLES["valid"], training):
         matched, rest = match_pairs(recordings.get(clean, ()), recordings.get(noisy, ()))
         pairs += matched
         skipped += rest
@@ -512,15 +500,11 @@ def _check_pairs(work: Path, recipe: Recipe, workers: Workers) -> None:
     """Compare the recordings of one name, or some of them if they are not meant to be pairs."""
     if (work / _PAIRS).exists():
         return
-    recordings, _ = load_recordings(sorted((work / PACKS).glob("*.json")), pairs=recipe.pairs)
+    recordings, _ = _decoded(work, recipe)
     pairs = _matched(recordings)[0]
     if not recipe.pairs:
         pairs = pairs[:: max(1, len(pairs) // _SUSPECTS)]
-    tasks = [
-        PairTask(tuple(pairs[start : start + 32]), recipe.sample_rate)
-        for start in range(0, len(pairs), 32)
-    ]
-    problems = [problem for part in workers.map(check_pairs, tasks) for problem in part]
+    problems = check_pairs(pairs, recipe.sample_rate, workers)
     with replacing(work / _PAIRS, overwrite=True) as path:
         path.write_text(json.dumps(problems))
 

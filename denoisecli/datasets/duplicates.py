@@ -5,9 +5,9 @@ Kalker, "A highly robust audio fingerprinting system" (ISMIR 2002). Cross-correl
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import combinations, pairwise
+from collections.abc import Sequence
+from functools import partial
+from itertools import chain, combinations, pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from scipy.fft import next_fast_len
 
 from denoisecli.audio.resampling import resample
 from denoisecli.datasets.recordings import Recording
+from denoisecli.system.pools import Workers
 from denoisecli.types import AudioVector
 
 COMPARED_SECONDS = 20
@@ -30,23 +31,13 @@ _LIMITS = 200.0, 1900.0
 _SKETCH = 96  # values that are kept of each recording: those of the lowest hash
 _SHARED = 2  # values that two recordings must share to be compared
 _COMMON = 20  # a value that more recordings have does not distinguish them
+_TASK_FILES = 64  # recordings whose fingerprints a process computes at a time
 
 
-@dataclass(frozen=True)
-class FingerprintTask:
-    """Recordings whose fingerprints are computed together, and their sample rate in Hz."""
-
-    recordings: tuple[Recording, ...]
-    sample_rate: int
-
-
-def fingerprints(task: FingerprintTask) -> list[list[int]]:
-    """Return the fingerprint of each recording of a task; runs in any process."""
-    rate = task.sample_rate
-    return [
-        fingerprint(recording.read(0, min(recording.samples, COMPARED_SECONDS * rate)), rate)
-        for recording in task.recordings
-    ]
+def _fingerprints(sample_rate: int, recordings: Sequence[Recording]) -> list[list[int]]:
+    """Return the fingerprint of each recording; runs in any process."""
+    limit = COMPARED_SECONDS * sample_rate
+    return [fingerprint(one.read(0, min(one.samples, limit)), sample_rate) for one in recordings]
 
 
 def fingerprint(sound: AudioVector, sample_rate: int) -> list[int]:
@@ -74,11 +65,20 @@ def fingerprint(sound: AudioVector, sample_rate: int) -> list[int]:
 
 
 def find_copies(
-    recordings: Sequence[Recording], prints: Sequence[Iterable[int]], sample_rate: int
+    recordings: Sequence[Recording], sample_rate: int, workers: Workers
 ) -> list[tuple[int, int]]:
-    """Return the pairs of indices of recordings that are copies of each other."""
+    """Return the pairs of indices of recordings that are copies of each other.
+
+    Args:
+        recordings: The recordings.
+        sample_rate: Their sample rate in Hz.
+        workers: Compute the fingerprints.
+    """
+    starts = range(0, len(recordings), _TASK_FILES)
+    tasks = [recordings[start : start + _TASK_FILES] for start in starts]
+    prints = workers.map(partial(_fingerprints, sample_rate), tasks)
     owners: dict[int, list[int]] = defaultdict(list)
-    for number, values in enumerate(prints):
+    for number, values in enumerate(chain.from_iterable(prints)):
         for value in values:
             owners[value].append(number)
     shared = Counter(

@@ -1,7 +1,9 @@
 """Existing pairs: noisy recordings and their clean ones, matched by name, checked and cut."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import PurePosixPath
 from unicodedata import normalize
 
@@ -13,6 +15,7 @@ from denoisecli.datasets.manifest import Row
 from denoisecli.datasets.mixtures import Mixtures, Pair, checksum, finite
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.recordings import Recording, Role, Skipped
+from denoisecli.system.pools import Workers
 
 LENGTH_SECONDS = 0.01
 """Allowed difference of the lengths of a pair, in seconds."""
@@ -24,19 +27,27 @@ MIN_CORRELATION = 0.05
 """Smallest correlation of a noisy recording with its clean one; it is 0.1 at an SNR of -20 dB."""
 
 _CHECKED_SECONDS, _SEARCHED_SECONDS = 30, 1.0
+_TASK_PAIRS = 32  # pairs that a process checks at a time
 
 
-@dataclass(frozen=True)
-class PairTask:
-    """Pairs (clean, noisy) to be checked together, and their sample rate in Hz."""
+def check_pairs(
+    pairs: Sequence[tuple[Recording, Recording]], sample_rate: int, workers: Workers
+) -> list[str | None]:
+    """Return for each pair (clean, noisy) why it does not fit, or None.
 
-    pairs: tuple[tuple[Recording, Recording], ...]
-    sample_rate: int
+    Args:
+        pairs: The pairs.
+        sample_rate: Their sample rate in Hz.
+        workers: Compare the recordings.
+    """
+    starts = range(0, len(pairs), _TASK_PAIRS)
+    tasks = [pairs[start : start + _TASK_PAIRS] for start in starts]
+    return [*chain.from_iterable(workers.map(partial(_problems, sample_rate), tasks))]
 
 
-def check_pairs(task: PairTask) -> list[str | None]:
-    """Return for each pair why it does not fit, or None; runs in any process."""
-    return [problem_of_pair(clean, noisy, task.sample_rate) for clean, noisy in task.pairs]
+def _problems(sample_rate: int, pairs: Sequence[tuple[Recording, Recording]]) -> list[str | None]:
+    """Return the problem of each pair; runs in any process."""
+    return [problem_of_pair(clean, noisy, sample_rate) for clean, noisy in pairs]
 
 
 def problem_of_pair(clean: Recording, noisy: Recording, sample_rate: int) -> str | None:

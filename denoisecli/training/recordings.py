@@ -13,7 +13,7 @@ from jaxtyping import Float, Int16
 from pydantic import BaseModel, ValidationError
 
 from denoisecli.datasets.decoding import DecodeTask, decode, decode_tasks
-from denoisecli.datasets.duplicates import FingerprintTask, find_copies, fingerprints
+from denoisecli.datasets.duplicates import find_copies
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.recordings import (
     FoundFile,
@@ -240,15 +240,7 @@ def _decode(
     copies = []
     for role in SOURCES:
         numbers = [number for number, recording in enumerate(listed) if recording.role == role]
-        prints = workers.map(
-            fingerprints,
-            [
-                FingerprintTask(tuple(listed[n] for n in numbers[at : at + 64]), recipe.sample_rate)
-                for at in range(0, len(numbers), 64)
-            ],
-        )
-        values = [one for result in prints for one in result]
-        pairs = find_copies([listed[number] for number in numbers], values, recipe.sample_rate)
+        pairs = find_copies([listed[number] for number in numbers], recipe.sample_rate, workers)
         copies += [(numbers[one], numbers[other]) for one, other in pairs]
     samples = cache / f"recordings-{digest}{SUFFIX}"
     with replacing(samples, overwrite=True) as path, path.open("wb") as file:

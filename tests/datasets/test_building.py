@@ -599,6 +599,8 @@ def work(tmp_path: Path, rng: np.random.Generator) -> Path:
     """A work folder whose recordings are decoded: 10 of each role, in two packs."""
     for name in ("recordings", "parts"):
         (tmp_path / name).mkdir()
+    for name in ("copies", "pairs"):
+        (tmp_path / f"{name}.json").write_text("[]")
     roles = ("test clean", "test noise", "clean", "noise", "room")
     entries: list[dict[str, Any]] = [
         {

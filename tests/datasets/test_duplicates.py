@@ -8,6 +8,7 @@ from denoisecli.audio.resampling import resample
 from denoisecli.datasets.building import build
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.recipe import Recipe
+from denoisecli.errors import DatasetError
 
 RATE = 16000
 
@@ -73,3 +74,12 @@ def test_a_copy_of_a_test_recording_is_not_trained_on(
     assert [(skip.file, skip.reason) for skip in manifest.skipped] == [
         ("copy.wav", "is a copy of test clean file own.wav")
     ]
+    with pytest.raises(DatasetError, match=r"1 clean recordings can be used: own\.wav is a copy"):
+        build(
+            tmp_path / "test",
+            tmp_path / "noise",
+            tmp_path / "other",
+            Recipe(ratio=0.5, split=1.0),
+            test_clean=tmp_path / "clean",
+            test_noise=tmp_path / "test noise",
+        )
