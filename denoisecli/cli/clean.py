@@ -636,8 +636,7 @@ def _report_cleaned(outcomes: "Sequence[Outcome]") -> None:
         if failed:
             if console.get_verbosity().quiet:  # the table is not printed
                 for outcome in failed:
-                    message = _without_name(outcome.job.source, str(outcome.error))
-                    console.warn(f"{outcome.job.source} failed: {message}")
+                    _warn(outcome.job.source, str(outcome.error))
             raise DenoiseError(f"{len(failed)} of {len(outcomes)} files failed")
         return
     (outcome,) = outcomes
@@ -651,12 +650,16 @@ def _report_cleaned(outcomes: "Sequence[Outcome]") -> None:
 
 def _report_result(result: "CleanResult") -> None:
     for warning in result.warnings:
-        named = str(result.source) in warning
-        console.warn(warning if named else f"{result.source}: {warning}")
+        _warn(result.source, warning)
     console.info(
         f"{result.target}: {result.seconds:.1f} s in {result.wall_seconds:.2f} s "
         f"({_speed(result)} real time), {_levels(result)}"
     )
+
+
+def _warn(source: Path, message: str) -> None:
+    """Print a warning that names the recording."""
+    console.warn(message if str(source) in message else f"{source}: {message}")
 
 
 def _report_batch(outcomes: "Sequence[Outcome]", *, total: int) -> None:
