@@ -97,9 +97,11 @@ class DenoiseStream:
             The next float32 samples of the output (channels, timesteps), possibly none.
 
         Raises:
-            UsageError: The block has another shape, the samples are not floating-point numbers,
-                or the stream has ended.
+            UsageError: The block is no array or has another shape, the samples are not
+                floating-point numbers, or the stream has ended.
         """
+        if not isinstance(block, np.ndarray):
+            raise UsageError(f"a block must be a NumPy array, not {type(block).__name__}")
         if not np.issubdtype(block.dtype, np.floating):
             raise UsageError(f"samples must be floating point in -1..1, not {block.dtype}")
         if block.ndim != 2 or block.shape[0] != self._channels:

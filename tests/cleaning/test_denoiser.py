@@ -485,6 +485,10 @@ def test_wrong_types_are_reported_in_a_sentence(half: Path) -> None:
         "        denoiser.clean(sound, rate)\n"
         "    except Exception as error:\n"
         "        print(error)\n"
+        "try:\n"
+        "    denoiser.stream(16000).process([0.0])\n"
+        "except Exception as error:\n"
+        "    print(error)\n"
     )
     command = [sys.executable, "-c", program, str(half)]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -492,6 +496,7 @@ def test_wrong_types_are_reported_in_a_sentence(half: Path) -> None:
         "audio must be a NumPy array, not list",
         "the sample rate must be a whole number of Hz, not 16000.5",
         "the sample rate must be a whole number of Hz, not 8000.0",
+        "a block must be a NumPy array, not list",
     ]
 
 
