@@ -1,9 +1,10 @@
 import contextlib
 import json
 import os
+import pickle
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import tensorflow as tf
+from helpers import build_once
 
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.errors import DatasetError, Interrupted, ModelError, UsageError
@@ -127,13 +129,18 @@ def kill() -> None:
     raise Killed
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
     """Train without interruption."""
-    recorder = Recorder()
-    run = tmp_path_factory.mktemp("runs") / "whole"
-    assert train(full_spec(), tiny_dataset, run, recorder) == run / "model"
-    return run, recorder
+
+    def build(folder: Path) -> None:
+        recorder, run = Recorder(), folder / "whole"
+        assert train(full_spec(), tiny_dataset, run, recorder) == run / "model"
+        (folder / "recorder").write_bytes(pickle.dumps(vars(recorder)))
+
+    folder, recorder = build_once(tmp_path_factory, "finished", build), Recorder()
+    vars(recorder).update(pickle.loads((folder / "recorder").read_bytes()))
+    return folder / "whole", recorder
 
 
 @pytest.fixture
@@ -141,6 +148,21 @@ def no_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save the time that logs for TensorBoard and the picture of the curves take."""
     monkeypatch.setattr("denoisecli.training.train._open_logs", lambda *arguments: None)
     monkeypatch.setattr(trainer, "plot_history", lambda rows, path: path.touch())
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Compute each operation at once, because tracing takes longer than a few steps."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def few_steps(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that trains for a few steps only."""
+    # TensorFlow warns that it traces the functions of its datasets all the same.
+    mark = pytest.mark.filterwarnings("ignore:Even though the `tf.config:UserWarning")
+    return pytest.mark.usefixtures("untraced")(mark(test))
 
 
 def weights(run: Path) -> list[np.ndarray]:
@@ -276,6 +298,7 @@ def test_resuming_is_exact(
         assert without_time(row) == pytest.approx(without_time(other), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_time_limit(tiny_dataset: Path, tmp_path: Path, no_logs: None) -> None:
     """The epoch in progress is cut short and validated; earlier calls count."""
     with pytest.raises(Interrupted):
@@ -306,6 +329,7 @@ class FakeScores:
         return {"pesq": 1 + self.error, "estoi": -self.error}
 
 
+@pytest.mark.slow
 def test_scores_select_the_best_epoch(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_logs: None
 ) -> None:
@@ -330,6 +354,7 @@ def test_scores_select_the_best_epoch(
     assert set(metrics["test"]) == FIGURES | {"pesq", "estoi"}
 
 
+@few_steps
 @pytest.mark.parametrize("ended_by", ["time", "callback in the epoch", "callback after it"])
 def test_a_run_that_ends_before_its_monitor_is_measured_keeps_what_it_trained(
     ended_by: str, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -360,6 +385,7 @@ def test_a_run_that_ends_before_its_monitor_is_measured_keeps_what_it_trained(
     assert any((a != b).any() for a, b in zip(made.best, initial, strict=True))
 
 
+@few_steps
 def test_starting_over_keeps_the_old_model_until_the_end(
     tiny_dataset: Path, tmp_path: Path
 ) -> None:
@@ -374,6 +400,7 @@ def test_starting_over_keeps_the_old_model_until_the_end(
     assert recorder.steps == [(0, 2)]
 
 
+@pytest.mark.slow
 def test_starting_over_and_killed_at_once_is_not_finished(
     tiny_dataset: Path, tmp_path: Path, no_logs: None
 ) -> None:
@@ -423,6 +450,7 @@ class Watcher(keras.callbacks.Callback):
         self.events.append("end")
 
 
+@few_steps
 def test_callbacks_of_the_user(tiny_dataset: Path, tmp_path: Path, no_logs: None) -> None:
     """They see the epochs of the run and the validated weights, and can end the training."""
     watcher = Watcher()
@@ -617,6 +645,7 @@ class TestStartFromAnotherModel:
         (message,) = new.observer.messages
         assert message.endswith(f"; layers not found in it: {missing}")
 
+    @pytest.mark.slow
     def test_a_share_of_the_start_is_kept(
         self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path, no_logs: None
     ) -> None:
@@ -645,6 +674,7 @@ def test_wrong_paths(tiny_dataset: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@few_steps
 def test_values_that_are_not_finite(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_logs: None
 ) -> None:
@@ -669,7 +699,7 @@ def test_values_that_are_not_finite(
     for group in (saved.task, saved.optimizer, saved.best):
         assert all(np.isfinite(array).all() for array in group)
 
-    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 60.0)
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 3600.0)
     recorder = Recorder((0, 1), lambda: factor.assign(np.nan))
     message = (
         "the loss is not finite in epoch 1, step 2; no checkpoint was saved yet; the batch is in"
@@ -680,6 +710,7 @@ def test_values_that_are_not_finite(
     assert not (tmp_path / "model").exists()
 
 
+@few_steps
 def test_outlier_of_the_loss(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_logs: None
 ) -> None:
@@ -747,6 +778,7 @@ def test_losses_are_read_after_some_steps_only(
     assert (tmp_path / CHECKPOINT).exists() == (bad is None)
 
 
+@few_steps
 def test_early_stopping(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_logs: None
 ) -> None:
