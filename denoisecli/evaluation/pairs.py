@@ -124,7 +124,7 @@ def listed_pairs(source: Path | str) -> list[Pair]:
 
     Raises:
         UsageError: The file cannot be read, lacks a heading, has no rows, names a file that does
-            not exist, or has an SNR that is not a number.
+            not exist, has an SNR that is not a number, or a name that leads out of a folder.
     """
     source = Path(source)
     pairs = []
@@ -140,6 +140,8 @@ def listed_pairs(source: Path | str) -> list[Pair]:
                 f"{source}, line {line}: the SNR {row['snr_db']!r} is not a number"
             ) from None
         name = row.get("name") or Path(row["noisy"]).with_suffix("").as_posix().lstrip("./")
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UsageError(f"{source}, line {line}: the name {name!r} is no name below a folder")
         pairs.append(Pair(normalize_name(name), clean, noisy, row.get("noise") or None, snr_db))
     return pairs
 

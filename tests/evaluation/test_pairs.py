@@ -137,6 +137,8 @@ def test_pairs_from_a_list(folders, tmp_path):
         ("clean,noisy\nclean/a.wav,noisy/x.flac\n", "line 2: there is no noisy file"),
         ("clean,noisy\nclean/a.wav\n", "line 2: there is no noisy file"),
         ("clean,noisy,snr_db\nclean/a.wav,noisy/a.flac,low\n", "the SNR 'low' is not a number"),
+        ("clean,noisy,name\nclean/a.wav,noisy/a.flac,../a\n", "'../a' is no name below a folder"),
+        ("clean,noisy,name\nclean/a.wav,noisy/a.flac,/a\n", "'/a' is no name below a folder"),
     ],
 )
 def test_lists_of_pairs_that_are_wrong(folders, tmp_path, text, message):
