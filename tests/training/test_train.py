@@ -450,7 +450,6 @@ class Watcher(keras.callbacks.Callback):
         self.events.append("end")
 
 
-@few_steps
 def test_callbacks_of_the_user(tiny_dataset: Path, tmp_path: Path, no_logs: None) -> None:
     """They see the epochs of the run and the validated weights, and can end the training."""
     watcher = Watcher()
@@ -778,7 +777,6 @@ def test_losses_are_read_after_some_steps_only(
     assert (tmp_path / CHECKPOINT).exists() == (bad is None)
 
 
-@few_steps
 def test_early_stopping(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_logs: None
 ) -> None:
