@@ -465,3 +465,16 @@ def test_wrong_strengths_and_peaks(halving: Path, audio_file: Callable[..., Path
         fails(result, 2, "0 to 1 or auto")
     result = denoise("clean", path, "--model", halving, "--true-peak", "-2")
     fails(result, 2, "--true-peak needs")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "problem"),
+    [
+        ("clean - -o x.wav", "<&-", "stdin is closed; nothing can be read from it"),
+        ("clean x.wav -o -", ">&-", "stdout is closed; write a file with --output"),
+    ],
+)
+def test_closed_pipes(arguments: str, closed: str, problem: str) -> None:
+    command = ["sh", "-c", f'exec "$0" -c "$1" {arguments} {closed}', sys.executable, PROGRAM]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, f"error: {problem}\n")
