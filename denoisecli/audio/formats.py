@@ -63,6 +63,7 @@ FLOATING = ("FLOAT", "DOUBLE")
 
 # libsndfile itself only says "Format not recognised", or crashes (Vorbis).
 _MAX_CHANNELS = {"MP3": 2, "FLAC": 8, "OGG": 255}
+_MAX_VORBIS_RATE = 200_000  # in Hz; above it, libsndfile crashes
 
 # Lossy subtypes that are kept from source to target; ADPCM and similar ones pad the length.
 _KEPT = ("ULAW", "ALAW", "VORBIS", "OPUS", "MPEG_LAYER_III")
@@ -136,6 +137,15 @@ def require_channels(path: Path | str, channels: int) -> None:
         raise UsageError(
             f"{path}: {container} holds at most {limit} channels, the sound has {channels}; "
             "write .wav or another format with more, or mix the channels down to one (--mono)"
+        )
+
+
+def require_sample_rate(path: Path | str, sample_rate: int, subtype: str) -> None:
+    """Raise UsageError if libsndfile would crash on this sample rate, instead of refusing it."""
+    if subtype == "VORBIS" and sample_rate > _MAX_VORBIS_RATE:
+        raise UsageError(
+            f"{path}: Vorbis supports sample rates up to {_MAX_VORBIS_RATE} Hz, the sound has "
+            f"{sample_rate} Hz; choose another one with --sample-rate"
         )
 
 

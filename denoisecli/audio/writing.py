@@ -16,6 +16,7 @@ from denoisecli.audio.formats import (
     default_subtype,
     format_of,
     require_channels,
+    require_sample_rate,
 )
 from denoisecli.audio.metadata import (
     Metadata,
@@ -160,6 +161,7 @@ def writer(
     container = format_of(path)
     require_channels(path, channels)
     subtype = subtype or default_subtype(path)
+    require_sample_rate(path, sample_rate, subtype)
     size = frames * channels * BITS.get(subtype, 16) // 8
     if size > _MAX_BYTES.get(container, size):
         if container != "WAV":

@@ -184,6 +184,15 @@ def test_too_many_channels(tmp_path, suffix, limit):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_rates_that_the_encoder_crashes_on_are_refused(tmp_path):
+    path, sound = tmp_path / "x.ogg", np.zeros((1, 100), np.float32)
+    write(path, sound, 200_000)
+    assert probe(path).sample_rate == 200_000
+    with pytest.raises(UsageError, match="up to 200000 Hz, the sound has 200001 Hz"):
+        write(tmp_path / "y.ogg", sound, 200_001)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("subtype", ["PCM_S8", "ALAW"])
 @pytest.mark.parametrize("shape", [(1, 9999), (1, 1), (3, 101), (2, 7)])
 def test_aiff_of_one_byte_has_its_length(tmp_path, subtype, shape):
