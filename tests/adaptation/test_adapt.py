@@ -9,7 +9,7 @@ import pytest
 from helpers import denoise, fails, pink_noise
 
 from denoisecli.adaptation import adapt as module
-from denoisecli.adaptation import blending, judgement, page
+from denoisecli.adaptation import blending, generated, judgement, material, page
 from denoisecli.adaptation.adapt import WORK, AdaptResult, adapt
 from denoisecli.adaptation.judgement import METRICS, YOURS, Comparison, Verdict
 from denoisecli.adaptation.material import Material
@@ -53,7 +53,10 @@ def fan(audio_file: Callable[..., Path], rng: np.random.Generator) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train for a few steps, and compare few shares on few mixtures."""
+    """Train for a few steps on little sound, and compare few shares on few mixtures."""
+    voice = material.voices()[:1]  # minutes
+    monkeypatch.setattr(material, "voices", lambda: voice)
+    monkeypatch.setattr(generated, "SECONDS", 1.5)
     monkeypatch.setattr(module, "LEAST_TRAINING", 0.01)
     monkeypatch.setattr(module, "CHOICE", 2)
     monkeypatch.setattr(blending, "SHARES", (0.5,))
@@ -194,8 +197,8 @@ def test_a_page_that_fails_or_is_interrupted_costs_nothing(
     monkeypatch.setattr(page, "evaluate", evaluate)
     monkeypatch.setattr(module, "write_blend", fake_blend)
     sound = [[pink_noise(2, RATE, np.random.default_rng(0))]]
-    material = Material(RATE, sound, sound, sound, sound, 0.0)
-    monkeypatch.setattr(module, "gather", lambda *_: material)
+    found = Material(RATE, sound, sound, sound, sound, 0.0)
+    monkeypatch.setattr(module, "gather", lambda *_: found)
     monkeypatch.setattr(module, "_write_sources", lambda material, folder: folder.mkdir())
     monkeypatch.setattr(module, "comparison_sets", lambda *_: {})
     for expected, written in ((Interrupted, False), (DenoiseError, True)):
