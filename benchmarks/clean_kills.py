@@ -23,7 +23,7 @@ import soundfile
 
 from benchmarks.clean_inputs import write_model
 
-PROGRAM = [sys.executable, "-c", "from denoisecli.cli.app import main; main()"]
+PROGRAM = [sys.executable, "-c", "from denoisecli.cli import main; main()"]
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: 137}
 SECONDS = 240
 """Length of a recording, so that cleaning takes a second or two."""
