@@ -1,7 +1,9 @@
 """Cleans sound between a device that delivers it and one that takes it.
 
-The two devices have clocks of their own. If the sound that waits for the output grows or shrinks,
-the next blocks are made shorter or longer by less than one percent, so that the delay stays.
+Devices begin with more or less sound at once. What waits for the output beyond the buffer after
+the first second is left out, so that it is no lasting delay. The two devices have clocks of their
+own: if the waiting sound grows or shrinks later, the next blocks are made shorter or longer by less
+than one percent, so that the delay stays.
 """
 
 import queue
@@ -16,9 +18,10 @@ from denoisecli.audio.level import dbfs
 from denoisecli.cleaning.stream import DenoiseStream, Piece
 from denoisecli.types import AudioBlock
 
-_WATCHED_SECONDS = 1.0  # over which the smallest amount of waiting sound is observed
-_TOLERANCE_SECONDS = 0.004  # of that amount; beyond it, blocks are stretched
+_WATCHED_SECONDS = 2.0  # over which the smallest amount of waiting sound is observed
+_TOLERANCE_SECONDS = 0.006  # of that amount; beyond it, blocks are stretched
 _STRETCH = 0.005  # by this share
+_FADE_SECONDS = 0.005  # from the sound before what is left out to the sound after it
 _MOST_SECONDS = 0.25  # of sound that may wait, before some of it is left out
 _METER_SECONDS = 0.3  # time constant of the meters
 
@@ -35,7 +38,7 @@ class Meters:
         cpu_seconds: CPU time of the filter so far.
         dropouts: Number of times that the output had no sound.
         lost: Number of times that input was lost, because the device or the filter was too slow.
-        stretched: Samples that were added (or left out, if negative) because the clocks differ.
+        stretched: Samples that were added (or left out, if negative) so that the delay stays.
         waiting: Seconds of clean sound that wait for the output.
     """
 
@@ -94,6 +97,7 @@ class LiveFilter:
         self._lock = threading.Lock()
         self._out: AudioBlock = np.zeros((channels, 0), np.float32)
         self._primed = False  # enough sound waits for the output to begin
+        self._settled = False  # what waited beyond the buffer at the beginning is left out
         self._least = _Least(round(_WATCHED_SECONDS * sample_rate))
         self._clean_share = 1.0  # in the output; 0 in the bypass
         self._thread = threading.Thread(target=self._run, name="denoise-live", daemon=True)
@@ -133,7 +137,7 @@ class LiveFilter:
         self._least.add(waiting, timesteps)
         if block.shape[1] < timesteps:
             self.meters.dropouts += 1
-            self._primed = False
+            self._primed = self._settled = False
             self._least.reset()
             silence[:, : block.shape[1]] = block
             return silence
@@ -172,6 +176,7 @@ class LiveFilter:
         timesteps = block.shape[1]
         self.meters.level_in = self._smoothed(self.meters.level_in, piece.noisy)
         self.meters.level_out = self._smoothed(self.meters.level_out, block)
+        self._settle()
         block = self._stretched(block)
         self.meters.stretched += block.shape[1] - timesteps
         with self._lock:
@@ -191,6 +196,25 @@ class LiveFilter:
         fade = np.linspace(self._clean_share, wanted, piece.clean.shape[1], dtype=np.float32)
         self._clean_share = wanted
         return piece.noisy + fade * (piece.clean - piece.noisy)
+
+    def _settle(self) -> None:
+        """Leave out what waits beyond the buffer, once after every beginning of the output."""
+        least = self._least.value()
+        if self._settled or least is None:
+            return
+        self._settled = True
+        excess = round(least) - self._buffer
+        if excess <= _TOLERANCE_SECONDS * self._rate:
+            return
+        fade = round(_FADE_SECONDS * self._rate)
+        with self._lock:
+            before, after = self._out[:, :fade], self._out[:, excess : excess + fade]
+            if after.shape[1] < fade:
+                return
+            faded = before + np.linspace(0, 1, fade, dtype=np.float32) * (after - before)
+            self._out = np.concatenate([faded, self._out[:, excess + fade :]], axis=1)
+            self._least.reset()
+        self.meters.stretched -= excess
 
     def _stretched(self, block: AudioBlock) -> AudioBlock:
         """Return the block, longer or shorter by a few samples if the clocks have drifted."""

@@ -89,7 +89,8 @@ def test_clocks_that_differ_neither_drop_out_nor_delay(taken):
     meters = driven.filter.meters
     assert meters.dropouts == 0
     expected = (taken - BLOCK) * 6000
-    assert meters.stretched == pytest.approx(expected, rel=0.1)
+    # All but the tolerance and what is not observed yet, 96 and 64 samples.
+    assert meters.stretched == pytest.approx(expected, abs=200)
     assert min(waiting[10:]) > 0 and max(waiting) < 0.04
     sound = np.concatenate(out, axis=1)[0, BLOCK * 3 :]
     assert np.abs(np.diff(sound)).max() < 1.05 * 0.5 * 2 * np.pi * 100 / RATE  # no clicks
