@@ -175,7 +175,7 @@ def test_the_model_that_suits_the_sample_rate_is_adapted(
     assert observer.messages == [
         "adapting speech-16k, the counterpart of speech for recordings up to 16 kHz"
     ]
-    assert module._find_start("speech-live", [low], observer).path.name == "speech-live"
+    assert module._find_start("speech-live", [low], observer).path.name == "speech-live-16k"
 
 
 def test_a_page_that_fails_or_is_interrupted_costs_nothing(

@@ -84,7 +84,7 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
 
 
 def test_spec_shows_the_network() -> None:
-    shown = denoise("spec", "speech-live")
+    shown = denoise("spec", "speech-live-16k")
     assert shown.exit_code == 0, shown.output
     row = next(line for line in shown.stdout.splitlines() if "down0_0_convolution" in line)
     # 257 bins are padded to 272, and 8 x 3 taps of 3 channels are taken for each of 32 filters.

@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "examples" / "embed" / "browser"
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-RATE = 16000
+RATE = 48000
 
 CLEAN = """async (samples) => {
   const { openModel } = await import("./page.js");
@@ -97,14 +97,14 @@ def page(browser, address):
 
 
 def test_the_worker_cleans_as_we_do(page, speech, noise):
-    sound = (speech(3, RATE) + noise(3, RATE))[: 180 * 256].astype(np.float32)
+    sound = (speech(3, RATE) + noise(3, RATE))[: 180 * 768].astype(np.float32)
     result = page.evaluate(CLEAN, sound.tolist())
     folder = find_model("speech-live")
     stream = FrameStream(folder.spec, FrameEngine(folder), 1)
     expected = np.concatenate(list(stream.process(sound[None])), axis=1)[0]
-    found = np.array(result["out"])[256:]  # the page returns a hop before the sound
+    found = np.array(result["out"])[768:]  # the page returns a hop before the sound
     np.testing.assert_allclose(found[: expected.size], expected, atol=1e-4)
-    assert result["facts"]["hop"] == 256
+    assert result["facts"]["hop"] == 768
     assert result["facts"]["delay"] == pytest.approx(0.032)
     print(f"load of the worker {result['load']:.1%} of a core")
 

@@ -16,7 +16,7 @@ from denoisecli.cleaning.frames import FrameStream
 from denoisecli.models.catalogue import find_model
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "embed"
-RATE = 16000
+RATE = 48000
 
 
 def cleaned(model: str, sound: np.ndarray) -> np.ndarray:
@@ -57,11 +57,11 @@ def test_c(speech, noise, tmp_path):
     sound = (speech(2, RATE) + noise(2, RATE))[:30_000]
     result = subprocess.run(
         [tmp_path / "stream", find_model("speech-live").stream_path],
-        input=np.pad(sound, (0, 512)).tobytes(),
+        input=np.pad(sound, (0, 1536)).tobytes(),
         capture_output=True,
         check=True,
     )
-    found = np.frombuffer(result.stdout, np.float32)[256:][: sound.size]  # a hop late
+    found = np.frombuffer(result.stdout, np.float32)[768:][: sound.size]  # a hop late
     np.testing.assert_allclose(found, cleaned("speech-live", sound), atol=1e-4)
 
 
@@ -91,13 +91,13 @@ async def main():
 
 sys.stdout.buffer.write(asyncio.run(main())[0])
 """
-    sound = (speech(1, RATE) + noise(1, RATE)).clip(-1, 1)
+    sound = (speech(1, 16000) + noise(1, 16000)).clip(-1, 1)
     pcm = np.round(sound * 2**15).clip(-(2**15), 2**15 - 1).astype("<i2")
     result = subprocess.run(
         [sys.executable, "-c", program], input=pcm.tobytes(), capture_output=True, check=True
     )
     found = np.frombuffer(result.stdout, "<i2") / 2**15
     assert found.size == sound.size
-    expected = cleaned("speech-live", (pcm / 2**15).astype(np.float32))
+    expected = cleaned("speech-live-16k", (pcm / 2**15).astype(np.float32))
     np.testing.assert_array_equal(found[:512], 0)
     np.testing.assert_allclose(found[512:], expected[:-512], atol=1e-4)

@@ -14,7 +14,7 @@ from denoisecli.models.registry import build_model
 
 @pytest.mark.parametrize("name", model_names())
 def test_bundled_models_load(name: str) -> None:
-    """That of speech-live was written before the package had rooms."""
+    """That of speech-live-16k was written before the package had rooms."""
     folder = find_model(name)
     network = folder.load_network()
     assert network.spec == folder.spec

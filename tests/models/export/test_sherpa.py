@@ -28,9 +28,9 @@ models = sherpa_onnx.OfflineSpeechDenoiserModelConfig(
     gtcrn=sherpa_onnx.OfflineSpeechDenoiserGtcrnModelConfig(model=model), num_threads=1
 )
 offline = sherpa_onnx.OfflineSpeechDenoiser(sherpa_onnx.OfflineSpeechDenoiserConfig(model=models))
-np.save(folder + "/offline.npy", offline.run(sound, 16000).samples)
+np.save(folder + "/offline.npy", offline.run(sound, 48000).samples)
 online = sherpa_onnx.OnlineSpeechDenoiser(sherpa_onnx.OnlineSpeechDenoiserConfig(model=models))
-pieces = [online.run(sound[i : i + 160], 16000).samples for i in range(0, len(sound), 160)]
+pieces = [online.run(sound[i : i + 480], 48000).samples for i in range(0, len(sound), 480)]
 np.save(folder + "/online.npy", np.concatenate([*pieces, online.flush().samples]))
 """
 
@@ -44,7 +44,7 @@ def test_sherpa_onnx_cleans_as_we_do(speech, noise, tmp_path: Path) -> None:
     pytest.importorskip("sherpa_onnx")
     folder = find_model("speech-live")
     export_sherpa(folder.load_network(), tmp_path / "model.onnx")
-    sound = (speech(3, 16000) + noise(3, 16000))[:47_900]
+    sound = (speech(1, 48000) + noise(1, 48000))[:47_900]
     np.save(tmp_path / "sound.npy", sound)
     arguments = [tmp_path / "model.onnx", tmp_path / "sound.npy", tmp_path]
     subprocess.run([sys.executable, "-c", PROGRAM, *map(str, arguments)], check=True)
@@ -65,15 +65,16 @@ def test_sherpa_onnx_cleans_as_we_do(speech, noise, tmp_path: Path) -> None:
 
 def reflected(engine: FrameEngine, sound: np.ndarray) -> np.ndarray:
     """Clean a recording whose ends are reflected before the STFT."""
-    window = np.sin(np.pi * np.arange(512) / 512)
-    padded = np.pad(sound, 256, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, 512)[::256] * window
+    window = np.sin(np.pi * np.arange(1536) / 1536)
+    padded = np.pad(sound, 768, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, 1536)[::768] * window
     state, cleaned = engine.start(1), []
     for spectrum in np.fft.rfft(frames).astype(np.complex64):
         result = engine.run(spectrum[None], state)
         assert result is not None
         cleaned.append(result[0][0])
-    return istft(np.stack(cleaned, axis=1), length=sound.size // 256 * 256)
+    spectrum = np.stack(cleaned, axis=1)
+    return istft(spectrum, n_fft=1536, hop_length=768, length=sound.size // 768 * 768)
 
 
 @pytest.mark.parametrize(
