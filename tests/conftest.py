@@ -10,8 +10,21 @@ from pathlib import Path
 
 gc.disable()  # until all is imported, which stays: looking through it takes a fifth of the time
 
-# TensorFlow and jaxtyping import it if they can, which takes seconds; its tests start processes.
-sys.modules.setdefault("jax", None)  # type: ignore[arg-type]
+
+class WithoutJax:
+    """An importer without JAX, which TensorFlow and jaxtyping import if they can, for seconds.
+
+    The tests of JAX start processes of their own.
+    """
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "jax":
+            raise ModuleNotFoundError("No module named 'jax'", name=name)
+
+
+if "jax" not in sys.modules:
+    sys.meta_path.insert(0, WithoutJax)  # type: ignore[arg-type]
 
 from jaxtyping import install_import_hook  # noqa: E402
 

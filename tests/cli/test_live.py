@@ -37,9 +37,9 @@ def test_a_recording_holds_the_raw_and_the_clean_sound(card, tmp_path):
     assert facts["model_delay_seconds"] == pytest.approx(0.032)
     assert facts["interruptions"] == 0
     assert [options["device"] for options in card.opened] == [0, None]
-    assert {options["samplerate"] for options in card.opened} == {16000}
+    assert {options["samplerate"] for options in card.opened} == {48000}
     clean, raw = (soundfile.read(tmp_path / name)[0] for name in ("talk.wav", "talk.raw.wav"))
-    assert clean.size == raw.size == round(facts["seconds"] * 16000) > 0
+    assert clean.size == raw.size == round(facts["seconds"] * 48000) > 0
     assert np.abs(clean - raw).max() > 0
     fails(denoise(*arguments), 2, "talk.wav already exists")
 
