@@ -3,30 +3,16 @@
 Array shapes are checked at run time in every test.
 """
 
-import gc
 import signal
 import sys
 from pathlib import Path
 
-gc.disable()  # until all is imported, which stays: looking through it takes a fifth of the time
+from jaxtyping import install_import_hook, jaxtyped
 
-
-class WithoutJax:
-    """An importer without JAX, which TensorFlow and jaxtyping import if they can, for seconds.
-
-    The tests of JAX start processes of their own.
-    """
-
-    @staticmethod
-    def find_spec(name: str, *_: object) -> None:
-        if name == "jax":
-            raise ModuleNotFoundError("No module named 'jax'", name=name)
-
-
-if "jax" not in sys.modules:
-    sys.meta_path.insert(0, WithoutJax)  # type: ignore[arg-type]
-
-from jaxtyping import install_import_hook  # noqa: E402
+if "jax" not in sys.modules:  # the first use of jaxtyped imports it if it can, which takes seconds
+    sys.modules["jax"] = None  # type: ignore[assignment]
+    jaxtyped(lambda: None, typechecker=None)
+    del sys.modules["jax"]
 
 ROOMS = [path.stem for path in (Path(__file__).parents[1] / "denoisecli").iterdir()]
 # Not the layers and networks in models: Keras reads their signatures, which the hook hides.
@@ -51,12 +37,6 @@ from denoisecli.types import AudioVector  # noqa: E402
 def pytest_configure() -> None:
     # A shell starts programs in the background with Ctrl-C ignored, and the tests of it fail.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_collection_finish() -> None:
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)  # graphs of TensorFlow are many small objects
-    gc.enable()
 
 
 @pytest.fixture

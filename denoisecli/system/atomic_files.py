@@ -4,9 +4,9 @@ A temporary folder holds a lock for as long as its process lives. What a process
 has left is removed by the next one that writes to the same place.
 """
 
+import secrets
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -55,33 +55,33 @@ def replacing(
     if target.is_symlink():
         target = target.resolve()
     new_folders = [path for path in (target.parent, *target.parent.parents) if not path.exists()]
-    stack = ExitStack()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = temporary_folder(target.parent, f".{target.stem[:40]}.")
-        folder = stack.enter_context(beside)
-    except OSError as error:
-        _remove_empty(new_folders)
-        raise DenoiseError(f"cannot write to {target.parent}: {error.strerror}") from error
-    try:
-        part = folder / f"part{target.suffix}"
-        yield part
-        refuse_existing(target, overwrite=overwrite)  # another process may have written it
-        if part.is_dir() and target.is_dir():
-            _replace_folder(part, target, folder / "replaced")
-        else:
-            if target.is_file():
-                part.chmod(stat.S_IMODE(target.stat().st_mode))
-            elif source is not None and source.is_file() and part.is_file():
-                allowed = stat.S_IMODE(source.stat().st_mode) | stat.S_IRWXU
-                part.chmod(stat.S_IMODE(part.stat().st_mode) & allowed)
-            part.replace(target)
-    except OSError as error:
-        if error.filename is not None and not Path(error.filename).is_relative_to(folder):
-            raise  # the error is about another file
-        raise DenoiseError(f"cannot write {target}: {error.strerror or error}") from error
+        with ExitStack() as stack:
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                beside = temporary_folder(target.parent, f".{target.stem[:40]}.")
+                folder = stack.enter_context(beside)
+            except OSError as error:
+                reason = error.strerror or error
+                raise DenoiseError(f"cannot write to {target.parent}: {reason}") from error
+            try:
+                part = folder / f"part{target.suffix}"
+                yield part
+                refuse_existing(target, overwrite=overwrite)  # another process may have written it
+                if part.is_dir() and target.is_dir():
+                    _replace_folder(part, target, folder / "replaced")
+                else:
+                    if target.is_file():
+                        part.chmod(stat.S_IMODE(target.stat().st_mode))
+                    elif source is not None and source.is_file() and part.is_file():
+                        allowed = stat.S_IMODE(source.stat().st_mode) | stat.S_IRWXU
+                        part.chmod(stat.S_IMODE(part.stat().st_mode) & allowed)
+                    part.replace(target)
+            except OSError as error:
+                if error.filename is not None and not Path(error.filename).is_relative_to(folder):
+                    raise  # the error is about another file
+                raise DenoiseError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
-        stack.close()
         _remove_empty(new_folders)
 
 
@@ -106,9 +106,11 @@ def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
         OSError: The folder cannot be created.
     """
     _remove_abandoned(parent)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=_SUFFIX, dir=parent))
+    # The name is known before the folder exists, so that Ctrl-C at any moment leaves none behind.
+    folder = parent / f"{prefix}{secrets.token_hex(8)}{_SUFFIX}"
     lock = FileLock(folder / _LOCK, thread_local=False)
     try:
+        folder.mkdir(mode=0o700)
         try:
             lock.acquire()
         except (OSError, NotImplementedError):  # the file system has no locks
