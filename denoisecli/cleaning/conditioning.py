@@ -157,7 +157,8 @@ class _Estimate:
 
 def _large_share(seconds: float) -> float:
     """Return the share of the RMS above which a mean over this time is an offset."""
+    longest, least = _LARGE_SHARE[-1]
+    if seconds >= longest:  # nearly always
+        return least
     times, shares = zip(*_LARGE_SHARE, strict=True)
-    if seconds >= times[-1]:
-        return shares[-1]
     return float(np.interp(seconds, times, shares, left=np.inf))

@@ -30,8 +30,8 @@ class Transform:
     """The STFT that sound at a sample rate is cleaned in.
 
     Its lengths are those of the model in seconds, rounded to whole samples: exactly at 8, 16, 32
-    and 96 kHz for a model at 48 kHz, 0.06 % too long at 44.1 kHz. As the bins are as much too
-    narrow, the network hears frequencies too high by this share.
+    and 96 kHz for a model at 48 kHz, and 0.06 % too long at 44.1 kHz, where the network therefore
+    hears all frequencies 0.06 % too high.
 
     Args:
         spec: Spec of the model.

@@ -1,9 +1,9 @@
 """Cleans sound between a device that delivers it and one that takes it.
 
-Devices begin with more or less sound at once. What waits for the output beyond the buffer after
-the first second is left out, so that it is no lasting delay. The two devices have clocks of their
-own: if the waiting sound grows or shrinks later, the next blocks are made shorter or longer by less
-than one percent, so that the delay stays.
+A device may deliver a burst of sound when it starts. What still waits for the output beyond the
+buffer after two seconds is left out, because it would remain as a delay. The two devices have
+clocks of their own: if the waiting sound grows or shrinks later, the next blocks are made shorter
+or longer by less than one percent, so that the delay stays the same.
 """
 
 import queue
@@ -97,7 +97,7 @@ class LiveFilter:
         self._lock = threading.Lock()
         self._out: AudioBlock = np.zeros((channels, 0), np.float32)
         self._primed = False  # enough sound waits for the output to begin
-        self._settled = False  # what waited beyond the buffer at the beginning is left out
+        self._settled = False  # the initial surplus has been left out
         self._least = _Least(round(_WATCHED_SECONDS * sample_rate))
         self._clean_share = 1.0  # in the output; 0 in the bypass
         self._thread = threading.Thread(target=self._run, name="denoise-live", daemon=True)
@@ -198,7 +198,7 @@ class LiveFilter:
         return piece.noisy + fade * (piece.clean - piece.noisy)
 
     def _settle(self) -> None:
-        """Leave out what waits beyond the buffer, once after every beginning of the output."""
+        """Leave out what waits beyond the buffer, once after each start of the output."""
         least = self._least.value()
         if self._settled or least is None:
             return

@@ -13,8 +13,8 @@ DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SI
 def exit_on_signals() -> None:
     """End the process at once on Ctrl-C and SIGTERM, with the exit codes 130 and 143.
 
-    This is for as long as there is nothing to clean up: an exception in the middle of an import
-    would be printed with its traceback. A signal that is ignored, as Ctrl-C is in processes that a
+    Use it only while there is nothing to clean up. By default, Python would raise an exception in
+    the middle of an import, and print its traceback. A signal that is ignored, as Ctrl-C is in processes that a
     shell starts in the background, stays ignored.
     """
     for number, default in DEFAULTS.items():
@@ -24,8 +24,7 @@ def exit_on_signals() -> None:
 
 def exit_at_once(number: int, frame: object) -> None:
     """Handle a signal: end the process."""
-    try:  # contextlib is not imported yet
+    try:
         os.write(2, b"error: stopped\n")
-    except OSError:  # stderr is closed
+    finally:  # also if stderr is closed
         os._exit(128 + number)
-    os._exit(128 + number)
