@@ -14,8 +14,8 @@ def exit_on_signals() -> None:
     """End the process at once on Ctrl-C and SIGTERM, with the exit codes 130 and 143.
 
     Use it only while there is nothing to clean up. By default, Python would raise an exception in
-    the middle of an import, and print its traceback. A signal that is ignored, as Ctrl-C is in processes that a
-    shell starts in the background, stays ignored.
+    the middle of an import, and print its traceback. A signal that is ignored, as Ctrl-C is in
+    processes that a shell starts in the background, stays ignored.
     """
     for number, default in DEFAULTS.items():
         if signal.getsignal(number) == default:
