@@ -17,6 +17,7 @@ from denoisecli.evaluation.metrics import measure
 from denoisecli.models.folder import ModelFolder
 from denoisecli.spec.document import Spec
 from denoisecli.system.atomic_files import replacing
+from denoisecli.training.stream import predict
 from denoisecli.training.waveform_model import WaveformModel
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -121,7 +122,7 @@ def _mean_of(before: list[np.ndarray], after: list[np.ndarray], share: float) ->
 def _scores(model: WaveformModel, mixtures: Mixtures) -> Scores:
     """Return each metric of the output of a model for each mixture."""
     noisy, clean = (np.stack(part) for part in zip(*mixtures, strict=True))
-    estimates = model.predict(noisy, batch_size=8, verbose=0)
+    estimates = predict(model, noisy, batch_size=8)
     rate = model.spec.audio.sample_rate
     rows = [
         measure(reference, estimate, rate, METRICS)

@@ -5,7 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 Batch = tuple[Any, ...]
 """Arrays or tensors: noisy, clean and, perhaps, the bandwidths of the clean recordings."""
@@ -84,3 +90,38 @@ def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
             return result
 
     return call
+
+
+def for_keras(batches: Iterator[Batch]) -> Any:
+    """Return batches, at least one, in the form that `fit` and `evaluate` of Keras take.
+
+    On TensorFlow, Keras would turn a generator into a `tf.data.Dataset` that is tuned while it
+    runs. When such a dataset is deleted, the thread that tunes it may overlook that for a minute,
+    during which the whole interpreter waits (seen with TensorFlow 2.21). This one is not tuned.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return (batch for batch in batches)  # which must be a generator
+    import tensorflow as tf
+
+    first = next(batches)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: chain([first], batches),
+        output_signature=tuple(
+            tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in first
+        ),
+    )
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.prefetch(1).with_options(options)
+
+
+def predict(model: "keras.Model", inputs: np.ndarray, batch_size: int) -> np.ndarray:
+    """Return the outputs of a model, computed in batches: `model.predict` without `tf.data`."""
+    return np.concatenate(
+        [
+            model.predict_on_batch(inputs[start : start + batch_size])
+            for start in range(0, len(inputs), batch_size)
+        ]
+    )

@@ -53,7 +53,7 @@ from denoisecli.training.run_folder import (
 )
 from denoisecli.training.scoring import CLIPS, SCORES, scoring
 from denoisecli.training.statistics import STATISTICS_BATCHES, BatchStatistics
-from denoisecli.training.stream import Batch
+from denoisecli.training.stream import Batch, for_keras, predict
 from denoisecli.training.waveform_model import WaveformModel, build_network
 from denoisecli.training.weights import assign, get_arrays, transfer_weights
 
@@ -421,7 +421,7 @@ class Trainer:
             )
         with self.devices.scope():
             measured = self.model.evaluate(
-                (batch for batch in chain([first], rows)), verbose=0, return_dict=True
+                for_keras(chain([first], rows)), verbose=0, return_dict=True
             )
         return {name: float(value) for name, value in measured.items()}
 
@@ -502,7 +502,7 @@ class Trainer:
         callbacks = _Steps(self, stop)
         with self.devices.scope():
             fitted = self.model.fit(
-                self.devices.shard(self.batches.training(state.epoch, skip=state.step)),
+                for_keras(self.devices.shard(self.batches.training(state.epoch, skip=state.step))),
                 # Without it, Keras tries a step without data, which advances optimizer and seeds.
                 steps_per_epoch=steps - state.step,
                 shuffle=False,
@@ -534,7 +534,7 @@ class Trainer:
 
     def _estimate(self, excerpts: Excerpts) -> Clips:
         batch_size = self.spec.training.batch_size
-        return self.plain.predict(excerpts.noisy, batch_size=batch_size, verbose=0)
+        return predict(self.plain, excerpts.noisy, batch_size)
 
     def _record(self, row: Row) -> None:
         """Write an epoch to the history and to the TensorBoard logs."""

@@ -8,7 +8,7 @@ from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.training.losses.tensor_stft import as_map, stft
 from denoisecli.training.optimizer import make_optimizer
 from denoisecli.training.statistics import BatchStatistics
-from denoisecli.training.stream import Batch
+from denoisecli.training.stream import Batch, for_keras
 from denoisecli.training.waveform_model import WaveformModel, build_network
 from denoisecli.training.weights import assign, get_arrays
 
@@ -92,14 +92,15 @@ def test_averaged_weights_are_sane(pairs: list[Batch]) -> None:
     model = model_of(spec_of())
 
     def improvement() -> float:
-        batches = (pair for pair in pairs)
-        return model.evaluate(batches, verbose=0, return_dict=True)["si_sdr_improvement"]
+        return model.evaluate(for_keras(iter(pairs)), verbose=0, return_dict=True)[
+            "si_sdr_improvement"
+        ]
 
     raw: list[np.ndarray] = []
     keep = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: raw.extend(get_arrays(model.variables))
     )
-    model.fit((pair for pair in pairs), shuffle=False, verbose=0, callbacks=[keep])
+    model.fit(for_keras(iter(pairs)), shuffle=False, verbose=0, callbacks=[keep])
     averaged = improvement()  # fit() has put the averaged weights in place
     statistics_of(model).estimate(pairs)
     with_own_statistics = improvement()
