@@ -59,6 +59,9 @@ class FakeSoundDevice:
     def _initialize(self):
         pass
 
+    def _exit_handler(self):
+        pass
+
     def InputStream(self, **options):
         return _Stream(self, options, is_input=True)
 

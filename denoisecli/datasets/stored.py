@@ -20,6 +20,17 @@ from denoisecli.errors import DatasetError, DenoiseError
 from denoisecli.system.atomic_files import replacing
 
 
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Return a dataset whose buffers and threads are not tuned while it is read.
+
+    When a tuned one is deleted, the thread that tunes it may overlook that for a minute, during
+    which the whole interpreter waits (seen with TensorFlow 2.21).
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 def save(dataset: tf.data.Dataset, folder: Path, *, overwrite: bool = False) -> None:
     """Save a dataset to a folder, which appears when it is complete.
 
@@ -39,7 +50,7 @@ def save(dataset: tf.data.Dataset, folder: Path, *, overwrite: bool = False) -> 
 
     def elements() -> Iterator[Any]:
         try:
-            for element in dataset.as_numpy_iterator():
+            for element in untuned(dataset).as_numpy_iterator():
                 if stopped.is_set():
                     return
                 yield element
@@ -73,7 +84,7 @@ def load(folder: Path) -> tf.data.Dataset:
     """
     check_path(folder)
     try:
-        return tf.data.Dataset.load(Path(folder).as_posix())
+        return untuned(tf.data.Dataset.load(Path(folder).as_posix()))
     except (tf.errors.OpError, OSError, DecodeError) as error:
         raise DatasetError(f"{folder} holds no saved dataset, or a damaged one") from error
 

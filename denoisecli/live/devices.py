@@ -1,6 +1,8 @@
 """The sound devices: listed, opened, and waited for when they go away."""
 
+import atexit
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ _SILENT_SECONDS = 2.0  # without a callback, after which a device is taken for g
 _RETRY_SECONDS = 1.0
 _POLL_SECONDS = 0.1
 _BLOCK_SECONDS = 0.01
+_ANSWER_SECONDS = 5.0  # in which PortAudio must close a device
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def run_live(
 
     Raises:
         UsageError: There is no such device, or it cannot be opened with these settings.
-        DenoiseError: The filter failed.
+        DenoiseError: The filter failed, or the sound system no longer answers.
     """
     sd = _sounddevice()
     first = True
@@ -134,8 +137,37 @@ def run_live(
 def _find_devices_again(sd: Any) -> None:
     """Start PortAudio anew, since only then does it look for devices."""
     with contextlib.suppress(sd.PortAudioError):  # it did not start the last time
-        sd._terminate()
+        if not _answers(sd, sd._terminate):
+            raise DenoiseError("the sound system no longer answers: start `denoise live` again")
     sd._initialize()
+
+
+def _answers(sd: Any, call: Callable[[], object]) -> bool:
+    """Call a function of PortAudio that ends something, and return whether it came back.
+
+    On Linux it may wait forever for a sound server that has gone away, so it is called in a thread.
+    Elsewhere a device belongs to the thread that opened it.
+    """
+    if sys.platform != "linux":
+        call()
+        return True
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="portaudio", daemon=True)
+    thread.start()
+    thread.join(_ANSWER_SECONDS)
+    if thread.is_alive():
+        atexit.unregister(sd._exit_handler)  # which would wait as well
+        return False
+    if errors:
+        raise errors[0]
+    return True
 
 
 class _Watch:
@@ -183,9 +215,9 @@ def _open_devices(sd: Any, live: LiveFilter, settings: LiveSettings) -> Iterator
     finally:
         for stream in watch.streams:
             with contextlib.suppress(sd.PortAudioError):  # it has gone away
-                stream.abort()
+                _answers(sd, stream.abort)
             with contextlib.suppress(sd.PortAudioError):
-                stream.close()
+                _answers(sd, stream.close)
 
 
 def _device(name: str | None) -> str | int | None:

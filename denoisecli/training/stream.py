@@ -95,15 +95,15 @@ def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
 def for_keras(batches: Iterator[Batch]) -> Any:
     """Return batches, at least one, in the form that `fit` and `evaluate` of Keras take.
 
-    On TensorFlow, Keras would turn a generator into a `tf.data.Dataset` that is tuned while it
-    runs. When such a dataset is deleted, the thread that tunes it may overlook that for a minute,
-    during which the whole interpreter waits (seen with TensorFlow 2.21). This one is not tuned.
+    On TensorFlow, this is what Keras makes of a generator, but `untuned`.
     """
     import keras
 
     if keras.backend.backend() != "tensorflow":
         return (batch for batch in batches)  # which must be a generator
     import tensorflow as tf
+
+    from denoisecli.datasets.stored import untuned
 
     first = next(batches)
     dataset = tf.data.Dataset.from_generator(
@@ -112,9 +112,7 @@ def for_keras(batches: Iterator[Batch]) -> Any:
             tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in first
         ),
     )
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.prefetch(1).with_options(options)
+    return untuned(dataset.prefetch(1))
 
 
 def predict(model: "keras.Model", inputs: np.ndarray, batch_size: int) -> np.ndarray:

@@ -1,6 +1,8 @@
 import builtins
+import sys
 import threading
 
+import fake_sounddevice
 import numpy as np
 import pytest
 from fake_sounddevice import FakeSoundDevice
@@ -151,6 +153,30 @@ def test_a_sound_system_that_does_not_start_again_at_once_is_waited_for(card):
     card._initialize = initialize
     run_live(open_filter, SETTINGS, stop, on_change=on_change)
     assert changes == [True, False, True] and not failures
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of sound servers")
+@pytest.mark.parametrize("stuck", ["abort", "close"])
+def test_a_sound_system_that_does_not_answer_holds_up_no_end(card, monkeypatch, stuck):
+    monkeypatch.setattr(devices, "_ANSWER_SECONDS", 0.05)
+    release, stop = threading.Event(), threading.Event()
+    monkeypatch.setattr(fake_sounddevice._Stream, stuck, lambda stream: release.wait())
+    run_live(open_filter, SETTINGS, stop, on_change=lambda *_: stop.set())
+    release.set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of sound servers")
+def test_a_sound_system_that_cannot_be_started_again_is_an_error(card, monkeypatch):
+    monkeypatch.setattr(devices, "_ANSWER_SECONDS", 0.05)
+    release = threading.Event()
+    card._terminate = release.wait
+
+    def on_change(live, text):
+        card.present = False
+
+    with pytest.raises(DenoiseError, match="no longer answers"):
+        run_live(open_filter, SETTINGS, threading.Event(), on_change=on_change)
+    release.set()
 
 
 def test_a_missing_library_is_named(monkeypatch):
