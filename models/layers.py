@@ -59,14 +59,15 @@ class Features(Traits, keras.layers.Layer):
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
-        power = graph.add("ReduceSum", graph.add("Mul", x.first, x.first), graph.integers(1))
+        squares = graph.add("Mul", x.first, x.first)
+        power = graph.add("Add", *(graph.slice(squares, 1, index, index + 1) for index in (0, 1)))
         power = graph.add("Add", power, graph.constant(EPSILON))
         gain = graph.add("Pow", power, graph.constant((self.compression - 1) / 2))
         parts = graph.add("Mul", x.first, gain)
         chosen = []
         for channel in self.channels:
             if channel == "magnitude":
-                chosen.append(graph.add("Pow", power, graph.constant(self.compression / 2)))
+                chosen.append(graph.add("Mul", gain, graph.add("Sqrt", power)))
             else:
                 index = ("real", "imaginary").index(channel)
                 chosen.append(graph.slice(parts, 1, index, index + 1))
@@ -107,6 +108,21 @@ class FrequencyMatrix(Traits, keras.layers.Layer):
         return {**super().get_config(), "matrix": self.matrix.tolist()}
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        (x,) = inputs
+        bands, bins = self.matrix.shape
+        if bins < bands or self.kept == 0:
+            return self.stream_nodes(graph, x)
+        # The mask is wanted with its channels last, and there are fewer bands to transpose.
+        low = graph.slice(x.last, 1, 0, self.kept)
+        high = graph.slice(x.last, 1, self.kept, bands)
+        matrix = graph.constant(self.matrix[self.kept :, self.kept :].T)
+        high = graph.add("Reshape", high, graph.integers(0, bands - self.kept, -1))
+        high = graph.add("MatMul", matrix, high)
+        channels = self.output.shape[-1]
+        high = graph.add("Reshape", high, graph.integers(0, bins - self.kept, -1, channels))
+        return Map(graph, last=graph.add("Concat", low, high, axis=1))
+
+    def stream_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
         bins = self.matrix.shape[0]
         matrix = graph.constant(self.matrix[self.kept :, self.kept :].T)

@@ -1,5 +1,6 @@
 """The short-time Fourier transform and its inverse: as in librosa, but quick to import."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +11,8 @@ from denoisecli.errors import AudioError, UsageError
 from denoisecli.types import AudioVector, ComplexSpectrogram
 
 MAX_N_FFT = 2**20
+
+_FRAMES = 64  # that are transformed at a time
 
 
 @lru_cache(maxsize=32)
@@ -80,7 +83,10 @@ def stft(
     audio = audio.astype(np.float32, copy=False)
     padded = np.pad(audio, n_fft // 2) if center else audio
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
-    return np.fft.rfft(frames * taper, axis=1).T
+    spectrum = np.empty((n_fft // 2 + 1, len(frames)), np.complex64)
+    for part in _parts(len(frames)):
+        spectrum[:, part] = np.fft.rfft(frames[part] * taper, axis=1).T
+    return spectrum
 
 
 def istft(
@@ -122,13 +128,29 @@ def istft(
             f"a spectrum of {spectrum.shape[0]} rows does not come from n_fft {n_fft}, "
             f"which gives {n_fft // 2 + 1}"
         )
-    frames = np.fft.irfft(spectrum.astype(np.complex64, copy=False).T, n_fft, axis=1)
-    frames *= taper
-    weight = _overlap_add(np.broadcast_to(taper**2, frames.shape), hop_length)
-    sound = _overlap_add(frames, hop_length)
-    np.divide(sound, weight, out=sound, where=weight > np.finfo(np.float32).tiny)
-    sound = sound[n_fft // 2 :][:length]
+    count, ends = spectrum.shape[1], -(-n_fft // hop_length)
+    sound = np.zeros((count + ends - 1, hop_length), np.float32)
+    for part in _parts(count):
+        frames = np.fft.irfft(spectrum[:, part].astype(np.complex64).T, n_fft, axis=1)
+        frames *= taper
+        _overlap_add(frames, sound[part.start : part.stop + ends - 1])
+    # All hops but those at the ends have the same weights.
+    few = np.broadcast_to(taper**2, (min(count, 2 * ends), n_fft))
+    weights = np.zeros((len(few) + ends - 1, hop_length), np.float32)
+    _overlap_add(few, weights)
+    if len(weights) < len(sound):
+        _divide(sound[ends:-ends], weights[ends])
+        _divide(sound[:ends], weights[:ends])
+        _divide(sound[-ends:], weights[-ends:])
+    else:
+        _divide(sound, weights)
+    sound = sound.reshape(-1)[n_fft // 2 :][:length]
     return np.pad(sound, (0, length - sound.size))
+
+
+def _divide(sound: np.ndarray, weights: np.ndarray) -> None:
+    """Divide hops in place by their weights; where these are zero, the sound is zero as well."""
+    np.divide(sound, weights, out=sound, where=weights > np.finfo(np.float32).tiny)
 
 
 def check_hop_length(hop_length: int) -> None:
@@ -142,7 +164,9 @@ def check_invertible(n_fft: int, hop_length: int, window: str) -> None:
     """Raise UsageError if the sum of the squared windows is nearly zero somewhere."""
     check_hop_length(hop_length)
     squares = np.broadcast_to(window_vector(window, n_fft) ** 2, (1, n_fft))
-    one_hop = _overlap_add(squares, hop_length).reshape(-1, hop_length).sum(axis=0)
+    sums = np.zeros((-(-n_fft // hop_length), hop_length), np.float32)
+    _overlap_add(squares, sums)
+    one_hop = sums.sum(axis=0)
     if one_hop.min() < 1e-4 * one_hop.max():
         raise UsageError(
             f"a spectrogram with n_fft {n_fft}, hop_length {hop_length} and window {window} cannot "
@@ -150,13 +174,20 @@ def check_invertible(n_fft: int, hop_length: int, window: str) -> None:
         )
 
 
-def _overlap_add(frames: Float[np.ndarray, "frames n_fft"], hop_length: int) -> AudioVector:
-    """Sum frames that start ``hop_length`` samples apart."""
-    count, n_fft = frames.shape
-    # Cut into pieces of one hop, all frames are added at once: piece i of frame t goes to t + i.
-    pieces = -(-n_fft // hop_length)
-    total = np.zeros((count + pieces - 1, hop_length), dtype=np.float32)
-    for i in range(pieces):
+def _parts(count: int) -> Iterator[slice]:
+    """Yield slices of frames; whole recordings at once are slower, as they leave the cache."""
+    for start in range(0, count, _FRAMES):
+        yield slice(start, min(start + _FRAMES, count))
+
+
+def _overlap_add(
+    frames: Float[np.ndarray, "frames n_fft"], total: Float[np.ndarray, "hops hop_length"]
+) -> None:
+    """Add frames that start one hop apart to sound, which is cut into hops.
+
+    Piece i of frame t, each of them as long as a hop, goes to hop t + i.
+    """
+    hops, hop_length = total.shape
+    for i in range(hops - len(frames) + 1):
         piece = frames[:, i * hop_length : (i + 1) * hop_length]
-        total[i : i + count, : piece.shape[1]] += piece
-    return total.reshape(-1)
+        total[i : i + len(frames), : piece.shape[1]] += piece

@@ -20,7 +20,7 @@ from denoisecli.cleaning.engines import MaskEngine, State
 from denoisecli.cleaning.transform import Transform, join
 from denoisecli.errors import ModelError
 from denoisecli.spec.document import Spec
-from denoisecli.types import AudioBlock, AudioChannels, AudioVector, ComplexSpectrogram
+from denoisecli.types import AudioBlock, AudioChannels, AudioVector
 
 Factors = Complex[np.ndarray, "taps frequency frames"]
 """One complex factor per tap and bin; the first tap is the frame itself."""
@@ -171,46 +171,46 @@ class Masking:
             A function that waits for the clean samples that are wanted. It raises ModelError if the
             network does not fit its spec, or returns values that are not finite.
         """
+        hop_length = self.transform.stft.hop_length
         whole = fit_length(block.sound, self.round_up(block.sound.size))
         spectrum = stft(whole, **self._stft_options)
         heard, rest = self.transform.split(spectrum)
-        frames = spectrum.shape[1]
-        low, high = 0, frames
+        low, high = 0, spectrum.shape[1]
         arrays: dict[str, np.ndarray] = {}
         if self.carries:  # the frames at the edges are not those of the whole recording
             low += 0 if block.first else self._edge
             high -= 0 if block.last else self._edge
-            keep = block.keep // self.transform.stft.hop_length + self._edge - low
+            keep = block.keep // hop_length + self._edge - low
             arrays = {"keep": np.array([keep]), "begins": np.array([int(block.first)])}
-        known = self.transform.to_model(heard[:, low:high])
-        parts = np.stack([known.real, known.imag], axis=-1)[None]
+        known = np.ascontiguousarray(self.transform.to_model(heard[:, low:high]))
+        parts = known.view(np.float32).reshape(1, *known.shape, 2)
         future = self._engine.submit({"spectrum": parts, **arrays}, state)
-        padding = [(0, 0), (0, 0), (low, frames - high), (0, 0)]
 
         def wait() -> AudioVector:
-            mask = np.pad(future.result()["mask"], padding)
-            factors = self._factors(mask, heard)
-            masked = apply_taps(factors, heard, self.spec.output.offsets)
+            factors = self._factors(future.result()["mask"], (len(heard), high - low))
+            masked = apply_taps(factors, heard, self.spec.output.offsets, low)
             if not np.isfinite(masked).all():
                 raise ModelError(f"the model {self.spec.name} returned values that are not finite")
             # Far up, the other taps change the level by 0.02 dB only.
-            cleaned = join(masked, rest, factors[0])
-            clean = istft(cleaned, length=whole.size, **self._stft_options)
-            return clean[block.start : block.end]
+            cleaned = join(masked, None if rest is None else rest[:, low:high], factors[0])
+            start = low * hop_length  # the sound at the first of these frames
+            clean = istft(cleaned, length=block.end - start, **self._stft_options)
+            return clean[block.start - start :]
 
         return wait
 
     def _factors(
-        self, mask: Float[np.ndarray, "batch _ _ parts"], spectrum: ComplexSpectrogram
+        self, mask: Float[np.ndarray, "batch _ _ parts"], shape: tuple[int, int]
     ) -> Factors:
-        """Convert the output of the network to complex factors."""
-        expected = (1, self.spec.stft.bins, spectrum.shape[1], self.spec.output.parts)
+        """Convert the output of the network to complex factors for these bins and frames."""
+        bins, frames = shape
+        expected = (1, self.spec.stft.bins, frames, self.spec.output.parts)
         if mask.shape != expected:
             raise ModelError(
                 f"the model {self.spec.name} returned a mask of shape {mask.shape}, but its spec "
                 f"requires {expected}"
             )
-        mask = mask[:, : len(spectrum)]
+        mask = mask[:, :bins]
         if self.spec.output.mask == "magnitude":
             return np.moveaxis(mask[0], -1, 0).astype(np.complex64)
         return np.moveaxis(np.ascontiguousarray(mask[0]).view(np.complex64), -1, 0)
@@ -222,18 +222,29 @@ class Masking:
 
 
 def apply_taps(
-    factors: Factors, spectrum: ComplexSpectrogram, offsets: Sequence[int]
-) -> ComplexSpectrogram:
+    factors: Factors,
+    spectrum: Complex[np.ndarray, "frequency all_frames"],
+    offsets: Sequence[int],
+    first: int = 0,
+) -> Complex[np.ndarray, "frequency frames"]:
     """Sum the frames at the given offsets from each frame, each times its factor.
 
-    Frames beyond the ends count as silence.
+    Args:
+        factors: Factors for some frames of the spectrum, by offset; the first offset is 0.
+        spectrum: The spectrum. Frames beyond its ends count as silence.
+        offsets: Frame that each factor applies to, relative to the frame of the result.
+        first: Index of the first frame that there are factors for.
+
+    Returns:
+        The frames that there are factors for.
     """
-    total = factors[0] * spectrum
+    frames = factors.shape[2]
+    total = factors[0] * spectrum[:, first : first + frames]
     for factor, offset in zip(factors[1:], offsets[1:], strict=True):
-        if offset < 0:
-            total[:, -offset:] += factor[:, -offset:] * spectrum[:, :offset]
-        else:
-            total[:, :-offset] += factor[:, :-offset] * spectrum[:, offset:]
+        low = max(-first - offset, 0)
+        high = min(spectrum.shape[1] - first - offset, frames)
+        source = slice(first + offset + low, first + offset + high)
+        total[:, low:high] += factor[:, low:high] * spectrum[:, source]
     return total
 
 
