@@ -232,7 +232,9 @@ class Training(Section):
     validation_share: float = Field(
         0.05, gt=0, lt=1, description="Share of the training set that is used for validation only."
     )
-    optimizer: Literal["adamw", "muon"] = Field("adamw", description="Optimizer.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="Optimizer; Muon moves kernels only, and AdamW the rest."
+    )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate.")
     schedule: Literal["cosine", "constant", "warmup_stable_decay"] = Field(
         "cosine",

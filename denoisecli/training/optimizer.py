@@ -1,5 +1,7 @@
 """The optimizer, its learning-rate schedule and its weight decay."""
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -158,6 +160,13 @@ def decay_start(training: Training, total_steps: int) -> int:
     return round(total_steps * (1 - training.decay_share))
 
 
+def is_vector(variable: keras.Variable) -> bool:
+    """Return whether a variable is a bias, a gain or another vector."""
+    return (
+        len(variable.shape) < 2 or variable.name == "bias"
+    )  # the two biases of a GRU are a matrix
+
+
 class Summed:
     """Mixin that clips the whole gradient instead of each device's part of it.
 
@@ -180,7 +189,33 @@ class SummedAdamW(Summed, keras.optimizers.AdamW):
     """AdamW for several TensorFlow devices."""
 
 
-class SummedMuon(Summed, keras.optimizers.Muon):
+class Muon(keras.optimizers.Muon):
+    """Muon for all kernels (Jordan et al. 2024); Keras leaves those of convolutions to Adam.
+
+    A kernel is taken as the matrix from all inputs of a convolution to its outputs. Adam moves the
+    vectors, and the kernels of the last layers, whose outputs are no features.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, exclude_layers=["^output/", "^taps/", "^gain/"])
+
+    def _should_use_adamw(self, variable: keras.Variable) -> bool:
+        if is_vector(variable) or variable.shape[-1] == 1:
+            return True
+        return any(re.search(layer, variable.path) for layer in self.exclude_layers)
+
+    def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
+        """Return the orthogonal matrix that is nearest to a gradient, in the gradient's shape."""
+        matrix = super().zeropower_via_newtonschulz5(ops.reshape(x, (-1, x.shape[-1])), steps)
+        return ops.reshape(matrix, x.shape)
+
+    def lr_adjust(self, x: Any) -> Any:
+        """Scale an update so that it is as large as one of Adam (Liu et al. 2025)."""
+        *inputs, outputs = x.shape
+        return x * (self.rms_rate * math.sqrt(max(math.prod(inputs), outputs)))
+
+
+class SummedMuon(Summed, Muon):
     """Muon for several TensorFlow devices."""
 
 
@@ -204,8 +239,8 @@ def make_optimizer(
     create: type[keras.optimizers.Optimizer] = (
         SummedAdamW if replicas > 1 else keras.optimizers.AdamW
     )
-    if training.optimizer == "muon":  # it leaves all but matrices to Adam, with its own decay
-        create = SummedMuon if replicas > 1 else keras.optimizers.Muon
+    if training.optimizer == "muon":
+        create = SummedMuon if replicas > 1 else Muon
         options["adam_weight_decay"] = training.weight_decay
     optimizer = create(
         learning_rate=Stretched(
@@ -220,10 +255,7 @@ def make_optimizer(
         gradient_accumulation_steps=None if averaged == 1 else averaged,
         **options,
     )
-    optimizer.exclude_from_weight_decay(
-        # The two biases of a GRU form a matrix.
-        var_list=[v for v in variables if len(v.shape) < 2 or v.name == "bias"]
-    )
+    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if is_vector(v)])
     if training.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer

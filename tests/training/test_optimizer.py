@@ -40,6 +40,27 @@ def test_optimizers(optimizer: Any) -> None:
     assert np.abs(bias).max() < 1
 
 
+@pytest.mark.parametrize("shape", [(3, 3, 2, 4), (64, 96), (1, 5, 8, 8)])
+def test_muon_takes_kernels_as_matrices(rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+    """A step is the orthogonal matrix nearest to the gradient, as large as a step of Adam."""
+    keys = {"optimizer": "muon", "schedule": "constant", "warmup_steps": 0, "gradient_clip": 1e6}
+    made = make_optimizer(training_of(**keys, learning_rate=0.01, weight_decay=0.0), 30)
+    layers = "hidden", "output"
+    kernels = [keras.Variable(np.zeros(shape, "float32"), name="kernel") for _ in layers]
+    for kernel, layer in zip(kernels, layers, strict=True):
+        kernel._path = f"{layer}/kernel"
+    made.build(kernels)
+    gradient = rng.normal(size=shape).astype("float32")
+    made.apply([gradient, gradient])
+    hidden, output = (np.reshape(kernel, (-1, shape[-1])) for kernel in kernels)
+    left, _, right = np.linalg.svd(gradient.reshape(hidden.shape), full_matrices=False)
+    step = 0.01 * 0.2 * max(hidden.shape) ** 0.5
+    found = np.linalg.svd(hidden, compute_uv=False) / step
+    assert 0.6 < found.min() <= found.max() < 1.3  # Newton and Schulz are not exact
+    assert np.vdot(hidden, -left @ right) / np.linalg.norm(hidden) > 0.97 * min(hidden.shape) ** 0.5
+    np.testing.assert_allclose(output, -0.01 * np.sign(gradient).reshape(output.shape), atol=1e-3)
+
+
 def test_cosine() -> None:
     found = rates(30, warmup_steps=10, learning_rate=0.01)
     assert found[0] == 0
