@@ -111,7 +111,7 @@ class FrequencyMatrix(Traits, keras.layers.Layer):
         (x,) = inputs
         bands, bins = self.matrix.shape
         if bins < bands or self.kept == 0:
-            return self.stream_nodes(graph, x)
+            return self._nodes(graph, x)
         # The mask is wanted with its channels last, and there are fewer bands to transpose.
         low = graph.slice(x.last, 1, 0, self.kept)
         high = graph.slice(x.last, 1, self.kept, bands)
@@ -122,15 +122,23 @@ class FrequencyMatrix(Traits, keras.layers.Layer):
         high = graph.add("Reshape", high, graph.integers(0, bins - self.kept, -1, channels))
         return Map(graph, last=graph.add("Concat", low, high, axis=1))
 
-    def stream_nodes(self, graph: Graph, *inputs: Map) -> Map:
-        (x,) = inputs
-        bins = self.matrix.shape[0]
-        matrix = graph.constant(self.matrix[self.kept :, self.kept :].T)
+    def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
+        return self._nodes(graph, *inputs)
+
+    def _nodes(self, graph: Graph, x: Map) -> Map:
+        axis, matrix = graph.frequency_axis, self.matrix[self.kept :, self.kept :]
+
+        def product(high: str) -> str:
+            factors = (
+                (graph.constant(matrix.T), high) if axis == 2 else (high, graph.constant(matrix))
+            )
+            return graph.add("MatMul", *factors)
+
         if self.kept == 0:
-            return Map(graph, first=graph.add("MatMul", matrix, x.first))
-        low = graph.slice(x.first, 2, 0, self.kept)
-        high = graph.add("MatMul", matrix, graph.slice(x.first, 2, self.kept, bins))
-        return Map(graph, first=graph.add("Concat", low, high, axis=2))
+            return Map(graph, first=product(x.first))
+        low = graph.slice(x.first, axis, 0, self.kept)
+        high = product(graph.slice(x.first, axis, self.kept, len(self.matrix)))
+        return Map(graph, first=graph.add("Concat", low, high, axis=axis))
 
     def macs_per_output(self, context: float) -> float:
         bins, bands = self.matrix.shape
@@ -180,7 +188,7 @@ class PadToMultiple(Traits, keras.layers.Layer):
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
         frequency = -self.input.shape[1] % self.multiples[0]
-        pads = graph.integers(0, 0, 0, 0, 0, 0, frequency, 0)
+        pads = graph.integers(0, 0, 0, 0, 0, 0, *graph.ordered(frequency, 0))
         if self.multiples[1] > 1:
             frames = graph.slice(graph.add("Shape", x.first), 0, 3, 4)
             time = graph.add("Mod", graph.add("Neg", frames), graph.integers(self.multiples[1]))
@@ -214,7 +222,8 @@ class CropLike(Traits, keras.layers.Layer):
 
     def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
         x, _ = inputs  # of the reference only the shape matters, which need not be delayed
-        return Map(graph, first=graph.slice(x.first, 2, 0, self.output.shape[1]))
+        cropped = graph.slice(x.first, graph.frequency_axis, 0, self.output.shape[1])
+        return Map(graph, first=cropped)
 
 
 @register

@@ -130,18 +130,8 @@ class AxisRecurrent(AlongAxis):
         steps_first = graph.add("Transpose", x.last, perm=_TO_SEQUENCES[self.axis])
         shape = graph.slice(graph.add("Shape", steps_first), 0, 0, 3)
         rows = graph.add("Reshape", steps_first, graph.integers(0, -1, self.input.shape[-1]))
-        directions = [self.recurrent]
-        if self.bidirectional:
-            directions = [self.recurrent.forward_layer, self.recurrent.backward_layer]
-        size = graph.integers(self.units * len(directions))
-        parts = [_onnx_weights(layer, self.cell) for layer in directions]
-        weights = [graph.constant(np.stack(arrays)) for arrays in zip(*parts, strict=True)]
-        options: dict[str, Any] = {
-            "hidden_size": self.units,
-            "direction": "bidirectional" if self.bidirectional else "forward",
-        }
-        if self.cell == "gru":
-            options["linear_before_reset"] = 1
+        size = graph.integers(self.output.shape[-1])
+        weights, options = self._onnx_arguments(graph)
         if carries_state:
             y = self._stateful_gru(graph, int(x.reach.past), rows, shape, weights, options)
         else:
@@ -152,28 +142,44 @@ class AxisRecurrent(AlongAxis):
         back = np.argsort(_TO_SEQUENCES[self.axis])
         return Map(graph, last=graph.add("Transpose", y, perm=back.tolist()))
 
+    def _onnx_arguments(self, graph: Graph) -> tuple[list[str], dict[str, Any]]:
+        """Return the weights and the attributes of the operator."""
+        layers = [self.recurrent]
+        if self.bidirectional:
+            layers = [self.recurrent.forward_layer, self.recurrent.backward_layer]
+        parts = [_onnx_weights(layer, self.cell) for layer in layers]
+        weights = [graph.constant(np.stack(arrays)) for arrays in zip(*parts, strict=True)]
+        options: dict[str, Any] = {
+            "hidden_size": self.units,
+            "direction": "bidirectional" if self.bidirectional else "forward",
+        }
+        if self.cell == "gru":
+            options["linear_before_reset"] = 1
+        return weights, options
+
     def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
         (x,) = inputs
-        if self.axis == "frequency":
-            return self.onnx_nodes(graph, x)
+        weights, options = self._onnx_arguments(graph)
         bands = self.output.shape[1]
-        weights = [
-            graph.constant(array[None]) for array in _onnx_weights(self.recurrent, self.cell)
-        ]
+        if self.axis == "frequency":
+            rows = graph.add("Reshape", x.last, graph.integers(-1, bands, self.input.shape[-1]))
+            steps = graph.add("Transpose", rows, perm=[1, 0, 2])
+            y = graph.add(self.cell.upper(), steps, *weights, **options)
+            y = graph.add("Transpose", y, perm=[2, 0, 1, 3])
+            by_band = graph.integers(-1, bands, 1, self.output.shape[-1])
+            return Map(graph, last=graph.add("Reshape", y, by_band))
         rows = graph.add("Reshape", x.last, graph.integers(1, -1, self.input.shape[-1]))
         by_row = graph.integers(1, -1, self.units)
         states = []
         for _ in range(1 if self.cell == "gru" else 2):  # the LSTM has the state of its cell, too
-            state = graph.remembered((bands, self.units))
+            state = graph.remembered((bands * self.units,))
             states.append(graph.add("Reshape", state, by_row))
         by_band = graph.integers(-1, bands, 1, self.units)
-        options = {"linear_before_reset": 1} if self.cell == "gru" else {}
         outputs = [f"{self.name}_{value}" for value in ("output", "cell")[: len(states)]]
         graph.add_node(
             self.cell.upper(),
             [rows, *weights, "", *states],
             ["", *outputs],
-            hidden_size=self.units,
             **options,
         )
         maps = [Map(graph, last=graph.add("Reshape", y, by_band)) for y in outputs]

@@ -123,26 +123,26 @@ class Convolution(KerasTraits):
 
     def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
         (x,) = inputs
-        if self._span(1) == 0:
-            return self.onnx_nodes(graph, x)
         layer, kernel = self.layer, self.layer.kernel.numpy()
         size, taps, channels, _ = kernel.shape
         # The frames are channels of a convolution along frequency: then they are moved as a whole.
-        frames = graph.recent(graph.gated(x), self._span(1))
-        if layer.dilation_rate[1] > 1:
-            chosen = range(0, self._span(1) + 1, layer.dilation_rate[1])
-            frames = graph.add("Gather", frames, graph.integers(*chosen), axis=1)
+        span = self._span(1)
+        rows = graph.recent(graph.gated(x) if span else x, span)
+        # Of which those are taken that the kernel has taps for, by frame or by channel.
+        taken = np.arange((span + 1) * channels).reshape(-1, channels)[:: layer.dilation_rate[1]]
         options: dict[str, Any] = {}
         if isinstance(layer, keras.layers.DepthwiseConv2D):
-            frames = graph.add("Transpose", frames, perm=[0, 2, 1, 3])
+            taken = taken.T
             options["group"] = channels
             kernel = kernel.transpose(2, 3, 1, 0).reshape(-1, taps, 1, size)
         else:
             kernel = kernel.transpose(3, 1, 2, 0).reshape(-1, taps * channels, 1, size)
+        taken = taken.reshape(-1)
+        if not np.array_equal(taken, np.arange((span + 1) * channels)):
+            rows = graph.add("Gather", rows, graph.integers(*taken.tolist()), axis=1)
         below, above = x.padding
         if layer.padding == "same":
             _, below, _, above = _halves([0, self._padding(0)])
-        rows = graph.add("Reshape", frames, graph.integers(-1, taps * channels, 1, x.shape[0]))
         y = graph.linear(
             "Conv",
             rows,
@@ -155,10 +155,7 @@ class Convolution(KerasTraits):
             pads=[0, below, 0, above],
             **options,
         )
-        _, bands, _, filters = layer.output.shape
-        reshaped = graph.add("Reshape", y, graph.integers(-1, filters, bands, 1))
-        graph.foldable[reshaped] = graph.foldable[y]
-        return Map(graph, first=reshaped)
+        return Map(graph, first=y)
 
     def _span(self, axis: int) -> int:
         """Return the distance between the first and the last tap of the kernel."""
@@ -192,15 +189,15 @@ class TransposedConvolution(KerasTraits):
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
         layer, kernel = self.layer, self.layer.kernel.numpy()
-        sizes = list(zip(kernel.shape[:2], layer.strides, strict=True))
+        sizes = graph.ordered(*zip(kernel.shape[:2], layer.strides, strict=True))
         y = graph.linear(
             "ConvTranspose",
             x.first,
-            kernel.transpose(3, 2, 0, 1),
+            kernel.transpose(3, 2, *graph.ordered(0, 1)),
             self.bias,
             1,
-            kernel_shape=list(kernel.shape[:2]),
-            strides=list(layer.strides),
+            kernel_shape=[size for size, _ in sizes],
+            strides=[stride for _, stride in sizes],
             pads=_halves([max(size - stride, 0) for size, stride in sizes]),
             output_padding=[max(stride - size, 0) for size, stride in sizes],
         )
@@ -279,7 +276,7 @@ class Pooling(KerasTraits):
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
         is_max = isinstance(self.layer, keras.layers.MaxPooling2D)
-        size = list(self.layer.pool_size)
+        size = graph.ordered(*self.layer.pool_size)
         operator = "MaxPool" if is_max else "AveragePool"
         return Map(graph, first=graph.add(operator, x.first, kernel_shape=size, strides=size))
 
@@ -297,7 +294,7 @@ class UpSampling(KerasTraits):
             "Resize",
             x.first,
             "",
-            graph.constant([1, 1, *self.layer.size]),
+            graph.constant([1, 1, *graph.ordered(*self.layer.size)]),
             mode="nearest",
             coordinate_transformation_mode="asymmetric",
             nearest_mode="floor",
@@ -326,7 +323,8 @@ class Concatenate(KerasTraits):
     """Concatenate along the channels."""
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
-        return Map(graph, first=graph.add("Concat", *(x.first for x in inputs), axis=1))
+        names = [x.first for x in inputs]
+        return Map(graph, first=graph.merged(names) or graph.add("Concat", *names, axis=1))
 
     def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
         return self.onnx_nodes(graph, *graph.aligned(*inputs))

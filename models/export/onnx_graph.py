@@ -1,6 +1,7 @@
 """An ONNX graph under construction: nodes, constants, inputs, and maps in two orders of axes."""
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,11 @@ IR_VERSION = 9
 class Graph:
     """An ONNX graph that grows node by node."""
 
+    frequency_axis = 2
+    """Axis of the frequencies in `Map.first`; time is the other one of axes 2 and 3."""
+
     def __init__(self) -> None:
+        self._numbers = count()  # of names
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
         self.foldable: dict[str, tuple[str, str, int]] = {}
@@ -28,7 +33,7 @@ class Graph:
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **options: Any) -> str:
         """Append a node with one output and return the name of that output."""
-        output = output or f"{operator.lower()}_{len(self.nodes)}"
+        output = output or f"{operator.lower()}_{next(self._numbers)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **options))
         return output
 
@@ -40,7 +45,7 @@ class Graph:
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
         """Append a constant and return its name."""
-        name = f"constant_{len(self.constants)}"
+        name = f"constant_{next(self._numbers)}"
         self.constants[name] = np.asarray(value, dtype)
         return name
 
@@ -59,6 +64,10 @@ class Graph:
     def slice(self, x: str, axis: int, start: int, stop: int) -> str:
         """Append a slice along one axis and return the name of its output."""
         return self.add("Slice", x, *(self.integers(value) for value in (start, stop, axis)))
+
+    def ordered(self, frequency: Any, time: Any) -> list[Any]:
+        """Return values for frequency and time in the order of the axes of `Map.first`."""
+        return [frequency, time] if self.frequency_axis == 2 else [time, frequency]
 
     def linear(
         self, operator: str, x: str, weight: np.ndarray, bias: Any, axis: int, **options: Any
@@ -97,6 +106,30 @@ class Graph:
         self.constants[bias] = self.constants[bias] * scale + shift
         return True
 
+    def merged(self, names: Sequence[str]) -> str | None:
+        """Replace convolutions of the same map by a single one, and return the name of its output.
+
+        Args:
+            names: Outputs of the convolutions, which no other node takes.
+
+        Returns:
+            Name of their outputs, concatenated along the channels; None if they are anything but
+            convolutions that differ in their weights only.
+        """
+        nodes = {node.output[0]: node for node in self.nodes}
+        if not all(name in self.foldable for name in names):
+            return None
+        found = [nodes[name] for name in names]
+        if len({(node.op_type, node.input[0], str(node.attribute)) for node in found}) > 1:
+            return None
+        weights, biases, axes = zip(*(self.foldable.pop(name) for name in names), strict=True)
+        weight = np.concatenate([self.constants.pop(name) for name in weights], axis=axes[0])
+        bias = np.concatenate([self.constants.pop(name) for name in biases])
+        self.nodes = [node for node in self.nodes if node not in found]
+        (node,) = found[:1]
+        options = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        return self.linear(node.op_type, node.input[0], weight, bias, axes[0], **options)
+
     def model(
         self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
@@ -124,7 +157,8 @@ class Map:
 
     Args:
         graph: Graph that the map belongs to.
-        first: Name of the map as (batch, channels, frequency, time).
+        first: Name of the map as (batch, channels, frequency, time), or with these two axes in the
+            other order; see `Graph.ordered`.
         last: Name of the map as (batch, frequency, time, channels).
     """
 
@@ -139,10 +173,11 @@ class Map:
 
     @property
     def first(self) -> str:
-        """Return the name of the map as (batch, channels, frequency, time)."""
+        """Return the name of the map with the channels as the first of its axes."""
         if self._first is None:
             assert self._last is not None
-            self._first = self._graph.add("Transpose", self._last, perm=[0, 3, 1, 2])
+            order = [0, 3, *self._graph.ordered(1, 2)]
+            self._first = self._graph.add("Transpose", self._last, perm=order)
         return self._first
 
     @property
@@ -150,7 +185,8 @@ class Map:
         """Return the name of the map as (batch, frequency, time, channels)."""
         if self._last is None:
             assert self._first is not None
-            self._last = self._graph.add("Transpose", self._first, perm=[0, 2, 3, 1])
+            order = [0, *self._graph.ordered(2, 3), 1]
+            self._last = self._graph.add("Transpose", self._first, perm=order)
         return self._last
 
     @property

@@ -132,25 +132,28 @@ def _stream_model(network: "UNet", delay: int) -> onnx.ModelProto:
 
 def _append_filter(graph: StreamGraph, spec: Spec, mask: Map, spectrum: Map) -> None:
     """Append the product of the mask and the frames of the spectrum that its taps apply to."""
-    output, bins = spec.output, spec.stft.bins
+    output = spec.output
     # Frames outside the sound are zero.
-    frames = graph.recent(spectrum, graph.delay + output.past_taps)  # (batch, frame, part, bins)
-    indices = [output.past_taps + offset for offset in output.offsets]
+    frames = graph.recent(spectrum, graph.delay + output.past_taps)
+    indices = [2 * (output.past_taps + offset) for offset in output.offsets]  # of the real parts
     if output.mask == "magnitude":
-        frame = graph.slice(frames, 1, indices[0], indices[0] + 1)
-        gains = graph.add("Reshape", mask.first, graph.integers(-1, 1, 1, bins))
-        product = graph.add("Mul", frame, gains)
-        graph.add("Transpose", product, perm=[0, 3, 1, 2], output="cleaned")
+        frame = graph.slice(frames, 1, indices[0], indices[0] + 2)
+        product = Map(graph, first=graph.add("Mul", frame, mask.first))
+        graph.add("Identity", product.last, output="cleaned")
         return
-    factors = graph.add("Reshape", mask.first, graph.integers(-1, len(indices), 2, bins))
-    chosen = graph.add("Gather", frames, graph.integers(*indices), axis=1)
-    a, b = (graph.slice(factors, 2, part, part + 1) for part in (0, 1))
-    c, d = (graph.slice(chosen, 2, part, part + 1) for part in (0, 1))
-    real = graph.add("Sub", graph.add("Mul", a, c), graph.add("Mul", b, d))
-    imaginary = graph.add("Add", graph.add("Mul", a, d), graph.add("Mul", b, c))
-    products = graph.add("Concat", real, imaginary, axis=2)
-    total = graph.add("ReduceSum", products, graph.integers(1))  # (batch, 1, part, bins)
-    graph.add("Transpose", total, perm=[0, 3, 1, 2], output="cleaned")
+    # (a + ib)(c + id): the products a c and b d, then a d and b c, and their sums.
+    parts = [index + part for index in indices for part in (0, 1)]
+    swapped = [index + part for index in indices for part in (1, 0)]
+    chosen = graph.add("Gather", frames, graph.integers(*parts, *swapped), axis=1)
+    factors = graph.add("Concat", mask.first, mask.first, axis=1)
+    products = graph.add("Mul", chosen, factors)  # (batch, products, 1, bins)
+    sums = np.zeros((2, 2, len(parts)), np.float32)
+    sums[0, 0] = np.tile([1, -1], len(indices))
+    sums[1, 1] = 1
+    rows = graph.add("Reshape", products, graph.integers(0, 2 * len(parts), -1))
+    rows = graph.add("MatMul", graph.constant(sums.reshape(2, -1)), rows)
+    cleaned = Map(graph, first=graph.add("Reshape", rows, graph.integers(0, 2, 1, -1)))
+    graph.add("Identity", cleaned.last, output="cleaned")
 
 
 def _value(name: str, *sizes: int) -> onnx.ValueInfoProto:

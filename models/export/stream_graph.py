@@ -13,6 +13,8 @@ _END = np.iinfo(np.int64).max
 class StreamGraph(Graph):
     """An ONNX graph in which every map has one frame.
 
+    The frequencies are the last axis of `Map.first`, where convolutions are fastest.
+
     What the layers remember of earlier frames is one vector per channel of sound, which the graph
     takes as ``state`` and returns as ``next_state``; it is zero before the first frame.
 
@@ -24,11 +26,12 @@ class StreamGraph(Graph):
         delay: Number of frames by which the output is behind the spectrum.
     """
 
+    frequency_axis = 3
+
     def __init__(self, delay: int) -> None:
         super().__init__()
         self.delay = delay
-        self.state_size = 0
-        """Length of the state."""
+        self._sizes: list[int] = []  # of the parts of the state
         self._next_parts: list[str] = []
         self._gates: dict[int, str] = {}
         if delay:
@@ -47,18 +50,26 @@ class StreamGraph(Graph):
         Args:
             shape: Shape of the part for one channel of sound; the part has one more axis before.
         """
-        start, self.state_size = self.state_size, self.state_size + math.prod(shape)
-        part = self.slice("state", 1, start, self.state_size)
+        part = f"state_{len(self._sizes)}"
+        self._sizes.append(math.prod(shape))
         return part if len(shape) == 1 else self.add("Reshape", part, self.integers(-1, *shape))
 
     def remember(self, part: str) -> None:
         """Store the next value of a part of the state; see `remembered`."""
         self._next_parts.append(self.add("Flatten", part, axis=1))
 
+    @property
+    def state_size(self) -> int:
+        """Length of the state so far."""
+        return sum(self._sizes)
+
     def next_state(self) -> str:
-        """Append the next state and return its name."""
+        """Append the next state and return its name; no part may be remembered after that."""
         if not self._next_parts:
             return self.add("Identity", "state", output="next_state")
+        parts = [f"state_{index}" for index in range(len(self._sizes))]
+        self.add_node("Split", ["state", self.integers(*self._sizes)], parts, axis=1)
+        self.nodes.insert(0, self.nodes.pop())
         return self.add("Concat", *self._next_parts, axis=1, output="next_state")
 
     def recent(self, x: Map, frames: int) -> str:
@@ -69,24 +80,21 @@ class StreamGraph(Graph):
             frames: Number of earlier frames.
 
         Returns:
-            Name of a tensor (batch, frames + 1, channels, bands), the earliest frame first.
+            Name of a tensor (batch, (frames + 1) * channels, 1, bands), the earliest frame first.
         """
-        bands, channels = x.shape
-        frame = self.add("Reshape", x.first, self.integers(-1, 1, channels, bands))
         if frames == 0:
-            return frame
-        earlier = self.remembered((frames, channels, bands))
-        y = self.add("Concat", earlier, frame, axis=1)
-        self.remember(self.slice(y, 1, 1, _END))
+            return x.first
+        bands, channels = x.shape
+        earlier = self.remembered((frames * channels, 1, bands))
+        y = self.add("Concat", earlier, x.first, axis=1)
+        self.remember(self.slice(y, 1, channels, _END))
         return y
 
     def delayed(self, x: Map, frames: int) -> Map:
         """Return the map of some frames ago."""
         if frames == 0:
             return x
-        bands, channels = x.shape
-        earliest = self.slice(self.recent(x, frames), 1, 0, 1)
-        return Map(self, first=self.add("Reshape", earliest, self.integers(-1, channels, bands, 1)))
+        return Map(self, first=self.slice(self.recent(x, frames), 1, 0, x.shape[1]))
 
     def aligned(self, *maps: Map) -> list[Map]:
         """Return the maps at the same frame: those that look ahead less are delayed."""
