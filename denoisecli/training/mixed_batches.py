@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from denoisecli.audio.level import rms
 from denoisecli.datasets.manifest import source_hash
 from denoisecli.datasets.mixtures import QUIET_DB, noise_shares
 from denoisecli.datasets.recipe import Recipe, check_weights, weight_of
@@ -351,7 +352,7 @@ class MixedBatches(BatchSource):
             spare = noise.samples - target.size  # if there is some, the noise is not looped
             offset = int(rng.integers(spare + 1 if spare >= 0 else noise.samples))
             self.store.read(noise, offset, target)
-            if np.sqrt(np.mean(np.square(target))) > 10 ** (QUIET_DB / 20) * noise.rms:
+            if rms(target) > 10 ** (QUIET_DB / 20) * noise.rms:
                 return
 
 

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -375,3 +376,22 @@ def test_the_recipe_takes_rate_and_seed_of_the_spec(folders: Folders) -> None:
     recipe = Mixing(folders, rooms=7).recipe(spec_of(seed=3))
     assert isinstance(recipe, Recipe)
     assert (recipe.sample_rate, recipe.seed, recipe.rooms) == (RATE, 3, 7)
+
+
+def test_a_quiet_piece_is_drawn_again_whatever_its_offset(rng: np.random.Generator) -> None:
+    sound = np.full(32000, 0.2, np.float32)
+    sound[::2][8000:] += 0.1  # the second half is loud
+    noise = SimpleNamespace(samples=sound.size, rms=float(np.std(sound)))
+
+    def read(recording: Any, offset: int, target: np.ndarray) -> None:
+        target[:] = sound[offset : offset + target.size]
+
+    batches = SimpleNamespace(
+        _sets={"train": {"noise": [noise]}},
+        _noise_bounds={"train": np.ones(1)},
+        store=SimpleNamespace(read=read),
+    )
+    for _ in range(20):
+        piece = np.empty(1000, np.float32)
+        MixedBatches._read_noise(batches, "train", rng, piece)  # type: ignore[arg-type]
+        assert piece.std() > 0.01
