@@ -55,7 +55,7 @@ class FileOptions:
             marked as the default, or the first).
         loudness: Integrated loudness of the target in LUFS, -50..-5 (default: as it comes out).
         keep_loudness: Make the speech as loud as it is in the source.
-        true_peak: Largest true peak in dBFS, -20..0, of a target whose loudness is changed.
+        true_peak: Largest true peak in dBTP, -20..0, of a target whose loudness is changed.
         auto_strength: Choose the strength that suits the source best by DNSMOS, see ``strength``;
             the strength of the denoiser is its upper end.
 
@@ -81,7 +81,7 @@ class FileOptions:
         if self.loudness is not None and not -50 <= self.loudness <= -5:
             raise UsageError(f"the loudness must be -50 to -5 LUFS, not {self.loudness:g}")
         if not -20 <= self.true_peak <= 0:
-            raise UsageError(f"the true peak must be -20 to 0 dBFS, not {self.true_peak:g}")
+            raise UsageError(f"the true peak must be -20 to 0 dBTP, not {self.true_peak:g}")
         if self.loudness is not None and self.keep_loudness:
             raise UsageError("loudness and keep_loudness exclude each other")
         if self.normalizes and self.clip == Clip.RESCALE:

@@ -48,7 +48,7 @@ class Normalization:
 
     Args:
         target: Integrated loudness in LUFS; None makes speech as loud as it is in the recording.
-        true_peak: Largest true peak in dBFS.
+        true_peak: Largest true peak in dBTP.
         sample_rate: Sample rate of the recording in Hz.
         channels: Number of channels.
 
@@ -151,7 +151,7 @@ def _leveled(
 
 
 def _true_peak(track: Track) -> float:
-    """Return the true peak of a complete track in dBFS.
+    """Return the true peak of a complete track in dBTP.
 
     FFmpeg rounds it to 0.001, which is 3 dB of -57 dBFS, so it measures the track at full scale.
     """

@@ -178,7 +178,7 @@ TruePeak = Annotated[
     typer.Option(
         min=-20,
         max=0,
-        help="Maximum true peak in dBFS, for --loudness and --keep-loudness (default: -1).",
+        help="Maximum true peak in dBTP, for --loudness and --keep-loudness (default: -1).",
         show_default=False,
         rich_help_panel=_OUTPUT,
     ),
@@ -696,7 +696,7 @@ def _levels(result: "CleanResult") -> str:
         return levels
     return (
         f"{levels}, loudness {result.loudness_lufs:.1f} LUFS, "
-        f"true peak {result.true_peak_dbfs:.1f} dBFS"
+        f"true peak {result.true_peak_dbfs:.1f} dBTP"
     )
 
 
