@@ -2,9 +2,9 @@
 
 import multiprocessing
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, wait
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from multiprocessing.queues import Queue
@@ -107,9 +107,10 @@ def run(
         results = _run_in_processes(planned, task, workers, on_event)
     else:
         results = _run_here(planned, task, on_event)
-    for outcome in results:
-        outcomes[outcome.job] = outcome
-        on_event(outcome)
+    with closing(results):  # ends the work if the callback fails
+        for outcome in results:
+            outcomes[outcome.job] = outcome
+            on_event(outcome)
     return [outcomes[job] for job in jobs]
 
 
@@ -146,7 +147,7 @@ _Task = Callable[..., CleanResult]
 """Cleans a job, with ``on_progress`` or without."""
 
 
-def _run_here(jobs: Sequence[Job], task: _Task, on_event: OnEvent) -> Iterator[Outcome]:
+def _run_here(jobs: Sequence[Job], task: _Task, on_event: OnEvent) -> Generator[Outcome]:
     for job in jobs:
         on_event(Started(job))
 
@@ -163,11 +164,11 @@ def _run_here(jobs: Sequence[Job], task: _Task, on_event: OnEvent) -> Iterator[O
 
 def _run_in_executor(
     jobs: Sequence[Job], task: _Task, executor: Executor, on_event: OnEvent
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     futures = {executor.submit(task, job): job for job in jobs}
-    for job in jobs:
-        on_event(Started(job))
     try:
+        for job in jobs:
+            on_event(Started(job))
         yield from _outcomes(futures)
     finally:
         for future in futures:
@@ -176,7 +177,7 @@ def _run_in_executor(
 
 def _run_in_processes(
     jobs: Sequence[Job], task: _Task, workers: int, on_event: OnEvent
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     events: Queue[Started | Advanced] = multiprocessing.get_context("spawn").Queue()
     started: set[Job] = set()
     ended: set[Job] = set()

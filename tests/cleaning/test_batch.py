@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,50 @@ def test_interrupted_in_this_process(half: DenoiserOptions, recordings: list[Job
     folder = recordings[0].target.parent
     assert [path.name for path in folder.iterdir()] == ["a.wav"]
     assert [event.status for event in events if isinstance(event, Outcome)] == ["done"]
+
+
+class HeldExecutor(Executor):
+    """Runs the first task; the others wait."""
+
+    def __init__(self) -> None:
+        self.futures: list[Future] = []
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        future: Future = Future()
+        if not self.futures:
+            future.set_result(function(*args, **kwargs))
+        self.futures.append(future)
+        return future
+
+
+@pytest.mark.parametrize("kind", [Started, Outcome])
+def test_a_failing_callback_cancels_what_waits_in_an_executor(
+    half: DenoiserOptions, recordings: list[Job], kind: type
+) -> None:
+    def on_event(event: Any) -> None:
+        if isinstance(event, kind):
+            raise BrokenPipeError
+
+    executor = HeldExecutor()
+    with pytest.raises(BrokenPipeError) as caught:  # whose frames are kept, see below
+        batch.run(recordings[:3], denoiser=half, executor=executor, on_event=on_event)
+    assert caught.tb is not None
+    assert [future.cancelled() for future in executor.futures] == [False, True, True]
+
+
+@pytest.mark.parametrize("kind", [Started, Outcome])
+def test_a_failing_callback_ends_the_worker_processes(
+    half: DenoiserOptions, recordings: list[Job], kind: type
+) -> None:
+    def on_event(event: Any) -> None:
+        if isinstance(event, kind):
+            raise BrokenPipeError
+
+    # The traceback keeps the frames, as that of an error that is shown later does.
+    with pytest.raises(BrokenPipeError) as caught:
+        batch.run(recordings, denoiser=half, workers=2, on_event=on_event)
+    assert multiprocessing.active_children() == []
+    assert caught.tb is not None
 
 
 PROGRAM = """
