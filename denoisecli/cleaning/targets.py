@@ -122,20 +122,20 @@ def plan(
 
     notes = [note for folder in inputs if (note := _note_on_other_files(Path(folder)))]
     folders = {folder.resolve() for folder in (target_folder, noise_folder) if folder is not None}
+    names = _distinct_names(recordings, suffix)
     files = set[Path]()
     if output is None:
         folders |= {_beside(one.root).resolve() for one in recordings if one.in_folder}
-        files = {recording.beside(recording.name(suffix)).resolve() for recording in recordings}
-    earlier = [
+        files = {recording.beside(names[recording]).resolve() for recording in recordings}
+    earlier = dict.fromkeys(
         recording.path
         for recording in recordings
         if recording.path.resolve() in files or any(map(recording.was_written_to, folders))
-    ]
+    )
     if earlier:
-        notes.append(f"left out, since an earlier call wrote them: {_list_names(earlier)}")
+        notes.append(f"left out, since an earlier call wrote them: {_list_names(list(earlier))}")
 
     jobs: dict[Path, Job] = {}
-    names = _distinct_names(recordings, suffix)
     for recording in recordings:
         if recording.path in earlier:
             continue

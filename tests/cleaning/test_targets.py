@@ -176,6 +176,18 @@ class TestWithoutAnOutput:
         assert planned.notes == ["left out, since an earlier call wrote them: a.clean.wav"]
         assert pairs(["a.clean.wav"]) == [("a.clean.wav", "a.clean.clean.wav")]
 
+    @pytest.mark.parametrize("suffix", [None, ".flac", ".m4a"])
+    def test_a_second_call_plans_what_the_first_did(self, tree: Path, suffix: str | None) -> None:
+        for name in ("in/deep/c.m4a", "in/deep/c.wav", "in/deep/c.mov", "in/deep/d.flac"):
+            Path(name).touch()
+        inputs = ["in", "in/deep/*", "*.wav"]
+        for chosen in (inputs[:1], inputs[1:]):
+            first = plan(chosen, suffix=suffix).jobs
+            for job in first:
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+                job.target.touch()
+            assert plan(chosen, suffix=suffix).jobs == first
+
     def test_noise_goes_to_a_file_or_a_folder(self, tree: Path) -> None:
         (job,) = plan(["a.wav"], noise_output="n.wav").jobs
         assert job == Job(Path("a.wav"), Path("a.clean.wav"), Path("n.wav"))
