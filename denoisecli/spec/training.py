@@ -103,6 +103,14 @@ class Augmentation(Section):
         description="Share of the speech that is turned into whispering, in input and target: its "
         "voice is replaced by noise with the same spectral envelope.",
     )
+    level_change: Fraction = Field(
+        0.0,
+        description="Share of the speech of which a part becomes louder or softer, in input and "
+        "target, as when a speaker shouts or turns away.",
+    )
+    level_change_db: tuple[Level, Level] = Field(
+        (-12.0, 12.0), description="Change in dB of the level of such a part."
+    )
     equalization_db: float = Field(
         6.0,
         ge=0,

@@ -13,7 +13,7 @@ Files:
 - ``filters``: equalization, band limits, removal of rumble
 - ``reverberation``: rooms
 - ``synthetic_noise``: coloured noise, hum and clicks
-- ``mixing``: new mixtures of speech and noise, and their level
+- ``mixing``: the level of the speech over time, new mixtures of speech and noise, and their level
 - ``distortion``: clipping and masking of the input
 - ``ops``: operations on batches of signals that they share
 

@@ -17,7 +17,7 @@ from denoisecli.training.augmentation.filters import (
     LowPass,
     remove_rumble,
 )
-from denoisecli.training.augmentation.mixing import Level, Remix
+from denoisecli.training.augmentation.mixing import Level, LevelChange, Remix
 from denoisecli.training.augmentation.ops import Parameters, Values
 from denoisecli.training.augmentation.reverberation import Reverberation, Tail
 from denoisecli.training.augmentation.synthetic_noise import Clicks, ColouredNoise, Hum
@@ -56,6 +56,9 @@ class Chain:
         kinds: dict[str, Any] = {
             "whisper": Whisper(settings.whisper, sample_rate),
             "speed": Speed(settings.speed, settings.speed_range, sample_rate),
+            "level_change": LevelChange(
+                settings.level_change, settings.level_change_db, sample_rate
+            ),
             "reverberation": Reverberation(
                 settings.reverberation,
                 settings.rt60_seconds,
@@ -139,6 +142,10 @@ class Chain:
             speech = clean
         else:
             speech, clean = self._change_source([speech, clean], draws, "speech")
+        if "level_change" in kinds:
+            change = kinds["level_change"].apply
+            heard, clean = speech, change(clean, draws["level_change"])
+            speech = clean if target is None else change(heard, draws["level_change"])
         (noise,) = self._change_source([noise], draws, "noise")
         for name in ("coloured_noise", "hum", "clicks", "time_shift"):
             if name in kinds:

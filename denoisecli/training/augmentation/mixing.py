@@ -1,4 +1,4 @@
-"""Augmentations of the mixture: which noises it has, at which SNR, and its level.
+"""Augmentations of levels: that of the speech over time, the SNR with which noises, the mixture's.
 
 Shape of all signals: (batch, timesteps).
 """
@@ -14,13 +14,67 @@ from denoisecli.training.augmentation.ops import (
     Parameters,
     Values,
     db_to_gain,
+    draw_rows,
     normalize,
+    replace_rows,
     rms,
+    select_rows,
     uniform,
 )
 
 FURTHER_NOISE_DB = (-10.0, 0.0)
 """Limits of the level of a second or third noise relative to the first one in dB."""
+
+
+CHANGE_SECONDS = 0.1
+"""Time in which the level of the speech changes."""
+
+
+@dataclass(frozen=True)
+class LevelChange:
+    """Make a part of the speech louder or softer, as when a speaker shouts or turns away.
+
+    Attributes:
+        probability: Share of the examples that are changed.
+        change_db: Limits of the change in dB.
+        sample_rate: Sample rate in Hz.
+    """
+
+    probability: float
+    change_db: tuple[float, float]
+    sample_rate: int
+
+    def draw(self, batch: int, rng: np.random.Generator) -> Parameters:
+        """Draw the changes, and where they begin and end, as shares of the length.
+
+        A change can begin before the example or end after it.
+
+        Shape:
+            - rows, present, change_db, start, end: (rows,)
+        """
+        rows = draw_rows(batch, self.probability, rng)
+        count = len(rows["rows"])
+        start, end = np.sort(uniform((2, count), (-0.25, 1.25), rng), axis=0)
+        return {
+            **rows,
+            "change_db": uniform((count,), self.change_db, rng),
+            "start": start,
+            "end": end,
+        }
+
+    def apply(self, signal: Any, parameters: Values) -> Any:
+        """Change the level of a signal."""
+        timesteps = signal.shape[1]
+        time = np.arange(timesteps, dtype=np.float32)[None] / timesteps
+        steepness = timesteps / (CHANGE_SECONDS * self.sample_rate)
+        start, end, change = (
+            ops.convert_to_tensor(parameters[name])[:, None]
+            for name in ("start", "end", "change_db")
+        )
+        share = ops.clip(steepness * ops.minimum(time - start, end - time), 0, 1)
+        return replace_rows(
+            signal, parameters, select_rows(signal, parameters) * db_to_gain(change * share)
+        )
 
 
 @dataclass(frozen=True)

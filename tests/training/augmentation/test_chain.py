@@ -22,6 +22,7 @@ NEW: dict[str, Any] = {
     "whisper": 0.7,
     "speed": 0.7,
     "time_shift": True,
+    "level_change": 0.7,
     "reverberation": 0.7,
     "target_highpass_hz": 100.0,
     "coloured_noise": 0.7,
@@ -42,7 +43,7 @@ RANGES: dict[str, Any] = {
 }
 ALL = Augmentation(**{**RANGES, "third_noise": 0.5}, **NEW)
 CUTOFFS = ("high_cut_hz", "low_pass_hz")
-BOTH = ("speed", "band_limit", "low_pass", "whisper")
+BOTH = ("speed", "level_change", "band_limit", "low_pass", "whisper")
 INPUT_ONLY = ("clipping", "masking")
 MORE_IN_THE_INPUT = ("reverberation", "target_highpass_hz", "coloured_noise", "hum", "clicks")
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from denoisecli.training.augmentation.mixing import FURTHER_NOISE_DB, Level, Remix
+from denoisecli.training.augmentation.mixing import FURTHER_NOISE_DB, Level, LevelChange, Remix
 from denoisecli.training.augmentation.ops import rms
 
 BATCH, LENGTH = 8, 2400
@@ -24,6 +24,34 @@ def decibels(signal: np.ndarray) -> np.ndarray:
 
 def unit(signal: np.ndarray) -> np.ndarray:
     return signal / np.std(signal, axis=1, keepdims=True)
+
+
+def test_a_part_of_the_speech_changes_its_level() -> None:
+    change = LevelChange(1.0, (-12.0, 12.0), sample_rate=1000)
+    parameters = change.draw(2, seeded()) | {
+        "rows": np.array([1, 0], np.int32),
+        "change_db": np.array([12, -6], np.float32),
+        "start": np.array([0.25, -0.2], np.float32),
+        "end": np.array([0.75, 0.5], np.float32),
+    }
+    first, second = 20 * np.log10(
+        np.asarray(change.apply(np.ones((2, 2000), np.float32), parameters))
+    )
+    np.testing.assert_allclose(first[:900], -6, atol=1e-3)  # from before the beginning
+    np.testing.assert_allclose(first[1000:], 0, atol=1e-3)
+    np.testing.assert_allclose(
+        second[[0, 499, 550, 600, 1000, 1400, 1450, 1999]], [0, 0, 6, 12, 12, 12, 6, 0], atol=0.1
+    )
+    assert np.abs(np.diff(second)).max() < 0.13  # 12 dB in 100 samples, without a click
+
+
+def test_how_many_examples_change_their_level() -> None:
+    change = LevelChange(0.25, (6.0, 6.0), sample_rate=1000)
+    rng, ones = seeded(), np.ones((BATCH, LENGTH), np.float32)
+    changed = [np.asarray(change.apply(ones, change.draw(BATCH, rng))) for _ in range(50)]
+    shares = np.mean(np.concatenate(changed) > 1.01, axis=1)
+    assert 0.1 < np.mean(shares > 0) <= 0.25
+    assert np.max(changed) <= 10 ** (6 / 20) + 1e-5
 
 
 def test_remix(speech_and_noise: tuple[np.ndarray, np.ndarray]) -> None:
