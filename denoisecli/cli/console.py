@@ -136,7 +136,7 @@ def native_stderr_muted() -> Iterator[None]:
 
     TensorFlow prints notes on its build, libmpg123 on every damaged MP3 frame.
     """
-    if _verbosity.detailed:
+    if _verbosity.detailed or sys.stderr is None:  # descriptor 2 is closed then
         yield
         return
     sys.stderr.flush()

@@ -139,6 +139,29 @@ native('after')
         assert stderr_of(code) == expected
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no shell that closes stderr")
+@pytest.mark.parametrize("verbosity", ["", "quiet=True", "verbose=True", "debug=True"])
+def test_closed_stderr(verbosity: str) -> None:
+    program = f"""
+import sys
+from denoisecli.cli import console
+assert sys.stderr is None
+console.separate_stderr()
+console.set_verbosity(console.Verbosity({verbosity}))
+with console.native_stderr_muted():
+    for show in (console.info, console.detail, console.warn):
+        show("text")
+    console.info_table(["file"], [["a.wav"]])
+    console.error(ValueError("wrong"))
+console.is_interactive()
+console.result("done")
+"""
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, program], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
 def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     name = "\x1b[2J\x07\r[c]"
     for show in (console.info, console.warn, console.result):
