@@ -105,13 +105,18 @@ class Normalization:
                 break
             ceiling_db -= max(over, 0.0)  # the peaks between the samples are higher
             gain_db += max(more, 0.0)
-        if abs(target - leveling.loudness) <= NOTABLE_LU:
-            return leveling
-        warning = (
-            f"its peaks allow only {leveling.loudness:.1f} LUFS instead of {target:.1f} LUFS; a "
-            "higher --true-peak or a lower loudness keeps more of them"
-        )
-        return replace(leveling, warnings=(warning,))
+        warnings = []
+        if leveling.true_peak > self._true_peak + _PEAK_TOLERANCE_DB:
+            warnings.append(
+                f"its true peak is {leveling.true_peak:.2f} dBTP instead of "
+                f"{self._true_peak:g} dBTP"
+            )
+        if abs(target - leveling.loudness) > NOTABLE_LU:
+            warnings.append(
+                f"its peaks allow only {leveling.loudness:.1f} LUFS instead of {target:.1f} LUFS; "
+                "a higher --true-peak or a lower loudness keeps more of them"
+            )
+        return replace(leveling, warnings=tuple(warnings))
 
 
 def finish_normalized(tracks: Sequence[Track], normalization: Normalization) -> Leveling:

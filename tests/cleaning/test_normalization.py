@@ -8,6 +8,7 @@ import soundfile
 from helpers import constant_mask
 
 from denoisecli.audio.loudness import Loudness, LoudnessMeter
+from denoisecli.cleaning import normalization
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.cleaning.file import CleanResult, FileOptions
 from denoisecli.errors import UsageError
@@ -124,6 +125,24 @@ def test_the_true_peak_holds_for_quiet_sound(
     assert found.true_peak <= -18.0 + 0.1
 
 
+@pytest.mark.parametrize("passes", [1, 5])
+def test_a_true_peak_that_is_exceeded_is_a_warning(
+    halving: Path,
+    audio_file: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    passes: int,
+) -> None:
+    monkeypatch.setattr(normalization, "_MOST_PASSES", passes)
+    sine = 0.2 * np.sin(np.pi / 2 * np.arange(RATE) + np.pi / 4)  # 3 dB more between the samples
+    path = audio_file("quarter.wav", sine, subtype="FLOAT")
+    result, _ = cleaned(halving, path, tmp_path, loudness=-10.0, true_peak=-12.0)
+    assert (result.true_peak_dbfs > -12 + 0.02) == (passes == 1)
+    message = f"its true peak is {result.true_peak_dbfs:.2f} dBTP instead of -12 dBTP"
+    assert (message in result.warnings) == (passes == 1)
+    assert any("its peaks allow only" in warning for warning in result.warnings) == (passes == 5)
+
+
 @pytest.mark.parametrize("offset", [0.0, 0.2])
 def test_the_level_leaves_out_an_offset(
     halving: Path, noisy: Path, audio_file: Callable[..., Path], tmp_path: Path, offset: float
@@ -148,7 +167,7 @@ def test_silence_is_left_as_it_is(
     ("options", "message"),
     [
         ({"loudness": -60.0}, "-50 to -5 LUFS"),
-        ({"loudness": -16.0, "true_peak": 1.0}, "-20 to 0 dBFS"),
+        ({"loudness": -16.0, "true_peak": 1.0}, "-20 to 0 dBTP"),
         ({"loudness": -16.0, "keep_loudness": True}, "exclude each other"),
         ({"loudness": -16.0, "clip": "rescale"}, "exclude each other"),
     ],
