@@ -260,10 +260,11 @@ class Denoiser:
         if choice is None:
             return result
         notes = () if choice.note is None else (choice.note,)
+        upper_end = self._arguments.strength
         return replace(
             result,
-            strength=choice.strength,
-            strength_ovrl=choice.ovrl,
+            strength=upper_end * choice.strength,
+            strength_ovrl={upper_end * share: ovrl for share, ovrl in choice.ovrl.items()},
             warnings=(*result.warnings, *notes),
         )
 

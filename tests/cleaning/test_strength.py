@@ -101,6 +101,21 @@ def test_the_file_is_cleaned_at_the_chosen_strength(rated, model_folder, recordi
     assert denoiser.clean_file(recording, tmp_path / "z.wav").strength is None
 
 
+def test_the_reported_strength_is_that_of_a_denoiser(rated, model_folder, recording, tmp_path):
+    """Whatever the upper end is, a denoiser of the reported strength yields the same sound."""
+    rated({1: (3, 1.5), 0.75: (3, 3.0), 0.5: (3, 2.5)})
+    folder = model_folder(constant_mask(0.5))
+    for strength in (1.0, 0.5):
+        chosen, given = tmp_path / f"chosen{strength}.wav", tmp_path / f"given{strength}.wav"
+        denoiser = Denoiser(folder, strength=strength)
+        result = denoiser.clean_file(recording, chosen, FileOptions(auto_strength=True))
+        assert list(result.strength_ovrl) == [strength * share for share in module.STRENGTHS]
+        assert result.strength in result.strength_ovrl
+        assert 0 < result.strength < strength
+        Denoiser(folder, strength=result.strength).clean_file(recording, given)
+        np.testing.assert_allclose(soundfile.read(chosen)[0], soundfile.read(given)[0], atol=1e-4)
+
+
 def test_a_recording_that_stays_is_the_same_to_the_sample(rated, model_folder, recording, tmp_path):
     rated({1: (3, 3.0), 0.5: (3, 2.0)})
     denoiser = Denoiser(model_folder(constant_mask(0.5)))
