@@ -33,6 +33,7 @@ _PICTURE = "metadata_block_picture"
 _MASK = "waveformatextensible_channel_mask"
 _DROPPED_COMMENTS = (_PICTURE, _MASK, "encoder", "encoder_options")
 _DROPPED_FRAMES = ("TLEN", "TSSE", "TENC")
+_CUE_SHEET = "cue sheet"  # label of a block whose positions count samples
 _HELD = "ID3"  # label of what tags and pictures hold as well
 
 _ATTACHED_PICTURE = 1024  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC
@@ -140,7 +141,7 @@ def write_metadata(
         if kind is metadata.kind and kind in (Kind.RIFF, Kind.AIFF):
             lost += _write_chunks(metadata, path, sample_rate, channels)
         elif kind is Kind.COMMENTS:
-            lost += _write_comments(metadata, path, container)
+            lost += _write_comments(metadata, path, container, sample_rate)
         elif kind is Kind.ID3:
             lost += _write_id3(metadata, path)
         else:
@@ -271,19 +272,20 @@ def _read_comments(path: Path, found: Metadata) -> Metadata:
     blocks: list[tuple[str, object]] = []
     if isinstance(file, FLAC):
         pictures += file.pictures
-        kept = {2: "application block", 5: "cue sheet"}
+        kept = {2: "application block", 5: _CUE_SHEET}
         blocks = [(kept[b.code], b) for b in file.metadata_blocks if b.code in kept]
     return replace(found, comments=tuple(comments), pictures=tuple(pictures), chunks=tuple(blocks))
 
 
-def _write_comments(metadata: Metadata, path: Path, container: str) -> list[str]:
-    """Write comments and pictures to a FLAC or Ogg file."""
+def _write_comments(metadata: Metadata, path: Path, container: str, sample_rate: int) -> list[str]:
+    """Write comments, pictures and blocks to a FLAC or Ogg file, and return what does not fit."""
     lost = []
     file: FLAC | OggOpus | OggVorbis
     if container == "FLAC":
         file = FLAC(path)
         for label, block in metadata.chunks:
-            if metadata.kind is Kind.COMMENTS:
+            of_other_rate = label == _CUE_SHEET and sample_rate != metadata.sample_rate
+            if metadata.kind is Kind.COMMENTS and not of_other_rate:
                 file.metadata_blocks.append(block)
             elif label not in ("LIST INFO", _HELD):
                 lost.append(label)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from helpers import constant_mask
-from mutagen.flac import FLAC, Picture
+from mutagen.flac import FLAC, CueSheet, CueSheetTrack, Picture
 from mutagen.id3 import APIC, CHAP, CTOC, ID3, TIT2, TXXX, CTOCFlags
 
 from denoisecli.audio.metadata import read_metadata
@@ -125,6 +125,23 @@ def with_comments(path, sound):
     if isinstance(file, FLAC):
         file.add_picture(picture())
     file.save()
+
+
+@pytest.mark.parametrize("sample_rate", [RATE, 16000])
+def test_a_cue_sheet_of_another_rate_is_named(identity, sound, tmp_path, sample_rate):
+    path, target = tmp_path / "in.flac", tmp_path / "out.flac"
+    with_comments(path, sound)
+    file = FLAC(path)
+    file.cuesheet = CueSheet(None)
+    file.cuesheet.tracks = [CueSheetTrack(1, 0), CueSheetTrack(170, len(sound))]
+    file.metadata_blocks.append(file.cuesheet)
+    file.save()
+    result = identity.clean_file(path, target, FileOptions(sample_rate=sample_rate))
+    written = FLAC(target)
+    assert (written.cuesheet is not None) == (sample_rate == RATE)
+    assert ("cue sheet" in " ".join(result.warnings)) == (sample_rate != RATE)
+    assert written.tags["title"] == ["Interview"]
+    assert len(written.pictures) == 1
 
 
 @pytest.mark.parametrize("target", [".flac", ".ogg", ".opus", ".mp3"])
