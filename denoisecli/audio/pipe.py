@@ -345,6 +345,7 @@ class PipeWriter:
         mask: Channel mask; 0 if it is unknown.
 
     Attributes:
+        sample_rate: Sample rate in Hz.
         clipped: Number of samples beyond full scale that were clamped so far.
         frames: Number of samples per channel written so far.
 
@@ -371,10 +372,10 @@ class PipeWriter:
             raise UsageError(
                 f"{subtype} cannot be written to a pipe; use one of {', '.join(known)}"
             )
+        self.sample_rate = sample_rate
         self.clipped = 0
         self.frames = 0
         self._stream = stream
-        self._sample_rate = sample_rate
         self._subtype = subtype
         self._clamps = subtype != "FLOAT"
         if not bare:
@@ -391,7 +392,7 @@ class PipeWriter:
         soundfile.write(
             encoded,
             quantize(block, self._subtype).T,
-            self._sample_rate,
+            self.sample_rate,
             subtype=self._subtype,
             endian="LITTLE",
             format="RAW",

@@ -49,8 +49,9 @@ class RemuxWriter:
         channels: Number of channels.
 
     Attributes:
+        sample_rate: Sample rate in Hz at which the sound is stored.
         clipped: Number of samples beyond full scale that were clamped so far.
-        warnings: Warnings about streams that could not be copied.
+        warnings: Warnings about streams that could not be copied, and about another sample rate.
     """
 
     def __init__(
@@ -78,7 +79,12 @@ class RemuxWriter:
             output.set_chapters(chapters)
         self._packets = self._copied_packets(source)
         self._waiting = next(self._packets, None)
-        rate = self._sound.codec_context.sample_rate
+        self.sample_rate = rate = self._sound.codec_context.sample_rate
+        if rate != sample_rate:
+            self.warnings.append(
+                f"the sound is stored at {rate} Hz, since its codec does not support "
+                f"{sample_rate} Hz"
+            )
         self._resample = StreamResampler(sample_rate, rate, channels)
         self._layout = LAYOUTS[channels]
         self._position = round(first_sample_time(replaced) * rate)
@@ -164,9 +170,8 @@ class RemuxWriter:
             return
         samples = np.ascontiguousarray(block, np.float32)
         frame = AudioFrame.from_ndarray(samples, format="fltp", layout=self._layout)
-        rate = self._sound.codec_context.sample_rate
-        frame.sample_rate = rate
-        frame.time_base = Fraction(1, rate)
+        frame.sample_rate = self.sample_rate
+        frame.time_base = Fraction(1, self.sample_rate)
         frame.pts = self._position
         self._position += block.shape[1]
         for packet in self._sound.encode(frame):

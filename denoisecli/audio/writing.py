@@ -45,6 +45,7 @@ class AudioWriter:
         in_ogg_order: The channels have to be brought into the order of Ogg files.
 
     Attributes:
+        sample_rate: Sample rate in Hz.
         clipped: Number of samples beyond full scale that were clamped so far.
         frames: Number of samples per channel written so far.
         failed: A block could not be written, or only in part.
@@ -58,6 +59,7 @@ class AudioWriter:
         *,
         in_ogg_order: bool = False,
     ) -> None:
+        self.sample_rate: int = file.samplerate
         self.clipped = 0
         self.frames = 0
         self.failed = False

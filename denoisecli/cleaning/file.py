@@ -180,6 +180,8 @@ class PipeSource:
 
     def open(self, options: FileOptions) -> AbstractContextManager[AudioReader]:
         """Read the header of the pipe."""
+        if options.track not in (None, 1):
+            raise UsageError(f"a pipe has no audio track {options.track}; give the file")
         return nullcontext(
             pipe_reader(
                 self.stream,
@@ -357,7 +359,7 @@ def clean_recording(
         source=info.path,
         target=target.path,
         noise_target=None if noise_target is None else noise_target.path,
-        sample_rate=sample_rate,
+        sample_rate=tracks[0].sink.sample_rate,
         channels=channels,
         seconds=meter_out.timesteps / info.sample_rate,
         wall_seconds=time.perf_counter() - start,

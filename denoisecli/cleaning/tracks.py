@@ -17,8 +17,14 @@ _SPOOL_FRAMES = 2**16
 
 @runtime_checkable
 class Sink(Protocol):
-    """A file or a pipe that is written block by block."""
+    """A file or a pipe that is written block by block.
 
+    Attributes:
+        sample_rate: Sample rate in Hz at which the sound is stored.
+        clipped: Number of samples beyond full scale that were clamped so far.
+    """
+
+    sample_rate: int
     clipped: int
 
     def write(self, block: AudioBlock) -> None:
@@ -32,14 +38,14 @@ class Track:
         sink: Sink that the sound is written to.
         channels: Number of channels.
         sample_rate: Sample rate of the sound in Hz.
-        target_rate: Sample rate of the sink in Hz.
+        target_rate: Sample rate in Hz of the sound that the sink gets.
         spool_folder: Folder of a temporary file that keeps the sound in floating point until
             :func:`finish_tracks`, which may scale it; None writes the sound at once.
 
     Attributes:
         sink: The sink.
         channels: Number of channels.
-        target_rate: Sample rate of the sink in Hz.
+        target_rate: Sample rate in Hz of the sound that the sink gets.
         peak: Largest absolute sample so far; only with a spool.
     """
 

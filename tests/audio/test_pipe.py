@@ -330,6 +330,16 @@ def test_output_begins_before_the_input_ends(half, noise):
     assert behind < half.stream(16000).delay + 0.1
 
 
+def test_a_pipe_has_one_audio_track(half, stereo, tmp_path):
+    def source():
+        return Pipe(encoded(stereo, 16000, format="WAV"))
+
+    half.clean_file(source(), tmp_path / "one.wav", FileOptions(track=1))
+    for track in (0, 2):
+        with pytest.raises(UsageError, match=f"a pipe has no audio track {track}; give the file"):
+            half.clean_file(source(), tmp_path / "out.wav", FileOptions(track=track))
+
+
 def test_pipe_to_file_and_back(half, stereo, tmp_path):
     target = tmp_path / "y.flac"
     half.clean_file(Pipe(encoded(stereo, 44100, format="WAV", subtype="PCM_16")), target)

@@ -138,6 +138,20 @@ def test_another_container_and_another_rate(tmp_path, model_folder):
     assert streams(target)[0][0] == ("video", "mpeg4")
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "mov"])
+@pytest.mark.parametrize("wanted", [None, 44100])
+def test_the_reported_rate_is_that_of_the_file(tmp_path, model_folder, suffix, wanted):
+    source = write_video(tmp_path / f"talk.{suffix}")
+    target = tmp_path / f"clean.{suffix}"
+    result = clean(model_folder, source, target, sample_rate=wanted)
+    with av.open(str(target)) as container:
+        assert result.sample_rate == container.streams.audio[0].rate
+    said = f"the sound is stored at {result.sample_rate} Hz"
+    is_other = result.sample_rate != (wanted or RATE)
+    assert is_other == (suffix == "webm" and wanted is not None)
+    assert any(said in warning for warning in result.warnings) == is_other
+
+
 def test_a_loudness_is_reached_in_a_video(tmp_path, model_folder):
     source = write_video(tmp_path / "talk.mp4")
     result = clean(model_folder, source, tmp_path / "clean.mp4", loudness=-30.0)
