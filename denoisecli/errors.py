@@ -10,6 +10,14 @@ class DenoiseError(Exception):
 
     exit_code = 1
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle without calling ``__init__``, which may take other arguments than the message."""
+        return _restore, (type(self), self.args), self.__dict__
+
+
+def _restore(kind: type[DenoiseError], args: tuple[object, ...]) -> DenoiseError:
+    return kind.__new__(kind, *args)
+
 
 class AudioError(DenoiseError):
     """A recording cannot be used: it is damaged, empty or silent, or not all values are finite."""

@@ -24,9 +24,6 @@ State = MutableSequence[float]
 class Cancelled(DenoiseError):
     """The job was cancelled while it was worked on."""
 
-    def __init__(self) -> None:
-        super().__init__("the job was cancelled")
-
 
 @dataclass(frozen=True)
 class Task:
@@ -121,7 +118,7 @@ def _clean(task: Task, share: float) -> CleanResult:
 
 def _advance(share: float) -> None:
     if _Worker.state[1]:
-        raise Cancelled
+        raise Cancelled("the job was cancelled")
     _Worker.state[0] = share
 
 

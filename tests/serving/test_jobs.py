@@ -27,6 +27,10 @@ def wait_for_cancellation(task: Task) -> dict[str, Any]:
         work._advance(0.25)
 
 
+def pid(task: Task) -> dict[str, Any]:
+    return {"pid": os.getpid()}
+
+
 def die(task: Task) -> dict[str, Any]:
     os._exit(9)
 
@@ -175,6 +179,24 @@ def test_a_process_that_dies_takes_only_its_own_job_with_it(tmp_path: Path) -> N
             assert survivor.result == {"name": "upload.wav"}
             running = await add(jobs, wait_for_cancellation)
             await until(lambda: running.progress == 0.25)
+        assert list(tmp_path.iterdir()) == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_a_process_survives_the_removal_of_the_job_that_it_works_on(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        jobs = Jobs(tmp_path, start_worker=worker_process)
+        async with jobs.running():
+            before = await add(jobs, pid)
+            await before.ended.wait()
+            removed, after = await add(jobs, wait_for_cancellation), await add(jobs, pid)
+            await until(lambda: removed.progress == 0.25)
+            jobs.remove(removed)
+            await after.ended.wait()
+            assert str(removed.error) == "the job was cancelled"
+            assert after.result == before.result
         assert list(tmp_path.iterdir()) == []
 
     asyncio.run(scenario())
