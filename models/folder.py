@@ -70,6 +70,11 @@ class ModelFolder:
         self.history_path = path / "history.csv"
         self.curves_path = path / "curves.png"
 
+    @property
+    def named_path(self) -> Path:
+        """Folder that the model is known by: that of its run, or its own."""
+        return self.path.parent if self.path.name == "model" else self.path
+
     @cached_property
     def spec(self) -> Spec:
         """The resolved spec; raises SpecError if it cannot be read."""

@@ -422,11 +422,12 @@ def _make_estimators(
 ) -> "dict[str, Estimator]":
     """Return the estimators by name, models first; the model "speech" if none is given."""
     from denoisecli.evaluation.estimators import Folder, Model
+    from denoisecli.models.folder import ModelFolder
 
     estimators: list[tuple[str, Estimator]] = []
     for model in models or ([] if folders or baselines else ["speech"]):
-        path = Path(model).absolute()  # the model of a run lies in its folder, as "model"
-        estimators.append(((path.parent if path.name == "model" else path).name, Model(model)))
+        name = ModelFolder(Path(model).absolute()).named_path.name
+        estimators.append((name, Model(model)))
     estimators += [(folder.resolve().name, Folder(folder)) for folder in folders or []]
     estimators += [_make_baseline(text) for text in baselines or []]
     names = [name for name, _ in estimators]

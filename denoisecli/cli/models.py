@@ -93,11 +93,7 @@ def _find_models(folder: Path) -> Iterator[ModelFacts]:
     from denoisecli.models.catalogue import find_model, local_models, model_names
 
     bundled = [(name, find_model(name).path) for name in model_names()]
-    local = [
-        # The name of a run, if it is a finished run's model.
-        (str(model.path.parent if model.path.name == "model" else model.path), model.path)
-        for model in local_models(folder)
-    ]
+    local = [(str(model.named_path), model.path) for model in local_models(folder)]
     for name, path in (*bundled, *local):
         try:
             yield _read_model(name, path)

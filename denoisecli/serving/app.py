@@ -32,6 +32,7 @@ from denoisecli.cleaning.denoiser import DenoiserOptions
 from denoisecli.cleaning.file import FileOptions
 from denoisecli.errors import DenoiseError
 from denoisecli.models.catalogue import find_model, local_models, model_names
+from denoisecli.models.folder import ModelFolder
 from denoisecli.serving import schema, work
 from denoisecli.serving.answers import Refused, SentOnce, as_refused, attachment, error_answer
 from denoisecli.serving.guard import LOOPBACK, Guard
@@ -278,18 +279,16 @@ class _Application:
         found = {name: (find_model(name).path, "bundled") for name in model_names()}
         root = self._settings.models_folder
         for model in local_models(root) if root.is_dir() else []:
-            path = model.path.parent if model.path.name == "model" else model.path
+            path = root if model.path == root else model.named_path
             found[(Path(root.name) / path.relative_to(root)).as_posix()] = (model.path, "local")
         try:
-            default = find_model(self._settings.model).path
+            model = find_model(self._settings.model)
         except DenoiseError:  # it was removed while the server runs
             return _Models(found, None)
-        if all(path != default for path, _ in found.values()):
-            found[default.parent.name if default.name == "model" else default.name] = (
-                default,
-                "local",
-            )
-        return _Models(found, next(name for name, (path, _) in found.items() if path == default))
+        if all(path != model.path for path, _ in found.values()):
+            name = ModelFolder(model.path.absolute()).named_path.name
+            found[name] = (model.path, "local")
+        return _Models(found, next(name for name, (path, _) in found.items() if path == model.path))
 
     async def _choose(self, name: str | None) -> tuple[str, Path]:
         """Return the name and the folder of the model that a client has named, or of the default.

@@ -49,6 +49,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert 0 <= folder.read_metrics().onnx_difference < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [("runs/a/model", "runs/a"), ("runs/a", "runs/a"), ("model/model", "model")]
+)
+def test_the_model_of_a_run_has_its_name(path: str, name: str) -> None:
+    assert ModelFolder(Path(path)).named_path == Path(name)
+
+
 def test_metrics_of_other_versions_are_read(tmp_path: Path) -> None:
     """Fields that a version does not know are left out, and missing ones are None."""
     folder = ModelFolder(tmp_path)

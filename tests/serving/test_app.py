@@ -402,6 +402,44 @@ def test_no_name_leads_out_of_the_folder(
 
 @pytest.mark.parametrize(
     "path",
+@pytest.mark.parametrize(
+    ("models", "name"),
+    [(".", "x"), ("runs", "runs/x"), ("runs/x", "x"), ("runs/x/model", "model")],
+)
+def test_models_are_found_in_any_folder_of_a_run(
+    start: Callable[..., TestClient],
+    tmp_path: Path,
+    model_folder: Callable[..., Path],
+    wav: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    models: str,
+    name: str,
+) -> None:
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    model_folder(constant_mask(0.5)).rename(tmp_path / "runs" / "x" / "model")
+    monkeypatch.chdir(tmp_path / ("runs" if models == "." else ""))
+    client = start(models_folder=Path(models))
+    listed = client.get("/api/models").json()["models"]
+    assert {row["name"] for row in listed if row["kind"] == "local"} == {"model0", name}
+    answer = client.post("/api/clean", files={"file": ("t.wav", wav)}, data={"model": name})
+    np.testing.assert_allclose(decoded(answer.content), decoded(wav) / 2, atol=2e-4)
+
+
+@pytest.mark.parametrize(("folder", "model"), [("", "x"), ("", "x/model"), ("x", "model")])
+def test_the_default_has_the_name_of_its_run(
+    start: Callable[..., TestClient],
+    tmp_path: Path,
+    model_folder: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    folder: str,
+    model: str,
+) -> None:
+    (tmp_path / "x").mkdir()
+    model_folder(constant_mask(0.5)).rename(tmp_path / "x" / "model")
+    monkeypatch.chdir(tmp_path / folder)
+    assert start(model=model).get("/api/models").json()["default"] == "x"
+
+
     [
         "/static/../app.py",
         "/static/..%2fapp.py",
