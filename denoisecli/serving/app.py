@@ -404,11 +404,12 @@ class _Application:
 
     async def _suggest(self, request: Request) -> Response:
         job = self._done(request)
-        async with self._rendering_slots:
-            try:
-                choice = await asyncio.to_thread(work.suggest_strength, job.task)
-            except DenoiseError as error:
-                raise as_refused(error, job.plain(str(error))) from error
+        with job.in_use():
+            async with self._rendering_slots:
+                try:
+                    choice = await asyncio.to_thread(work.suggest_strength, job.task)
+                except DenoiseError as error:
+                    raise as_refused(error, job.plain(str(error))) from error
         return JSONResponse(choice)
 
     # Files to download
@@ -416,8 +417,9 @@ class _Application:
     async def _render(self, request: Request) -> Response:
         rendering = await _read_body(request, Rendering)
         job = self._done(request)
-        async with self._rendering_slots:
-            path, warnings = await asyncio.to_thread(render, job, rendering)
+        with job.in_use():
+            async with self._rendering_slots:
+                path, warnings = await asyncio.to_thread(render, job, rendering)
         for key in list(job.files)[: -_KEPT_FILES + 1]:
             shutil.rmtree(job.files.pop(key).parent, ignore_errors=True)
         key = secrets.token_urlsafe(8)

@@ -82,6 +82,23 @@ class Job:
             return self.state[0]
         return float(self.stage is Stage.DONE)
 
+    def check_present(self) -> None:
+        """Raise Refused if the job was removed."""
+        if self.removed:
+            raise Refused(404, f"{self.upload.name} was removed")
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Run a block that uses the files; raise Refused if the job was removed meanwhile."""
+        try:
+            yield
+        except Exception:
+            if not self.removed:
+                raise
+        if self.removed:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.check_present()
+
     def plain(self, message: str) -> str:
         """Return a message with the name of the upload for its path, without other paths."""
         for path in (self.upload.path, self.task.target, self.folder):

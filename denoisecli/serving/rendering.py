@@ -75,10 +75,6 @@ def render(job: Job, rendering: Rendering) -> tuple[Path, list[str]]:
     folder = job.folder / secrets.token_urlsafe(8)
     target = folder / f"result{suffix}"  # file systems have shorter names than clients
 
-    def stop_if_removed(seconds: float, total: float) -> None:
-        if job.removed:
-            raise Refused(404, f"{job.upload.name} was removed")
-
     try:
         folder.mkdir()
         result = remix_file(
@@ -87,11 +83,10 @@ def render(job: Job, rendering: Rendering) -> tuple[Path, list[str]]:
             target,
             rendering.options(keep_readable=True),
             strength=rendering.strength,
-            on_progress=stop_if_removed,
+            on_progress=lambda seconds, total: job.check_present(),
         )
-        stop_if_removed(0.0, 0.0)
     except (DenoiseError, OSError) as error:
-        shutil.rmtree(job.folder if job.removed else folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         name = clean_name(job.upload.name, suffix).name
         message = job.plain(str(error).replace(str(target), name))
         raise as_refused(error, message) from error
@@ -138,8 +133,9 @@ async def zip_pieces(
         for job, rendering in entries:
             name = clean_name(job.upload.name, rendering.suffix(job.upload.name))
             try:
-                async with slots:
-                    path, _ = await run_in_threadpool(render, job, rendering)
+                with job.in_use():
+                    async with slots:
+                        path, _ = await run_in_threadpool(render, job, rendering)
             except Refused as error:
                 errors.append(f"{name}: {error}")
                 continue

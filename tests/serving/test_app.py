@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from denoisecli.audio.reading import AudioReader
 from denoisecli.cleaning.strength import Choice
-from denoisecli.serving import app, rendering
+from denoisecli.serving import app, rendering, work
 
 RATE = 8000
 
@@ -297,6 +297,52 @@ def test_a_job_that_is_removed_while_its_request_is_read(
     jobs = client.app.routes[0].endpoint.__self__._jobs
     monkeypatch.setattr(app, "_read_body", removed)
     refused(client.post(f"/api/jobs/{job}{path}", json={}), 404, "no such recording")
+
+
+@pytest.mark.parametrize("moment", ["waiting", "working", "written"])
+@pytest.mark.parametrize("path", ["/file", "/strength", "/zip"])
+def test_a_job_that_is_removed_while_a_file_of_it_is_made(
+    client: TestClient,
+    wav: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    moment: str,
+) -> None:
+    application = client.app.routes[0].endpoint.__self__
+    job = application._jobs.get(add(client, wav))
+    url = client.post("/api/zip", json={"jobs": [{"id": job.id}]}).json()["url"]
+
+    class Slots(asyncio.Semaphore):
+        async def acquire(self) -> Literal[True]:
+            application._jobs.remove(job)
+            return await super().acquire()
+
+    def removing(function: Callable[..., Any], *, first: bool) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if first:
+                application._jobs.remove(job)
+            result = function(*arguments, **options)
+            application._jobs.remove(job)
+            return result
+
+        return call
+
+    if moment == "waiting":
+        monkeypatch.setattr(application, "_rendering_slots", Slots(2))
+    elif moment == "working":
+        monkeypatch.setattr(rendering, "remix_file", removing(rendering.remix_file, first=True))
+        monkeypatch.setattr(work, "reader", removing(work.reader, first=True))
+    else:
+        for module in (app, rendering):
+            monkeypatch.setattr(module, "render", removing(module.render, first=False))
+        choice = {"strength": 1.0, "ovrl": {}, "note": None}
+        monkeypatch.setattr(work, "suggest_strength", removing(lambda task: choice, first=False))
+    if path == "/zip":
+        archive = zipfile.ZipFile(io.BytesIO(client.get(url).content))
+        assert archive.namelist() == ["errors.txt"]
+        assert b"talk.wav was removed" in archive.read("errors.txt")
+    else:
+        refused(client.post(f"/api/jobs/{job.id}{path}"), 404, "talk.wav was removed")
 
 
 def test_the_default_model_is_removed_while_the_server_runs(
