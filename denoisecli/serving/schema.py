@@ -44,7 +44,22 @@ def openapi(
         archive: Body of ``POST /api/zip``.
     """
     a_job = _json("The job.", _JOB_REFERENCE)
-    an_address = _json("Where the file is.", _object(url={"type": "string"}))
+    address = {"type": "string", "description": "Where it is."}
+    a_file = _object(
+        url=address,
+        name={"type": "string", "description": "Name to save it under."},
+        bytes={"type": "integer", "description": "Its size."},
+        warnings={"type": "array", "items": {"type": "string"}},
+    )
+    choice = _object(
+        strength={"type": "number"},
+        ovrl={
+            "type": "object",
+            "description": "DNSMOS OVRL of the strengths that were compared.",
+            "additionalProperties": {"type": "number"},
+        },
+        note={"type": ["string", "null"]},
+    )
     several = _object(jobs={"type": "array", "items": _JOB_REFERENCE})
     operations = [
         (
@@ -91,14 +106,16 @@ def openapi(
                 "Choose the strength that suits the recording best, by DNSMOS.",
                 _json(
                     "The strength, and why the recording should stay as it is, if it should.",
-                    _object(strength={"type": "number"}, note={"type": ["string", "null"]}),
+                    choice,
                 ),
             ),
         ),
         (
             "post /api/jobs/{id}/file",
             _operation(
-                "Write the result at a strength and in a format.", an_address, _body(rendering)
+                "Write the result at a strength and in a format.",
+                _json("The file.", a_file),
+                _body(rendering),
             ),
         ),
         (
@@ -107,7 +124,11 @@ def openapi(
         ),
         (
             "post /api/zip",
-            _operation("Prepare an archive of several results.", an_address, _body(archive)),
+            _operation(
+                "Prepare an archive of several results.",
+                _json("The archive.", _object(url=address)),
+                _body(archive),
+            ),
         ),
         ("get /api/zip/{key}", _operation("Return an archive.", _binary())),
         ("get /api/models", _operation("List the models.", _json("The models.", _object()))),

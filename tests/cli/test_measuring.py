@@ -199,6 +199,14 @@ def test_a_bundled_model_keeps_its_name_beside_a_link_of_that_name(
     assert list(_make_estimators(["speech"], None, None)) == ["speech"]
 
 
+def test_models_have_the_names_of_their_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    assert list(_make_estimators(["model", "../b/model", "../c"], None, None)) == ["a", "b", "c"]
+
+
 def test_the_test_set_of_a_dataset(
     audio_file: Callable[..., Path],
     noise: Callable[..., np.ndarray],

@@ -402,6 +402,44 @@ def test_a_recording_is_cleaned_again_with_another_model(
     np.testing.assert_allclose(decoded(client.get(url).content), decoded(wav) / 2, atol=2e-4)
 
 
+@pytest.mark.parametrize(
+    ("models", "name"),
+    [(".", "x"), ("runs", "runs/x"), ("runs/x", "x"), ("runs/x/model", "model")],
+)
+def test_models_are_found_in_any_folder_of_a_run(
+    start: Callable[..., TestClient],
+    tmp_path: Path,
+    model_folder: Callable[..., Path],
+    wav: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    models: str,
+    name: str,
+) -> None:
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    model_folder(constant_mask(0.5)).rename(tmp_path / "runs" / "x" / "model")
+    monkeypatch.chdir(tmp_path / ("runs" if models == "." else ""))
+    client = start(models_folder=Path(models))
+    listed = client.get("/api/models").json()["models"]
+    assert {row["name"] for row in listed if row["kind"] == "local"} == {"model0", name}
+    answer = client.post("/api/clean", files={"file": ("t.wav", wav)}, data={"model": name})
+    np.testing.assert_allclose(decoded(answer.content), decoded(wav) / 2, atol=2e-4)
+
+
+@pytest.mark.parametrize(("folder", "model"), [("", "x"), ("", "x/model"), ("x", "model")])
+def test_the_default_has_the_name_of_its_run(
+    start: Callable[..., TestClient],
+    tmp_path: Path,
+    model_folder: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    folder: str,
+    model: str,
+) -> None:
+    (tmp_path / "x").mkdir()
+    model_folder(constant_mask(0.5)).rename(tmp_path / "x" / "model")
+    monkeypatch.chdir(tmp_path / folder)
+    assert start(model=model).get("/api/models").json()["default"] == "x"
+
+
 def test_a_removed_job_is_gone_with_its_files(client: TestClient, wav: bytes, root: Path) -> None:
     job = add(client, wav)
     assert client.delete(f"/api/jobs/{job}").status_code == 204
@@ -448,44 +486,6 @@ def test_no_name_leads_out_of_the_folder(
 
 @pytest.mark.parametrize(
     "path",
-@pytest.mark.parametrize(
-    ("models", "name"),
-    [(".", "x"), ("runs", "runs/x"), ("runs/x", "x"), ("runs/x/model", "model")],
-)
-def test_models_are_found_in_any_folder_of_a_run(
-    start: Callable[..., TestClient],
-    tmp_path: Path,
-    model_folder: Callable[..., Path],
-    wav: bytes,
-    monkeypatch: pytest.MonkeyPatch,
-    models: str,
-    name: str,
-) -> None:
-    (tmp_path / "runs" / "x").mkdir(parents=True)
-    model_folder(constant_mask(0.5)).rename(tmp_path / "runs" / "x" / "model")
-    monkeypatch.chdir(tmp_path / ("runs" if models == "." else ""))
-    client = start(models_folder=Path(models))
-    listed = client.get("/api/models").json()["models"]
-    assert {row["name"] for row in listed if row["kind"] == "local"} == {"model0", name}
-    answer = client.post("/api/clean", files={"file": ("t.wav", wav)}, data={"model": name})
-    np.testing.assert_allclose(decoded(answer.content), decoded(wav) / 2, atol=2e-4)
-
-
-@pytest.mark.parametrize(("folder", "model"), [("", "x"), ("", "x/model"), ("x", "model")])
-def test_the_default_has_the_name_of_its_run(
-    start: Callable[..., TestClient],
-    tmp_path: Path,
-    model_folder: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    folder: str,
-    model: str,
-) -> None:
-    (tmp_path / "x").mkdir()
-    model_folder(constant_mask(0.5)).rename(tmp_path / "x" / "model")
-    monkeypatch.chdir(tmp_path / folder)
-    assert start(model=model).get("/api/models").json()["default"] == "x"
-
-
     [
         "/static/../app.py",
         "/static/..%2fapp.py",
@@ -523,6 +523,25 @@ def test_the_api_is_described_completely(client: TestClient) -> None:
     assert described == served
     form = document["paths"]["/api/clean"]["post"]["requestBody"]["content"]
     assert {"file", "model", "strength"} < set(form["multipart/form-data"]["schema"]["properties"])
+
+
+def test_answers_have_the_fields_that_are_described(
+    client: TestClient, wav: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = client.get("/api/openapi.json").json()
+    monkeypatch.setattr(work, "choose_strength", lambda *_: Choice(0.75, {0.0: 1.0}))
+    job = add(client, wav)
+    for path, body in {
+        "/api/jobs/{id}/file": {},
+        "/api/jobs/{id}/strength": None,
+        "/api/zip": {"jobs": [{"id": job}]},
+    }.items():
+        answer = client.post(path.replace("{id}", job), json=body).json()
+        described = document["paths"][path]["post"]["responses"]["2XX"]
+        schema = described["content"]["application/json"]["schema"]
+        assert answer.keys() == schema["properties"].keys()
+    record = client.get(f"/api/jobs/{job}").json()
+    assert record.keys() <= document["components"]["schemas"]["Job"]["properties"].keys()
 
 
 def test_limits_are_told_in_advance(start: Callable[..., TestClient]) -> None:
