@@ -57,7 +57,7 @@ class Settings:
         model: Name of the model that is used where a client names none.
         models_folder: Folder with further models.
         workers: Number of recordings that are cleaned at a time.
-        threads: CPU threads for each of them (default: one per core, shared by the workers).
+        threads: CPU threads of each worker (default: one per core).
         max_bytes: Largest size of a recording in bytes.
         max_waiting: Largest number of recordings that wait or are being sent.
         keep_seconds: Time in s after which a recording that no client asks for is removed.
