@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -84,7 +85,8 @@ async def receive(request: Request, folder: Path, *, max_bytes: int, timeout: fl
     except OSError as error:
         raise Refused(507, f"the upload cannot be stored: {error.strerror}") from error
     finally:
-        form.close()
+        with suppress(OSError):  # the disk is full, but the upload is not wanted any more
+            form.close()
 
 
 async def _chunks(request: Request, timeout: float) -> AsyncIterator[bytes]:
@@ -168,6 +170,7 @@ class _Form:
         if self._size == 0:
             raise Refused(400, f"{self._name} is empty")
         self.flush()
+        self.close()  # which writes the last bytes
         return Upload(self._name, self._path, self._size, self._fields)
 
     def close(self) -> None:

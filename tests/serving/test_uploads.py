@@ -1,10 +1,14 @@
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
-from denoisecli.serving.uploads import safe_name
+from denoisecli.serving.answers import Refused
+from denoisecli.serving.uploads import receive, safe_name
 
 BOUNDARY = "limit"
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -58,6 +62,23 @@ def test_what_is_too_large_is_refused_before_it_is_read(start: Callable[..., Tes
     answer = client.post("/api/jobs", content=b"--", headers=headers)
     assert answer.status_code == 413
     assert "limit of this server" in answer.json()["error"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize("size", [5, 10_000, 3 * 2**20])
+def test_a_full_disk_is_reported_wherever_it_shows(tmp_path: Path, size: int) -> None:
+    """The last bytes are only written when the file is closed."""
+    (tmp_path / "upload.wav").symlink_to("/dev/full")
+    body = part('name="file"; filename="talk.wav"', "x" * size) + END
+
+    async def send() -> dict[str, Any]:
+        return {"type": "http.request", "body": body.encode(), "more_body": False}
+
+    headers = [(b"content-type", FORM["Content-Type"].encode())]
+    request = Request({"type": "http", "method": "POST", "headers": headers}, send)
+    with pytest.raises(Refused, match="cannot be stored: No space left") as refused:
+        asyncio.run(receive(request, tmp_path, max_bytes=2**30, timeout=60))
+    assert refused.value.status == 507
 
 
 @pytest.mark.parametrize(
