@@ -15,6 +15,7 @@ from denoisecli.errors import DenoiseError, UsageError
 
 SINK = "denoise"
 SOURCE = "denoise_microphone"
+_ANSWER_SECONDS = 5.0
 _OWNER = "denoise.process"  # property of the sink and the source
 DEVICE = "pulse"
 """Device of PortAudio that plays to PulseAudio, to the sink that PULSE_SINK names."""
@@ -100,7 +101,14 @@ def _is_running(process: int) -> bool:
 
 def _pactl(*arguments: str) -> list[str]:
     """Run ``pactl`` and return the lines that it prints."""
-    result = subprocess.run(["pactl", *arguments], capture_output=True, text=True)
+    try:
+        result = subprocess.run(
+            ["pactl", *arguments], capture_output=True, text=True, timeout=_ANSWER_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DenoiseError(
+            f"pactl {arguments[0]} failed: the sound system does not answer"
+        ) from error
     if result.returncode:
         raise DenoiseError(f"pactl {arguments[0]} failed: {result.stderr.strip()}")
     return result.stdout.splitlines()

@@ -1,9 +1,11 @@
 import os
 import sys
+import time
 
 import pytest
 
 from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.live import virtual
 from denoisecli.live.virtual import virtual_microphone
 
 PACTL = """#!{python}
@@ -79,6 +81,24 @@ class TestVirtualMicrophone:
         ):
             pass
         assert modules() == []
+
+    def test_a_sound_system_that_does_not_answer_holds_up_nothing(
+        self, pactl, tmp_path, monkeypatch
+    ):
+        pactl()
+        hanging = tmp_path / "hanging"
+        hanging.write_text("#!/bin/sh\nexec sleep 60\n")
+        hanging.chmod(0o755)
+        start = time.monotonic()
+        with virtual_microphone(16000):
+            hanging.replace(tmp_path / "pactl")
+            monkeypatch.setattr(virtual, "_ANSWER_SECONDS", 0.1)
+        with (
+            pytest.raises(DenoiseError, match="pactl list failed: the sound system does not answ"),
+            virtual_microphone(16000),
+        ):
+            pass
+        assert time.monotonic() - start < 30
 
     def test_pactl_is_needed(self, monkeypatch):
         monkeypatch.setenv("PATH", "")
