@@ -179,8 +179,8 @@ class _Watch:
 
     def is_gone(self) -> bool:
         """Return whether a device has stopped calling."""
-        latest = min(self.called.values())
-        silent = time.monotonic() - latest > _SILENT_SECONDS
+        earlier = min(self.called.values())
+        silent = time.monotonic() - earlier > _SILENT_SECONDS
         return silent or not all(stream.active for stream in self.streams)
 
 
