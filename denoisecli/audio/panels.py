@@ -16,8 +16,10 @@ from denoisecli.errors import UsageError
 from denoisecli.types import AudioVector, SpectrogramMatrix
 
 _MATRICES = (".npz", ".npy")
-_WINDOW = "hann"
 _WINDOW_SECONDS = 0.032  # resolves both the harmonics and the syllables of speech
+
+WINDOW = "hann"
+"""Window of the STFT of pictures."""
 
 Columns = Float[np.ndarray, "frequency columns"]
 """Power or level of each frequency in each column of a picture."""
@@ -49,6 +51,20 @@ class Panel:
     seconds: float
     duration: float
     sample_rate: int
+
+
+def layout(timesteps: int, sample_rate: int, columns: int) -> tuple[int, int, int]:
+    """Return n_fft, hop_length and frames per column for about this many columns.
+
+    Args:
+        timesteps: Length of the sound in samples.
+        sample_rate: Its sample rate in Hz.
+        columns: Approximate number of columns; a very short sound has fewer.
+    """
+    n_fft = max(16, 2 ** round(math.log2(_WINDOW_SECONDS * sample_rate)))
+    # A short sound has overlapping frames, down to one a sample; a long one has pooled frames.
+    hop_length = min(n_fft // 4, max(1, timesteps // columns))
+    return n_fft, hop_length, -(-timesteps // (columns * hop_length))
 
 
 def load_panel(
@@ -94,10 +110,7 @@ def _load_recording(
     info = probe(source)
     first, stop = _sample_range(source, start, duration, info.frames, info.sample_rate)
     length = min(stop, info.frames) - first
-    n_fft = max(16, 2 ** round(math.log2(_WINDOW_SECONDS * info.sample_rate)))
-    # A short sound has overlapping frames, down to one a sample; a long one has pooled frames.
-    hop_length = min(n_fft // 4, max(1, length // columns))
-    frames_per_column = -(-length // (columns * hop_length))
+    n_fft, hop_length, frames_per_column = layout(length, info.sample_rate, columns)
     step = hop_length * frames_per_column
     power, extremes = StreamedPower(n_fft, hop_length, frames_per_column), _Pooling(step)
 
@@ -121,7 +134,7 @@ def _load_recording(
     lows, highs = extremes.result()
     return Panel(
         title=title,
-        levels=decibels(np.sqrt(power.result()), n_fft=n_fft, window=_WINDOW),
+        levels=decibels(np.sqrt(power.result()), n_fft=n_fft, window=WINDOW),
         envelope=np.stack([-lows, highs]) if waveform else None,
         column_seconds=step / info.sample_rate,
         start=first / info.sample_rate,
@@ -263,7 +276,7 @@ class StreamedPower:
             self._waiting[: used - self._hop_length + self._n_fft],
             n_fft=self._n_fft,
             hop_length=self._hop_length,
-            window=_WINDOW,
+            window=WINDOW,
             center=False,
         )
         self._pooling.add(np.square(np.abs(spectrum)))

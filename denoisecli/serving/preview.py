@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from denoisecli.audio import loudness
 from denoisecli.audio.level import dbfs
-from denoisecli.audio.panels import StreamedPower
+from denoisecli.audio.panels import WINDOW, StreamedPower, layout
 from denoisecli.audio.reading import AudioReader
 from denoisecli.audio.resampling import StreamResampler, fit_length, resampled_length
 from denoisecli.audio.spectrogram import decibels
@@ -23,8 +23,6 @@ _RATES = (8_000, 48_000)  # lowest and highest sample rate in Hz of the sound
 _COLUMNS = 1200  # approximate width of the spectrograms
 _ROWS = 256  # largest height of the spectrograms
 _STEPS_PER_DB = 2  # of a byte of a spectrogram: 255 is 0 dBFS, 254 is -0.5 dBFS
-_WINDOW = "hann"
-_WINDOW_SECONDS = 0.032
 
 _PAUSE_SHARE = 0.1  # of the recording, the quietest one, that is taken for pauses
 _FRAME_SECONDS = 0.05
@@ -177,11 +175,9 @@ class _Pictures:
 
     def __init__(self, sample_rate: int, timesteps: int) -> None:
         self._sample_rate = sample_rate
-        self._n_fft = 2 ** round(math.log2(_WINDOW_SECONDS * sample_rate))
-        self._hop_length = min(self._n_fft // 4, max(1, timesteps // _COLUMNS))
-        per_column = -(-timesteps // (_COLUMNS * self._hop_length))
-        self._step = self._hop_length * per_column
-        self._powers = [StreamedPower(self._n_fft, self._hop_length, per_column) for _ in range(2)]
+        self._n_fft, hop_length, per_column = layout(timesteps, sample_rate, _COLUMNS)
+        self._step = hop_length * per_column
+        self._powers = [StreamedPower(self._n_fft, hop_length, per_column) for _ in range(2)]
         margin = np.zeros(self._n_fft // 2, np.float32)  # frames are centred on their samples
         self.add(margin, margin)
 
@@ -206,7 +202,7 @@ class _Pictures:
         with path.open("wb") as file:
             for power in both:
                 highest = np.maximum.reduceat(power[1:], range(0, bins, step))[::-1]
-                levels = decibels(np.sqrt(highest), n_fft=self._n_fft, window=_WINDOW)
+                levels = decibels(np.sqrt(highest), n_fft=self._n_fft, window=WINDOW)
                 steps = np.clip(np.rint(255 + _STEPS_PER_DB * levels), 0, 255)
                 file.write(steps.astype(np.uint8).tobytes())
         return {

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from denoisecli.audio.choices import Scale
-from denoisecli.audio.panels import load_panel
+from denoisecli.audio.panels import WINDOW, layout, load_panel
 from denoisecli.audio.spectrogram import spectrogram
 from denoisecli.errors import AudioError, UsageError
 
@@ -48,6 +48,22 @@ def test_long_and_short_files_fill_about_as_many_columns(
     assert panel.envelope.shape == (2, count)
     assert panel.envelope[0].min() == pytest.approx(sound.min(), abs=1e-4)
     assert panel.envelope[1].max() == pytest.approx(sound.max(), abs=1e-4)
+
+
+@pytest.mark.parametrize("rate", [100, 4000, 8000, 44100, 192000])
+@pytest.mark.parametrize("timesteps", [1, 300, 100_000, 50_000_000])
+@pytest.mark.parametrize("columns", [50, 1200])
+def test_a_layout_covers_the_sound_and_every_sample_weighs(
+    rate: int, timesteps: int, columns: int
+) -> None:
+    n_fft, hop_length, per_column = layout(timesteps, rate, columns)
+    assert n_fft == 16 or n_fft / rate == pytest.approx(0.032, rel=0.42)
+    assert n_fft & (n_fft - 1) == 0
+    assert 1 <= hop_length <= n_fft // 4
+    step = hop_length * per_column
+    assert columns * step >= timesteps
+    assert (columns // 2) * step <= timesteps or step == 1
+    assert WINDOW == "hann"  # overlaps by three quarters without a gap
 
 
 def test_blocks_join_without_a_seam(audio_file: Callable[..., Path]) -> None:
