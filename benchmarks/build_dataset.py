@@ -22,13 +22,12 @@ import soundfile
 from benchmarks import markdown
 from denoisecli.audio.reading import reader
 from denoisecli.audio.resampling import StreamResampler
-from denoisecli.cleaning.engines import cpu_cores
 from denoisecli.datasets.building import build
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.recordings import Role, find_recordings
 from denoisecli.errors import AudioError
-from denoisecli.system.pools import processes
+from denoisecli.system.pools import cpu_cores, processes
 
 RECIPE = Recipe(snr_db=(-5.0, 20.0))
 ENOUGH = 1.5

@@ -10,12 +10,11 @@ from functools import lru_cache, partial
 from multiprocessing.queues import Queue
 
 from denoisecli.cleaning.denoiser import DenoiserOptions
-from denoisecli.cleaning.engines import cpu_cores
 from denoisecli.cleaning.file import CleanResult, FileOptions, OnProgress
 from denoisecli.cleaning.targets import Job, Status
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.atomic_files import refuse_existing
-from denoisecli.system.pools import WorkerDied, process_pool, result_of
+from denoisecli.system.pools import WorkerDied, cpu_cores, process_pool, result_of
 
 _POLL_SECONDS = 0.1
 

@@ -1,7 +1,6 @@
 """Engines that run the network of a model: ONNX Runtime or Keras."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from denoisecli.cleaning.choices import Device, Engine
 from denoisecli.errors import ModelError, UsageError
 from denoisecli.models.folder import ModelFolder
 from denoisecli.system.extras import require
+from denoisecli.system.pools import cpu_cores
 
 Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 """Inputs and outputs of a network by name, as `models.export.onnx_network` defines them.
@@ -106,12 +106,6 @@ def open_engine(
     if engine == Engine.ONNX:
         return OnnxEngine(folder, device=device, threads=threads)
     return KerasEngine(folder, device=device, threads=threads)
-
-
-def cpu_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class OnnxEngine:
@@ -235,8 +229,13 @@ def open_frame_engine(folder: ModelFolder) -> FrameEngine | None:
     if not folder.stream_path.is_file():
         return None
     engine = FrameEngine(folder)
+    return engine if _is_of(engine.metadata, folder) else None
+
+
+def _is_of(metadata: Mapping[str, str], folder: ModelFolder) -> bool:
+    """Return whether a network was made from ``model.onnx`` as it is in the folder."""
     digest = hashlib.sha256(folder.onnx_path.read_bytes()).hexdigest()
-    return engine if engine.metadata.get("whole") == digest else None
+    return metadata.get("whole") == digest
 
 
 def _run_stage(
@@ -274,12 +273,13 @@ def _open_stages(folder: ModelFolder, threads: int) -> list[onnxruntime.Inferenc
     paths = folder.stage_paths
     if not all(path.is_file() for path in paths):
         return []
-    sessions = [_open_session(path, threads // len(paths)) for path in paths]
-    digest = hashlib.sha256(folder.onnx_path.read_bytes()).hexdigest()
-    fit = all(
-        session.get_modelmeta().custom_metadata_map.get("whole") == digest for session in sessions
-    )
-    return sessions if fit else []
+    sessions = []
+    for path in paths:
+        session = _open_session(path, threads // len(paths))
+        if not _is_of(session.get_modelmeta().custom_metadata_map, folder):
+            return []
+        sessions.append(session)
+    return sessions
 
 
 def _open_session(path: Path, threads: int, *, gpu: bool = False) -> onnxruntime.InferenceSession:

@@ -98,12 +98,12 @@ def serve(
     require(
         "serve", "starlette", "uvicorn", "python_multipart", purpose="denoise serve"
     )  # before the modules that import them
-    from denoisecli.cleaning.engines import cpu_cores
     from denoisecli.models.catalogue import find_model
     from denoisecli.serving.app import Settings
     from denoisecli.serving.guard import is_loopback, own_names
     from denoisecli.serving.server import address_of, listening
     from denoisecli.serving.server import serve as run
+    from denoisecli.system.pools import cpu_cores
 
     find_model(model)
     if token is not None and len(token) < _SHORTEST_TOKEN:

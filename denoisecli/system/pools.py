@@ -49,6 +49,12 @@ class WorkerDied(DenoiseError):
         )
 
 
+def cpu_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 class _Pool(ProcessPoolExecutor):
     def submit(
         self,

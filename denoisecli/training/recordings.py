@@ -1,7 +1,6 @@
 """Recordings that batches are mixed from: decoded once, kept as 16-bit samples in a mapped file."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +25,7 @@ from denoisecli.datasets.recordings import (
 from denoisecli.datasets.rooms import require_pyroomacoustics
 from denoisecli.errors import DenoiseError
 from denoisecli.system.atomic_files import replacing
-from denoisecli.system.pools import Workers, processes
+from denoisecli.system.pools import Workers, cpu_cores, processes
 
 INDEX = "recordings.json"
 
@@ -193,7 +192,7 @@ def open_store(
         on_message(f"decoding {len(files)} recordings")
         if jobs is None:
             is_small = sum(file.size for file in files) < SMALL_BYTES and not recipe.rooms
-            jobs = 1 if is_small else os.cpu_count() or 1
+            jobs = 1 if is_small else cpu_cores()
         cache.mkdir(parents=True, exist_ok=True)
         try:
             with (

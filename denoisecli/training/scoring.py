@@ -1,7 +1,6 @@
 """Compute PESQ and ESTOI of a few clips during training, in worker processes."""
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from jaxtyping import Float
 
 from denoisecli.errors import DatasetError
 from denoisecli.evaluation.metrics import check_metrics, measure, pesq_for
-from denoisecli.system.pools import process_pool, result_of
+from denoisecli.system.pools import cpu_cores, process_pool, result_of
 from denoisecli.types import AudioVector
 
 CLIPS = 24
@@ -75,7 +74,7 @@ def scoring(
     Yields:
         The scores, whose means can be waited for.
     """
-    with process_pool(min(len(clean), os.cpu_count() or 1)) as pool:
+    with process_pool(min(len(clean), cpu_cores())) as pool:
         yield Scores(
             [pool.submit(_score, *pair, sample_rate) for pair in zip(clean, estimates, strict=True)]
         )

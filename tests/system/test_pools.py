@@ -12,7 +12,15 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from denoisecli.errors import DenoiseError, UsageError
-from denoisecli.system.pools import WorkerDied, Workers, cluster, process_pool, processes, result_of
+from denoisecli.system.pools import (
+    WorkerDied,
+    Workers,
+    cluster,
+    cpu_cores,
+    process_pool,
+    processes,
+    result_of,
+)
 
 SCRIPT = """
 import os, sys, time
@@ -22,6 +30,14 @@ with processes(2) as workers:
         print(pid, flush=True)
     time.sleep(60)
 """
+
+
+def test_only_cores_that_the_process_may_use_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5}, raising=False)
+    assert cpu_cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS and Windows
+    assert cpu_cores() == 64
 
 
 def pid_of(_: int) -> int:
