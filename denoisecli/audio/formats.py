@@ -75,20 +75,23 @@ def format_of(path: Path | str) -> str:
     Raises:
         UsageError: The suffix is not one of ``FORMATS``.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix in MEDIA:
-        raise UsageError(
-            f"{path}: {suffix} files can be read but not written; use one of {' '.join(FORMATS)}"
-        )
-    if suffix not in FORMATS:
-        raise UsageError(f"{path}: unknown audio format '{suffix}'; use one of {' '.join(FORMATS)}")
-    return FORMATS[suffix]
+    _require_suffix(path, tuple(FORMATS))
+    return FORMATS[Path(path).suffix.lower()]
 
 
 def require_writable(path: Path | str) -> None:
     """Raise UsageError if a recording cannot be cleaned into a file of this suffix."""
-    if Path(path).suffix.lower() not in CONTAINERS:
-        format_of(path)
+    _require_suffix(path, (*FORMATS, *CONTAINERS))
+
+
+def _require_suffix(path: Path | str, suffixes: tuple[str, ...]) -> None:
+    suffix = Path(path).suffix.lower()
+    if suffix in suffixes:
+        return
+    known = " ".join(suffixes)
+    if suffix in MEDIA:
+        raise UsageError(f"{path}: {suffix} files can be read but not written; use one of {known}")
+    raise UsageError(f"{path}: unknown audio format '{suffix}'; use one of {known}")
 
 
 def default_subtype(path: Path | str) -> str:

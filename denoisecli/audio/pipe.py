@@ -158,7 +158,11 @@ def _open_raw(stream: "_Forward", raw: RawFormat) -> SequentialFile:
             endian="LITTLE",
         )
     except (soundfile.LibsndfileError, ValueError, TypeError) as error:
-        raise UsageError(f"samples cannot be read as {raw}{reason_of(error)}") from error
+        channels = "1 channel" if raw.channels == 1 else f"{raw.channels} channels"
+        raise UsageError(
+            f"libsndfile cannot read headerless {raw.subtype} of {channels} at "
+            f"{raw.sample_rate} Hz{reason_of(error)}"
+        ) from error
 
 
 class _Endless(SequentialFile):

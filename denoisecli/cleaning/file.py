@@ -256,13 +256,12 @@ class PipeTarget:
     ) -> AbstractContextManager[Sink]:
         """Write the header."""
         bare = options.raw is not None
-        if bare:  # WAV has fewer sample formats
-            subtype = (options.subtype or info.subtype).upper()
-            _require_clip(STDOUT, subtype, options)
-        else:
-            subtype = _subtype(Path("pipe.wav"), info, options)
-        if options.subtype is None and not bare and subtype not in PipeWriter.SUBTYPES:
-            subtype = "FLOAT" if subtype in FLOATING else "PCM_16"
+        subtype = (options.subtype or info.subtype).upper()
+        if options.subtype is None and not bare:  # WAV has fewer sample formats
+            subtype = nearest_subtype("x.wav", subtype)
+            if subtype not in PipeWriter.SUBTYPES:
+                subtype = "FLOAT" if subtype in FLOATING else "PCM_16"
+        _require_clip(STDOUT, subtype, options)
         return nullcontext(
             PipeWriter(
                 self.stream,

@@ -106,7 +106,7 @@ def plan(
             raise UsageError(f"{source} is the root of the file system; name a folder in it")
     if suffix is not None:
         suffix = f".{suffix.removeprefix('.')}"
-        require_writable(f"x{suffix}")
+        require_writable(f"*{suffix}")
     is_one_file = len(inputs) == 1 and Path(inputs[0]).is_file()
     target_file = _as_file(output) if is_one_file else None
     noise_file = _as_file(noise_output) if is_one_file else None

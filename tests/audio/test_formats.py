@@ -34,6 +34,20 @@ def test_nearest_subtype(name, like, expected):
     assert formats.nearest_subtype(name, like) == expected
 
 
+@pytest.mark.parametrize("name", ["x.avi", "x.xyz", "x"])
+def test_formats_on_offer_are_those_that_are_accepted(name):
+    for check in (formats.format_of, formats.require_writable):
+        with pytest.raises(UsageError, match=f"^{name}: .*; use one of ") as error:
+            check(name)
+        offered = str(error.value).partition("; use one of ")[2].split()
+        for suffix in {*formats.FORMATS, *formats.MEDIA, ".xyz"}:
+            if suffix in offered:
+                check(f"x{suffix}")
+            else:
+                with pytest.raises(UsageError):
+                    check(f"x{suffix}")
+
+
 @pytest.mark.parametrize("suffix", formats.FORMATS)
 def test_every_subtype_on_offer_can_be_written(suffix, tmp_path):
     with pytest.raises(UsageError, match="does not support the subtype NONE; use one of ") as error:

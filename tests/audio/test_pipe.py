@@ -157,7 +157,8 @@ def test_raw_samples(rng):
     reader = pipe_reader(Pipe(steps.tobytes()), RawFormat(8000, 3))
     assert (reader.info.sample_rate, reader.info.frames) == (8000, 0)
     np.testing.assert_array_equal(sound_of(reader), np.float32(steps.T) / 2**15)
-    with pytest.raises(UsageError, match="cannot be read as RawFormat"):
+    expected = "^libsndfile cannot read headerless PCM_12 of 1 channel at 8000 Hz: "
+    with pytest.raises(UsageError, match=expected):
         pipe_reader(Pipe(b""), RawFormat(8000, 1, "PCM_12"))
 
 
@@ -268,6 +269,20 @@ def test_writer_clamps_and_refuses():
     assert struct.unpack("<3h", stream.getvalue()) == (32767, -32768, 16384)
     with pytest.raises(UsageError, match="VORBIS cannot be written to a pipe"):
         PipeWriter(stream, 8000, 1, "VORBIS")
+
+
+@pytest.mark.parametrize("raw", [None, RawFormat(16000, 2)])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"subtype": "vorbis"}, "^VORBIS cannot be written to a pipe; use one of "),
+        ({"clip": "none"}, "^standard output: PCM_16 has no values beyond full scale"),
+    ],
+)
+def test_messages_about_a_pipe_name_no_file(half, stereo, raw, options, message):
+    source = encoded(stereo, 16000, format="WAV" if raw is None else "RAW", subtype="PCM_16")
+    with pytest.raises(UsageError, match=message):
+        half.clean_file(Pipe(source), io.BytesIO(), FileOptions(raw=raw, **options))
 
 
 def test_listener_that_went_away(stereo):
