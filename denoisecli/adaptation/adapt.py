@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -145,11 +145,6 @@ class AdaptResult:
     verdict: Verdict
     minutes: float
 
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values for a JSON document."""
-        facts = asdict(self) | {"output": None if self.output is None else str(self.output)}
-        return facts | {"verdict": self.verdict.to_dict()}
-
 
 class _Begun(BaseModel):
     """Content of ``begun.json``: what an unfinished adaptation was begun with."""
@@ -287,7 +282,7 @@ def adapt(
     )
     sets = comparison_sets(material, SEED)
     pairs = write_sets(sets, work / "mixtures", material.sample_rate)
-    verdict, _ = judge(
+    verdict = judge(
         pairs,
         start.path,
         work / "model",

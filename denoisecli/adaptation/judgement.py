@@ -1,9 +1,8 @@
 """Compare an adapted model with the one it came from, on mixtures that neither was trained on."""
 
 import math
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from denoisecli.evaluation.estimators import Model
 from denoisecli.evaluation.evaluate import evaluate
 from denoisecli.evaluation.pairs import Pair
 from denoisecli.evaluation.scores import Evaluation, bootstrap
+from denoisecli.system.pools import cpu_cores
 
 METRICS = ("si_sdr", "estoi")
 """Metrics by which the models are compared."""
@@ -30,7 +30,7 @@ GENERATED, CLEAN = 24, 9
 """Numbers of mixtures with generated noise, and of clean recordings, that must not get worse."""
 
 LIMITS = {"si_sdr": 0.1, "estoi": 0.002}
-"""Largest loss on those, in dB and as such."""
+"""Largest loss allowed on those: SI-SDR in dB, ESTOI in its own unit."""
 
 WORTHWHILE_DB = 0.1
 """Least gain in SI-SDR in dB that is worth another model."""
@@ -85,11 +85,9 @@ class Verdict:
     @property
     def gains(self) -> bool:
         """Whether the adapted model is better on the noise, whatever it is elsewhere."""
-        return not any(f" on {YOURS} " in reason for reason in self.reasons)
-
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values for a JSON document."""
-        return {"comparisons": [asdict(one) for one in self.comparisons], "reasons": self.reasons}
+        return not any(
+            _reason(one) for one in self.comparisons if one.test == YOURS and _is_decided(one)
+        )
 
 
 def comparison_sets(material: Material, seed: int, mixtures: int = MIXTURES) -> dict[str, Mixtures]:
@@ -123,7 +121,7 @@ def judge(
     start: str | Path,
     adapted: Path,
     on_progress: Callable[[float, float], None] = lambda done, total: None,
-) -> tuple[Verdict, Evaluation]:
+) -> Verdict:
     """Clean the pairs with both models and compare the results.
 
     Args:
@@ -131,13 +129,16 @@ def judge(
         start: The model that was adapted.
         adapted: Folder of the adapted model.
         on_progress: Called with the number of finished files and their total.
+
+    Raises:
+        DenoiseError: A mixture cannot be cleaned or scored.
     """
     result = evaluate(
         pairs,
         {"before": Model(start), "after": Model(adapted)},
         metrics=METRICS,
         baseline="before",
-        jobs=os.cpu_count() or 1,
+        jobs=cpu_cores(),
         on_progress=on_progress,
     )
     for score in result.errors:
@@ -147,7 +148,7 @@ def judge(
         for name in (YOURS, OTHERS, SPEECH)
         for metric in METRICS
     ]
-    return Verdict(comparisons, reasons(comparisons)), result
+    return Verdict(comparisons, reasons(comparisons))
 
 
 def _compare(result: Evaluation, files: Sequence[str], name: str, metric: str) -> Comparison:
@@ -165,21 +166,30 @@ def _compare(result: Evaluation, files: Sequence[str], name: str, metric: str) -
 
 def reasons(comparisons: Sequence[Comparison]) -> list[str]:
     """Return why an adapted model is not worth keeping; empty if it is."""
-    found = []
-    for one in comparisons:
-        label = "SI-SDR" if one.metric == "si_sdr" else "ESTOI"
-        form = ".2f" if one.metric == "si_sdr" else ".4f"
-        gain, low, high = (f"{value:+z{form}}" for value in (one.gain, one.low, one.high))
-        gain += f" ({low} to {high})"
-        if one.test == YOURS and one.count < LEAST_MIXTURES:
-            found.append(
-                f"{label} is defined for {one.count} of the mixtures with {one.test}, and "
-                f"{LEAST_MIXTURES} are needed"
-            )
-        elif one.test == YOURS and not one.low > 0:
-            found.append(f"{label} on {one.test} is not significantly better: {gain}")
-        elif one.test == YOURS and one.metric == "si_sdr" and one.gain < WORTHWHILE_DB:
-            found.append(f"{label} on {one.test} is hardly better: {gain}")
-        if one.test != YOURS and not one.gain >= -LIMITS[one.metric]:
-            found.append(f"{label} on {one.test} is worse: {gain}")
-    return found
+    return [reason for one in comparisons if (reason := _reason(one)) is not None]
+
+
+def _reason(one: Comparison) -> str | None:
+    """Return why a comparison is not good enough; None if it is."""
+    label = "SI-SDR" if one.metric == "si_sdr" else "ESTOI"
+    form = ".2f" if one.metric == "si_sdr" else ".4f"
+    gain, low, high = (f"{value:+z{form}}" for value in (one.gain, one.low, one.high))
+    gain += f" ({low} to {high})"
+    if one.test != YOURS:
+        is_worse = not one.gain >= -LIMITS[one.metric]
+        return f"{label} on {one.test} is worse: {gain}" if is_worse else None
+    if not _is_decided(one):
+        return (
+            f"{label} is defined for {one.count} of the mixtures with {one.test}, and "
+            f"{LEAST_MIXTURES} are needed"
+        )
+    if not one.low > 0:
+        return f"{label} on {one.test} is not significantly better: {gain}"
+    if one.metric == "si_sdr" and one.gain < WORTHWHILE_DB:
+        return f"{label} on {one.test} is hardly better: {gain}"
+    return None
+
+
+def _is_decided(one: Comparison) -> bool:
+    """Return whether there are enough mixtures to decide."""
+    return one.count >= LEAST_MIXTURES

@@ -41,8 +41,8 @@ LONGEST_OF_ALL = 1800.0
 """Seconds of all recordings together that are used, so that memory is bounded."""
 
 HIGH_SNR_DB = 25.0
-"""Level of the speech above what the model removes, from which its output is trained on as clean
-speech."""
+"""Ratio in dB of the cleaned speech to what the model removed, above which the cleaned speech is
+trained on as clean speech."""
 
 MIXTURE_SECONDS = 4.0
 """Length of a held-out mixture in s."""
@@ -130,15 +130,15 @@ def gather(
     total = len(recordings) + len(noise) + len(speech)
     longest = min(LONGEST, LONGEST_OF_ALL / max(1, total))
     pauses: list[Stretches] = []
-    passages: list[Stretches] = []
+    spoken_parts: list[Stretches] = []
     for number, path in enumerate(recordings):
         on_progress(number, total)
         sound = _read(path, rate, longest)
         found, spoken = _divide(sound, denoiser.clean(sound, rate), rate)
         pauses.append(found)
         if spoken is not None:
-            passages.append(spoken)
-    if recordings and not passages:
+            spoken_parts.append(spoken)
+    if recordings and not spoken_parts:
         raise UsageError(
             "there is no speech in the noisy recordings; if they are noise alone, give them with "
             "--noise"
@@ -160,7 +160,7 @@ def gather(
         rate,
         [first for first, _ in divided_noise],
         # What the model cleaned is no reference to compare it with another one by.
-        [*(first for first, _ in divided_speech), *filter(None, passages)],
+        [*(first for first, _ in divided_speech), *filter(None, spoken_parts)],
         [last for _, last in divided_noise],
         [last for _, last in divided_speech],
         found_seconds,

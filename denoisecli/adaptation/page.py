@@ -30,7 +30,19 @@ def write_page(
     *,
     overwrite: bool,
 ) -> None:
-    """Write a page with the user's recordings, or else held-out mixtures, before and after."""
+    """Write a page with the user's recordings, or else held-out mixtures, before and after.
+
+    Args:
+        recordings: The user's recordings.
+        mixtures: Pairs of the comparison, which are shown if there are no recordings.
+        start: The model that was adapted.
+        work: Folder of the adaptation, which holds the adapted model.
+        report: Page to write (.html).
+        overwrite: Replace an existing page.
+
+    Raises:
+        DenoiseError: A recording cannot be read or cleaned, or the page cannot be written.
+    """
     adapted = ModelFolder(work / "model")
     pairs = [pair for pair in mixtures if pair.noise == YOURS][:EXCERPTS]
     metrics = list(METRICS)

@@ -111,7 +111,7 @@ def adapt(
             report=report,
         )
     if as_json:
-        console.print_json(result.to_dict())
+        console.print_json(result)
     else:
         _print_table(result)
     if result.output is not None:

@@ -11,7 +11,7 @@ from helpers import denoise, fails, pink_noise
 from denoisecli.adaptation import adapt as module
 from denoisecli.adaptation import blending, generated, judgement, material, page
 from denoisecli.adaptation.adapt import WORK, AdaptResult, adapt
-from denoisecli.adaptation.judgement import METRICS, YOURS, Comparison, Verdict
+from denoisecli.adaptation.judgement import METRICS, SPEECH, YOURS, Comparison, Verdict, reasons
 from denoisecli.adaptation.material import Material
 from denoisecli.adaptation.recipe import adaptation_spec
 from denoisecli.cleaning.denoiser import Denoiser
@@ -76,7 +76,7 @@ def untrained(quick: None, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def judged(monkeypatch: pytest.MonkeyPatch, *reasons: str) -> None:
     """Replace the comparison of the models, which needs processes of their own, by its result."""
-    monkeypatch.setattr(module, "judge", lambda *_: (Verdict(ROWS, list(reasons)), None))
+    monkeypatch.setattr(module, "judge", lambda *_: Verdict(ROWS, list(reasons)))
 
 
 def fake_blend(spec: Spec, start: ModelFolder, trained: ModelFolder, *others: Any) -> float:
@@ -107,8 +107,6 @@ def test_a_better_model_is_written(
     assert (metrics.validation, metrics.test) == ({}, {})  # those of the weights before the mean
     sound = pink_noise(1, 4000, np.random.default_rng(0))
     assert Denoiser(output).clean(sound, 4000).shape == sound.shape
-    text = json.dumps(result.to_dict())
-    assert json.loads(text)["verdict"]["comparisons"][0]["gain"] == 0.25
 
 
 def test_a_model_that_is_not_better_is_not_written(
@@ -242,14 +240,17 @@ def test_the_command_shows_what_was_gained(tmp_path: Path, monkeypatch: pytest.M
     assert "+0.25" in shown.stdout
     assert "4.2 minutes (75% adapted, 25% speech)" in shown.stderr
     document = json.loads(denoise("adapt", "take.wav", "-o", tmp_path, "--json").stdout)
+    assert document["output"] == str(tmp_path)
     assert document["verdict"]["comparisons"][0]["metric"] == METRICS[0]
+    assert document["verdict"]["reasons"] == []
 
 
 def test_the_command_says_that_nothing_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapting, "load_keras", lambda purpose: None)
-    verdict = Verdict(ROWS, ["SI-SDR on held-out noise is hardly better: +0.02"])
+    rows = [Comparison(YOURS, "si_sdr", 0.5, 0.52, 0.02, 0.01, 0.03, 48)]
+    verdict = Verdict(rows, reasons(rows))
     result = AdaptResult(None, "speech", 40.0, 0.0, 20.0, 200.0, 0.25, verdict, 4.25)
     monkeypatch.setattr(module, "adapt", lambda *_, **options: result)
     shown = denoise("adapt", "take.wav", "-o", tmp_path)
@@ -263,19 +264,19 @@ def test_the_command_tells_a_model_that_loses_elsewhere_from_one_that_gains_noth
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapting, "load_keras", lambda purpose: None)
-    of_noise = "ESTOI on held-out noise is not significantly better: +0.0001"
-    elsewhere = "SI-SDR on clean speech is worse: -0.30"
-    for start, reasons, words in (
+    of_noise = Comparison(YOURS, "estoi", 0.5, 0.5001, 0.0001, -0.001, 0.001, 48)
+    elsewhere = Comparison(SPEECH, "si_sdr", 20.0, 19.7, -0.3, -0.4, -0.2, 9)
+    for start, rows, words in (
         ("speech", [of_noise], "the bundled model is already as good on these recordings; nothing"),
         ("my-model", [of_noise, elsewhere], "my-model is already as good on these recordings;"),
         ("speech", [elsewhere], "the adapted model is not worth keeping, so nothing was written: "),
     ):
-        verdict = Verdict(ROWS, reasons)
+        verdict = Verdict(rows, reasons(rows))
         result = AdaptResult(None, start, 40.0, 0.0, 20.0, 200.0, 0.25, verdict, 4.25)
         monkeypatch.setattr(module, "adapt", lambda *_, given=result, **options: given)
         shown = denoise("adapt", "take.wav", "-o", tmp_path)
         assert words in shown.stderr.replace("\n", " ")
-        assert reasons[-1] in shown.stderr.replace("\n", " ")
+        assert verdict.reasons[-1] in shown.stderr.replace("\n", " ")
 
 
 @pytest.mark.slow

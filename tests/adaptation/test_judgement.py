@@ -93,6 +93,9 @@ def test_a_model_that_does_not_gain_or_loses_elsewhere_is_not_kept(
     rows[index] = comparison(rows[index].test, rows[index].metric, gain, half)
     (reason,) = reasons(rows)
     assert re.match(words, reason)
+    verdict = Verdict(rows, [reason])
+    assert not verdict.is_better
+    assert verdict.gains == (rows[index].test != YOURS)
 
 
 def test_passages_for_which_a_metric_is_undefined_are_left_out_for_all_models() -> None:
@@ -156,7 +159,7 @@ def test_models_are_compared_as_clean_would_use_them(
         {name: mixtures[:3] for name, mixtures in sets.items()}, tmp_path / "mixtures", RATE
     )
     assert len(pairs) == 9
-    verdict, _ = judge(pairs, before, after)
+    verdict = judge(pairs, before, after)
     assert not verdict.is_better
     rows = {(one.test, one.metric): one for one in verdict.comparisons}
     assert len(rows) == 6
@@ -168,7 +171,8 @@ def test_models_are_compared_as_clean_would_use_them(
 
 def test_too_few_mixtures_decide_nothing() -> None:
     """Also if both metrics are much better there."""
-    verdict = Verdict(GOOD, reasons([GOOD[0], replace(GOOD[1], count=39), *GOOD[2:]]))
+    rows = [GOOD[0], replace(GOOD[1], count=39), *GOOD[2:]]
+    verdict = Verdict(rows, reasons(rows))
     assert verdict.reasons == [
         "ESTOI is defined for 39 of the mixtures with held-out noise, and 40 are needed"
     ]
