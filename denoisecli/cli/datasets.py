@@ -230,7 +230,6 @@ def build_dataset(
     after an interruption: the same command with `--resume`
     """
     require("train", "tensorflow", "google_crc32c", purpose="building datasets")
-    from denoisecli.cleaning.engines import cpu_cores
     from denoisecli.datasets.building import build
     from denoisecli.datasets.recipe import Recipe
     from denoisecli.datasets.workfolder import WORK
@@ -239,8 +238,8 @@ def build_dataset(
     default_split = "0.8" if test_clean is None else "1"
     recipe = Recipe(
         pairs=pairs,
-        ratio=number_or_range(ratio, "--ratio"),
-        snr_db=number_or_range(snr, "--snr"),
+        ratio=number_or_range(ratio, "--ratio", float),
+        snr_db=number_or_range(snr, "--snr", float),
         split=_shares(split or default_split),
         valid_share=valid_share,
         group_by=group_by,
@@ -252,11 +251,11 @@ def build_dataset(
         min_active=min_active,
         max_clipped=max_clipped,
         mixtures_per_clip=mixtures_per_clip,
-        noises=_counts(noises),
+        noises=number_or_range(noises, "--noises", int),
         noise_draw=noise_draw,
         clean_weights=parse_weights(clean_weight, "--clean-weight", int),
         noise_weights=parse_weights(noise_weight, "--noise-weight", float),
-        level_dbfs=number_or_range(level, "--level"),
+        level_dbfs=number_or_range(level, "--level", float),
         match_level=not no_match_level,
         rooms=rooms,
         reverb_share=reverb_share,
@@ -283,7 +282,7 @@ def build_dataset(
                 train_name=train_name,
                 valid_name=valid_name,
                 test_name=test_name,
-                jobs=jobs or cpu_cores(),
+                jobs=jobs or pools.cpu_cores(),
                 executor=executor,
                 resume=resume,
                 overwrite=overwrite,
@@ -449,13 +448,3 @@ def _shares(text: str) -> float | tuple[float, ...]:
             f"--split takes a share, or several such as 0.8,0.1,0.1, but was given {text!r}"
         ) from error
     return shares if len(shares) > 1 else shares[0]
-
-
-def _counts(text: str) -> int | tuple[int, int]:
-    low, colon, high = text.partition(":")
-    try:
-        return (int(low), int(high)) if colon else int(low)
-    except ValueError as error:
-        raise UsageError(
-            f"--noises takes a number, or a range such as 1:2, but was given {text!r}"
-        ) from error

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, overload
 
 import typer
 
@@ -13,6 +13,7 @@ from denoisecli.errors import UsageError
 from denoisecli.system.extras import require
 
 Number = TypeVar("Number", int, float)
+_NAMES: dict[type, str] = {int: "a whole number", float: "a number"}
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)]
 
@@ -86,12 +87,25 @@ def refuse_given(options: Mapping[str, object], reason: str) -> None:
             raise UsageError(f"{name} {reason}")
 
 
-def number_or_range(text: str | None, option: str) -> float | tuple[float, float] | None:
+@overload
+def number_or_range(text: None, option: str, kind: type[Number]) -> None: ...
+
+
+@overload
+def number_or_range(
+    text: str, option: str, kind: type[Number]
+) -> Number | tuple[Number, Number]: ...
+
+
+def number_or_range(
+    text: str | None, option: str, kind: type[Number]
+) -> Number | tuple[Number, Number] | None:
     """Return the number or the range LOW:HIGH that an option was given.
 
     Args:
         text: Value of the option; None if it was not given.
         option: Name of the option, for the error message.
+        kind: Type of the numbers.
 
     Raises:
         UsageError: The value is neither a number nor a range.
@@ -100,10 +114,10 @@ def number_or_range(text: str | None, option: str) -> float | tuple[float, float
         return None
     low, colon, high = text.partition(":")
     try:
-        return (float(low), float(high)) if colon else float(low)
+        return (kind(low), kind(high)) if colon else kind(low)
     except ValueError as error:
         raise UsageError(
-            f"{option} takes a number or a range LOW:HIGH, but was given {text!r}"
+            f"{option} takes {_NAMES[kind]} or a range LOW:HIGH, but was given {text!r}"
         ) from error
 
 

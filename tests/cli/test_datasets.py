@@ -158,9 +158,12 @@ def test_verify_fails_honestly(folders: tuple[Path, Path], tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--snr", "3:loud"], "3:loud"),
+        (["--snr", "3:loud"], "--snr takes a number or a range LOW:HIGH, but was given '3:loud'"),
         (["--ratio", "0.2", "--split", "most"], "--split takes"),
-        (["--ratio", "0.2", "--noises", "1.5"], "--noises takes"),
+        (
+            ["--ratio", "0.2", "--noises", "1.5"],
+            "--noises takes a whole number or a range LOW:HIGH",
+        ),
         (["--ratio", "0.2", "--group-by", "speaker"], "regular expression with a group"),
         (["--ratio", "0.2", "--level", "3"], "-100..0 dBFS"),
         (["--ratio", "0.2", "--join", "4", "--segment", "2"], "longer than a segment"),
