@@ -1,4 +1,7 @@
-"""Generated noise, by which a model does not forget other noise than that which it adapts to."""
+"""Synthetic noise for the training.
+
+With it, the model does not forget noise other than the user's.
+"""
 
 import numpy as np
 from jaxtyping import Float

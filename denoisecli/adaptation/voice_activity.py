@@ -10,8 +10,8 @@ from denoisecli.system.extras import require
 from denoisecli.types import AudioVector
 
 SPEECH = 0.3
-"""Probability from which a chunk counts as speech. Noise with a syllable in it would be learnt as
-noise, so it is lower than where speech is to be found."""
+"""Probability from which a chunk counts as speech. It is below Silero's 0.5, because a syllable
+left in the noise would be learnt as noise."""
 
 SURE_SPEECH = 0.5
 """Probability of a chunk in what is certainly speech, as in Silero's own segmentation."""

@@ -15,7 +15,7 @@ from denoisecli.types import AudioBlock
 
 _CELL_SECONDS = 0.016  # in which a mean and a power are computed
 _MEMORY_SECONDS = 2.0  # time constant of the estimates
-_LOWEST_LEVEL = 10 ** (-35 / 20)  # the network hears nothing quieter, as an RMS
+_LOWEST_LEVEL = 10 ** (-35 / 20)  # RMS to which quieter sound is raised for the network
 _HIGHEST_GAIN = 10 ** (45 / 20)  # the noise of a digital recording is not raised to the usual level
 
 # A mean is taken for an offset if its share of the RMS is above the second value, after the time in

@@ -4,8 +4,8 @@
 - ``options``: options that several commands share, and the reading of their values
 - ``console``: the only printing of messages, results, tables, JSON and errors
 - ``displays``: progress displays
-- ``clean``, ``serving``, ``sound``, ``datasets``, ``training``, ``tuning``, ``measuring``,
-  ``models``: commands
+- ``clean``, ``live``, ``adapting``, ``serving``, ``sound``, ``datasets``, ``training``, ``tuning``,
+  ``measuring``, ``models``: commands
 
 It may import every other room; no room imports it. TensorFlow, librosa and matplotlib are imported
 only by the functions that need them, so that help and errors come at once.
