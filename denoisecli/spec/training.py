@@ -108,7 +108,7 @@ class Augmentation(Section):
         description="Share of the speech of which a part becomes louder or softer, in input and "
         "target, as when a speaker shouts or turns away.",
     )
-    level_change_db: tuple[Level, Level] = Field(
+    level_change_db: Range = Field(
         (-12.0, 12.0), description="Change in dB of the level of such a part."
     )
     equalization_db: float = Field(
