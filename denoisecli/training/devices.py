@@ -1,6 +1,5 @@
 """The devices that train: a CPU, one or several GPUs, one or several machines."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from denoisecli.errors import UsageError
+from denoisecli.system.pools import cpu_cores
 from denoisecli.training.stream import Batch
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def find_devices(
         name = f"the GPU ({details.get('device_name', gpus[0].name)})"
     else:
         reason = "" if device == Device.CPU else "; no GPU found"
-        name = f"the CPU ({os.cpu_count()} cores{reason})"
+        name = f"the CPU ({cpu_cores()} cores{reason})"
     logical = tf.config.list_logical_devices("GPU" if gpus else "CPU")
     if len(logical) < 2:
         return Devices(name)
@@ -161,7 +161,7 @@ def _divide_cpu(device: Device, parts: int) -> None:
 
     if device != Device.CPU and tf.config.list_physical_devices("GPU"):
         raise UsageError("a GPU is found, so the CPU is not used; add --device cpu to divide it")
-    cores = os.cpu_count() or 1
+    cores = cpu_cores()
     if parts > cores:
         raise UsageError(f"{cores} cores cannot be divided into {parts} parts")
     (cpu,) = tf.config.list_physical_devices("CPU")

@@ -1,4 +1,3 @@
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,6 +7,8 @@ import pytest
 import tensorflow as tf
 
 from denoisecli.errors import UsageError
+from denoisecli.system.pools import cpu_cores
+from denoisecli.training import devices
 from denoisecli.training.devices import Cluster, Device, Devices, find_devices
 from denoisecli.training.stream import Batch
 
@@ -37,7 +38,7 @@ def test_gpu(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_devices() == find_devices(Device.GPU) == Devices("the GPU (Some Card)")
     hidden: list[Any] = []
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda *args: hidden.append(args))
-    assert find_devices(Device.CPU) == Devices(f"the CPU ({os.cpu_count()} cores)")
+    assert find_devices(Device.CPU) == Devices(f"the CPU ({cpu_cores()} cores)")
     assert hidden == [([], "GPU")]
 
     def too_late(*args: Any) -> None:
@@ -49,15 +50,15 @@ def test_gpu(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_gpu(no_gpu: None) -> None:
-    assert find_devices() == Devices(f"the CPU ({os.cpu_count()} cores; no GPU found)")
-    assert find_devices(Device.CPU) == Devices(f"the CPU ({os.cpu_count()} cores)")
+    assert find_devices() == Devices(f"the CPU ({cpu_cores()} cores; no GPU found)")
+    assert find_devices(Device.CPU) == Devices(f"the CPU ({cpu_cores()} cores)")
     with pytest.raises(UsageError, match="TensorFlow finds no GPU; leave --device out"):
         find_devices(Device.GPU)
 
 
 def test_parts_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """test_scale_out.py shows that two of them train as one does."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(devices, "cpu_cores", lambda: 2)
     with pytest.raises(UsageError, match="2 cores cannot be divided into 3 parts"):
         find_devices(cpu_parts=3)
     tf.config.list_logical_devices()
