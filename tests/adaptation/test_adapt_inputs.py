@@ -129,7 +129,7 @@ def test_a_page_that_fails_does_not_hide_that_the_model_was_written(
         "train": lambda *_, **options: None,
         "write_blend": blend,
         "comparison_sets": lambda *_: {},
-        "judge": lambda *_: (Verdict([], []), None),
+        "judge": lambda *_: Verdict([], []),
         "write_page": fail,
     }.items():
         monkeypatch.setattr(module, name, value)
