@@ -25,7 +25,13 @@ pytestmark = [
 ]
 
 RATE = 48000
-DENOISE = [sys.executable, "-c", "from denoisecli.cli.app import main; main()"]
+DENOISE = [
+    sys.executable,
+    "-X",
+    "faulthandler",
+    "-c",
+    "from denoisecli.cli.app import main; main()",
+]
 
 
 class Server:
@@ -81,7 +87,12 @@ def live(*arguments: str):
         yield facts
     finally:
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        try:
+            out, _ = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # prints where its threads are
+            process.wait(30)
+            raise
     facts.update(json.loads(out))
 
 
