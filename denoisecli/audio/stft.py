@@ -12,7 +12,7 @@ from denoisecli.types import AudioVector, ComplexSpectrogram
 
 MAX_N_FFT = 2**20
 
-_FRAMES = 64  # that are transformed at a time
+_FRAMES = 64  # transformed at a time
 
 
 @lru_cache(maxsize=32)
@@ -175,7 +175,7 @@ def check_invertible(n_fft: int, hop_length: int, window: str) -> None:
 
 
 def _parts(count: int) -> Iterator[slice]:
-    """Yield slices of frames; whole recordings at once are slower, as they leave the cache."""
+    """Yield slices of frames that are short enough for the cache of the processor."""
     for start in range(0, count, _FRAMES):
         yield slice(start, min(start + _FRAMES, count))
 

@@ -241,7 +241,7 @@ class Training(Section):
         0.05, gt=0, lt=1, description="Share of the training set that is used for validation only."
     )
     optimizer: Literal["adamw", "muon"] = Field(
-        "adamw", description="Optimizer; Muon moves kernels only, and AdamW the rest."
+        "adamw", description="Optimizer. Muon updates kernels only; AdamW updates the rest."
     )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate.")
     schedule: Literal["cosine", "constant", "warmup_stable_decay"] = Field(

@@ -192,8 +192,8 @@ class SummedAdamW(Summed, keras.optimizers.AdamW):
 class Muon(keras.optimizers.Muon):
     """Muon for all kernels (Jordan et al. 2024); Keras leaves those of convolutions to Adam.
 
-    A kernel is taken as the matrix from all inputs of a convolution to its outputs. Adam moves the
-    vectors, and the kernels of the last layers, whose outputs are no features.
+    A kernel is treated as the matrix from all inputs of a convolution to its outputs. Vectors, and
+    the kernels of the output layers, are left to Adam.
     """
 
     def __init__(self, **options: Any) -> None:

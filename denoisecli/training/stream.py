@@ -1,4 +1,4 @@
-"""Batches that are prepared ahead, in threads, while others are trained on."""
+"""Batches on their way to a Keras model: prepared ahead in threads, then passed on."""
 
 import threading
 from collections import deque

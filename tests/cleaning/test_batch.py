@@ -150,17 +150,23 @@ class HeldExecutor(Executor):
         return future
 
 
-@pytest.mark.parametrize("kind", [Started, Outcome])
-def test_a_failing_callback_cancels_what_waits_in_an_executor(
-    half: DenoiserOptions, recordings: list[Job], kind: type
-) -> None:
+def fails_on(kind: type) -> Callable[[Any], None]:
+    """Return a callback that fails on events of a kind."""
+
     def on_event(event: Any) -> None:
         if isinstance(event, kind):
             raise BrokenPipeError
 
+    return on_event
+
+
+@pytest.mark.parametrize("kind", [Started, Outcome])
+def test_a_failing_callback_cancels_what_waits_in_an_executor(
+    half: DenoiserOptions, recordings: list[Job], kind: type
+) -> None:
     executor = HeldExecutor()
     with pytest.raises(BrokenPipeError) as caught:  # whose frames are kept, see below
-        batch.run(recordings[:3], denoiser=half, executor=executor, on_event=on_event)
+        batch.run(recordings[:3], denoiser=half, executor=executor, on_event=fails_on(kind))
     assert caught.tb is not None
     assert [future.cancelled() for future in executor.futures] == [False, True, True]
 
@@ -169,13 +175,9 @@ def test_a_failing_callback_cancels_what_waits_in_an_executor(
 def test_a_failing_callback_ends_the_worker_processes(
     half: DenoiserOptions, recordings: list[Job], kind: type
 ) -> None:
-    def on_event(event: Any) -> None:
-        if isinstance(event, kind):
-            raise BrokenPipeError
-
     # The traceback keeps the frames, as that of an error that is shown later does.
     with pytest.raises(BrokenPipeError) as caught:
-        batch.run(recordings, denoiser=half, workers=2, on_event=on_event)
+        batch.run(recordings, denoiser=half, workers=2, on_event=fails_on(kind))
     assert multiprocessing.active_children() == []
     assert caught.tb is not None
 

@@ -144,8 +144,8 @@ class Chain:
             speech, clean = self._change_source([speech, clean], draws, "speech")
         if "level_change" in kinds:
             change = kinds["level_change"].apply
-            heard, clean = speech, change(clean, draws["level_change"])
-            speech = clean if target is None else change(heard, draws["level_change"])
+            clean = change(clean, draws["level_change"])
+            speech = clean if target is None else change(speech, draws["level_change"])
         (noise,) = self._change_source([noise], draws, "noise")
         for name in ("coloured_noise", "hum", "clicks", "time_shift"):
             if name in kinds:

@@ -1,4 +1,4 @@
-"""Augmentations of levels: that of the speech over time, the SNR with which noises, the mixture's.
+"""Augmentations of levels: speech over time, noises relative to speech (SNR), and the mixture.
 
 Shape of all signals: (batch, timesteps).
 """
