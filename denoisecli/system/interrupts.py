@@ -1,6 +1,7 @@
 """Signals that end the program: how a task finishes its current step, or is not interrupted."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,11 +30,15 @@ def signals_raised() -> Iterator[None]:
     Nothing changes without `early_exit.exit_on_signals`, which holds again after the block.
     """
     numbers = [number for number in DEFAULTS if signal.getsignal(number) == exit_at_once]
+    hook = sys.unraisablehook
     for number in numbers:
         signal.signal(number, _raise)
+    if numbers:
+        sys.unraisablehook = _print_all_but_signals
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number in numbers:
             signal.signal(number, exit_at_once)
 
@@ -43,6 +48,12 @@ def _raise(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing may interrupt the cleaning up
     _Signal.pending = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
     raise _Signal.pending
+
+
+def _print_all_but_signals(error: "sys.UnraisableHookArgs") -> None:
+    """Print an exception that cannot be raised, unless `raise_pending` raises it again."""
+    if error.exc_value is None or error.exc_value is not _Signal.pending:
+        sys.__unraisablehook__(error)
 
 
 def raise_pending() -> None:

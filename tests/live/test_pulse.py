@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -129,6 +130,23 @@ def si_sdr(estimate: np.ndarray, target: np.ndarray) -> float:
     return float(10 * np.log10(np.square(part).sum() / np.square(estimate - part).sum()))
 
 
+def taken_si_sdr(taken: np.ndarray, noisy: np.ndarray, clean: np.ndarray) -> float:
+    """SI-SDR of magnitudes in dB, the median over parts of half a second.
+
+    A sound server stretches sound by a few tenths of a percent to keep two clocks together, so
+    that waveforms cannot be compared, but magnitudes of short parts can.
+    """
+    parts = [slice(start, start + RATE // 2) for start in range(RATE, 6 * RATE, RATE // 2)]
+    pairs = [(aligned(taken, noisy[part]), clean[part]) for part in parts]
+    values = [si_sdr(magnitudes(h), magnitudes(c)) for h, c in pairs if h.size == c.size]
+    print(f"SI-SDR of magnitudes: {np.round(values, 1)} dB")
+    return float(np.median(values))
+
+
+def magnitudes(sound: np.ndarray) -> np.ndarray:
+    return np.abs(librosa.stft(sound, n_fft=2048)).ravel()
+
+
 def test_the_virtual_microphone_gives_clean_speech(server, speech, noise, tmp_path):
     clean = speech(6, RATE)
     noisy = clean + 0.5 * noise(6, RATE)
@@ -147,17 +165,7 @@ def test_the_virtual_microphone_gives_clean_speech(server, speech, noise, tmp_pa
         pytest.skip("other programs keep this computer from live sound")
     before = si_sdr(aligned(raw, noisy), clean)
     assert si_sdr(aligned(recorded, noisy), clean) > before
-    # In parts, since the delay may still settle to what the taker asks of the server.
-    parts = [slice(start, start + RATE // 2) for start in range(RATE, 6 * RATE, RATE // 2)]
-    heard = [aligned(taken, noisy[part]) for part in parts]
-    found = np.median(
-        [si_sdr(h, clean[p]) for h, p in zip(heard, parts, strict=True) if h.size == RATE // 2]
-        or -np.inf
-    )
-    print(f"SI-SDR {before:.1f} dB, cleaned {found:.1f} dB")
-    if found < 0:
-        pytest.skip("the sound server lost sound between its devices, which no program counts")
-    assert found > before
+    assert taken_si_sdr(taken, noisy, clean) > taken_si_sdr(raw, noisy, clean)
 
 
 def test_a_sound_server_that_is_started_again(server):

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -39,3 +41,39 @@ def test_other_threads_get_no_signals() -> None:
     thread.start()
     thread.join()
     assert found == [False]
+
+
+LOST = """
+import os, signal
+from denoisecli.system.early_exit import exit_on_signals
+from denoisecli.system.interrupts import raise_pending, signals_raised
+
+class Callback:
+    def __del__(self):  # as in a callback from C, an exception here is printed and lost
+        {body}
+
+exit_on_signals()
+with signals_raised():
+    Callback()
+    try:
+        raise_pending()
+    except KeyboardInterrupt:
+        print("raised again")
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "out", "printed"),
+    [
+        ("os.kill(os.getpid(), signal.SIGINT)", "raised again", ""),
+        ("raise ValueError('a mistake')", "", "ValueError: a mistake"),
+    ],
+)
+def test_a_signal_that_a_callback_loses_is_raised_again_and_not_printed(
+    body: str, out: str, printed: str
+) -> None:
+    command = [sys.executable, "-c", LOST.format(body=body)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == out
+    assert printed in done.stderr
+    assert ("Traceback" in done.stderr) == bool(printed)
