@@ -34,7 +34,7 @@ from denoisecli.cli.options import Debug, Quiet, Verbose
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.caches import prepare_caches
 from denoisecli.system.early_exit import exit_on_signals
-from denoisecli.system.interrupts import Terminated, signals_raised
+from denoisecli.system.interrupts import Terminated, raise_pending, signals_raised
 
 _NARROW = 80
 """Below so many columns, Rich's tables of options would cut the names of the options."""
@@ -76,7 +76,13 @@ class Program(HelpForNarrowTerminals, TyperGroup):
         """Run a command."""
         try:
             with signals_raised():
-                return super().invoke(ctx)
+                try:
+                    return super().invoke(ctx)
+                except (DenoiseError, typer.Exit):
+                    raise
+                except Exception:
+                    raise_pending()  # the import of an extension that it stops is an ImportError
+                    raise
         except DenoiseError as error:
             console.error(error)
             raise typer.Exit(error.exit_code) from error

@@ -57,7 +57,7 @@ def _print_all_but_signals(error: "sys.UnraisableHookArgs") -> None:
 
 
 def raise_pending() -> None:
-    """Raise the exception of a signal again, since a callback from C code may have lost it."""
+    """Raise the exception of a signal again, if C code has lost it or made another one of it."""
     if _Signal.pending is not None:
         raise _Signal.pending
 

@@ -77,3 +77,37 @@ def test_a_signal_that_a_callback_loses_is_raised_again_and_not_printed(
     assert done.stdout.strip() == out
     assert printed in done.stderr
     assert ("Traceback" in done.stderr) == bool(printed)
+
+
+IMPORT = """
+import os, signal, sys
+from denoisecli.cli import console
+from denoisecli.cli.app import main
+
+def import_extension(_: object) -> None:  # as CPython initializes one
+    try:
+        {body}
+    except BaseException as error:
+        raise ImportError("initialization failed") from error
+
+console.set_verbosity = import_extension
+sys.argv = ["denoise", "models"]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "printed"),
+    [
+        ("os.kill(os.getpid(), signal.SIGINT)", 130, "error: stopped\n"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", 143, "error: stopped\n"),
+        ("raise ValueError('a mistake')", 1, "initialization failed"),
+    ],
+)
+def test_a_signal_that_stops_an_import_is_no_error_of_the_import(
+    body: str, code: int, printed: str
+) -> None:
+    command = [sys.executable, "-c", IMPORT.format(body=body)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stderr == printed or (code == 1 and printed in done.stderr)
