@@ -145,6 +145,14 @@ class Augmentation(Section):
         description="Frequency in Hz below which rumble is removed from the target, but not from "
         "the input; null keeps it in both.",
     )
+    target_pause_db: float | None = Field(
+        None,
+        ge=-80,
+        le=-20,
+        description="Level in dB, relative to the loudest part of the target, below which its "
+        "pauses are attenuated, so that the noise of clean recordings is not learned; null keeps "
+        "them.",
+    )
     coloured_noise: Fraction = Field(
         0.0, description="Share of the noises to which white to brown noise is added."
     )

@@ -15,8 +15,8 @@ from denoisecli.datasets.records import PairRecords, open_records
 from denoisecli.datasets.splitting import groups_of_names
 from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec
-from denoisecli.training.augmentation.chain import Chain, CompiledChain
-from denoisecli.training.augmentation.filters import remove_rumble
+from denoisecli.training.augmentation.chain import Bands, Chain, CompiledChain
+from denoisecli.training.augmentation.target import clean_target
 from denoisecli.training.batch_source import BatchSource
 from denoisecli.training.dataset_ranges import resolve_ranges
 from denoisecli.training.segments import (
@@ -27,7 +27,6 @@ from denoisecli.training.segments import (
     chunk_samples,
     known_band,
     read_segment,
-    speeds_of,
     stored_order,
 )
 from denoisecli.training.stream import Batch, Stream
@@ -80,19 +79,18 @@ class Batches(BatchSource):
         settings = self.spec.training.augmentation
         # Where levels are drawn anew, those of the clips do not matter.
         scales_clips = settings is not None and settings.remix and settings.level_dbfs is not None
-        speeds = speeds_of(settings)
 
         def make(index: int) -> Batch:
             places = [order[index * size + row] for row in range(size)]
             levels = np.random.default_rng([seed, 4, index]) if scales_clips else None
-            parts, bands = self._read(clips, places, levels, speeds)
+            parts, bands = self._read(clips, places, levels)
             noisy, clean, speech = parts[0], parts[1], parts[-1]
             if augment is None:
                 return (noisy, speech if keeps_rooms else clean, *bands)
             # Late reverberation is part of the speech, and stays with it.
             target = None if keeps_rooms or len(parts) == 2 else clean
             rng = np.random.default_rng([seed, 2, index])
-            return (*augment(speech, noisy - speech, rng, target), *bands)
+            return augment(speech, noisy - speech, rng, target, bands)
 
         return make
 
@@ -122,14 +120,13 @@ class Batches(BatchSource):
         segments = stored_order(clips.chunks(self.chunk))
         keeps_rooms = self.spec.training.target == "reverberant"
         settings = self.spec.training.augmentation
-        cutoff = None if settings is None else settings.target_highpass_hz
 
         def make(start: int) -> Batch:
             parts, bands = self._read(clips, segments[start : start + size])
             target = parts[-1 if keeps_rooms else 1]
-            if cutoff is not None:
-                rate = self.spec.audio.sample_rate
-                target = keras.ops.convert_to_numpy(remove_rumble(target, cutoff, rate))
+            if settings is not None:
+                target = clean_target(target, settings, self.spec.audio.sample_rate)
+                target = keras.ops.convert_to_numpy(target)
             return (parts[0], target, *bands)
 
         return Stream(make, range(0, len(segments), size))
@@ -139,15 +136,13 @@ class Batches(BatchSource):
         clips: Clips,
         segments: list[Places],
         levels: np.random.Generator | None = None,
-        speeds: tuple[float, float] = (1.0, 1.0),
-    ) -> tuple[list[np.ndarray], tuple[np.ndarray, ...]]:
+    ) -> tuple[list[np.ndarray], Bands]:
         """Read the segments of a batch.
 
         Args:
             clips: Clips of the set.
             segments: Chunks of each segment.
             levels: Source of the levels of the clips in a batch to train with.
-            speeds: Limits of the factor by which the augmentation changes the speed.
 
         Returns:
             Noisy, clean and, if it is stored, reverberant speech; and the known bands, if any clip
@@ -160,9 +155,7 @@ class Batches(BatchSource):
             ],
             axis=1,
         )
-        return list(parts), bands_of_chunks(
-            clips.bands, segments, self.spec.audio.sample_rate, speeds
-        )
+        return list(parts), bands_of_chunks(clips.bands, segments, self.spec.audio.sample_rate)
 
 
 def open_batches(folder: Path, spec: Spec) -> Batches:

@@ -31,7 +31,6 @@ from denoisecli.training.segments import (
     bands_of_chunks,
     clip_gain,
     known_band,
-    speeds_of,
     stored_order,
 )
 from denoisecli.training.stream import Batch, Stream
@@ -52,7 +51,8 @@ MOST_SEGMENTS = 480
 """Largest number of segments to validate or to test with."""
 
 OF_THE_MIXTURE = {
-    *("remix", "snr_db", "second_noise", "third_noise", "level_dbfs", "target_highpass_hz"),
+    *("remix", "snr_db", "second_noise", "third_noise", "level_dbfs"),
+    *("target_highpass_hz", "target_pause_db"),
     *("reverberation", "rt60_seconds", "direct_to_reverberant_db"),
 }
 """Settings of the augmentation that also hold for the sets that are not trained on."""
@@ -217,9 +217,8 @@ class MixedBatches(BatchSource):
         for row, segment in enumerate(places):
             self._read_speech(voices, segment, rng, speech[row], scales=scales)
             self._read_noise(name, rng, noise[row])
-        speeds = speeds_of(self.spec.training.augmentation if name == "train" else None)
-        bands = bands_of_chunks(voices.bands, places, self.spec.audio.sample_rate, speeds)
-        return (*augment(speech, noise, rng), *bands)
+        bands = bands_of_chunks(voices.bands, places, self.spec.audio.sample_rate)
+        return augment(speech, noise, rng, bands=bands)
 
     @cached_property
     def _augment(self) -> dict[str, CompiledChain]:

@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 from denoisecli.datasets.mix import SILENCE_RMS
 from denoisecli.datasets.records import PairRecords
 from denoisecli.spec.document import Spec
-from denoisecli.spec.training import Augmentation
 
 CHUNKS = 12
 """Number of chunks of a segment. Clips are cut into chunks, of which only the last is padded."""
@@ -23,9 +22,6 @@ CLIP_LEVEL = 0.05
 
 CLIP_LEVEL_DB = (-5.0, 5.0)
 """Limits of the differences in level in dB that are left between the clips."""
-
-MOVED_CHUNKS = 2
-"""Number of chunks by which a change of speed can move a sound within its segment."""
 
 FULL_BAND = 0.95
 """A recording whose band ends above this share of half of the sample rate has the full band."""
@@ -141,39 +137,21 @@ def known_band(bandwidth: int, sample_rate: int) -> int:
 
 
 def bands_of_chunks(
-    bands: Sequence[int],
-    segments: Sequence[Places],
-    sample_rate: int,
-    speeds: tuple[float, float] = (1.0, 1.0),
+    bands: Sequence[int], segments: Sequence[Places], sample_rate: int
 ) -> tuple[()] | tuple[Float[np.ndarray, "batch chunks"]]:
-    """Return what a batch has besides noisy and clean: the known bands of its chunks.
+    """Return what a batch has besides noisy and clean: the known bands of its chunks in Hz.
 
     Args:
         bands: Known band of each clip in Hz.
         segments: Segments of the batch.
         sample_rate: Sample rate of the model in Hz.
-        speeds: Limits of the factor by which an augmentation may change the speed, which changes
-            all frequencies and moves the sound within the segment: the lowest band that a chunk
-            can get is returned.
 
     Returns:
         Nothing if all clips, in this batch or not, have the full band.
     """
     if min(bands, default=sample_rate) >= sample_rate // 2:
         return ()
-    known = np.array(bands, np.float32)[np.stack(segments)[:, :, 0]]
-    if speeds == (1.0, 1.0):
-        return (known,)
-    known = np.where(known < sample_rate // 2, min(1.0, *speeds) * known, known)
-    moved = range(-MOVED_CHUNKS, MOVED_CHUNKS + 1)
-    return (np.min([np.roll(known, shift, axis=1) for shift in moved], axis=0),)
-
-
-def speeds_of(augmentation: Augmentation | None) -> tuple[float, float]:
-    """Return the limits of the factor by which an augmentation changes the speed."""
-    if augmentation is None or augmentation.speed == 0:
-        return (1.0, 1.0)
-    return augmentation.speed_range
+    return (np.array(bands, np.float32)[np.stack(segments)[:, :, 0]],)
 
 
 @lru_cache(maxsize=8)

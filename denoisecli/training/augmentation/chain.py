@@ -15,17 +15,19 @@ from denoisecli.training.augmentation.filters import (
     BandLimit,
     Equalization,
     LowPass,
-    remove_rumble,
 )
 from denoisecli.training.augmentation.mixing import Level, LevelChange, Remix
 from denoisecli.training.augmentation.ops import Parameters, Values
 from denoisecli.training.augmentation.reverberation import Reverberation, Tail
 from denoisecli.training.augmentation.synthetic_noise import Clicks, ColouredNoise, Hum
+from denoisecli.training.augmentation.target import clean_target
 from denoisecli.training.augmentation.time import Speed, TimeShift
 from denoisecli.training.augmentation.whisper import Whisper
 from denoisecli.training.stream import compiled
 
 Value = TypeVar("Value", float, tuple[float, float])
+
+Bands = tuple[()] | tuple[Float[np.ndarray, "batch stretches"]]
 
 Draws = dict[str, Parameters]
 """Parameters of all augmentations of a chain for one batch."""
@@ -154,8 +156,7 @@ class Chain:
             speech, clean = kinds["reverberation"].apply(
                 speech, draws["reverberation"], None if target is None else clean
             )
-        if self.settings.target_highpass_hz is not None:
-            clean = remove_rumble(clean, self.settings.target_highpass_hz, self.sample_rate)
+        clean = clean_target(clean, self.settings, self.sample_rate)
         if "remix" in kinds:
             speech, noise = kinds["remix"].apply(speech, noise, draws["remix"])
             clean = clean * draws["remix"]["speech_gain"][:, None]
@@ -167,6 +168,18 @@ class Chain:
             if name in kinds:
                 noisy = kinds[name].apply(noisy, draws[name])
         return noisy, clean
+
+    def moved_bands(self, bands: Bands, draws: Draws) -> Bands:
+        """Return where the known bands of the speech are after the augmentations.
+
+        Args:
+            bands: Known band of each stretch of the speech in Hz, if they are not all full.
+            draws: Random parameters.
+        """
+        if "speed" not in self._kinds:
+            return bands
+        moved = self._kinds["speed"].moved_bands
+        return tuple(moved(band, draws["speed/speech"]) for band in bands)
 
     def _change_source(
         self, signals: list[Any], draws: dict[str, Values], source: str
@@ -197,10 +210,17 @@ class CompiledChain:
         noise: Float[np.ndarray, "batch timesteps"],
         rng: np.random.Generator,
         target: Float[np.ndarray, "batch timesteps"] | None = None,
-    ) -> tuple[Any, Any]:
-        """Draw the parameters of a batch and apply the augmentations; see `Chain.apply`."""
+        bands: Bands = (),
+    ) -> tuple[Any, ...]:
+        """Draw the parameters of a batch and apply the augmentations; see `Chain.apply`.
+
+        Returns:
+            The new input, its target and, if they are given, its bands; see `Chain.moved_bands`.
+        """
         batch, timesteps = speech.shape
-        return self._apply(speech, noise, self.chain.draw(batch, timesteps, rng), target)
+        draws = self.chain.draw(batch, timesteps, rng)
+        moved = self.chain.moved_bands(bands, draws)
+        return *self._apply(speech, noise, draws, target), *moved
 
 
 def _resolved(value: Value | FromDataset) -> Value:

@@ -44,6 +44,9 @@ class Speed:
     TAPS = 10
     """Number of samples that are interpolated between; errors are below -70 dB."""
 
+    PARTS = 16
+    """Number of parts of a stretch for which it is computed which stretch they come from."""
+
     FADE_SECONDS = 0.005
     """Duration of the fades at both ends, which keep the repetition free of clicks."""
 
@@ -84,6 +87,26 @@ class Speed:
         position = ops.mod(index, 2 * timesteps * phases // step) * step
         changed = self._interpolate(doubled, position // phases, ops.mod(position, phases), phases)
         return replace_rows(signal, parameters, changed)
+
+    def moved_bands(
+        self, bands: Float[np.ndarray, "batch stretches"], parameters: Parameters
+    ) -> Float[np.ndarray, "batch stretches"]:
+        """Return the highest frequencies in Hz of stretches of equal length, after the change.
+
+        They move together with the sound, and change with its speed unless they are Nyquist's. A
+        stretch that gets sound from several others gets the lowest of their bands.
+        """
+        changed = bands.copy()
+        count, nyquist = bands.shape[1], self.sample_rate // 2
+        parts = (np.arange(count * self.PARTS) + 0.5) / (count * self.PARTS)
+        drawn = zip(*(parameters[key] for key in ("rows", "present", "factor")), strict=True)
+        for row, present, factor in drawn:
+            if present:
+                stretch = (parts * factor % 1 * count).astype(int)
+                band = bands[row, stretch].reshape(count, self.PARTS).min(axis=1)
+                scaled = np.minimum(band * factor, nyquist)
+                changed[row] = np.where(band < nyquist, scaled, band)
+        return changed
 
     def _interpolate(self, signal: Any, index: Any, phase: Any, phases: int) -> Any:
         """Compute samples between others, which repeat.

@@ -24,10 +24,11 @@ from denoisecli.training.losses.tensor_stft import stft
 POWER_FLOOR = 1e-5
 """Power added to |X|² before compression: that of white noise at -74 dBFS in 512 samples."""
 
-LEVEL_FLOOR = 1e-4
-"""Power added to the mean of |X|² in a band before its level is taken: white noise at -64 dBFS.
+LEVEL_FLOOR = 1e-5
+"""Power added to the mean of |X|² in a band before its level is taken: white noise at -74 dBFS.
 
-Clean recordings have noise at -70 to -80 dBFS, which a model would learn to keep in pauses.
+Clean recordings may have more noise, which a model would learn to keep in pauses:
+`augmentation.target_pause_db` attenuates it.
 """
 
 RESOLUTIONS = (
@@ -183,8 +184,10 @@ def total_loss(estimate: Any, clean: Any, noisy: Any, spec: Spec, bandwidth: Any
 def si_sdr_db(estimate: Any, clean: Any) -> Any:
     """Compute the scale-invariant SDR in dB, 50 at most; 0 where the clean part is silent.
 
-    Source: Le Roux et al., "SDR - half-baked or well done?", 2019, equation 2.
+    Source: Le Roux et al., "SDR - half-baked or well done?", 2019, equation 2. Means are removed,
+    as `denoisecli.evaluation.metrics.si_sdr` does.
     """
+    estimate, clean = (x - ops.mean(x, axis=1, keepdims=True) for x in (estimate, clean))
     clean_power = ops.sum(ops.square(clean), axis=1)
     scale = ops.sum(estimate * clean, axis=1) / ops.maximum(clean_power, 1e-8)
     target = scale[:, None] * clean

@@ -25,6 +25,7 @@ NEW: dict[str, Any] = {
     "level_change": 0.7,
     "reverberation": 0.7,
     "target_highpass_hz": 100.0,
+    "target_pause_db": -20.0,
     "coloured_noise": 0.7,
     "hum": 0.7,
     "clicks": 0.7,
@@ -45,7 +46,8 @@ ALL = Augmentation(**{**RANGES, "third_noise": 0.5}, **NEW)
 CUTOFFS = ("high_cut_hz", "low_pass_hz")
 BOTH = ("speed", "level_change", "band_limit", "low_pass", "whisper")
 INPUT_ONLY = ("clipping", "masking")
-MORE_IN_THE_INPUT = ("reverberation", "target_highpass_hz", "coloured_noise", "hum", "clicks")
+TARGET_ONLY = ("target_highpass_hz", "target_pause_db")
+MORE_IN_THE_INPUT = ("reverberation", *TARGET_ONLY, "coloured_noise", "hum", "clicks")
 
 
 @pytest.fixture
@@ -110,7 +112,8 @@ def test_the_result_depends_on_the_seed_alone(
         assert part.dtype == np.float32
         np.testing.assert_array_equal(part, same)
         assert np.isfinite(part).all()
-    if settings.target_highpass_hz is None or settings == ALL:  # which alone draws nothing
+    draws_nothing = any(getattr(settings, name) is not None for name in TARGET_ONLY)
+    if settings == ALL or not draws_nothing:
         assert np.abs(once[0] - other[0]).max() > 1e-3
     eager = augmented(noisy, speech, settings)
     np.testing.assert_allclose(eager[0], once[0], atol=1e-4)
@@ -128,8 +131,9 @@ def test_no_augmentation_changes_nothing(speech_and_noise: tuple[np.ndarray, np.
 def test_which_augmentations_change_the_target(
     name: str, speech_and_noise: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    speech, _ = speech_and_noise
-    settings = only(**{name: NEW[name] if name == "target_highpass_hz" else 1.0})
+    speech = speech_and_noise[0].copy()
+    speech[:, : LENGTH // 2] *= 0.01  # a pause
+    settings = only(**{name: NEW[name] if name in TARGET_ONLY else 1.0})
     settings = settings.model_copy(update={name: NEW[name] for name in CUTOFFS})
     noisy, clean = augmented(speech, speech, settings)  # without noise
     difference = np.abs(noisy - clean).max(axis=1)
@@ -138,9 +142,9 @@ def test_which_augmentations_change_the_target(
         assert (np.abs(clean - speech).max(axis=1) > 1e-3).all()
     else:
         assert np.median(difference) > 1e-6  # an example may have no click
-    if name not in (*BOTH, "reverberation", "target_highpass_hz"):
+    if name not in (*BOTH, *TARGET_ONLY, "reverberation"):
         np.testing.assert_array_equal(clean, speech)
-    if name == "target_highpass_hz":
+    if name in TARGET_ONLY:
         np.testing.assert_array_equal(noisy, speech)
 
 

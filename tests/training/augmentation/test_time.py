@@ -69,6 +69,29 @@ def test_faster_sound_is_repeated_with_a_fade() -> None:
     assert np.abs(changed[length - 5 : length + 5]).max() < 0.2  # faded there
 
 
+@pytest.mark.parametrize("factor", [0.6, 0.9, 1.1, 1.7])
+def test_bands_move_with_the_sound(factor: float) -> None:
+    hertz = np.array([500, 700, 900, 1100, 1300, 1500, 1700, 1900], np.float32)
+    time = np.arange(LENGTH // len(hertz)) / RATE
+    signal = np.sin(2 * np.pi * hertz[:, None] * time).reshape(1, -1).astype(np.float32)
+    speed = Speed(0.5, (0.5, 2.0), RATE)
+    draws = {"rows": np.array([1, 2]), "present": np.array([True, False])}
+    parameters = {**draws, "factor": np.float32([factor, factor])}
+    changed = np.asarray(speed.apply(np.repeat(signal, 3, axis=0), parameters))
+    bands = speed.moved_bands(np.repeat(hertz[None], 3, axis=0), parameters)
+    np.testing.assert_array_equal(bands[[0, 2]], [hertz, hertz])
+    spectra = np.abs(np.fft.rfft(changed.reshape(3, len(hertz), -1) * np.hanning(time.size)))
+    loudest = np.argmax(spectra[1], axis=1) * RATE / time.size
+    assert (bands[1] < 1.05 * loudest).all()  # the lowest one of the stretch
+    assert np.isclose(bands[1], loudest, rtol=0.05).sum() >= 2
+
+
+def test_a_band_up_to_nyquist_stays_so() -> None:
+    parameters = all_rows(np.float32([0.9]))
+    bands = Speed(1.0, (0.9, 1.1), RATE).moved_bands(np.float32([[4000, 4000, 2000]]), parameters)
+    np.testing.assert_array_equal(bands, np.float32([[4000, 4000, 1800]]))
+
+
 def test_time_shift(rng: np.random.Generator) -> None:
     noise = rng.normal(size=(3, LENGTH)).astype(np.float32)
     shift = TimeShift()
