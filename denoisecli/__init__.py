@@ -10,6 +10,7 @@ The rooms, each of which imports only from those below it:
 - ``tuning``: the search for better hyperparameters of a spec
 - ``training``: from a spec and a dataset to a model folder
 - ``serving``: the page and the HTTP API that clean recordings
+- ``live``: a microphone through a model to a loudspeaker or a virtual microphone
 - ``evaluation``: metrics and reports of models and other denoisers
 - ``cleaning``: noisy recordings in, clean ones out; ``datasets``: recordings to stored pairs
 - ``models``: the U-Net, its layers, its ONNX export, the model folder and the bundled models
