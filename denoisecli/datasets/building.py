@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from denoisecli.datasets.choices import Kind
 from denoisecli.datasets.decoding import decode, decode_tasks
-from denoisecli.datasets.duplicates import find_copies
+from denoisecli.datasets.duplicates import Copies, find_copies, note_on_noisy_speech
 from denoisecli.datasets.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -346,7 +346,7 @@ def load_sets(
     recordings, skipped = _decoded(work, recipe)
     check_weights("clean", (one.name for one in recordings["clean"]), recipe.clean_weights)
     check_weights("noise", (one.name for one in recordings["noise"]), recipe.noise_weights)
-    copies = _read_copies(work, recordings, skipped)
+    copies, mixed = _read_copies(work, recordings, skipped)
     check_roles(recordings, skipped)
     pairs, unpaired = _matched(recordings)
     problems = json.loads((work / _PAIRS).read_text())
@@ -364,7 +364,8 @@ def load_sets(
             sets[name] = {"clean": cut, "noise": partners}
     else:
         sets, notes = split_into_sets(recordings, recipe, copies)
-        notes += _suspicion(problems, len(pairs), recordings)
+        noises = sum(len(part) for role, part in recordings.items() if role.endswith("noise"))
+        notes += note_on_noisy_speech(mixed, noises) or _suspicion(problems, len(pairs), noises)
     mixtures = StoredPairs if recipe.pairs else Mixtures
     longest = recipe.longest_clip * recipe.sample_rate
     clean = [recording for part in sets.values() for recording in part["clean"]]
@@ -393,34 +394,47 @@ _COPIES = "copies.json"  # in the work folder, pairs of recordings that are copi
 
 
 def _find_copies(work: Path, recipe: Recipe, workers: Workers) -> None:
-    """Find recordings that are copies of others of their kind."""
+    """Find recordings that are copies of others, and noises that contain clean recordings."""
     if (work / _COPIES).exists():
         return
     recordings, _ = _decoded(work, recipe)
-    found: list[list[tuple[Role, str]]] = []
-    for kind in ("clean",) if recipe.pairs else ("clean", "noise"):
-        part = [one for role in ROLES if role.endswith(kind) for one in recordings.get(role, ())]
-        for pair in find_copies(part, recipe.sample_rate, workers):
-            found.append([(part[number].role, part[number].name) for number in pair])
+    kinds = ("clean",) if recipe.pairs else ("clean", "noise")
+    compared = [
+        one
+        for kind in kinds
+        for role in ROLES
+        if role.endswith(kind)
+        for one in recordings.get(role, ())
+    ]
+    found = [
+        [(compared[number].role, compared[number].name) for number in pair]
+        for pair in find_copies(compared, recipe.sample_rate, workers)
+    ]
     with replacing(work / _COPIES, overwrite=True) as path:
         path.write_text(json.dumps(found))
 
 
 def _read_copies(
     work: Path, recordings: Mapping[Role, list[Recording]], skipped: list[Skipped]
-) -> list[tuple[Recording, Recording]]:
-    """Read what ``_find_copies`` found, and leave out copies of what another role keeps."""
+) -> tuple[Copies, Copies]:
+    """Read what ``_find_copies`` found, and leave out copies of what another role keeps.
+
+    Returns:
+        The copies within a role, and the noises with the clean recordings that they contain.
+    """
     known = {(one.role, one.name): one for part in recordings.values() for one in part}
-    copies = []
+    copies, mixed = [], []
     for first, second in json.loads((work / _COPIES).read_text()):
         one, other = known[tuple(first)], known[tuple(second)]
         if one.role == other.role:
             copies.append((one, other))
+        elif one.role.endswith("clean") and other.role.endswith("noise"):
+            mixed.append((one, other))
         elif other in recordings[other.role]:
             recordings[other.role].remove(other)
             reason = f"is a copy of {one.role} file {one.name}"
             skipped.append(Skipped(other.role, other.name, reason))
-    return copies
+    return copies, mixed
 
 
 NARROW = 0.8
@@ -473,18 +487,15 @@ def _clean_of(
     return clean
 
 
-def _suspicion(
-    problems: Sequence[str | None], count: int, recordings: Mapping[Role, Sequence[Recording]]
-) -> list[str]:
-    """Return a note if what was given as noise seems to be noisy recordings."""
+def _suspicion(problems: Sequence[str | None], count: int, noises: int) -> list[str]:
+    """Return a note if noises with the names of clean recordings seem to be noisy ones."""
     found = sum(problem is None for problem in problems)
     if found:
         return [
             f"{found} of {len(problems)} noise recordings that have the name of a clean recording "
-            "contain it: if they are noisy recordings, build with --pairs, because a model that "
-            "hears speech as noise removes speech"
+            "contain it; a model that is given speech as noise removes speech. If they are noisy "
+            "recordings, build with --pairs"
         ]
-    noises = sum(len(part) for role, part in recordings.items() if role.endswith("noise"))
     if count >= max(_NAMESAKES, 0.8 * noises):
         return [
             f"{count} of {noises} noise recordings have the name of a clean recording; if they are "

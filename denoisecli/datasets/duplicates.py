@@ -1,4 +1,4 @@
-"""Near-duplicates: the same sound in another format, rate or level, or trimmed.
+"""Near-duplicates: the same sound in another format, rate or level, trimmed, or with noise.
 
 Fingerprints are compared first: signs of differences of the energies of bands, as in Haitsma and
 Kalker, "A highly robust audio fingerprinting system" (ISMIR 2002). Cross-correlation verifies.
@@ -22,7 +22,10 @@ COMPARED_SECONDS = 20
 """Duration of a recording that is compared, from its beginning on."""
 
 MIN_CORRELATION = 0.6
-"""Smallest correlation of two copies where they overlap, which is at least half of the shorter."""
+"""Smallest correlation of two copies where they overlap; it is 0.7 at an SNR of 0 dB."""
+
+MIN_OVERLAP_SECONDS = 3
+"""Shortest overlap of two copies, unless it is half of the shorter one."""
 
 _RATE = 4000  # Hz, which suffices for these bands
 _FRAME, _HOP = 0.256, 0.016  # s
@@ -32,6 +35,10 @@ _SKETCH = 96  # values that are kept of each recording: those of the lowest hash
 _SHARED = 2  # values that two recordings must share to be compared
 _COMMON = 20  # a value that more recordings have does not distinguish them
 _TASK_FILES = 64  # recordings whose fingerprints a process computes at a time
+
+
+Copies = Sequence[tuple[Recording, Recording]]
+"""Pairs of recordings that are copies of each other."""
 
 
 def _fingerprints(sample_rate: int, recordings: Sequence[Recording]) -> list[list[int]]:
@@ -95,7 +102,11 @@ def find_copies(
 
 
 def are_copies(one: Recording, other: Recording, sample_rate: int) -> bool:
-    """Return whether two recordings correlate where they overlap, at any delay and level."""
+    """Return whether two recordings correlate where they overlap, at any delay and level.
+
+    Only the first COMPARED_SECONDS of each are compared: of long recordings, a copy that lacks more
+    than all but MIN_OVERLAP_SECONDS of these is not found.
+    """
     limit = COMPARED_SECONDS * sample_rate
     first, second = (sound.read(0, min(sound.samples, limit)) for sound in (one, other))
     first, second = first - first.mean(), second - second.mean()
@@ -105,7 +116,7 @@ def are_copies(one: Recording, other: Recording, sample_rate: int) -> bool:
     lag = lag if lag < second.size else lag - size
     a, b = first[max(0, -lag) :], second[max(0, lag) :]
     overlap = min(a.size, b.size)
-    if overlap < 0.5 * min(first.size, second.size):
+    if overlap < min(0.5 * min(first.size, second.size), MIN_OVERLAP_SECONDS * sample_rate):
         return False
     return abs(_correlation(a[:overlap], b[:overlap])) >= MIN_CORRELATION
 
@@ -113,3 +124,25 @@ def are_copies(one: Recording, other: Recording, sample_rate: int) -> bool:
 def _correlation(one: Float[np.ndarray, "t"], other: Float[np.ndarray, "t"]) -> float:
     norm = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float(np.dot(one, other)) / norm if norm else 0.0
+
+
+def note_on_noisy_speech(copies: Copies, noises: int) -> list[str]:
+    """Return a note if noises contain clean recordings, as noisy recordings given as noise do.
+
+    Args:
+        copies: What `find_copies` found among the recordings of both kinds.
+        noises: Number of all noises.
+    """
+    contained = {
+        noise.name: clean.name
+        for clean, noise in copies
+        if clean.role.endswith("clean") and noise.role.endswith("noise")
+    }
+    if not contained:
+        return []
+    noise, clean = next(iter(contained.items()))
+    return [
+        f"{len(contained)} of {noises} noise recordings contain a clean recording, for example "
+        f"{noise} contains {clean}; a model that is given speech as noise removes speech. If they "
+        "are noisy recordings, build a dataset with --pairs, which matches equal names"
+    ]

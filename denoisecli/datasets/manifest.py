@@ -148,8 +148,8 @@ class DatasetFacts(BaseModel):
         recipe: The recipe.
         sets: Facts about each set.
         skipped: Recordings and clips that were left out.
-        copies: Recordings that are copies of each other, such as an Ogg file and its WAV file; all
-            of a list are in one set.
+        copies: Recordings that are copies of each other, such as an Ogg file and its WAV file, as
+            "clean a.wav" with role and name; all of a list are in one set.
         recordings: The clean and noise recordings of all sets.
         notes: Sentences about the dataset that its user should know.
     """

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from itertools import accumulate, chain
 from operator import attrgetter
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from denoisecli.datasets.recipe import VALID_SHARE, Recipe
 from denoisecli.datasets.recordings import Recording, Role
@@ -40,6 +41,21 @@ _SPLIT: tuple[Role, ...] = ("clean", "noise", "room")
 Sets = dict[str, dict[Role, Sequence[Recording]]]
 
 
+class Split(NamedTuple):
+    """Recordings of a role, divided into sets.
+
+    Attributes:
+        parts: The recordings of each set.
+        moved: The set of each group that was moved because the set would have been empty.
+        followers: For each group that would be in another set if it were not for copies, the group
+            whose set it is in.
+    """
+
+    parts: dict[str, list[Recording]]
+    moved: dict[str, str]
+    followers: dict[str, str]
+
+
 def split_into_sets(
     recordings: Mapping[Role, Sequence[Recording]],
     recipe: Recipe,
@@ -48,7 +64,8 @@ def split_into_sets(
     """Divide recordings, noises and rooms among the sets of a dataset.
 
     The set of a recording depends only on the seed and the name of its group, so that recordings
-    can be added without any of the others changing sides. Fewer files than sets are split in time.
+    can be added without any of the others changing sides, unless they are copies (see `split`).
+    Fewer files than sets are split in time.
 
     Args:
         recordings: The recordings of each role, perhaps without noise. The test set gets those of
@@ -90,18 +107,25 @@ def split_into_sets(
             count = len(recordings[role])
             notes.append(
                 f"{count} {role} recording{' is' if count == 1 else 's are'} split in time, with a "
-                f"gap of up to {GAP_SECONDS:g} s: a test on more recordings would say more"
+                f"gap of up to {GAP_SECONDS:g} s: more recordings make the test more reliable"
             )
             continue
         group_by = _group_by(role, recipe)
-        parts, moved = split(recordings[role], role_shares, recipe.seed, group_by, copies)
-        for name, part in parts.items():
+        found = split(recordings[role], role_shares, recipe.seed, group_by, copies)
+        for name, part in found.parts.items():
             sets[name][role] = part
         notes += [
-            f"the split gives the {name} set no {role} recording; it gets {group}, whose place is "
-            "the next, and may lose it when recordings are added"
-            for group, name in moved.items()
+            f"the {name} set would have no {role} recording; {group} is moved there, and may be in "
+            "another set if the dataset is built again with more recordings"
+            for group, name in found.moved.items()
         ]
+        if found.followers:
+            group, other = next(iter(found.followers.items()))
+            notes.append(
+                f"copies change the set of {len(found.followers)} {role} recordings or groups, for "
+                f"example of {group}, which has copies in {other}; in a dataset without the copies "
+                "they may be in another set"
+            )
     return sets, notes
 
 
@@ -129,7 +153,7 @@ def _with_valid(
             continue
         group_by = _group_by(role, recipe)
         try:
-            kept = split(recordings[role], shares, recipe.seed, group_by)[0]["train"]
+            kept = split(recordings[role], shares, recipe.seed, group_by).parts["train"]
         except DatasetError:
             return shares  # it is raised again
         count = len({*group_keys(kept, group_by)})
@@ -203,13 +227,14 @@ def split(
     seed: int,
     group_by: str = "file",
     copies: Sequence[tuple[Recording, Recording]] = (),
-) -> tuple[dict[str, list[Recording]], dict[str, str]]:
+) -> Split:
     """Divide recordings into sets, none of them empty.
 
     A hash of seed and group is the place of the group in 0..1, of which every set has an interval.
-    The sizes of the sets are therefore those of the shares on average. A set whose interval is
-    empty gets the group that is nearest to it; any but the last set takes it from the first that
-    can spare one.
+    The sizes of the sets are therefore those of the shares on average. Groups that share copies
+    have the place of the one with the most recordings, or else the shortest name, which is rarely
+    the copy. A set whose interval is empty gets the group that is nearest to it; any but the last
+    set takes it from the first that can spare one.
 
     Args:
         recordings: The recordings of one role, at least one.
@@ -218,10 +243,6 @@ def split(
         group_by: "file"; "folder" to keep all files of a folder (a speaker) together; or a regular
             expression whose first group, found in the name, names the group.
         copies: Pairs of recordings, whose groups become one.
-
-    Returns:
-        The recordings of each set; and the set of each group that was moved because the set would
-        have been empty.
 
     Raises:
         DatasetError: There are fewer files or groups than sets.
@@ -242,9 +263,15 @@ def split(
     places = {key: _place(seed, recordings[0].role, key) for key in groups}
     ends = dict(zip(shares, accumulate(shares.values()), strict=True))
     last = list(shares)[-1]
-    sides = {
-        key: next((name for name, end in ends.items() if place < end), last)
-        for key, place in places.items()
+
+    def side_of(place: float) -> str:
+        return next((name for name, end in ends.items() if place < end), last)
+
+    sides = {key: side_of(place) for key, place in places.items()}
+    followers = {
+        _label(key): _label(first)
+        for key, first in merged.items()
+        if side_of(_place(seed, recordings[0].role, key)) != sides[first]
     }
     moved: dict[str, str] = {}
     for name in reversed(list(shares)):
@@ -260,27 +287,38 @@ def split(
             key=lambda key: (max(low - places[key], places[key] - high), key),
         )
         sides[key] = name
-        moved[key.removeprefix("\0") or "the top folder"] = name
+        moved[_label(key)] = name
     parts = {
         name: sorted(
             chain(*(groups[key] for key in groups if sides[key] == name)), key=attrgetter("name")
         )
         for name in shares
     }
-    return parts, moved
+    return Split(parts, moved, followers)
+
+
+def _label(key: str) -> str:
+    """Return the name of a group for messages."""
+    return key.removeprefix("\0") or "the top folder"
 
 
 def _merged(
     keys: Mapping[Recording, str], copies: Sequence[tuple[Recording, Recording]]
 ) -> dict[str, str]:
-    """Return for each group with a copy in another the first of the groups that it is one with."""
+    """Return for each group with a copy in another the group whose place it has; see `split`."""
     from scipy.cluster.hierarchy import DisjointSet  # slow to import
 
     linked = [(keys[one], keys[other]) for one, other in copies if one in keys and other in keys]
-    groups = DisjointSet(key for pair in linked for key in pair)
+    groups = DisjointSet(sorted({key for pair in linked for key in pair}))
     for first, second in linked:
         groups.merge(first, second)
-    return {key: min(group) for group in groups.subsets() for key in group if len(group) > 1}
+    sizes = Counter(keys.values())
+    return {
+        key: min(group, key=lambda key: (-sizes[key], len(key), key))
+        for group in groups.subsets()
+        for key in group
+        if len(group) > 1
+    }
 
 
 def _place(seed: int, role: Role, key: str) -> float:

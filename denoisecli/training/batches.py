@@ -260,25 +260,22 @@ def _split_off(manifest: Manifest, share: float, folder: Path) -> Bool[np.ndarra
 
 def _groups(manifest: Manifest, rows: Sequence[Row]) -> list[str]:
     """Return for each row the name of one recording of its group, the same for the whole group."""
+    from scipy.cluster.hierarchy import DisjointSet  # slow to import
+
     clips = [row.clean_names for row in rows]
     names = sorted({name for clip in clips for name in clip})
     keys = groups_of_names(names, manifest.recipe.group_by, is_clean=True)
     members: dict[str, list[str]] = {}
     for name, key in zip(names, keys, strict=True):
         members.setdefault(key, []).append(name)
-    parent = {name: name for name in names}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    for linked in (*members.values(), *clips, *manifest.copies):
-        known = [name for name in linked if name in parent]
+    copies = ([copy.removeprefix("clean ") for copy in pair] for pair in manifest.copies)
+    groups = DisjointSet(names)
+    for linked in (*members.values(), *clips, *copies):
+        known = [name for name in linked if name in groups]
         for name in known[1:]:
-            parent[root(name)] = root(known[0])
-    return [root(row.clean) for row in rows]
+            groups.merge(known[0], name)
+    first = {name: min(group) for group in groups.subsets() for name in group}
+    return [first[row.clean] for row in rows]
 
 
 def _select(clips: Clips, chosen: Bool[np.ndarray, "pairs"]) -> Clips:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.audio.level import rms
+from denoisecli.datasets.duplicates import note_on_noisy_speech
 from denoisecli.datasets.manifest import source_hash
 from denoisecli.datasets.mixtures import QUIET_DB, noise_shares
 from denoisecli.datasets.recipe import Recipe, check_weights, weight_of
@@ -248,6 +249,7 @@ class MixedBatches(BatchSource):
                 f"{len(skipped)} recordings are left out; the first one, {skipped[0].file}, "
                 f"{skipped[0].reason}"
             )
+        notes += note_on_noisy_speech(self.store.copies, len(self.store.recordings["noise"]))
         rate, full = self.recipe.sample_rate, self.recipe.sample_rate // 2
         voices = self._sets["train"]["clean"]
         if narrow := sum(known_band(voice.bandwidth, rate) < full for voice in voices):

@@ -236,11 +236,9 @@ def _decode(
         pass
     recordings, skipped = load_recordings([task.index for task in tasks])
     listed = [recording for part in recordings.values() for recording in part]
-    copies = []
-    for role in SOURCES:
-        numbers = [number for number, recording in enumerate(listed) if recording.role == role]
-        pairs = find_copies([listed[number] for number in numbers], recipe.sample_rate, workers)
-        copies += [(numbers[one], numbers[other]) for one, other in pairs]
+    numbers = [number for number, recording in enumerate(listed) if recording.role in SOURCES]
+    pairs = find_copies([listed[number] for number in numbers], recipe.sample_rate, workers)
+    copies = [(numbers[one], numbers[other]) for one, other in pairs]
     samples = cache / f"recordings-{digest}{SUFFIX}"
     with replacing(samples, overwrite=True) as path, path.open("wb") as file:
         entries = []

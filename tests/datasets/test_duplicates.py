@@ -3,12 +3,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import speech_like
 
 from denoisecli.audio.resampling import resample
 from denoisecli.datasets.building import build
+from denoisecli.datasets.duplicates import find_copies, note_on_noisy_speech
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.recipe import Recipe
+from denoisecli.datasets.recordings import Recording
 from denoisecli.errors import DatasetError
+from denoisecli.system.pools import processes
+from denoisecli.training.recordings import Folders, open_store
 
 RATE = 16000
 
@@ -83,3 +88,55 @@ def test_a_copy_of_a_test_recording_is_not_trained_on(
             test_clean=tmp_path / "clean",
             test_noise=tmp_path / "test noise",
         )
+
+
+def varied_speech(rng: np.random.Generator, seconds: float) -> np.ndarray:
+    """Return syllables of random pitch and length, at 16 kHz."""
+    parts: list[np.ndarray] = []
+    while sum(part.size for part in parts) < seconds * RATE:
+        parts.append(speech_like(0.25 * rng.integers(1, 4), RATE, float(rng.integers(90, 250))))
+    return np.concatenate(parts)[: round(seconds * RATE)]
+
+
+@pytest.mark.parametrize("names", [("spk{:02d}.wav", "noisy_book_fileid_{:02d}.wav"),
+                                   ("{:02d}.wav", "{:02d}.wav")])  # fmt: skip
+def test_noisy_recordings_given_as_noise_are_noted(
+    audio_file: Callable[..., Path],
+    rng: np.random.Generator,
+    tmp_path: Path,
+    names: tuple[str, str],
+) -> None:
+    for number in range(4):
+        clean = varied_speech(rng, 2 + number / 10)
+        noise = 0.1 * clean.std() * rng.standard_normal(clean.size)
+        audio_file(f"clean/{names[0].format(number)}", clean)
+        audio_file(f"noise/{names[1].format(number)}", clean + noise)
+        audio_file(f"noise/fan {number}.wav", 0.1 * rng.standard_normal(2 * RATE))
+    folders = tmp_path / "clean", tmp_path / "noise"
+    build(*folders, tmp_path / "data", Recipe(ratio=0.5, split=0.5, valid_share=0))
+    manifest = load_manifest(tmp_path / "data")
+    (note,) = (note for note in manifest.notes if "noise recordings" in note)
+    assert note.startswith("4 of 8 noise recordings contain a clean recording, for example")
+    assert manifest.copies == []
+    assert sum(facts.noise_files for facts in manifest.sets.values()) == 8
+    recipe = Recipe(ratio=0.5, split=0.5)
+    store = open_store(Folders(*folders), recipe, tmp_path / "cache", jobs=1)
+    assert note_on_noisy_speech(store.copies, 8) == [note]
+
+
+@pytest.mark.parametrize(("lost", "found"), [(11, True), (16, True), (18, False)])
+def test_a_long_recording_that_was_trimmed_is_a_copy(
+    tmp_path: Path, rng: np.random.Generator, lost: int, found: bool
+) -> None:
+    sound = varied_speech(rng, 45)
+    sound += 0.002 * rng.standard_normal(sound.size).astype(np.float32)
+    sounds = sound, 0.5 * sound[lost * RATE :], varied_speech(rng, 30)
+    pack = tmp_path / "pack.f32"
+    pack.write_bytes(np.concatenate(sounds).astype("<f4").tobytes())
+    starts = np.cumsum([0, *(part.size for part in sounds)]).tolist()
+    recordings = [
+        Recording("clean", str(number), 0.1, str(number), part.size, pack, start)
+        for number, (part, start) in enumerate(zip(sounds, starts, strict=False))
+    ]
+    with processes(1) as workers:
+        assert find_copies(recordings, RATE, workers) == ([(0, 1)] if found else [])

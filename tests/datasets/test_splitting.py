@@ -31,7 +31,7 @@ def sides(parts: dict[str, list[Recording]]) -> dict[str, str]:
 def test_by_file(count: int, share: float) -> None:
     recordings = fakes(range(count))
     shares = {"train": share, "test": 1 - share}
-    parts, moved = split(recordings, shares, 1)
+    parts, moved, _ = split(recordings, shares, 1)
     assert sorted(sides(parts)) == sorted(recording.name for recording in recordings)
     assert all(parts.values())
     assert parts == split(recordings[::-1], shares, 1)[0]
@@ -42,7 +42,7 @@ def test_by_file(count: int, share: float) -> None:
 @pytest.mark.parametrize("count", [3, 4, 10, 1000])
 @pytest.mark.parametrize("shares", [(0.8, 0.1, 0.1), (0.98, 0.01, 0.01), (0.01, 0.01, 0.98)])
 def test_into_three(count: int, shares: tuple[float, ...]) -> None:
-    parts, _ = split(fakes(range(count)), dict(zip(THREE, shares, strict=True)), 0)
+    parts, *_ = split(fakes(range(count)), dict(zip(THREE, shares, strict=True)), 0)
     assert len(sides(parts)) == sum(map(len, parts.values())) == count
     assert all(parts.values())
     if count == 1000:
@@ -51,7 +51,7 @@ def test_into_three(count: int, shares: tuple[float, ...]) -> None:
 
 
 def test_into_one() -> None:
-    parts, _ = split([fake("b"), fake("a")], {"train": 1.0}, 0)
+    parts, *_ = split([fake("b"), fake("a")], {"train": 1.0}, 0)
     assert [recording.name for recording in parts["train"]] == ["a", "b"]
 
 
@@ -69,19 +69,56 @@ def test_draws_evenly() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_additions_move_no_recording(group_by: str, seed: int) -> None:
     names = [f"speaker {number // 4}/{number}.wav" for number in range(200)]
-    before, moved = split([fake(name) for name in names[:100]], THREE, seed, group_by)
+    before, moved, _ = split([fake(name) for name in names[:100]], THREE, seed, group_by)
     if not moved:
-        after, _ = split([fake(name) for name in names], THREE, seed, group_by)
+        after, *_ = split([fake(name) for name in names], THREE, seed, group_by)
         assert sides(before).items() <= sides(after).items()
     else:
         assert group_by == r"(\d)\.wav"  # ten groups only
+
+
+@pytest.mark.parametrize("group_by", ["file", "folder"])
+def test_the_addition_of_copies_moves_no_recording(group_by: str) -> None:
+    names = [f"speaker {number // 4}/take_{number}.wav" for number in range(100)]
+    recordings = [fake(name) for name in names]
+    for name in ("a_copy_of_{}", "{}_copy", "{} (2)", "{}.flac"):
+        step = 3 if group_by == "file" else 40
+        copies = [
+            (one, fake(f"a copy of {one.folder}/{name.format(Path(one.name).stem)}.wav"))
+            for one in recordings[::step]
+        ]
+        before = split(recordings, THREE, 0, group_by).parts
+        after = split([*recordings, *(copy for _, copy in copies)], THREE, 0, group_by, copies)
+        assert sides(before).items() <= sides(after.parts).items()
+        assert all(
+            sides(after.parts)[one.name] == sides(after.parts)[copy.name] for one, copy in copies
+        )
+
+
+def test_recordings_that_follow_a_copy_into_another_set_are_noted() -> None:
+    recordings = fakes(range(60))
+    recipe = Recipe(ratio=0.5, split=(0.5, 0.25, 0.25))
+    before, notes = split_into_sets({"clean": recordings}, recipe)
+    assert notes == []
+    chain = [(recordings[number], fake(f"{number}.wav")) for number in range(20)]
+    after, notes = split_into_sets(
+        {"clean": [*recordings, *(copy for _, copy in chain)]}, recipe, chain
+    )
+    sets = [
+        {one.name: name for name, part in found.items() for one in part["clean"]}
+        for found in (before, after)
+    ]
+    moved = [name for name, side in sets[0].items() if sets[1][name] != side]
+    assert 0 < len(moved) < 20  # their new copies have shorter names
+    assert len(notes) == 1
+    assert f"copies change the set of {len(moved)} clean recordings" in notes[0]
 
 
 def test_a_set_without_recordings_gets_the_nearest_and_this_is_noted() -> None:
     recordings = {role: fakes(range(4), role) for role in ("clean", "noise")}
     sets, notes = split_into_sets(recordings, Recipe(ratio=0.5, split=0.999999))
     (clean,), (noise,) = sets["test"]["clean"], sets["test"]["noise"]
-    found = [note for note in notes if note.startswith("the split gives the test set no")]
+    found = [note for note in notes if note.startswith("the test set would have no")]
     assert [clean.name in found[0], noise.name in found[1]] == [True, True]
     # Whatever is added to the training set, the nearest is the same one.
     again, _ = split_into_sets(recordings, Recipe(ratio=0.5, split=0.99999))
@@ -91,7 +128,7 @@ def test_a_set_without_recordings_gets_the_nearest_and_this_is_noted() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_by_folder(seed: int) -> None:
     recordings = [fake(f"{s}/x/{n}.wav") for s in range(20) for n in range(s % 5 + 1)]
-    parts, _ = split(recordings, {"train": 0.8, "test": 0.2}, seed, "folder")
+    parts, *_ = split(recordings, {"train": 0.8, "test": 0.2}, seed, "folder")
     folders = [{recording.folder for recording in part} for part in parts.values()]
     assert folders[0].isdisjoint(folders[1])
     assert sum(map(len, parts.values())) == len(recordings) == 60
@@ -102,7 +139,7 @@ def test_by_folder(seed: int) -> None:
 def test_by_regular_expression(seed: int) -> None:
     recordings = [fake(f"{n % 3}/spk{s}_{n}.wav") for s in range(30) for n in range(5)]
     shares = {"train": 0.6, "valid": 0.2, "test": 0.2}
-    parts, _ = split(recordings, shares, seed, r"(spk\d+)_")
+    parts, *_ = split(recordings, shares, seed, r"(spk\d+)_")
     speakers = [{s.name.split("/")[1].split("_")[0] for s in part} for part in parts.values()]
     assert sum(map(len, speakers)) == len(set.union(*speakers)) == 30
 
@@ -209,5 +246,5 @@ def test_too_few() -> None:
         split([fake("a/1.wav"), fake("a/2.wav")], THREE, 0)
     noises = [fake("a/1", "noise"), fake("a/2", "noise")]
     assert all(split(noises, halves, 0, "folder")[0].values())
-    parts, _ = split([fake("1"), fake("a/2"), fake("a/3")], halves, 0, "folder")
+    parts, *_ = split([fake("1"), fake("a/2"), fake("a/3")], halves, 0, "folder")
     assert sum(map(len, parts.values())) == 3

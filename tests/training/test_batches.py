@@ -265,9 +265,9 @@ def test_validation_shares_no_group_and_no_copy_with_the_training(data: Path) ->
         assert all(found[name] == found[f"{name[0]}/0.wav"] for name in names)
     first = next(name for name, valid in found.items() if valid)
     other = next(name for name, valid in found.items() if not valid)
-    linked = sides("folder", [[first, "gone.wav", other]])
+    linked = sides("folder", [[f"clean {name}" for name in (first, "gone.wav", other)]])
     assert linked[first] == linked[other]
-    copies = [["a/0.wav", "b/1.wav"], ["b/1.wav", "c/2.wav"]]
+    copies = [["clean a/0.wav", "clean b/1.wav"], ["clean b/1.wav", "clean c/2.wav"]]
     by_file = sides("file", copies, {"c/2.wav": "d/3.wav"})
     assert len({by_file[name] for name in ("a/0.wav", "b/1.wav", "c/2.wav", "d/3.wav")}) == 1
     sides("^()", [])  # a single group is divided by file
