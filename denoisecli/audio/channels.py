@@ -4,6 +4,9 @@ The channel mask of WAV (dwChannelMask) has a bit for each position of a loudspe
 are in the order of the bits.
 """
 
+import io
+import struct
+
 import numpy as np
 
 from denoisecli.types import AudioBlock
@@ -20,6 +23,13 @@ _OGG_ORDER = {
     7: (0, 2, 1, 5, 6, 4, 3),
     8: (0, 2, 1, 6, 7, 4, 5, 3),
 }
+
+_CAF_BITMAP = 1 << 16
+_CAF_MASKS = {
+    **{108: 0x33, 113: 0x7, 115: 0x107, 117: 0x607, 121: 0x60F, 132: 0x603, 133: 0xB},
+    **{125: 0x13F, 134: 0x10B, 137: 0xF, 138: 0x10F},
+}
+"""Masks of the layout tags of CAF (its upper 16 bits) whose channels are in the order of WAV."""
 
 _BACK, _SIDE = 0x30, 0x600  # both are "surround" with five or six channels
 
@@ -55,7 +65,35 @@ _POSITIONS = (
 
 
 def mask_of_names(names: list[str]) -> int:
-    """Return the mask of FFmpeg's names of channels; 0 if WAV has no bit for one, or for mono."""
-    if not set(names) <= set(_POSITIONS):
+    """Return the mask of FFmpeg's names of channels; 0 if WAV has no bit for one, or for two."""
+    if not set(names) <= set(_POSITIONS) or len(set(names)) < len(names):
         return 0
-    return sum(1 << _POSITIONS.index(name) for name in set(names))
+    return sum(1 << _POSITIONS.index(name) for name in names)
+
+
+def wav_order(names: list[str]) -> list[int]:
+    """Return the places of FFmpeg's names of channels in the order of WAV files.
+
+    They stay where they are if WAV has no bit for one, or for two.
+    """
+    places = list(range(len(names)))
+    if not mask_of_names(names):
+        return places
+    return sorted(places, key=lambda place: _POSITIONS.index(names[place]))
+
+
+def read_caf_mask(raw: io.BufferedIOBase) -> int:
+    """Return the channel mask of a CAF file; 0 if it is unknown.
+
+    See Apple Core Audio Format Specification 1.0, "Channel Layout Chunk".
+    """
+    raw.seek(8)
+    while len(header := raw.read(12)) == 12:
+        name, size = struct.unpack(">4sq", header)
+        if name == b"chan" and size >= 8:
+            tag, bits = struct.unpack(">II", raw.read(8))
+            return bits if tag == _CAF_BITMAP else _CAF_MASKS.get(tag >> 16, 0)
+        if size < 0:
+            break  # the data reach to the end of the file
+        raw.seek(size, io.SEEK_CUR)
+    return 0

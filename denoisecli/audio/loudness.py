@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from denoisecli.audio.av_frames import FORMAT, from_frame, to_frame
 from denoisecli.audio.level import dbfs
 from denoisecli.errors import UsageError
 from denoisecli.system.extras import require
@@ -141,12 +142,12 @@ class Limiter:
     def process(self, block: AudioBlock) -> Iterator[AudioBlock]:
         """Take samples, shape (channels, timesteps), and yield those that are ready."""
         for frame in self._filter.push(block):
-            yield frame.to_ndarray()
+            yield from_frame(frame)
 
     def finish(self) -> Iterator[AudioBlock]:
         """Yield the remaining samples: as many come out as went in."""
         for frame in self._filter.finish():
-            yield frame.to_ndarray()
+            yield from_frame(frame)
 
 
 def speech_gain_db(noisy: Momentary, clean: Momentary) -> float:
@@ -175,7 +176,7 @@ def speech_gain_db(noisy: Momentary, clean: Momentary) -> float:
 
 
 class _Filter:
-    """A filter of FFmpeg between a source and a sink of planar floating-point samples."""
+    """A filter of FFmpeg between a source and a sink of floating-point samples."""
 
     def __init__(self, name: str, options: str, sample_rate: int, channels: int) -> None:
         require("media", "av", purpose="measuring loudness")
@@ -193,12 +194,12 @@ class _Filter:
         steps = [
             self._graph.add_abuffer(
                 sample_rate=sample_rate,
-                format="fltp",
+                format=FORMAT,
                 layout=self._layout,
                 time_base=Fraction(1, sample_rate),
             ),
             self._graph.add(name, options),
-            self._graph.add("aformat", f"sample_fmts=fltp:sample_rates={sample_rate}"),
+            self._graph.add("aformat", f"sample_fmts={FORMAT}:sample_rates={sample_rate}"),
             self._graph.add("abuffersink"),
         ]
         self._graph.link_nodes(*steps).configure()
@@ -207,15 +208,8 @@ class _Filter:
         """Pass samples to the filter and yield the frames that are ready."""
         if block.shape[1] == 0:
             return
-        from av import AudioFrame
-
-        samples = np.ascontiguousarray(block, np.float32)
-        frame = AudioFrame.from_ndarray(samples, format="fltp", layout=self._layout)
-        frame.sample_rate = self._rate
-        frame.time_base = Fraction(1, self._rate)
-        frame.pts = self._position
+        self._graph.push(to_frame(block, self._layout, self._rate, self._position))
         self._position += block.shape[1]
-        self._graph.push(frame)
         yield from self._pull()
 
     def finish(self) -> "Iterator[AudioFrame]":

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denoisecli.audio.channels import mask_of_names
+from denoisecli.audio.av_frames import FORMAT, from_frame
+from denoisecli.audio.channels import mask_of_names, wav_order
 from denoisecli.audio.integrity import has_frame_count
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.system.extras import require
 from denoisecli.types import AudioBlock
 
 if TYPE_CHECKING:
-    from av import AudioFrame, AudioStream, Packet
+    from av import AudioCodecContext, AudioFrame, AudioLayout, AudioStream, Packet
     from av.container import Container
 
 
@@ -105,9 +106,10 @@ class MediaFile:
             self._container.close()
             raise AudioError(f"{path} is damaged or not a media file of a known format")
         self.samplerate = stream.rate
-        self.channels = stream.channels
-        names = [channel.name for channel in stream.codec_context.layout.channels]
+        names = channel_names(stream.codec_context)
+        self.channels = len(names)
         self.mask = mask_of_names(names) if self.channels > 2 else 0
+        self._order = wav_order(names)
         self.format = self._container.format.name
         self.codec = stream.codec_context.name
         self.subtype = LOSSLESS.get(self.codec, self.codec)
@@ -122,7 +124,7 @@ class MediaFile:
         self.promised = None if seconds is None else round(seconds * self.samplerate)
         container_seconds = (self._container.duration or 0) / av.time_base
         self.frames = self.promised or max(1, round(container_seconds * self.samplerate))
-        self._resampler = av.AudioResampler(format="fltp")  # keeps the sample rate and the layout
+        self._resampler = av.AudioResampler(format=FORMAT)  # keeps the sample rate and the layout
         self._decoded = self._decode()
         self._pending: AudioBlock = np.zeros((self.channels, 0), np.float32)
 
@@ -174,10 +176,10 @@ class MediaFile:
                 for decoded in self._frames(packet):
                     yield from self._silence_before(decoded)
                     for frame in self._resampler.resample(decoded):
-                        part = frame.to_ndarray()
+                        part = from_frame(frame)
                         if part.shape[0] != self.channels or frame.sample_rate != self.samplerate:
                             raise DecodingError("its sample rate or number of channels changes")
-                        yield part
+                        yield part[self._order]
         except self._errors as error:
             raise DecodingError(error.strerror) from error
 
@@ -205,6 +207,30 @@ class MediaFile:
             if self.format == "mp3" and b"ID3" in bytes(packet):
                 return []
             raise
+
+
+def channel_names(context: "AudioCodecContext") -> list[str]:
+    """Return FFmpeg's names of the channels of a track, in their order; call it only once.
+
+    PyAV crashes where a frame has a layout of unusual order, such as that of 7.1 in a MOV. The
+    decoder gets one of the usual order instead, which does not change the order of the samples.
+    """
+    layout = context.layout  # the memory of an unusual one is released with it
+    names = [channel.name for channel in layout.channels]
+    context.layout = wav_layout(names) or f"{len(names)}C"  # so many channels without positions
+    return names
+
+
+def wav_layout(names: list[str]) -> "AudioLayout | None":
+    """Return the layout of channels that have been brought into the order of WAV files.
+
+    It is None if WAV has no place for one of them.
+    """
+    from av import AudioLayout
+
+    if not mask_of_names(names):
+        return None
+    return AudioLayout("+".join(names[place] for place in wav_order(names)))
 
 
 def choose_track(

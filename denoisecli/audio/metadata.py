@@ -7,6 +7,7 @@ pictures; what cannot be kept is named.
 import base64
 import io
 import struct
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -17,10 +18,12 @@ import mutagen
 from mutagen.easyid3 import EasyID3
 from mutagen.flac import FLAC, Picture
 from mutagen.id3 import APIC, ID3, TXXX, Frame, ID3NoHeaderError
+from mutagen.mp4 import MP4
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 
 from denoisecli.audio.riff import walk_chunks
+from denoisecli.errors import join_names
 
 _LARGEST_CHUNK = 2**26
 _LARGEST_RIFF = 2**32 - 2**16
@@ -33,16 +36,40 @@ _PICTURE = "metadata_block_picture"
 _MASK = "waveformatextensible_channel_mask"
 _DROPPED_COMMENTS = (_PICTURE, _MASK, "encoder", "encoder_options")
 _DROPPED_FRAMES = ("TLEN", "TSSE", "TENC")
+_LEVEL_FRAMES = ("RVA2", "RVAD", "RGAD")
+_LEVEL_TAGS = ("replaygain_", "r128_", "itunnorm")
+_BEXT_LEVELS = slice(412, 422)  # EBU Tech 3285: five values, since version 2
+_UNKNOWN_LEVEL = b"\xff\x7f"
+_SOUNDFILE_INFO = ("INAM", "ICOP", "ISFT", "IART", "ICMT", "ICRD", "IPRD", "ITRK", "IGNR")
+_INFO = {
+    **{"IENG": "engineer", "ISBJ": "subject", "IKEY": "keywords", "ITCH": "technician"},
+    **{"ILNG": "language", "IMED": "medium", "ISRC": "source", "IARL": "archive"},
+}
+"""Fields of LIST INFO that soundfile does not read, and the names of tags for them."""
 _CUE_SHEET = "cue sheet"  # label of a block whose positions count samples
 _HELD = "ID3"  # label of what tags and pictures hold as well
 
-_ATTACHED_PICTURE = 1024  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC
+ATTACHED_PICTURE = 1024
+"""FFmpeg's AV_DISPOSITION_ATTACHED_PIC: the picture is the cover of a recording."""
+
 _IMAGES = {"mjpeg": "jpeg"}  # FFmpeg's names of codecs that differ from the MIME type
 _TECHNICAL = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "creation_time"),
     *("handler_name", "vendor_id", "duration", "encoded_by"),
 )
 """Tags of containers that are not about the recording."""
+
+_BEXT_TAGS = (
+    *("originator", "originator_reference", "origination_date", "origination_time"),
+    *("time_reference", "umid", "coding_history", "loudness_value", "loudness_range"),
+    *("max_true_peak_level", "max_momentary_loudness", "max_short_term_loudness", "description"),
+)
+"""FFmpeg's names of the fields of the chunk bext."""
+
+_TAG_ERRORS = (
+    *(mutagen.MutagenError, ValueError, TypeError, LookupError, OverflowError, struct.error),
+)
+"""What mutagen raises for tags that it cannot read or write."""
 
 SOUNDFILE_TAGS = (
     *("title", "copyright", "software", "artist", "comment", "date", "album", "license"),
@@ -94,29 +121,35 @@ class Metadata:
 
     def soundfile_tags(self, container: str, tags: dict[str, str]) -> dict[str, str]:
         """Return the tags that libsndfile has to write; it need not if all of them are copied."""
-        return {} if _kind_of(container) is self.kind and self.chunks else tags
+        if _kind_of(container) is self.kind and self.chunks:
+            return {}
+        return {name: text for name, text in self.comments if name in SOUNDFILE_TAGS} | tags
 
 
-def read_metadata(path: Path, container: str, sample_rate: int, channels: int) -> Metadata:
-    """Read the metadata of an audio file.
+def read_metadata(
+    source: Path | bytes, container: str, sample_rate: int, channels: int
+) -> Metadata:
+    """Read the metadata of an audio file, except what describes the level of its sound.
+
+    That level is another one after cleaning, and players would amplify the sound by it.
 
     Args:
-        path: Audio file.
+        source: Audio file, or the first bytes of one that comes through a pipe.
         container: libsndfile's name of its format.
         sample_rate: Sample rate in Hz.
         channels: Number of channels.
     """
     kind = _kind_of(container)
     found = Metadata(kind, sample_rate=sample_rate, channels=channels)
-    with suppress(mutagen.MutagenError, OSError, struct.error, ValueError, StopIteration):
+    with suppress(OSError, StopIteration, *_TAG_ERRORS):
         if kind in (Kind.RIFF, Kind.AIFF):
-            return _read_chunks(path, found)
+            return _read_chunks(source, found)
         if kind is Kind.ID3:
-            return _read_id3(path, found)
+            return _read_id3(source, found)
         if kind is Kind.COMMENTS:
-            return _read_comments(path, found)
-        if container.islower() and find_spec("av") is not None:  # FFmpeg's name
-            return _read_media(path, found)
+            return _read_comments(source, found)
+        if isinstance(source, Path) and container.islower() and find_spec("av") is not None:
+            return _read_media(source, found)  # the container has FFmpeg's name
     return found
 
 
@@ -148,14 +181,64 @@ def write_metadata(
             lost += [name for name, _ in metadata.comments if name not in SOUNDFILE_TAGS]
             lost += ["pictures"] * bool(metadata.pictures)
             lost += [name for name, _ in metadata.chunks if name not in ("LIST INFO", _HELD)]
-    except mutagen.MutagenError:
+    except _TAG_ERRORS:
         lost.append("tags")
-    return sorted(set(lost))
+    return sorted({name or "a tag without a name" for name in lost})
+
+
+def blocks_of(metadata: Metadata) -> list[str]:
+    """Return the names of chunks and blocks, which FFmpeg does not copy."""
+    if metadata.kind not in (Kind.RIFF, Kind.AIFF, Kind.COMMENTS):
+        return []
+    labels = [label for label, chunk in metadata.chunks if not isinstance(chunk, Frame)]
+    return [label for label in (*labels, *metadata.lost) if label not in ("LIST INFO", _HELD)]
+
+
+def copy_mpeg4_tags(source: Path, target: Path) -> None:
+    """Copy the tags from one MPEG-4 file to another that FFmpeg has not copied."""
+    with suppress(OSError, *_TAG_ERRORS):
+        tags, file = MP4(source).tags or {}, MP4(target)
+        if file.tags is None:
+            file.add_tags()
+        missing = {
+            name: values
+            for name, values in tags.items()
+            if name not in file.tags and not _is_of_encoding(name.split(":")[-1])
+        }
+        if missing:
+            file.tags.update(missing)
+            file.save()
+
+
+def _is_of_encoding(name: str) -> bool:
+    return name in ("\xa9too", "iTunSMPB", "Encoding Params") or is_of_level(name)
+
+
+def missing_tags(source: Mapping[str, str], target: Path) -> list[str]:
+    """Return the names of the tags of a media file that another one lacks.
+
+    Args:
+        source: Tags that PyAV reads from a file.
+        target: Media file.
+    """
+    import av
+
+    with av.open(str(target), metadata_errors="replace") as container:
+        kept = {name.lower() for name in container.metadata}
+        for stream in container.streams:
+            kept |= {name.lower() for name in stream.metadata}
+    ignored = {*kept, *_TECHNICAL, *_BEXT_TAGS, "itunsmpb", "timecode"}
+    return [name for name in source if name.lower() not in ignored and not is_of_level(name)]
+
+
+def not_kept(container: str, names: list[str]) -> str:
+    """Return a warning that names metadata which a format has no place for."""
+    return f"not kept, because {container} files cannot store it: {join_names(names)}"
 
 
 def channel_mask_comment(path: Path) -> int:
     """Return the channel mask in the comments of a FLAC file; 0 if there is none."""
-    with suppress(mutagen.MutagenError, OSError, ValueError):
+    with suppress(OSError, *_TAG_ERRORS):
         for name, value in FLAC(path).tags or ():
             if name.lower() == _MASK:
                 return int(value, 16)
@@ -175,13 +258,22 @@ def _kind_of(container: str) -> Kind:
     return _KINDS.get(container, Kind.OTHER)
 
 
+def is_of_level(name: str) -> bool:
+    """Return whether a tag of this name describes the level of the sound."""
+    return name.lower().startswith(_LEVEL_TAGS)
+
+
+def _opened(source: Path | bytes) -> io.BufferedIOBase:
+    return source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
+
+
 # Chunks of WAV and AIFF
 
 
-def _read_chunks(path: Path, found: Metadata) -> Metadata:
+def _read_chunks(source: Path | bytes, found: Metadata) -> Metadata:
     chunks: list[tuple[str, object]] = []
     lost = []
-    with path.open("rb") as file:
+    with _opened(source) as file:
         for chunk in walk_chunks(file):
             if chunk.name in _OF_SAMPLES or chunk.name in _PADDING:
                 continue
@@ -192,13 +284,48 @@ def _read_chunks(path: Path, found: Metadata) -> Metadata:
                 continue
             content = file.read(chunk.size)
             if len(content) < chunk.size:
-                continue  # the file is cut off
+                lost += [label] * isinstance(source, bytes)  # or else the file is cut off
+                continue
             if chunk.name == b"LIST":
                 label = f"LIST {content[:4].decode('latin-1').strip()}"
+                if label == "LIST INFO":
+                    found = replace(found, comments=(*found.comments, *_info_tags(content)))
             elif chunk.name.upper() == b"ID3 ":
                 label = _HELD
+                content, found = _read_id3_chunk(content, found)
+            elif chunk.name == b"bext" and content[346:348] >= b"\2":  # its version
+                levels = _UNKNOWN_LEVEL * 5
+                content = content[: _BEXT_LEVELS.start] + levels + content[_BEXT_LEVELS.stop :]
             chunks.append((label, chunk.name + content))
-    return replace(found, chunks=tuple(chunks), lost=tuple(lost))
+    return replace(found, chunks=(*chunks, *found.chunks), lost=tuple(lost))
+
+
+def _info_tags(content: bytes) -> list[tuple[str, str]]:
+    """Return the fields of LIST INFO that soundfile does not read, as tags."""
+    fields = io.BytesIO(b"RIFF" + bytes(4) + content)  # it has the form of a RIFF
+    tags = []
+    for chunk in walk_chunks(fields):
+        name = chunk.name.decode("latin-1")
+        if name not in _SOUNDFILE_INFO:
+            fields.seek(chunk.start)
+            text = fields.read(chunk.size).rstrip(b"\0").decode("utf-8", "replace")
+            tags.append((_INFO.get(name, name.lower().strip()), text))
+    return tags
+
+
+def _read_id3_chunk(content: bytes, found: Metadata) -> tuple[bytes, Metadata]:
+    """Return an ID3 tag without frames of the level, and ``found`` with its tags and pictures."""
+    with suppress(*_TAG_ERRORS):
+        found = _read_id3(content, found)
+        tags = ID3(io.BytesIO(content))
+        levels = [name for name, frame in tags.items() if _is_level_frame(frame)]
+        if levels:
+            for name in levels:
+                del tags[name]
+            written = io.BytesIO()
+            tags.save(written)
+            content = written.getvalue()
+    return content, found
 
 
 def _write_chunks(metadata: Metadata, path: Path, sample_rate: int, channels: int) -> list[str]:
@@ -257,17 +384,18 @@ def _scaled(label: str, content: bytes, factor: float) -> bytes | None:
 # Vorbis comments
 
 
-def _read_comments(path: Path, found: Metadata) -> Metadata:
-    file = mutagen.File(path)
+def _read_comments(source: Path | bytes, found: Metadata) -> Metadata:
+    with _opened(source) as opened:
+        file = mutagen.File(opened)
     if file is None or (file.tags is None and not isinstance(file, FLAC)):
         return found
     comments: list[tuple[str, str]] = []
     pictures: list[Picture] = []
     for name, value in file.tags or ():
         if name.lower() == _PICTURE:
-            with suppress(ValueError, mutagen.MutagenError):
+            with suppress(*_TAG_ERRORS):
                 pictures.append(Picture(base64.b64decode(value)))
-        elif name.lower() not in _DROPPED_COMMENTS:
+        elif name.lower() not in _DROPPED_COMMENTS and not is_of_level(name):
             comments.append((name.lower(), value))
     blocks: list[tuple[str, object]] = []
     if isinstance(file, FLAC):
@@ -299,10 +427,11 @@ def _write_comments(metadata: Metadata, path: Path, container: str, sample_rate:
         return lost
     if file.tags is None:
         file.add_tags()
-    if metadata.comments:
-        for name in {name for name, _ in metadata.comments} & {key.lower() for key, _ in file.tags}:
-            del file.tags[name]
-        file.tags.extend(metadata.comments)
+    comments = [(name, value) for name, value in metadata.comments if _is_comment_name(name)]
+    lost += [name for name, _ in metadata.comments if not _is_comment_name(name)]
+    for name in {name for name, _ in comments} & {key.lower() for key, _ in file.tags}:
+        del file.tags[name]
+    file.tags.extend(comments)
     for picture in metadata.pictures:
         if isinstance(file, FLAC):
             file.add_picture(picture)
@@ -310,6 +439,11 @@ def _write_comments(metadata: Metadata, path: Path, container: str, sample_rate:
             file.tags.append((_PICTURE, base64.b64encode(picture.write()).decode()))
     file.save()
     return lost
+
+
+def _is_comment_name(name: str) -> bool:
+    """Return whether a Vorbis comment may have this name (Vorbis I, section 5.2.2)."""
+    return bool(name) and all(" " <= character <= "}" for character in name) and "=" not in name
 
 
 # Media files
@@ -323,11 +457,11 @@ def _read_media(path: Path, found: Metadata) -> Metadata:
     with av.open(str(path), metadata_errors="replace") as container:
         for name, value in container.metadata.items():
             name = name.lower()
-            if name not in _TECHNICAL:
+            if name not in _TECHNICAL and not is_of_level(name):
                 comments.append(("tracknumber" if name == "track" else name, value))
         lost = ["chapters"] * bool(container.chapters())
         for stream in container.streams.video:
-            if stream.disposition & _ATTACHED_PICTURE:
+            if stream.disposition & ATTACHED_PICTURE:
                 picture = Picture()
                 codec = str(stream.name)
                 picture.type, picture.mime = 3, f"image/{_IMAGES.get(codec, codec)}"
@@ -339,15 +473,19 @@ def _read_media(path: Path, found: Metadata) -> Metadata:
 # ID3
 
 
-def _read_id3(path: Path, found: Metadata) -> Metadata:
-    try:
-        tags = ID3(path)
-    except ID3NoHeaderError:
-        return found
+def _read_id3(source: Path | bytes, found: Metadata) -> Metadata:
+    with _opened(source) as file:
+        try:
+            tags = ID3(file)
+        except ID3NoHeaderError:
+            return found
+        file.seek(0)
+        easy = EasyID3(file)
     for name in _DROPPED_FRAMES:
         tags.delall(name)
-    easy = EasyID3(path)
-    comments = [(name, value) for name in easy for value in easy[name]]
+    for name in [name for name, frame in tags.items() if _is_level_frame(frame)]:
+        del tags[name]
+    comments = [(name, value) for name in easy for value in easy[name] if not is_of_level(name)]
     for frame in tags.getall("TXXX"):
         comments += [(frame.desc.lower(), str(value)) for value in frame.text]
     pictures = []
@@ -365,7 +503,16 @@ def _read_id3(path: Path, found: Metadata) -> Metadata:
             frames.append((_HELD, frame))
         else:
             frames.append((name, frame))
-    return replace(found, comments=tuple(comments), pictures=tuple(pictures), chunks=tuple(frames))
+    return replace(
+        found,
+        comments=(*found.comments, *comments),
+        pictures=tuple(pictures),
+        chunks=(*found.chunks, *frames),
+    )
+
+
+def _is_level_frame(frame: Frame) -> bool:
+    return frame.FrameID in _LEVEL_FRAMES or is_of_level(getattr(frame, "desc", ""))
 
 
 def _write_id3(metadata: Metadata, path: Path) -> list[str]:
@@ -383,7 +530,7 @@ def _write_id3(metadata: Metadata, path: Path) -> list[str]:
         values = [value for other, value in metadata.comments if other == name]
         try:
             easy[name] = values
-        except (KeyError, ValueError):
+        except _TAG_ERRORS:
             others[name] = values
     if easy:
         easy.save(path)
@@ -403,6 +550,12 @@ def _write_id3(metadata: Metadata, path: Path) -> list[str]:
                 data=picture.data,
             )
         )
-    if others or metadata.pictures:
+    lost = []
+    for label, chunk in metadata.chunks:
+        if isinstance(chunk, Frame):
+            tags.setdefault(chunk.HashKey, chunk)
+        elif label not in ("LIST INFO", _HELD):
+            lost.append(label)
+    if tags:
         tags.save(path)
-    return [label for label, _ in metadata.chunks if label not in ("LIST INFO", _HELD)]
+    return lost

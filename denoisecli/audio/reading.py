@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from denoisecli.audio.channels import default_mask, from_ogg_order
+from denoisecli.audio.channels import default_mask, from_ogg_order, read_caf_mask
 from denoisecli.audio.formats import FORMATS, MEDIA
 from denoisecli.audio.integrity import UNKNOWN_FRAMES, holds_more, lacks_its_end, promised_frames
 from denoisecli.audio.media import DecodingError, MediaFile
@@ -363,9 +363,12 @@ def _mask(path: Path, file: SequentialFile | ChainedFile | MediaFile) -> int:
     """Return the channel mask of a file; 0 if it is unknown, or the usual one of two channels."""
     if isinstance(file, MediaFile):
         return file.mask
-    if file.format in ("WAVEX", "RF64"):
+    if file.format in ("WAVEX", "RF64", "W64"):
         with path.open("rb") as raw:
             return read_mask(raw)
+    if file.format == "CAF" and file.channels > 2:
+        with path.open("rb") as raw:
+            return read_caf_mask(raw)
     if file.channels <= 2 or file.format not in ("FLAC", "OGG"):
         return 0
     stated = channel_mask_comment(path) if file.format == "FLAC" else 0

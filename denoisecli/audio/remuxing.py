@@ -11,11 +11,25 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from denoisecli.audio.av_frames import to_frame
 from denoisecli.audio.formats import CONTAINERS
 from denoisecli.audio.loudness import LAYOUTS
-from denoisecli.audio.media import LOSSLESS, choose_track, first_sample_time
+from denoisecli.audio.media import (
+    LOSSLESS,
+    channel_names,
+    choose_track,
+    first_sample_time,
+    wav_layout,
+)
+from denoisecli.audio.metadata import (
+    ATTACHED_PICTURE,
+    Metadata,
+    blocks_of,
+    copy_mpeg4_tags,
+    is_of_level,
+    missing_tags,
+    not_kept,
+)
 from denoisecli.audio.resampling import StreamResampler
 from denoisecli.audio.writing import clamp
 from denoisecli.errors import AudioError, DenoiseError, UsageError
@@ -24,7 +38,7 @@ from denoisecli.system.extras import require
 from denoisecli.types import AudioBlock
 
 if TYPE_CHECKING:
-    from av import AudioStream, Packet
+    from av import AudioCodecContext, AudioStream, Packet
     from av.container import InputContainer, OutputContainer
     from av.stream import Stream
 
@@ -66,17 +80,17 @@ class RemuxWriter:
         self.warnings: list[str] = []
         self._output = output
         self._copies: dict[int, Stream] = {}
+        self._layout = ""
         replaced = source.streams.audio[track]
         for stream in source.streams:
             if stream is replaced or stream.index == replaced.index:
                 self._sound = self._add_sound(replaced, sample_rate, channels)
             else:
                 self._copy(stream)
-        output.metadata.update(
-            {key: text for key, text in source.metadata.items() if key not in _NOT_TAGS}
-        )
+        output.metadata.update(_tags(source.metadata))
         if chapters := source.chapters():
             output.set_chapters(chapters)
+        output.start_encoding()  # an error belongs before the work
         self._packets = self._copied_packets(source)
         self._waiting = next(self._packets, None)
         self.sample_rate = rate = self._sound.codec_context.sample_rate
@@ -86,7 +100,6 @@ class RemuxWriter:
                 f"{sample_rate} Hz"
             )
         self._resample = StreamResampler(sample_rate, rate, channels)
-        self._layout = LAYOUTS[channels]
         self._position = round(first_sample_time(replaced) * rate)
 
     def write(self, block: AudioBlock) -> None:
@@ -112,41 +125,75 @@ class RemuxWriter:
         codec = _codec(replaced.codec_context.name, self._output)
         rates = Codec(codec, "w").audio_rates or [sample_rate]
         rate = min((r for r in rates if r >= sample_rate), default=max(rates))
-        sound = self._output.add_stream(codec, rate=rate, layout=LAYOUTS[channels])
+        self._layout = self._choose_layout(codec, rate, replaced.codec_context, channels)
+        sound = self._output.add_stream(codec, rate=rate, layout=self._layout)
         assert isinstance(sound, AudioStream)
         if codec not in LOSSLESS:
             bits = max(BITS_PER_SECOND * channels, _LOWEST_BIT_RATE)
             sound.bit_rate = min(bits, _BITS_PER_SAMPLE * rate * channels)
         elif replaced.codec_context.format is not None and codec in ("flac", "alac"):
-            wide = replaced.codec_context.format.name.startswith("s32")
+            wide = replaced.codec_context.format.name.startswith(("s32", "flt", "dbl"))
             planar = "p" if codec == "alac" else ""
             sound.format = ("s32" if wide else "s16") + planar
         sound.time_base = Fraction(1, rate)
         tags = {k: text for k, text in replaced.metadata.items() if not k.startswith(_TIMES)}
-        sound.metadata.update(tags)
+        sound.metadata.update(_tags(tags))
         sound.disposition = replaced.disposition
         return sound
+
+    def _choose_layout(
+        self, codec: str, rate: int, context: "AudioCodecContext", channels: int
+    ) -> str:
+        """Return the channel layout of the source, or the usual one if the codec has none like it.
+
+        A warning states that channels get other positions.
+        """
+        usual = LAYOUTS[channels]
+        layout = wav_layout(channel_names(context))
+        if layout is None or layout.nb_channels != channels or layout.name == usual:
+            return usual
+        if _supports(codec, rate, layout.name):
+            return layout.name
+        self.warnings.append(
+            f"the channel layout {layout.name} was changed to {usual}, because {codec} does not "
+            "support it"
+        )
+        return usual
 
     def _copy(self, stream: "Stream") -> None:
         """Add a stream that is copied, if the container can hold it."""
         codec = None if stream.codec_context is None else stream.codec_context.codec
-        if stream.type == "data" and codec is None and stream.container.chapters():
-            return  # the text of the chapters, which are written anew
+        container = self._output.format.name
+        if stream.type == "data" and codec is None and self._is_written_anew(stream):
+            return
         copy = None
-        if codec is None or codec.canonical_name in self._output.supported_codecs:
+        can_hold = (
+            stream.type == "attachment" and container == "matroska"
+            if codec is None
+            else codec.canonical_name in self._output.supported_codecs
+        )
+        if can_hold:
             with suppress(ValueError, *_av_errors()):
                 copy = self._output.add_stream_from_template(stream)
         if copy is None:
+            is_cover = bool(stream.disposition & ATTACHED_PICTURE)
             kind = "picture" if stream.type == "video" else f"{stream.type} stream"
             name = "" if codec is None else f" ({codec.canonical_name})"
-            message = f"the {kind}{name} cannot be copied into a {self._output.format.name} file"
-            if stream.type in ("video", "audio"):
+            message = f"the {kind}{name} cannot be copied into a {container} file"
+            if stream.type in ("video", "audio") and not is_cover:
                 raise UsageError(f"{message}; choose the suffix of the source, or .mkv")
             self.warnings.append(f"{message}, and was left out")
             return
         copy.metadata.update(stream.metadata)
         copy.disposition = stream.disposition
         self._copies[stream.index] = copy
+
+    def _is_written_anew(self, stream: "Stream") -> bool:
+        """Return whether a stream holds the text of chapters or a timecode, which are tags too."""
+        keeps_timecode = self._output.format.name in ("mov", "mp4", "matroska")
+        return bool(stream.container.chapters()) or (
+            "timecode" in stream.metadata and keeps_timecode
+        )
 
     def _copied_packets(self, source: "InputContainer") -> "Iterator[tuple[float, Packet]]":
         """Yield the packets of the other streams with their times in s."""
@@ -164,15 +211,9 @@ class RemuxWriter:
             yield time, packet
 
     def _encode(self, block: AudioBlock) -> None:
-        from av import AudioFrame
-
         if block.shape[1] == 0:
             return
-        samples = np.ascontiguousarray(block, np.float32)
-        frame = AudioFrame.from_ndarray(samples, format="fltp", layout=self._layout)
-        frame.sample_rate = self.sample_rate
-        frame.time_base = Fraction(1, self.sample_rate)
-        frame.pts = self._position
+        frame = to_frame(block, self._layout, self.sample_rate, self._position)
         self._position += block.shape[1]
         for packet in self._sound.encode(frame):
             self._mux(packet)
@@ -199,6 +240,7 @@ def remuxed(
     channels: int,
     *,
     track: int | None = None,
+    metadata: Metadata | None = None,
     overwrite: bool = False,
 ) -> Iterator[RemuxWriter]:
     """Open a copy of a media file to write other sound into it.
@@ -214,6 +256,7 @@ def remuxed(
         channels: Number of channels.
         track: Number of the audio track that is replaced, from 1 on (default: the one that is
             marked as the default, or the first).
+        metadata: Metadata of the source; a warning names those that FFmpeg does not copy.
         overwrite: Replace an existing file.
 
     Raises:
@@ -245,16 +288,49 @@ def remuxed(
             writer = RemuxWriter(original, output, index, sample_rate, channels)
             yield writer
             writer.finish()
+            tags = dict(original.metadata)
             stack.close()  # writes the index
+            if container in ("ipod", "mp4"):
+                copy_mpeg4_tags(source, part)
+            lost = blocks_of(metadata or Metadata()) + missing_tags(tags, part)
+            if lost:
+                writer.warnings.append(not_kept(target.suffix[1:].upper(), sorted(set(lost))))
         except _av_errors() as error:
             reason = getattr(error, "strerror", None) or error
             raise DenoiseError(f"cannot write {target}: {reason}") from error
+
+
+def _tags(metadata: dict[str, str]) -> dict[str, str]:
+    """Return the tags that are copied: none of the container or the level."""
+    return {
+        name: text
+        for name, text in metadata.items()
+        if name not in _NOT_TAGS and not is_of_level(name)
+    }
+
+
+def _supports(codec: str, rate: int, layout: str) -> bool:
+    """Return whether an encoder takes a channel layout."""
+    from av import AudioCodecContext, CodecContext
+
+    context = CodecContext.create(codec, "w")
+    assert isinstance(context, AudioCodecContext)
+    context.sample_rate, context.layout = rate, layout
+    if formats := context.codec.audio_formats:
+        context.format = formats[0]
+    try:
+        context.open()
+    except _av_errors():
+        return False
+    return True
 
 
 def _codec(name: str, output: "OutputContainer") -> str:
     """Return the encoder for sound that was encoded with a codec."""
     if name in LOSSLESS and name in output.supported_codecs and _has_encoder(name):
         return name
+    if name in LOSSLESS and output.format.name == "matroska":
+        return "flac"
     if output.format.name == "webm" or (output.format.name == "matroska" and name in _ENCODERS):
         return "libopus"
     return "aac"

@@ -204,7 +204,7 @@ def _au_layout(head: bytes, file_size: int) -> SoundLayout | None:
 
 
 def read_mask(raw: io.BufferedIOBase) -> int:
-    """Return the channel mask of a WAV or RF64 file; 0 if it has none."""
+    """Return the channel mask of a WAV, RF64 or W64 file; 0 if it has none."""
     position = _find_mask(raw)
     if position is None:
         return 0

@@ -20,12 +20,13 @@ from denoisecli.audio.formats import (
 )
 from denoisecli.audio.metadata import (
     Metadata,
+    not_kept,
     write_channel_mask_comment,
     write_metadata,
 )
 from denoisecli.audio.reading import SequentialFile, reason_of
 from denoisecli.audio.riff import make_plain, write_aiff_length, write_mask
-from denoisecli.errors import DenoiseError, UsageError, join_names
+from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.atomic_files import replacing
 from denoisecli.types import AudioBlock
 
@@ -213,9 +214,7 @@ def writer(
             if mask and not (fits and _write_mask(part, container, mask, channels)):
                 lost.append("channel mask")
             if lost:
-                output.warnings.append(
-                    f"left out, since {container} files cannot hold it: {join_names(lost)}"
-                )
+                output.warnings.append(not_kept(container, lost))
         except soundfile.LibsndfileError as error:
             raise explain(error) from error
 

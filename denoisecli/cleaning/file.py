@@ -219,6 +219,7 @@ class FileTarget:
                 sample_rate,
                 channels,
                 track=options.track,
+                metadata=_metadata(info),
                 overwrite=overwrite,
             )
         return writer(

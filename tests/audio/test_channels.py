@@ -8,6 +8,7 @@ from helpers import constant_mask
 
 from denoisecli.audio.channels import fits_ogg, from_ogg_order, mask_of_names, to_ogg_order
 from denoisecli.audio.files import probe
+from denoisecli.audio.reading import reader
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.cleaning.file import FileOptions
 
@@ -120,3 +121,29 @@ def test_masks():
     assert fits_ogg(0x60F, 6)
     assert fits_ogg(0, 4)
     assert not fits_ogg(0x107, 4)
+
+
+@pytest.mark.parametrize("suffix", ["w64", "caf"])
+@pytest.mark.parametrize(
+    ("layout", "mask"),
+    [("2.1", 0xB), ("4.0", 0x107), ("5.0(side)", 0x607), ("5.1(side)", 0x60F), ("7.1(wide)", 0xFF)],
+)
+def test_masks_of_w64_and_caf_are_read(tmp_path, suffix, layout, mask):
+    path = tmp_path / f"x.{suffix}"
+    channels = av.AudioLayout(layout).nb_channels
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("pcm_s16le", rate=8000, layout=layout)
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 800 * channels), np.int16), format="s16", layout=layout
+        )
+        frame.sample_rate = 8000
+        for part in (frame, None):
+            container.mux(track.encode(part))
+    with reader(path) as file:
+        assert file.info.mask == mask
+
+
+def test_a_caf_without_a_layout_has_no_mask(tmp_path):
+    soundfile.write(tmp_path / "x.caf", np.zeros((80, 4)), 8000)
+    with reader(tmp_path / "x.caf") as file:
+        assert file.info.mask == 0

@@ -1,15 +1,17 @@
 """What recordings carry beside their sound, after cleaning."""
 
+import io
 import struct
 from fractions import Fraction
 
+import av
 import mutagen
 import numpy as np
 import pytest
 import soundfile
 from helpers import constant_mask
 from mutagen.flac import FLAC, CueSheet, CueSheetTrack, Picture
-from mutagen.id3 import APIC, CHAP, CTOC, ID3, TIT2, TXXX, CTOCFlags
+from mutagen.id3 import APIC, CHAP, COMM, CTOC, ID3, RVA2, TIT2, TXXX, CTOCFlags
 
 from denoisecli.audio.metadata import read_metadata
 from denoisecli.cleaning.denoiser import Denoiser
@@ -191,20 +193,16 @@ def test_frames_of_an_mp3_are_copied(identity, sound, tmp_path):
     for suffix in ("flac", "ogg"):
         warnings = identity.clean_file(path, tmp_path / f"out.{suffix}").warnings
         container = suffix.upper()
-        assert warnings == (f"left out, since {container} files cannot hold it: chapters",)
+        assert warnings == (f"not kept, because {container} files cannot store it: chapters",)
     (warning,) = identity.clean_file(path, tmp_path / "out.wav").warnings
-    assert warning.endswith("cannot hold it: chapters, mood, pictures")
+    assert warning.endswith("cannot store it: chapters, mood, pictures")
     assert FLAC(tmp_path / "out.flac")["mood"] == ["calm"]
 
 
-def test_chapters_and_tags_of_a_media_file(identity, sound, tmp_path):
-    import av
-
-    path = tmp_path / "in.mka"
+def write_mka(path, sound, tags, chapters=()):
     with av.open(str(path), "w") as container:
-        container.metadata.update({"title": "Interview", "mood": "calm"})
-        chapter = {"id": 1, "start": 0, "end": 100, "time_base": Fraction(1, 1000), "metadata": {}}
-        container.set_chapters([chapter])
+        container.metadata.update(tags)
+        container.set_chapters(list(chapters))
         stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
         frame = av.AudioFrame.from_ndarray(
             np.int16(sound * 2**15)[None], format="s16", layout="mono"
@@ -212,6 +210,12 @@ def test_chapters_and_tags_of_a_media_file(identity, sound, tmp_path):
         frame.sample_rate = RATE
         for part in (frame, None):
             container.mux(stream.encode(part))
+
+
+def test_chapters_and_tags_of_a_media_file(identity, sound, tmp_path):
+    path = tmp_path / "in.mka"
+    chapter = {"id": 1, "start": 0, "end": 100, "time_base": Fraction(1, 1000), "metadata": {}}
+    write_mka(path, sound, {"title": "Interview", "mood": "calm"}, [chapter])
     (warning,) = identity.clean_file(path, tmp_path / "out.wav").warnings
     assert "chapters, mood" in warning
     (warning,) = identity.clean_file(path, tmp_path / "out.flac").warnings
@@ -228,3 +232,112 @@ def test_damaged_metadata_do_not_stop_the_sound(identity, sound, tmp_path):
     with_chunks(path, sound, {b"cue ": b"\xff\xff\xff\xff", b"bext": b"short"})
     warnings = identity.clean_file(path, tmp_path / "2.wav", FileOptions(sample_rate=8000)).warnings
     assert "bext, cue" in " ".join(warnings)
+
+
+NAMES = ("", "K\u00fcnstler", "a=b", "tilde~", "mood")
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".opus", ".mp3", ".wav", ".aiff", ".caf"])
+@pytest.mark.parametrize("kind", ["mp3", "mka"])
+def test_any_name_of_a_tag_is_kept_or_named(identity, sound, tmp_path, kind, suffix):
+    path = tmp_path / f"in.{kind}"
+    if kind == "mp3":
+        soundfile.write(path, sound, RATE)
+        tags = ID3()
+        for name in NAMES:
+            tags.add(TXXX(encoding=3, desc=name, text="calm"))
+        tags.save(path)
+    else:
+        write_mka(path, sound, {name: "calm" for name in NAMES if name})
+    result = identity.clean_file(path, tmp_path / f"out{suffix}")
+    container = soundfile.info(tmp_path / f"out{suffix}").format
+    kept = dict(read_metadata(tmp_path / f"out{suffix}", container, RATE, 1).comments)
+    said = " ".join(result.warnings)
+    for name, _ in read_metadata(path, kind, RATE, 1).comments:
+        assert (name in kept) != ((name or "a tag without a name") in said)
+    assert not said.endswith((": ", ", "))
+
+
+def test_numbers_that_are_none_do_not_stop_the_sound(identity, sound, tmp_path):
+    path = tmp_path / "in.flac"
+    soundfile.write(path, sound, RATE)
+    file = FLAC(path)
+    file["tracknumber"], file["date"], file["bpm"] = "?", "", "\0"
+    file.save()
+    for suffix in (".mp3", ".ogg", ".wav"):
+        identity.clean_file(path, tmp_path / f"out{suffix}")
+        assert soundfile.info(tmp_path / f"out{suffix}").frames == len(sound)
+
+
+def id3_bytes():
+    tags = ID3()
+    tags.add(TIT2(encoding=3, text="Interview"))
+    tags.add(TXXX(encoding=3, desc="mood", text="calm"))
+    tags.add(TXXX(encoding=3, desc="REPLAYGAIN_TRACK_GAIN", text="+12 dB"))
+    tags.add(RVA2(desc="track", channel=1, gain=12, peak=0.5))
+    tags.add(COMM(encoding=3, lang="eng", desc="iTunNORM", text="0000"))
+    tags.add(APIC(encoding=3, mime="image/png", type=3, desc="", data=COVER))
+    written = io.BytesIO()
+    tags.save(written)
+    return written.getvalue()
+
+
+INFO = b"INFO" + b"".join(
+    chunk(name, name.lower() + b"\0") for name in (b"INAM", b"IENG", b"ISBJ", b"IKEY", b"IXYZ")
+)
+FROM_INFO = {"engineer": "ieng", "subject": "isbj", "keywords": "ikey", "ixyz": "ixyz"}
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".mp3", ".wav", ".aiff"])
+def test_tags_in_chunks_of_a_wav(identity, sound, tmp_path, suffix):
+    path, target = tmp_path / "in.wav", tmp_path / f"out{suffix}"
+    with_chunks(path, sound, {b"LIST": INFO, b"id3 ": id3_bytes()})
+    said = " ".join(identity.clean_file(path, target).warnings)
+    container = soundfile.info(target).format
+    kept = read_metadata(target, container, RATE, 1)
+    if suffix == ".aiff":
+        assert said.endswith(": engineer, ixyz, keywords, mood, pictures, subject")
+        assert soundfile.SoundFile(target).title in ("Interview", "inam")
+        return
+    assert not said
+    assert dict(kept.comments) == {**FROM_INFO, "mood": "calm", "title": "Interview"}
+    assert [picture.data for picture in kept.pictures] == [COVER]
+
+
+LEVELS = ("REPLAYGAIN_TRACK_GAIN", "REPLAYGAIN_ALBUM_PEAK", "R128_TRACK_GAIN", "iTunNORM")
+
+
+@pytest.mark.parametrize("source", ["flac", "ogg", "mp3", "mka", "wav"])
+@pytest.mark.parametrize("target", ["flac", "ogg", "mp3", "wav", "mka"])
+def test_tags_of_the_level_are_dropped(identity, sound, tmp_path, source, target):
+    path, out = tmp_path / f"in.{source}", tmp_path / f"out.{target}"
+    if source in ("flac", "ogg"):
+        with_comments(path, sound)
+        file = mutagen.File(path)
+        file.tags.update({name: "+12.00 dB" for name in LEVELS})
+        file.save()
+    elif source == "mka":
+        write_mka(path, sound, dict.fromkeys(LEVELS, "+12.00 dB"))
+    elif source == "mp3":
+        soundfile.write(path, sound, RATE)
+        path.write_bytes(id3_bytes() + path.read_bytes())
+    else:
+        with_chunks(path, sound, {b"id3 ": id3_bytes()})
+    said = " ".join(identity.clean_file(path, out).warnings)
+    written = out.read_bytes().lower()
+    for name in (*LEVELS, "RVA2"):
+        assert name.lower().encode() not in written
+        assert name.lower() not in said.lower()
+
+
+def test_levels_in_bext_become_unknown(identity, sound, tmp_path):
+    levels = struct.pack("<5h", -2300, 500, -100, -2000, -2100)
+    for version in (1, 2):
+        content = bytearray(BEXT)
+        content[346:348] = struct.pack("<H", version)
+        content[412:422] = levels
+        with_chunks(tmp_path / "in.wav", sound, {b"bext": bytes(content)})
+        identity.clean_file(tmp_path / "in.wav", tmp_path / f"{version}.wav")
+        kept = chunks_of(tmp_path / f"{version}.wav")[b"bext"]
+        assert kept[412:422] == (levels if version == 1 else b"\xff\x7f" * 5)
+        assert kept[:412] + kept[422:] == content[:412] + content[422:]

@@ -1,6 +1,7 @@
 """Videos of two seconds: a flash in the picture and a clap in both audio tracks at 1 s."""
 
 import io
+import struct
 from fractions import Fraction
 
 import av
@@ -10,7 +11,10 @@ from helpers import constant_mask
 from mutagen.mp4 import MP4, MP4Cover
 from PIL import Image
 
+from denoisecli.audio.channels import mask_of_names
 from denoisecli.audio.files import read
+from denoisecli.audio.media import channel_names
+from denoisecli.audio.reading import reader
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.cleaning.file import FileOptions
 from denoisecli.errors import UsageError
@@ -26,20 +30,22 @@ CODECS = {
 USUAL = {"mp4": "aac", "mov": "pcm_s16le", "mkv": "aac", "webm": "opus"}
 
 
-def write_video(path, late=0.0):
+def write_video(path, late=0.0, attachment=None, **tags):
     """Write the video; its sound begins late by some seconds, and the clap stays at its place."""
     sound = np.zeros((2 * RATE, 1))
     sound[RATE : RATE + 480, 0] = 0.8 * np.sign(np.cos(0.3 * np.arange(480)))
     sound = sound[round(late * RATE) :].astype(np.float32)
     picture_codec, sound_codec = CODECS[path.suffix[1:]]
     with av.open(str(path), "w") as container:
-        container.metadata["title"] = "My talk"
+        container.metadata.update({"title": "My talk", **tags})
         picture = container.add_stream(picture_codec, rate=FPS)
         picture.width = picture.height = 64
         picture.pix_fmt = "yuv420p"
         tracks = [container.add_stream(sound_codec, rate=RATE, layout="mono") for _ in "ab"]
         for track, language in zip(tracks, ("eng", "deu"), strict=True):
             track.metadata["language"] = language
+        if attachment is not None:
+            container.add_attachment("notes.txt", "text/plain", attachment)
         container.set_chapters(
             [
                 {
@@ -189,6 +195,8 @@ def test_a_cover_is_copied(tmp_path, model_folder, audio_file, speech):
     tags.save()
     clean(model_folder, source, tmp_path / "clean.m4a")
     assert bytes(MP4(tmp_path / "clean.m4a")["covr"][0]) == cover.getvalue()
+    (warning,) = clean(model_folder, source, tmp_path / "clean.mka").warnings
+    assert "the picture (png) cannot be copied into a matroska file, and was left out" in warning
 
 
 def test_floating_point_sound_is_not_clamped(tmp_path, model_folder):
@@ -205,3 +213,128 @@ def test_floating_point_sound_is_not_clamped(tmp_path, model_folder):
     assert (result.clipped_samples, result.warnings) == (0, ())
     with av.open(str(tmp_path / "clean.mkv")) as container:
         assert max(abs(frame.to_ndarray()).max() for frame in container.decode(audio=0)) > 1.5
+
+
+@pytest.mark.parametrize("suffix", ["mov", "mp4", "mkv"])
+def test_a_timecode_is_kept(tmp_path, model_folder, suffix):
+    source = write_video(tmp_path / "talk.mov", timecode="01:00:00:00")
+    with av.open(str(source)) as container:
+        assert [stream.type for stream in container.streams].count("data") >= 1
+    result = clean(model_folder, source, tmp_path / f"clean.{suffix}")
+    assert not any("left out" in warning for warning in result.warnings)
+    with av.open(str(tmp_path / f"clean.{suffix}")) as container:
+        tags = {name.lower(): text for name, text in container.streams.video[0].metadata.items()}
+        tags |= {name.lower(): text for name, text in container.metadata.items()}
+    assert tags["timecode"].startswith("01:00:00:0")
+
+
+def test_attachments_are_copied_or_named(tmp_path, model_folder):
+    source = write_video(tmp_path / "talk.mkv", attachment=b"what was said")
+    result = clean(model_folder, source, tmp_path / "clean.mkv")
+    assert "left out" not in " ".join(result.warnings)
+    assert b"what was said" in (tmp_path / "clean.mkv").read_bytes()
+    result = clean(model_folder, source, tmp_path / "clean.mp4")
+    message = "the attachment stream cannot be copied into a mp4 file, and was left out"
+    assert message in result.warnings
+    assert clap(tmp_path / "clean.mp4", 0) == pytest.approx(RATE, abs=2)
+
+
+LAYOUTS = ("mono", "2.1", "4.0", "5.0(side)", "5.1", "5.1(side)", "6.1", "7.1", "7.1(wide)")
+
+
+def write_surround(path, layout, codec):
+    """Write a file whose channels are as many tones, of 200 Hz, 300 Hz and so on."""
+    channels = av.AudioLayout(layout).nb_channels
+    tones = np.arange(2, channels + 2)[:, None] * 100 * np.arange(RATE // 2) / RATE
+    sound = np.float32(0.1 * np.sin(2 * np.pi * tones))
+    with av.open(str(path), "w") as container:
+        track = container.add_stream(codec, rate=RATE, layout=layout)
+        if codec == "wavpack":
+            track.format = "s16p"  # the first one has 8 bits
+        elif codec == "tta":
+            track.format = "s16"
+        frame = av.AudioFrame.from_ndarray(sound.T.reshape(1, -1), format="flt", layout=layout)
+        frame.sample_rate, frame.pts = RATE, 0
+        for part in (frame, None):
+            container.mux(track.encode(part))
+    return sound
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("suffix", "codec"), [("mov", "pcm_s16le"), ("mkv", "flac")])
+def test_channels_keep_their_places(tmp_path, model_folder, layout, suffix, codec):
+    source, target = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
+    sound = write_surround(source, layout, codec)
+    assert clean(model_folder, source, target).warnings == ()
+    for path in (source, target):
+        back, _ = read(path)
+        np.testing.assert_allclose(back, sound, atol=1e-3)
+        with av.open(str(path)) as container:
+            expected = [channel.name for channel in av.AudioLayout(layout).channels]
+            assert channel_names(container.streams.audio[0].codec_context) == expected or (
+                layout in ("6.1", "7.1")  # which MOV reorders
+            )
+    clean(model_folder, source, tmp_path / "out.wav")
+    clean(model_folder, tmp_path / "out.wav", tmp_path / "again.mov")
+    with reader(tmp_path / "again.mov") as file:
+        assert file.info.mask in (0, mask_of_names(expected))
+
+
+def test_a_layout_that_the_codec_lacks_is_named(tmp_path, model_folder):
+    write_surround(tmp_path / "in.mkv", "5.0(side)", "flac")
+    with (
+        av.open(str(tmp_path / "in.mkv")) as original,
+        av.open(str(tmp_path / "in.webm"), "w") as container,
+    ):
+        track = container.add_stream("libopus", rate=RATE, layout="5.0")
+        for frame in original.decode(audio=0):
+            container.mux(track.encode(frame))
+        container.mux(track.encode(None))
+    (warning,) = clean(model_folder, tmp_path / "in.mkv", tmp_path / "out.webm").warnings
+    assert warning.startswith("the channel layout 5.0(side) was changed to 5.0, because libopus")
+    assert read(tmp_path / "out.webm")[0].shape[0] == 5
+
+
+def test_loudness_of_eight_channels(tmp_path, model_folder):
+    write_surround(tmp_path / "in.mov", "7.1", "pcm_s16le")
+    result = clean(model_folder, tmp_path / "in.mov", tmp_path / "out.wav", loudness=-30.0)
+    assert result.loudness_lufs == pytest.approx(-30, abs=0.2)
+
+
+@pytest.mark.parametrize("codec", ["wavpack", "tta", "flac"])
+def test_lossless_sound_stays_lossless_in_matroska(tmp_path, model_folder, codec):
+    sound = write_surround(tmp_path / "in.mkv", "stereo", codec)
+    clean(model_folder, tmp_path / "in.mkv", tmp_path / "out.mkv")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert container.streams.audio[0].codec_context.name == "flac"
+    np.testing.assert_allclose(read(tmp_path / "out.mkv")[0], sound, atol=1e-4)
+
+
+def test_tags_that_ffmpeg_does_not_copy(tmp_path, model_folder, audio_file, speech):
+    source, target = tmp_path / "song.m4a", tmp_path / "clean.m4a"
+    clean(model_folder, audio_file("song.wav", speech(0.5, 16000)), source)
+    tags = MP4(source)
+    tags["----:com.apple.iTunes:MYTAG"] = [b"mine"]
+    tags["----:com.apple.iTunes:replaygain_track_gain"] = [b"+12 dB"]
+    tags["----:com.apple.iTunes:iTunSMPB"] = [b" 00000000 00000840"]
+    tags["tmpo"] = [120]
+    tags.save()
+    assert clean(model_folder, source, target).warnings == ()
+    kept = MP4(target).tags
+    assert kept["----:com.apple.iTunes:MYTAG"] == [b"mine"]
+    assert kept["tmpo"] == [120]
+    assert not {name for name in kept if "gain" in name or "SMPB" in name}
+    (warning,) = clean(model_folder, source, tmp_path / "clean.mov").warnings
+    assert warning.startswith("not kept, because MOV files cannot store it: ")
+    assert "MYTAG" in warning
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "mka"])
+def test_chunks_of_a_wav_are_named(tmp_path, model_folder, audio_file, speech, suffix):
+    source = audio_file("song.wav", speech(0.5, 16000))
+    content = source.read_bytes() + b"iXML\x09\0\0\0<BWFXML/>\0" + b"cue \x04\0\0\0\0\0\0\0"
+    content += b"bext" + struct.pack("<I", 602) + bytes(602)
+    source.write_bytes(content[:4] + struct.pack("<I", len(content) - 8) + content[8:])
+    (warning,) = clean(model_folder, source, tmp_path / f"clean.{suffix}").warnings
+    upper = suffix.upper()
+    assert warning == f"not kept, because {upper} files cannot store it: bext, cue, iXML"
