@@ -1,7 +1,7 @@
 """Whole audio files: probing, reading, writing and finding them."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,19 +149,29 @@ def find_audio(folder: Path | str, suffixes: Collection[str] = tuple(FORMATS)) -
     return sorted(found)
 
 
-def walk_files(folder: Path) -> Iterator[Path]:
+def walk_files(
+    folder: Path, on_unreadable: Callable[[Path], None] = lambda folder: None
+) -> Iterator[Path]:
     """Yield the files in a folder and its subfolders, except hidden ones.
 
-    Linked folders come last, so that a file is found under its own path.
+    Linked folders come last, so that a file is found under its own path. Links that lead nowhere
+    are yielded.
+
+    Args:
+        folder: Folder to search.
+        on_unreadable: Called with each folder that may not be read.
     """
     folders, links = [folder], list[Path]()
     searched = set[Path]()
     while folders or links:
         current = (folders or links).pop()
         real = current.resolve()
-        if real in searched or not os.access(current, os.R_OK | os.X_OK):
+        if real in searched:
             continue
         searched.add(real)
+        if not os.access(current, os.R_OK | os.X_OK):
+            on_unreadable(current)
+            continue
         for path in current.iterdir():
             if path.name.startswith("."):
                 continue

@@ -174,7 +174,8 @@ def writer(
     is_extensible = mask and container == "WAV"
     metadata = metadata or Metadata()
     tags = metadata.soundfile_tags(container, dict(tags or {}))
-    content = f"{channels} channels at {sample_rate} Hz as {container}/{subtype}"
+    count = "1 channel" if channels == 1 else f"{channels} channels"
+    content = f"{count} at {sample_rate} Hz as {container}/{subtype}"
 
     def explain(error: soundfile.LibsndfileError) -> DenoiseError:
         if error.code == _SYSTEM_ERROR:
@@ -193,7 +194,8 @@ def writer(
                 compression_level=COMPRESSION.get(subtype),
             )
         except (soundfile.LibsndfileError, ValueError) as error:
-            raise UsageError(f"{path}: cannot write {content}{reason_of(error)}") from error
+            hint = "; use --sample-rate 48000" if subtype == "OPUS" and sample_rate != 48000 else ""
+            raise UsageError(f"{path}: cannot write {content}{reason_of(error)}{hint}") from error
         try:
             with file:
                 if grows:

@@ -114,7 +114,7 @@ class Normalization:
         if abs(target - leveling.loudness) > NOTABLE_LU:
             warnings.append(
                 f"its peaks allow only {leveling.loudness:.1f} LUFS instead of {target:.1f} LUFS; "
-                "a higher --true-peak or a lower loudness keeps more of them"
+                "raise --true-peak or lower --loudness"
             )
         return replace(leveling, warnings=tuple(warnings))
 

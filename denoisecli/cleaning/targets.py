@@ -12,7 +12,7 @@ from denoisecli.audio.formats import CONTAINERS, FORMATS, MEDIA, require_writabl
 from denoisecli.errors import UsageError
 
 _SUFFIXES = (*FORMATS, *MEDIA)
-_MAX_NAMES = 3  # more files are counted in a note, not named
+_MAX_NAMES = 3  # so many files are named in a note, and all are counted
 
 
 class Status(StrEnum):
@@ -82,7 +82,7 @@ def plan(
     A single file is written to ``output`` if that has a suffix and is not a folder. Otherwise
     ``output`` is a folder: files are written into it under their names, and folders with their
     subfolders. Without ``output``, ``NAME.EXT`` is written to ``NAME.clean.EXT`` beside it, and a
-    folder ``FOLDER`` to ``FOLDER-clean``. Videos and other media (formats.MEDIA) become WAV then.
+    folder ``FOLDER`` to ``FOLDER-clean``. What has no suffix of formats.FORMATS becomes WAV then.
 
     Args:
         inputs: Files, folders, and patterns such as ``"takes/*.wav"`` or ``"**/*.flac"``.
@@ -117,10 +117,10 @@ def plan(
                 f"{target_file} already has a suffix; --suffix {suffix} is for folders"
             )
     recordings = list(_find(inputs))
-    target_folder = _as_folder(output) if target_file is None else None
-    noise_folder = _as_folder(noise_output) if noise_file is None else None
+    target_folder = _as_folder(output, is_one_file) if target_file is None else None
+    noise_folder = _as_folder(noise_output, is_one_file) if noise_file is None else None
 
-    notes = [note for folder in inputs if (note := _note_on_other_files(Path(folder)))]
+    notes = [note for source in inputs for note in _notes_on_left_out(Path(source))]
     folders = {folder.resolve() for folder in (target_folder, noise_folder) if folder is not None}
     names = _distinct_names(recordings, suffix)
     files = set[Path]()
@@ -174,8 +174,8 @@ class _Recording:
     def name(self, suffix: str | None) -> Path:
         """Return the path of its output below that of the root."""
         relative = self.path.relative_to(self.root)
-        is_media = relative.suffix.lower() in MEDIA
-        return relative.with_suffix(suffix or (".wav" if is_media else relative.suffix))
+        is_written = relative.suffix.lower() in FORMATS
+        return relative.with_suffix(suffix or (relative.suffix if is_written else ".wav"))
 
     def target(self, folder: Path | None, name: Path) -> Path:
         """Return the path of its output with a name, in a folder or beside the input."""
@@ -246,11 +246,13 @@ def _as_file(output: str | Path | None) -> Path | None:
     return path if path.suffix and not path.is_dir() else None
 
 
-def _as_folder(output: str | Path | None) -> Path | None:
+def _as_folder(output: str | Path | None, is_one_file: bool) -> Path | None:
     """Return the path of an output folder; raise UsageError if it is a file."""
     if output is None:
         return None
     path = Path(output)
+    if is_one_file and path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is neither a folder nor a file name with an audio suffix")
     if not path.is_dir() and (path.exists() or path.suffix.lower() in (*FORMATS, *CONTAINERS)):
         is_or_names = "is" if path.exists() else "names"
         raise UsageError(
@@ -268,42 +270,63 @@ def _find(inputs: Sequence[str | Path]) -> Iterator[_Recording]:
         elif path.exists():
             yield _Recording(path, path.parent, in_folder=False)
         else:
-            root, pattern = _split_pattern(path)
-            names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207 (follows links)
+            root, matches = _matches(path)
             found: dict[Path, Path] = {}
-            for file in sorted((root / name for name in names), key=lambda path: len(path.parts)):
+            for file in sorted(matches, key=lambda path: len(path.parts)):
                 if file.is_file() and file.suffix.lower() in _SUFFIXES:
                     found.setdefault(file.resolve(), file)  # links may form circles
             if not found:
-                problem = "matches no recordings" if glob.has_magic(pattern) else "does not exist"
+                is_pattern = glob.has_magic(str(path.relative_to(root)))
+                problem = "matches no recordings" if is_pattern else "does not exist"
                 raise UsageError(f"{source} {problem}")
             for file in sorted(found.values()):
                 yield _Recording(file, root, in_folder=False)
 
 
-def _split_pattern(path: Path) -> tuple[Path, str]:
-    """Split a path with wildcards into an existing folder, with brackets or not, and a pattern."""
+def _matches(path: Path) -> tuple[Path, list[Path]]:
+    """Return an existing folder, and the files and folders below it that a pattern matches."""
     parts = path.parts
     fixed = 0
     while fixed < len(parts) - 1 and Path(*parts[: fixed + 1]).is_dir():
         fixed += 1
-    return Path(*parts[:fixed]), str(Path(*parts[fixed:]))
+    root, pattern = Path(*parts[:fixed]), str(Path(*parts[fixed:]))
+    names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207 (follows links)
+    return root, [root / name for name in names]
 
 
-def _note_on_other_files(folder: Path) -> str | None:
-    """Return a note about the files in a folder that have other suffixes, if there are any."""
-    if not folder.is_dir():
-        return None
-    others = [path for path in walk_files(folder) if path.suffix.lower() not in _SUFFIXES]
-    if not others:
-        return None
-    return f"left out, since their suffixes are not those of recordings: {_list_names(others)}"
+def _notes_on_left_out(source: Path) -> Iterator[str]:
+    """Yield notes about what a folder or a pattern holds that is not cleaned."""
+    unreadable: list[Path] = []
+    folders: list[Path] = []
+    if source.is_dir():
+        paths = list(walk_files(source, unreadable.append))
+    elif source.exists():
+        return
+    else:
+        _, paths = _matches(source)
+        if "**" not in source.parts:
+            folders = [path for path in paths if path.is_dir()]
+    files = [path for path in paths if path.is_file()]
+    reasons = {
+        "their suffixes are not those of recordings": [
+            path for path in files if path.suffix.lower() not in _SUFFIXES
+        ],
+        "they are links to nothing or no files": [
+            path for path in paths if not path.is_file() and not path.is_dir()
+        ],
+        "they cannot be read": unreadable,
+        "a pattern stands for files": folders,
+    }
+    for reason, left_out in reasons.items():
+        if left_out:
+            yield f"left out, since {reason}: {_list_names(left_out)}"
 
 
 def _list_names(paths: Sequence[Path]) -> str:
+    shown = ", ".join(str(path) for path in sorted(paths)[:_MAX_NAMES])
     if len(paths) <= _MAX_NAMES:
-        return ", ".join(str(path) for path in sorted(paths))
+        return shown
     suffixes = Counter(path.suffix.lower() or "without suffix" for path in paths)
     counts = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
     summary = ", ".join(f"{count} {suffix}" for suffix, count in counts)
-    return f"{len(paths)} files ({summary})"
+    return f"{shown} and {len(paths) - _MAX_NAMES} more ({summary} in all)"

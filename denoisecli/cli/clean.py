@@ -263,7 +263,8 @@ KeepReadable = Annotated[
     bool,
     typer.Option(
         "--keep-readable",
-        help="Clean the readable part of a damaged recording, and what a pipe held before Ctrl-C.",
+        help="Clean the readable part of a damaged recording, or what a pipe delivered before "
+        "Ctrl-C.",
         rich_help_panel=_FAULTS,
     ),
 ]
@@ -348,6 +349,12 @@ def clean(
     from denoisecli.cleaning.file import FileOptions
     from denoisecli.models.catalogue import find_model
 
+    _refuse_empty(
+        {
+            **{"--output": output, "--keep-noise": keep_noise, "--model": model},
+            **{"--plot": plot, "--report": report},
+        }
+    )
     folder = find_model(model).path  # once, instead of an error for every file
     console.detail(f"model {folder}, engine {engine}, device {device}")
     if engine is Engine.KERAS or model_class is not None:
@@ -400,6 +407,13 @@ def clean(
             "--skip-existing, --dry-run and --suffix"
         )
     _clean_pipe(sources[0], output or _PIPE, keep_noise, denoiser, files, batch)
+
+
+def _refuse_empty(names: "Mapping[str, str | Path | None]") -> None:
+    """Raise UsageError if the value of an option is empty, which would be the current folder."""
+    for option, name in names.items():
+        if name in ("", Path()):
+            raise UsageError(f"{option} is empty; is a variable not set?")
 
 
 def _strength(text: str) -> float:

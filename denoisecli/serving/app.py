@@ -437,7 +437,7 @@ class _Application:
         job = self._done(request)
         path = job.files.get(request.path_params["key"])
         if path is None:
-            raise Refused(404, "there is no such file any more; ask for it again")
+            raise Refused(404, "this file has been removed; request it again")
         return FileResponse(
             path, headers={"Content-Disposition": attachment(_file_name(job, path))}
         )

@@ -291,7 +291,7 @@ class Jobs:
 
     def _explain(self, job: Job, error: Exception) -> Refused:
         if isinstance(error, WorkerDied):
-            return Refused(500, "the recording ended the process that cleaned it; is it damaged?")
+            return Refused(500, "cleaning this recording crashed; it may be damaged")
         if isinstance(error, DenoiseError | OSError | MemoryError):
             return as_refused(error, job.plain(str(error) or type(error).__name__))
         self._on_error("".join(traceback.format_exception(error)))

@@ -152,7 +152,7 @@ def test_writing_refuses(tmp_path, stereo):
         write(tmp_path / "x.xyz", stereo, 16000)
     with pytest.raises(UsageError, match="Opus only supports sample rates of"):
         write(tmp_path / "x.opus", stereo, 44100)
-    with pytest.raises(DenoiseError, match="1 channels at 65537 Hz as FLAC/PCM_16: "):
+    with pytest.raises(DenoiseError, match="1 channel at 65537 Hz as FLAC/PCM_16: "):
         write(tmp_path / "x.flac", stereo[0], 65537)
     with pytest.raises(UsageError, match="FLAC/FLOAT"):
         write(tmp_path / "x.flac", stereo, 16000, subtype="FLOAT")

@@ -201,7 +201,45 @@ def test_other_files_in_a_folder_are_named(tree: Path) -> None:
     assert plan(["in/deep", "a.wav"], "out").notes == []
     for name in ("1.jpg", "2.JPG", "LICENSE"):
         (Path("in") / name).touch()
-    assert plan(["in"], "out").notes == [f"{why}: 4 files (2 .jpg, 1 .txt, 1 without suffix)"]
+    names = "in/1.jpg, in/2.JPG, in/LICENSE"
+    rest = f"{names} and 1 more (2 .jpg, 1 .txt, 1 without suffix in all)"
+    assert plan(["in"], "out").notes == [f"{why}: {rest}"]
+
+
+def test_what_a_pattern_leaves_out_is_named(tree: Path) -> None:
+    assert plan(["in/*"], "out").notes == [
+        "left out, since their suffixes are not those of recordings: in/notes.txt",
+        "left out, since a pattern stands for files: in/deep",
+    ]
+    (note,) = plan(["in/**"], "out").notes
+    assert note.endswith(": in/notes.txt")
+    assert plan(["in/*.flac"], "out").notes == []
+
+
+def test_dangling_links_and_unreadable_folders_are_named(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("in/gone.wav").symlink_to("nowhere.wav")
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "deep" and access(path, mode))
+    assert plan(["in"], "out").notes == [
+        "left out, since their suffixes are not those of recordings: in/notes.txt",
+        "left out, since they are links to nothing or no files: in/gone.wav",
+        "left out, since they cannot be read: in/deep",
+    ]
+
+
+@pytest.mark.parametrize("name", ["noext", "a.dat", "a.avi"])
+def test_a_suffix_that_cannot_be_written_becomes_wav(tree: Path, name: str) -> None:
+    Path(name).touch()
+    assert pairs([name]) == [(name, f"{Path(name).stem}.clean.wav")]
+
+
+def test_an_existing_output_that_is_no_folder(tree: Path) -> None:
+    Path("text").touch()
+    for output in ("/dev/null", "text"):
+        with pytest.raises(UsageError, match="is neither a folder nor a file name with an audio"):
+            plan(["a.wav"], output)
 
 
 def test_status_of_a_job(tree: Path) -> None:

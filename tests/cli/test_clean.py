@@ -97,6 +97,20 @@ def test_options_are_checked_before_the_work(
         assert not target.exists()
 
 
+@pytest.mark.parametrize("option", ["--output", "--keep-noise", "--plot", "--report", "--model"])
+def test_an_empty_name_is_refused(
+    audio_file: Callable[..., Path], halving: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = audio_file("in.wav", np.zeros(100))
+    monkeypatch.chdir(source.parent)
+    content = source.read_bytes()
+    model = () if option == "--model" else ("--model", halving)
+    result = denoise("clean", source, *model, option, "", "--overwrite")
+    fails(result, 2, f"{option} is empty")
+    assert [path.name for path in source.parent.glob("*.wav")] == ["in.wav"]
+    assert source.read_bytes() == content
+
+
 def test_batch_ends_with_a_table(
     audio_file: Callable[..., Path],
     speech: Callable[..., np.ndarray],
