@@ -41,8 +41,11 @@ _DEFAULT = 1  # FFmpeg's AV_DISPOSITION_DEFAULT
 _WITHOUT_CLOCK = ("aac", "mp3", "avi", "ac3", "eac3", "dts", "amr", "flac", "ogg")
 """Containers whose timestamps are counted, estimated from the bit rate, or absent."""
 
-_SHORTEST_GAP = 0.03  # s; below it timestamps are rounded
+_LATE_SECONDS = 0.03  # by which sound begins later than the picture, or else it is a rounding
+_GAP_SECONDS = (0.003, 0.03)  # the shortest gap is half a frame, within these limits
+_JUMP_SECONDS = 0.1  # by which timestamps go back: a new part of the recording
 _LONGEST_GAP = 86400.0
+_ROUNDING_SECONDS = 0.01
 _SILENCE_FRAMES = 2**16
 
 
@@ -64,8 +67,9 @@ class MediaFile:
     Attributes:
         samplerate: Sample rate in Hz.
         channels: Number of channels.
-        frames: Estimated number of samples per channel.
+        frames: Estimated number of samples per channel; 0 if it is unknown.
         promised: Number of samples per channel that the container states; None if it states none.
+        longest_frame: Number of samples of the longest frame so far.
         mask: Channel mask of more than two channels; 0 if it is unknown.
         warnings: A warning that names the chosen track, if there are several.
         format: FFmpeg's name of the container.
@@ -118,12 +122,13 @@ class MediaFile:
         self._tags = {**self._container.metadata, **stream.metadata}
         estimated = self.format == "aac" or (self.format == "mp3" and not has_frame_count(path))
         seconds = None if estimated else _stated_seconds(stream)
-        self._begin = start_of(self._container)
+        begin = self._end = start_of(self._container)
+        self.longest_frame = 0
         if seconds is not None and stream.metadata.get("DURATION"):
-            seconds -= self._begin  # Matroska states the last timestamp
+            seconds -= begin  # Matroska states the last timestamp
         self.promised = None if seconds is None else round(seconds * self.samplerate)
         container_seconds = (self._container.duration or 0) / av.time_base
-        self.frames = self.promised or max(1, round(container_seconds * self.samplerate))
+        self.frames = self.promised or round(container_seconds * self.samplerate)
         self._resampler = av.AudioResampler(format=FORMAT)  # keeps the sample rate and the layout
         self._decoded = self._decode()
         self._pending: AudioBlock = np.zeros((self.channels, 0), np.float32)
@@ -142,6 +147,16 @@ class MediaFile:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
+
+    @property
+    def rounding(self) -> int | None:
+        """Number of samples by which the stated length may differ from the sound.
+
+        It is a frame of the codec and the rounding of timestamps; None if it is unknown.
+        """
+        if self.format in _WITHOUT_CLOCK:
+            return None
+        return self.longest_frame + round(_ROUNDING_SECONDS * self.samplerate)
 
     def copy_metadata(self) -> dict[str, str]:
         """Return the tags that soundfile has a name for."""
@@ -187,11 +202,21 @@ class MediaFile:
         """Yield silence for the time between the last frame, or the beginning, and this one."""
         if frame.pts is None or frame.time_base is None:
             return
+        seconds = frame.samples / self.samplerate
         begin = float(frame.pts * frame.time_base)
-        missing = round((begin - self._begin) * self.samplerate)
-        self._begin = begin + frame.samples / self.samplerate
-        if self.format in _WITHOUT_CLOCK or missing < _SHORTEST_GAP * self.samplerate:
+        if self.longest_frame == 0:
+            shortest = _LATE_SECONDS
+        else:
+            low, high = _GAP_SECONDS
+            shortest = max(low, 2 * float(frame.time_base), min(high, seconds / 2))
+        gap = begin - self._end
+        if self.longest_frame == 0 or not -_JUMP_SECONDS < gap < shortest:
+            self._end = begin
+        self._end += seconds  # of the sound itself, since timestamps are rounded
+        self.longest_frame = max(self.longest_frame, frame.samples)
+        if self.format in _WITHOUT_CLOCK or gap < shortest:
             return
+        missing = round(gap * self.samplerate)
         if missing > _LONGEST_GAP * self.samplerate:
             raise DecodingError(f"its timestamps jump by {missing / self.samplerate:.0f} s")
         while missing > 0:
@@ -279,7 +304,7 @@ def first_sample_time(stream: "AudioStream") -> float:
     if stream.start_time is None or stream.time_base is None:
         return begin
     own = float(stream.start_time * stream.time_base)
-    filled = own - begin >= _SHORTEST_GAP and stream.container.format.name not in _WITHOUT_CLOCK
+    filled = own - begin >= _LATE_SECONDS and stream.container.format.name not in _WITHOUT_CLOCK
     return begin if filled else own
 
 

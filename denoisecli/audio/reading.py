@@ -259,8 +259,15 @@ class AudioReader:
         if self.problem is None:
             if position == 0:
                 raise AudioError(f"{path} is damaged: no samples can be decoded")
-            if self._promised is not None and position < self._promised - self._slack:
+            lacking = 0 if self._promised is None else self._promised - position
+            if lacking > self._slack:
                 self._report_cut_off(position)
+            elif isinstance(self._file, MediaFile) and lacking > (self._file.rounding or lacking):
+                seconds = lacking / self.info.sample_rate
+                self.warnings.append(
+                    f"{path} ends {seconds:.2f} s before the end that its header states; it may be "
+                    "cut off"
+                )
         if self._version() != self._version_at_start:
             raise AudioError(f"{path} was changed while it was read")
 
@@ -415,7 +422,9 @@ def _open(
         if layout is not None and (warning := _wrong_size(path, layout)):
             source, warnings = stack.enter_context(with_all_sound(path, layout)), [warning]
         elif layout is not None and layout.trailing:
-            warnings.append(f"{path} has {layout.trailing} unknown bytes after its sound")
+            warnings.append(
+                f"{path} contains {layout.trailing} bytes of unknown data after the audio"
+            )
             if layout.is_w64:  # libsndfile would read them
                 end = layout.start + layout.available - layout.trailing
                 source = stack.enter_context(FileSlice(path, 0, end))

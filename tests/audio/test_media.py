@@ -164,6 +164,58 @@ def test_gaps_are_silent(tmp_path, suffix, gap):
         assert onset(around) == pytest.approx(start - max(start - gap / 2, 0), abs=0.03)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mp4", "aac"), ("mkv", "aac"), ("mkv", "libopus"), ("webm", "libopus")]
+)
+def test_lost_packets_are_silent(tmp_path, suffix, codec):
+    """Every tenth packet of 20 ms is missing, and the sound keeps its length and its places."""
+    path = tmp_path / f"x.{suffix}"
+    click = np.zeros(3 * 48000, np.float32)
+    click[2 * 48000 + 9600 :] = 0.5 * np.sign(np.sin(np.arange(48000 - 9600)))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(click[None], format="flt", layout="mono")
+        frame.sample_rate, frame.pts = 48000, 0
+        packets = [packet for part in (frame, None) for packet in stream.encode(part)]
+        for number, packet in enumerate(packets):
+            if number % 10 != 5 or number == 105:  # the one with the click
+                container.mux(packet)
+    with reader(path) as file:
+        sound = np.concatenate(list(file), axis=1)
+    assert not file.warnings
+    assert sound.shape[1] == pytest.approx(click.size, abs=1024)
+    assert onset(sound[0]) == pytest.approx(2.2, abs=0.005)
+
+
+def test_rounded_timestamps_are_no_gaps(tmp_path):
+    """Timestamps that tremble by up to 4 ms, as those of live recordings, add no silence."""
+    path = tmp_path / "x.mkv"
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libopus", rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.ones((1, 96000), np.float32), "flt", "mono")
+        frame.sample_rate, frame.pts = 48000, 0
+        packets = [packet for part in (frame, None) for packet in stream.encode(part)]
+        for packet in packets[:-1]:
+            packet.pts += int(rng.integers(0, 190))
+            packet.dts = packet.pts
+            container.mux(packet)
+    assert audio.read(path)[0].shape[1] == pytest.approx(96000, abs=960)
+
+
+@pytest.mark.parametrize("share", [0.97, 0.9, 0.8])
+def test_a_missing_end_is_named(tmp_path, share):
+    path = tmp_path / "x.mkv"
+    tone = np.float32(0.3 * np.sin(2 * np.pi * 440 * np.arange(96_000) / 48000))
+    write_parts(path, [[(0, tone)]])
+    content = path.read_bytes()
+    path.write_bytes(content[: round(share * len(content))])
+    with reader(path, keep_readable=True) as file:
+        timesteps = sum(block.shape[1] for block in file)
+    if 96_000 - timesteps > 2 * 960:
+        assert file.problem is not None or "may be cut off" in file.warnings[-1]
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "mov"])
 def test_tracks(tmp_path, model_folder, speech, suffix):
     path, half = tmp_path / f"x.{suffix}", Denoiser(model_folder(constant_mask(0.5)))

@@ -396,4 +396,4 @@ def test_bytes_behind_the_sound_of_a_w64_are_no_sound(written):
     path.write_bytes(path.read_bytes() + b"junk" * 50)
     sound, warnings = whole(path)
     np.testing.assert_array_equal(sound, expected)
-    assert "200 unknown bytes after its sound" in warnings[0]
+    assert "200 bytes of unknown data after the audio" in warnings[0]
