@@ -1,11 +1,12 @@
 """Objective quality metrics of an estimate against its reference, which is usually the clean sound.
 
 Every metric is a function of a reference, an estimate of the same length, and their sample rate
-in Hz, and returns a float. It returns NaN if the reference is digital silence, or if the metric is
-undefined for another reason that its docstring states. It raises AudioError if the lengths differ,
-if there are no samples, or if samples are NaN or infinite. ``METRICS`` lists the metrics that need
-the clean sound as their reference, ``BLIND_METRICS`` those of real recordings, whose clean sound is
-unknown: their reference is the unprocessed recording. :func:`measure` computes several at once.
+in Hz, and returns a float. It returns NaN if the reference is silent, that is constant, or if the
+metric is undefined for another reason that its docstring states. It raises AudioError if the
+lengths differ, if there are no samples, or if samples are NaN or infinite. ``METRICS`` lists the
+metrics that need the clean sound as their reference, ``BLIND_METRICS`` those of real recordings,
+whose clean sound is unknown: their reference is the unprocessed recording. :func:`measure` computes
+several at once.
 
 Metrics of waveforms and spectra are computed at the sample rate that they are given. Models of
 hearing are defined at one rate and resample to it (``Metric.sample_rate``): they do not hear what
@@ -64,12 +65,12 @@ MetricFunction = Callable[[AudioVector, EstimateVector, int], float]
 
 
 def _metric(function: MetricFunction) -> MetricFunction:
-    """Validate both signals, convert them to float64, and return NaN for a silent reference."""
+    """Validate both signals, convert them to float64, and return NaN for a constant reference."""
 
     @wraps(function)
     def checked(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> float:
         _validate(reference, estimate)
-        if not reference.any():
+        if not np.ptp(reference):
             return math.nan
         return function(reference.astype(np.float64), estimate.astype(np.float64), sample_rate)
 
@@ -93,8 +94,10 @@ def _validate(reference: AudioVector, estimate: EstimateVector) -> None:
 def snr(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
     """Compute the signal-to-noise ratio ``10 log10(|s|² / |s - e|²)`` in dB, -100..100.
 
-    It depends on the level and on the delay of the estimate. It is 0 dB for a silent estimate.
+    The mean of both signals is removed first. It depends on the level and on the delay of the
+    estimate. It is 0 dB for a silent estimate.
     """
+    reference, estimate = _without_mean(reference), _without_mean(estimate)
     return _decibels(_energy(reference), _energy(reference - estimate))
 
 
@@ -104,12 +107,10 @@ def si_sdr(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> f
 
     ``10 log10(|a s|² / |a s - e|²)`` with ``a = <e, s> / |s|²`` (Le Roux et al., "SDR - half-baked
     or well done?", ICASSP 2019). As there, the mean of both signals is removed first. It depends on
-    the delay of the estimate, but not on its level. It is NaN if the reference is constant, and
-    -100 dB if the estimate is, in which nothing of the reference is left.
+    the delay of the estimate, but not on its level. It is -100 dB if the estimate is constant, in
+    which nothing of the reference is left.
     """
     reference, estimate = _without_mean(reference), _without_mean(estimate)
-    if not reference.any():
-        return math.nan
     if not estimate.any():
         return -MAX_DB
     target = np.dot(estimate, reference) / _energy(reference) * reference
@@ -142,8 +143,10 @@ def si_sdr_60hz(reference: AudioVector, estimate: AudioVector, sample_rate: int)
 def segmental_snr(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
     """Compute the mean SNR of short frames in dB, -10..35; NaN for less than 0.04 s.
 
+    The mean of both signals is removed first.
     See :func:`denoisecli.evaluation.segmental.segmental_snr`.
     """
+    reference, estimate = _without_mean(reference), _without_mean(estimate)
     return segmental.segmental_snr(reference, estimate, sample_rate)
 
 
@@ -294,7 +297,7 @@ def blind_metrics(
     _validate(reference, estimate)
     values: dict[str, float] = {}
     if not set(_RATINGS).isdisjoint(names):
-        ratings = dnsmos.dnsmos(estimate, sample_rate) if reference.any() else None
+        ratings = dnsmos.dnsmos(estimate, sample_rate) if np.ptp(reference) else None
         values |= zip(_RATINGS, ratings or [math.nan] * len(_RATINGS), strict=True)
     if not set(pauses.Levels._fields).isdisjoint(names):
         values |= pauses.levels(reference, estimate.astype(np.float64), sample_rate)._asdict()

@@ -3,8 +3,8 @@
 They are the parts of the composite measure of Hu and Loizou, "Evaluation of objective quality
 measures for speech enhancement", IEEE Trans. Audio, Speech and Language Processing 16(1), 2008,
 with the constants of the authors' `composite.m`: Hann frames of 30 ms with a hop of 7.5 ms. All
-three leave out frames in which the reference is digital silence, because there is nothing to
-compare with (`composite.m` scores its rounding errors there).
+three leave out frames in which the reference is silent, that is constant, because there is nothing
+to compare with (`composite.m` scores its rounding errors there).
 """
 
 import math
@@ -133,10 +133,11 @@ def _frame_blocks(
     both = np.stack([reference, estimate]).astype(np.float64)
     framed = np.lib.stride_tricks.sliding_window_view(both, length, axis=1)[:, ::hop]
     for start in range(0, frames, _BLOCK):
-        clean, other = framed[:, start : min(start + _BLOCK, frames)] * window
-        audible = clean.any(axis=1)
+        block = framed[:, start : min(start + _BLOCK, frames)]
+        audible = np.ptp(block[0], axis=1) > 0
         if audible.any():
-            yield clean[audible], other[audible]
+            clean, other = block[:, audible] * window
+            yield clean, other
 
 
 def _mean_of_best(blocks: list[Float[np.ndarray, "_"]]) -> float:

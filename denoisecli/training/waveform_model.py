@@ -8,7 +8,7 @@ from keras import ops
 from denoisecli.models.ops import apply_mask
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import Spec
-from denoisecli.training.losses.signals import SILENCE
+from denoisecli.training.losses.signals import SILENCE, within_band
 from denoisecli.training.losses.tensor_stft import as_map, istft, stft
 from denoisecli.training.losses.waveform import si_sdr_db, total_loss
 
@@ -66,10 +66,13 @@ class WaveformModel(keras.Model):
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Update the mean improvement of the SI-SDR over the noisy input, in dB.
 
-        Segments without speech or without noise do not count.
+        Segments without speech or without noise do not count, and neither does what lies above the
+        bandwidths that `sample_weight` carries.
         """
-        has_speech = ops.mean(ops.square(y), axis=1) > SILENCE
-        has_noise = ops.mean(ops.square(y - x), axis=1) > SILENCE * 1e-3
+        if sample_weight is not None:
+            x, y_pred = (within_band(audio, y, self.spec, sample_weight) for audio in (x, y_pred))
+        has_speech = ops.var(y, axis=1) > SILENCE
+        has_noise = ops.var(y - x, axis=1) > SILENCE * 1e-3
         weight = ops.cast(ops.logical_and(has_speech, has_noise), "float32")
         self.improvement.update_state(si_sdr_db(y_pred, y) - si_sdr_db(x, y), weight)
         return self.get_metrics_result()

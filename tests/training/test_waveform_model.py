@@ -80,3 +80,33 @@ def test_devices_share_a_loss(sounds: tuple[np.ndarray, np.ndarray]) -> None:
         for part in (slice(2), slice(2, 4))
     ]
     assert sum(parts) == pytest.approx(float(whole.compute_loss(noisy, clean, noisy)), rel=1e-5)
+
+
+def test_the_improvement_leaves_out_what_is_above_the_bandwidth(rng: np.random.Generator) -> None:
+    """An estimate is not rewarded for silence where nothing is known about the speech."""
+    model = model_of(spec_of())
+    times = np.arange(4000) / 4000
+    clean = np.stack([0.2 * np.sin(2 * np.pi * f * times) for f in (250, 375)]).astype(np.float32)
+    noise = 0.05 * rng.standard_normal(clean.shape).astype(np.float32)
+    highs = 0.1 * np.sin(2 * np.pi * 1800 * times, dtype=np.float32)
+    bands = np.full((2, 12), 1000.0, np.float32)
+
+    def improvement(bandwidth: np.ndarray | None, left: float) -> float:
+        model.reset_metrics()
+        estimate = clean + 0.1 * noise + left * highs
+        figures = model.compute_metrics(clean + noise + highs, clean, estimate, bandwidth)
+        return float(figures["si_sdr_improvement"])
+
+    assert improvement(bands, 0.0) == pytest.approx(improvement(bands, 1.0), abs=0.1)
+    assert improvement(bands, 1.0) == pytest.approx(20, abs=1)
+    assert improvement(None, 0.0) > improvement(None, 1.0) + 10
+
+
+def test_a_constant_is_neither_speech_nor_noise(sounds: tuple[np.ndarray, np.ndarray]) -> None:
+    model = model_of(spec_of())
+    noisy, clean = sounds
+    expected = float(model.compute_metrics(noisy[1:], clean[1:], clean[1:])["si_sdr_improvement"])
+    clean[0] = 0.3
+    model.reset_metrics()
+    figures = model.compute_metrics(noisy, clean, clean)
+    assert float(figures["si_sdr_improvement"]) == pytest.approx(expected, rel=1e-5)

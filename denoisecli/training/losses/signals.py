@@ -12,7 +12,7 @@ from denoisecli.spec.training import PERCEPTUAL_SAMPLE_RATE
 from denoisecli.training.losses.tensor_stft import istft, stft
 
 SILENCE = 1e-6
-"""Mean power (-60 dBFS) below which an example is silent, and ratios to it are not computed."""
+"""Variance (-60 dBFS) below which an example is silent, and ratios to it are not computed."""
 
 PAUSE = 3e-5
 """Power of a frame, relative to the loudest one, below which it is a pause in the speech.
@@ -51,29 +51,14 @@ class Signals:
     bandwidth: Any = None
 
     def __post_init__(self) -> None:
-        if self.bandwidth is None:
-            return
-        estimate, clean = (stft(audio, self.spec.stft) for audio in (self.estimate, self.clean))
-        known = self._known(clean)
-        estimate = tuple(known * x + (1 - known) * y for x, y in zip(estimate, clean, strict=True))
-        length = ops.shape(self.estimate)[1]
-        object.__setattr__(self, "estimate", istft(estimate, self.spec.stft, length))
-
-    def _known(self, clean: tuple[Any, Any]) -> Any:
-        """Return 1 where the clean spectrum is known, elsewhere 0, (batch, frames, frequency)."""
-        power = ops.sum(ops.square(clean[0]) + ops.square(clean[1]), axis=2, keepdims=True)
-        pause = power <= PAUSE * ops.max(power, axis=1, keepdims=True)
-        frames = ops.shape(power)[1]
-        count = self.bandwidth.shape[1]
-        stretch = ops.arange(frames) * count // frames
-        top = ops.take(self.bandwidth, stretch, axis=1)[:, :, None]
-        within = _frequencies(self.spec) <= ops.cast(top, "float32")
-        return ops.cast(ops.logical_or(within, pause), "float32")
+        if self.bandwidth is not None:
+            known = within_band(self.estimate, self.clean, self.spec, self.bandwidth)
+            object.__setattr__(self, "estimate", known)
 
     @cached_property
     def audible(self) -> Any:
         """Whether the clean part of each example is not silent, shape (batch,)."""
-        return ops.mean(ops.square(self.clean), axis=1) > SILENCE
+        return ops.var(self.clean, axis=1) > SILENCE
 
     @cached_property
     def spectra(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
@@ -133,6 +118,38 @@ class Signals:
             for spectrum in self.spectra
         )
         return estimate, clean
+
+
+def within_band(estimate: Any, clean: Any, spec: Spec, bandwidth: Any) -> Any:
+    """Return an estimate with the clean part in its place where the speech is not known.
+
+    Args:
+        estimate: Estimated speech, or the mixture.
+        clean: Clean speech.
+        spec: Spec of the model.
+        bandwidth: See `Signals`.
+
+    Shape:
+        - estimate, clean, output: (batch, timesteps)
+        - bandwidth: (batch, stretches), stretches of equal length
+    """
+    spectrum, clean_spectrum = stft(estimate, spec.stft), stft(clean, spec.stft)
+    known = _known(clean_spectrum, spec, bandwidth)
+    mixed = tuple(
+        known * x + (1 - known) * y for x, y in zip(spectrum, clean_spectrum, strict=True)
+    )
+    return istft(mixed, spec.stft, ops.shape(estimate)[1])
+
+
+def _known(clean: tuple[Any, Any], spec: Spec, bandwidth: Any) -> Any:
+    """Return 1 where the clean spectrum is known, elsewhere 0, (batch, frames, frequency)."""
+    power = ops.sum(ops.square(clean[0]) + ops.square(clean[1]), axis=2, keepdims=True)
+    pause = power <= PAUSE * ops.max(power, axis=1, keepdims=True)
+    frames = ops.shape(power)[1]
+    stretch = ops.arange(frames) * bandwidth.shape[1] // frames
+    top = ops.take(bandwidth, stretch, axis=1)[:, :, None]
+    within = _frequencies(spec) <= ops.cast(top, "float32")
+    return ops.cast(ops.logical_or(within, pause), "float32")
 
 
 def _frequencies(spec: Spec) -> np.ndarray:

@@ -99,9 +99,9 @@ def si_sdr(signals: Signals) -> Any:
 def waveform_l1(signals: Signals) -> Any:
     """Compute the mean absolute difference, relative to the RMS of the clean part, 0 or more.
 
-    The RMS is taken to be 0.01 (-40 dBFS) at least.
+    The RMS is that without the mean, and taken to be 0.01 (-40 dBFS) at least.
     """
-    scale = ops.sqrt(ops.maximum(ops.mean(ops.square(signals.clean), axis=1), 1e-4))
+    scale = ops.sqrt(ops.maximum(ops.var(signals.clean, axis=1), 1e-4))
     return ops.mean(ops.abs(signals.estimate - signals.clean), axis=1) / scale
 
 
@@ -157,8 +157,8 @@ LOSSES = {
 def total_loss(estimate: Any, clean: Any, noisy: Any, spec: Spec, bandwidth: Any = None) -> Any:
     """Compute the weighted sum of the losses of a spec, averaged over the batch.
 
-    Every example is first scaled to a mixture of -20 dBFS, so that soft recordings count as much as
-    loud ones.
+    Every example is first scaled to a mixture of -20 dBFS without its mean, so that soft recordings
+    count as much as loud ones.
 
     Args:
         estimate: Estimated speech.
@@ -174,7 +174,7 @@ def total_loss(estimate: Any, clean: Any, noisy: Any, spec: Spec, bandwidth: Any
         - bandwidth: (batch, stretches), stretches of equal length
         - output: a scalar
     """
-    power = ops.mean(ops.square(noisy), axis=1, keepdims=True)
+    power = ops.var(noisy, axis=1, keepdims=True)
     gain = 0.1 / ops.sqrt(ops.maximum(power, SILENCE))
     signals = Signals(estimate * gain, clean * gain, noisy * gain, spec, bandwidth)
     terms = (loss.weight * ops.mean(LOSSES[loss.kind](signals)) for loss in spec.training.losses)

@@ -108,7 +108,7 @@ def test_si_sdr_of_silence(pair: tuple[np.ndarray, np.ndarray]) -> None:
 def test_waveform_l1(pair: tuple[np.ndarray, np.ndarray]) -> None:
     clean, noise = pair
     found = LOSSES["waveform_l1"](Signals(clean + noise, clean, clean, SPEC))
-    expected = np.abs(noise).mean(1) / np.sqrt((clean**2).mean(1))
+    expected = np.abs(noise).mean(1) / clean.std(axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     found = LOSSES["waveform_l1"](Signals(noise, 0 * clean, noise, SPEC))
     np.testing.assert_allclose(found, np.abs(noise).mean(1) / 0.01, rtol=1e-4)
@@ -230,13 +230,25 @@ def test_total_is_the_weighted_sum(pair: tuple[np.ndarray, np.ndarray]) -> None:
     clean, noise = pair
     noisy, estimate = clean + noise, clean + 0.3 * noise
     weights = {kind: 0.1 * (index + 1) for index, kind in enumerate(LOSSES)}
-    gain = 0.1 / np.sqrt(np.mean(noisy**2, 1, keepdims=True))
+    gain = 0.1 / np.std(noisy, axis=1, keepdims=True)
     scaled = [(gain * sound).astype(np.float32) for sound in (estimate, clean, noisy)]
     expected = sum(
         weight * np.mean(LOSSES[kind](Signals(*scaled, SPEC))) for kind, weight in weights.items()
     )
     found = total_loss(estimate, clean, noisy, spec_of(**weights))
     assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def test_levels_are_measured_without_the_mean(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    clean, noise = pair
+    estimate = clean + noise
+    silent = Signals(estimate, 0 * clean + 0.3, estimate, SPEC)
+    assert not np.asarray(silent.audible).any()
+    spec = spec_of(waveform_l1=1.0)
+    plain, shifted = (
+        float(total_loss(estimate + dc, clean + dc, estimate + dc, spec)) for dc in (0.0, 0.3)
+    )
+    assert shifted == pytest.approx(plain, rel=1e-3)
 
 
 @pytest.mark.parametrize("loudness", [0.05, 1, 20])
