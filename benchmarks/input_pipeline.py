@@ -59,13 +59,15 @@ def steps_per_second(data: Path, spec: Spec, steps: int) -> float:
     """Measure the training step alone, on the same batch and after it is compiled."""
     from denoisecli.models.registry import build_model
     from denoisecli.training.batches import open_batches
-    from denoisecli.training.optimizer import make_optimizer
+    from denoisecli.training.optimizer import make_optimizer, make_schedule
     from denoisecli.training.waveform_model import WaveformModel
 
     noisy, clean, *others = next(iter(open_batches(data, spec).training(0)))
     network = build_model(spec)
     model = WaveformModel(spec, network)
-    optimizer = make_optimizer(spec.training, 1000, network.trainable_variables)
+    optimizer = make_optimizer(
+        spec.training, make_schedule(spec.training, 1000), network.trainable_variables
+    )
     model.compile(optimizer=optimizer, jit_compile=False)
     for _ in range(2):
         model.train_on_batch(noisy, clean, *others)

@@ -4,11 +4,11 @@
         [--backends tensorflow jax] [--steps 4]
 
 The specs are by default all bundled ones. Each is measured on one generated batch, which needs no
-reading or augmentation; on the batches of a stored dataset, if one is given; and on batches that
-are mixed from recordings, if folders of them are given. Waiting is the share of the time in which
-the step waits for its batch. The arithmetic per second is compared with that of a large matrix
-product on the same device, measured in the same run. The shares of operations are measured with
-TensorFlow on a CPU only; all operations in the loop of a recurrent layer count as recurrent there.
+reading or augmentation; on the batches of a stored dataset, if one of its sample rate is given; and
+on batches that are mixed from recordings, if folders of them are given. Waiting is the share of the
+time in which the step waits for its batch. The arithmetic per second is compared with that of large
+matrix products on the same device, measured in the same run. The shares of operations are measured
+with TensorFlow on a CPU only; all operations in the loop of a recurrent layer count as recurrent.
 """
 
 import argparse
@@ -29,24 +29,28 @@ import keras
 import numpy as np
 
 from benchmarks import markdown
+from denoisecli.datasets.manifest import load_manifest
 from denoisecli.models.catalogue import load_spec, spec_names
 from denoisecli.models.summary import summarize_network
 from denoisecli.spec.document import Spec
 from denoisecli.training.batches import open_batches
 from denoisecli.training.mixed_batches import Mixing, mix_batches
-from denoisecli.training.optimizer import make_optimizer
+from denoisecli.training.optimizer import make_optimizer, make_schedule
 from denoisecli.training.recordings import Folders
-from denoisecli.training.stream import Batch, compiled
+from denoisecli.training.stream import AHEAD, Batch, compiled
 from denoisecli.training.waveform_model import WaveformModel, build_network
 
 STEPS = 4
 """Number of timed and of profiled steps."""
 
-WARM_UP = 6
+WARM_UP = AHEAD + 2
 """Number of steps before, more than batches are prepared ahead."""
 
-MATRIX = 2048
+MATRIX = {"cpu": 2048, "gpu": 8192}
 """Rows and columns of the matrices whose product is the limit."""
+
+PRODUCTS = {"cpu": 2, "gpu": 16}
+"""Number of products after which the device is waited for."""
 
 KERNELS = ("convolution", "matrix", "recurrent")
 """Kinds of operations that do the arithmetic of the network."""
@@ -97,12 +101,21 @@ def profile(step: Callable[[], None]) -> Counter[str]:
 
 def matrix_product_speed() -> float:
     """Measure floating-point operations per second of a large matrix product, the best of ten."""
-    matrix = np.random.default_rng(0).normal(size=(MATRIX, MATRIX)).astype(np.float32)
-    matrix = keras.ops.convert_to_tensor(matrix)
-    multiply = compiled(lambda matrix: keras.ops.sum(keras.ops.matmul(matrix, matrix)))
-    float(multiply(matrix))
-    best = min(_seconds(lambda: float(multiply(matrix))) for _ in range(10))
-    return 2 * MATRIX**3 / best
+    kind = "gpu" if keras.distribution.list_devices("gpu") else "cpu"
+    size, products = MATRIX[kind], PRODUCTS[kind]
+    matrix = np.random.default_rng(0).normal(scale=size**-0.5, size=(size, size))
+    matrix = keras.ops.convert_to_tensor(matrix.astype(np.float32))
+
+    def multiply(matrix: Any) -> Any:
+        power = matrix
+        for _ in range(products):
+            power = keras.ops.matmul(power, matrix)
+        return keras.ops.sum(power)
+
+    program = compiled(multiply)
+    float(program(matrix))
+    best = min(_seconds(lambda: float(program(matrix))) for _ in range(10))
+    return 2 * size**3 * products / best
 
 
 def _repeated(spec: Spec) -> Iterator[Batch]:
@@ -121,7 +134,8 @@ def _routes(spec: Spec, options: argparse.Namespace, folder: Path) -> dict[str, 
     training = spec.training.model_copy(update={"steps_per_epoch": count})
     spec = spec.model_copy(update={"training": training})
     routes = {"one batch": _repeated(spec)}
-    if options.data is not None:
+    rate = spec.audio.sample_rate
+    if options.data is not None and load_manifest(options.data).recipe.sample_rate == rate:
         routes["stored"] = iter(open_batches(options.data, spec).training(0))
     if options.clean is not None and options.noise is not None:
         mixing = Mixing(Folders(options.clean, options.noise), cache=folder / spec.name)
@@ -135,7 +149,9 @@ def measure(spec: Spec, options: argparse.Namespace, folder: Path) -> list[dict[
     summary = summarize_network(model.network)
     on_tensorflow = keras.backend.backend() == "tensorflow"
     model.compile(
-        optimizer=make_optimizer(spec.training, 1000, model.network.trainable_variables),
+        optimizer=make_optimizer(
+            spec.training, make_schedule(spec.training, 1000), model.network.trainable_variables
+        ),
         jit_compile=spec.training.jit_compile if on_tensorflow else "auto",
     )
     ceiling = matrix_product_speed()

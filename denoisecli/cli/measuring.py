@@ -324,31 +324,32 @@ def _warn_of_leak(estimator: "Estimator", dataset: Path) -> None:
     from denoisecli.datasets.manifest import load_manifest
     from denoisecli.evaluation.estimators import Model
     from denoisecli.evaluation.leaks import find_leak
-    from denoisecli.models.catalogue import find_model
+    from denoisecli.models.catalogue import find_model, for_sample_rate
     from denoisecli.training.run_folder import dataset_folder
 
     if not isinstance(estimator, Model):
         return
-    trained = None
+    trained, tested = None, load_manifest(dataset)
     try:
-        folder = find_model(estimator.model)
+        folder = for_sample_rate(find_model(estimator.model), tested.recipe.sample_rate)
         metrics = folder.read_metrics()
     except DenoiseError:  # it has no metrics.json; or no model, which the evaluation reports
         return
     with suppress(DenoiseError):  # the run or its dataset was moved
         data = dataset_folder(folder.path.resolve().parent)
         trained = None if data is None else load_manifest(data)
-    leak = find_leak(metrics, load_manifest(dataset), trained)
+    leak = find_leak(metrics, tested, trained)
+    name = folder.named_path.name
     if leak.clean or leak.noise:
         console.warn(
-            f"{estimator.model} was trained on recordings with the names of {leak.clean} of "
+            f"{name} was trained on recordings with the names of {leak.clean} of "
             f"{leak.clean_total} clean and {leak.noise} of {leak.noise_total} noise recordings of "
             "this test set; if they are the same, its scores are too good"
         )
     elif not leak.known:
         console.info(
-            f"{estimator.model} does not record what it was trained on, so that it may know "
-            "recordings of this test set"
+            f"{name} does not record its training recordings; this test set may contain some of "
+            "them"
         )
 
 

@@ -14,7 +14,7 @@ class Leak:
     another name is not found, and two different recordings of one name are.
 
     Attributes:
-        known: Whether the recordings that the model was trained on are known.
+        known: Whether all recordings that the model was trained on are known.
         clean: Number of clean recordings of the test set with the name of one trained on.
         clean_total: Number of clean recordings of the test set.
         noise: Number of noise recordings of the test set with the name of one trained on.
@@ -39,10 +39,10 @@ def find_leak(metrics: Metrics, tested: Manifest, trained: Manifest | None = Non
     """
     if metrics.dataset == tested.id and metrics.init_from is None:
         return Leak(known=True)  # its own test set, whose recordings no training set has
-    hashes = set(metrics.training_sources.split())
+    hashes = set(metrics.training_sources.split())  # with "?" for those of a start model
     if not hashes and trained is not None and trained.id == metrics.dataset:
         hashes = trained.source_hashes("train", "valid")
     if not hashes:
         return Leak(known=False)
     clean, noise = (tested.source_hashes("test", role=role) for role in ("clean", "noise"))
-    return Leak(True, len(clean & hashes), len(clean), len(noise & hashes), len(noise))
+    return Leak("?" not in hashes, len(clean & hashes), len(clean), len(noise & hashes), len(noise))

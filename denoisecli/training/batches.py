@@ -148,14 +148,15 @@ class Batches(BatchSource):
             Noisy, clean and, if it is stored, reverberant speech; and the known bands, if any clip
             does not have the full band.
         """
+        rate = self.spec.audio.sample_rate
         parts = np.stack(
             [
-                read_segment(clips.records, clips.indices, places, self.chunk, levels)
+                read_segment(clips.records, clips.indices, places, self.chunk, rate, levels)
                 for places in segments
             ],
             axis=1,
         )
-        return list(parts), bands_of_chunks(clips.bands, segments, self.spec.audio.sample_rate)
+        return list(parts), bands_of_chunks(clips.bands, segments, rate)
 
 
 def open_batches(folder: Path, spec: Spec) -> Batches:

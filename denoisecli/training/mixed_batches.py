@@ -31,7 +31,9 @@ from denoisecli.training.segments import (
     SegmentOrder,
     bands_of_chunks,
     clip_gain,
+    fade_edges,
     known_band,
+    runs_of,
     stored_order,
 )
 from denoisecli.training.stream import Batch, Stream
@@ -57,9 +59,6 @@ OF_THE_MIXTURE = {
     *("reverberation", "rt60_seconds", "direct_to_reverberant_db"),
 }
 """Settings of the augmentation that also hold for the sets that are not trained on."""
-
-FADE_SECONDS = 0.005
-"""Length of the fades of clean sound where one recording ends and another begins."""
 
 DRAWS = 8
 """Number of attempts to find a piece of noise that is not quiet."""
@@ -316,16 +315,9 @@ class MixedBatches(BatchSource):
 
         Recordings are scaled to about the same level if the level of the mixture is drawn anyway,
         or the softest ones would drown. They are faded where they follow each other within the
-        segment, since the network would learn to keep the clicks.
+        segment.
         """
-        starts = [0]
-        for number in range(1, len(places)):
-            clip, index = places[number]
-            if clip != places[number - 1][0] or index != places[number - 1][1] + 1:
-                starts.append(number)
-        fade = max(1, round(FADE_SECONDS * self.spec.audio.sample_rate))
-        rise = np.linspace(0, 1, fade, dtype=np.float32)
-        for start, end in zip(starts, [*starts[1:], len(places)], strict=True):
+        for start, end in runs_of(places):
             clip, index = places[start]
             recording = voices.recordings[clip]
             piece = target[start * self.chunk : end * self.chunk]
@@ -337,10 +329,8 @@ class MixedBatches(BatchSource):
             if scales:
                 piece *= clip_gain(recording.rms, rng)
             held = piece[: recording.samples - offset]
-            if start > 0:
-                held[:fade] *= rise[: held.size]
-            if start * self.chunk + held.size < target.size:
-                held[-fade:] *= rise[::-1][-held.size :]
+            follows = start * self.chunk + held.size < target.size
+            fade_edges(held, self.spec.audio.sample_rate, start=start > 0, end=follows)
 
     def _read_noise(
         self, name: str, rng: np.random.Generator, target: Float[np.ndarray, "segment"]

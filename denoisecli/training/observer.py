@@ -16,7 +16,7 @@ class Observer(Protocol):
         """Receive the sizes of the run before the first step.
 
         Args:
-            epochs: Number of epochs of the run.
+            epochs: Number of epochs of the run; 0 if it has as many as there is time for.
             steps: Number of steps of an epoch.
             epoch: Index of the epoch that training begins or resumes at, from 0.
         """

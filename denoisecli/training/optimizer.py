@@ -72,12 +72,25 @@ class Stretched(keras.optimizers.schedules.LearningRateSchedule):
         self.total_steps = total_steps
         self.total: keras.Variable | None = None
 
+    def add_total(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Add a variable for the total number of steps to the optimizer, which has been built.
+
+        A variable takes no compilation when it changes.
+        """
+        self.total = _inner(optimizer).add_variable((), "zeros", "float32", name="total_steps")
+        self.total.assign(self.total_steps)
+
+    def stretch(self, total_steps: int | float) -> None:
+        """Make the schedule end at a step; `add_total` was called."""
+        assert self.total is not None
+        self.total.assign(total_steps)
+
     def __call__(self, step: Any) -> Any:
         """Return the learning rate of a step."""
         if self.total is None:
             return self.schedule(step)
         step = ops.cast(step, "float32")
-        total = ops.minimum(ops.convert_to_tensor(self.total), float(self.total_steps))
+        total = ops.convert_to_tensor(self.total)
         warmup = ops.minimum(float(self.warmup_steps), total / 2)
         rising = step * (self.warmup_steps / ops.maximum(warmup, 1e-6))
         left = self.total_steps - self.warmup_steps
@@ -87,22 +100,6 @@ class Stretched(keras.optimizers.schedules.LearningRateSchedule):
     def get_config(self) -> dict[str, Any]:
         """Return the configuration of the other schedule."""
         return self.schedule.get_config()
-
-
-def make_stretchable(optimizer: keras.optimizers.Optimizer) -> None:
-    """Add a variable for the total number of steps to an optimizer that has been built.
-
-    A variable takes no compilation when it changes.
-    """
-    inner = _inner(optimizer)
-    schedule = inner._learning_rate
-    schedule.total = inner.add_variable((), "zeros", "float32", name="total_steps")
-    schedule.total.assign(schedule.total_steps)
-
-
-def stretch(optimizer: keras.optimizers.Optimizer, total_steps: int | float) -> None:
-    """Make the schedule of the learning rate end at a step, or earlier as it was planned."""
-    _inner(optimizer)._learning_rate.total.assign(total_steps)
 
 
 def fitting_variables(
@@ -124,26 +121,27 @@ def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def make_schedule(
-    training: Training, total_steps: int
-) -> keras.optimizers.schedules.LearningRateSchedule:
+def make_schedule(training: Training, total_steps: int) -> Stretched:
     """Return the learning-rate schedule of a run of this many steps."""
     warmup = warmup_steps(training, total_steps)
+    planned: keras.optimizers.schedules.LearningRateSchedule
     if training.schedule == "cosine":
-        return keras.optimizers.schedules.CosineDecay(
+        planned = keras.optimizers.schedules.CosineDecay(
             initial_learning_rate=0.0 if warmup else training.learning_rate,
             decay_steps=max(1, total_steps - warmup),
             alpha=training.final_learning_rate,
             warmup_target=training.learning_rate if warmup else None,
             warmup_steps=warmup,
         )
-    return StableDecay(
-        training.learning_rate,
-        warmup,
-        decay_start(training, total_steps),
-        total_steps,
-        1.0 if training.schedule == "constant" else training.final_learning_rate,
-    )
+    else:
+        planned = StableDecay(
+            training.learning_rate,
+            warmup,
+            decay_start(training, total_steps),
+            total_steps,
+            1.0 if training.schedule == "constant" else training.final_learning_rate,
+        )
+    return Stretched(planned, warmup, total_steps)
 
 
 def warmup_steps(training: Training, total_steps: int) -> int:
@@ -221,15 +219,15 @@ class SummedMuon(Summed, Muon):
 
 def make_optimizer(
     training: Training,
-    total_steps: int,
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
     variables: Sequence[keras.Variable] = (),
     replicas: int = 1,
 ) -> keras.optimizers.Optimizer:
-    """Create the optimizer of a spec, with its schedule, gradient clipping and weight averaging.
+    """Create the optimizer of a spec, with gradient clipping and weight averaging.
 
     Args:
         training: Section of the spec.
-        total_steps: Number of steps of the run.
+        schedule: Learning rate; see `make_schedule`.
         variables: Trainable variables. Matrices and kernels decay; biases, the gains and shifts of
             normalizations, and other vectors do not.
         replicas: Number of TensorFlow devices that sum up their gradients.
@@ -243,11 +241,7 @@ def make_optimizer(
         create = SummedMuon if replicas > 1 else Muon
         options["adam_weight_decay"] = training.weight_decay
     optimizer = create(
-        learning_rate=Stretched(
-            make_schedule(training, total_steps),
-            warmup_steps(training, total_steps),
-            total_steps,
-        ),
+        learning_rate=schedule,
         weight_decay=training.weight_decay,
         global_clipnorm=training.gradient_clip / replicas,
         use_ema=training.average_decay > 0,

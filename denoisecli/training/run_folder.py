@@ -4,7 +4,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -16,7 +16,8 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from denoisecli.errors import DenoiseError, UsageError
-from denoisecli.models.folder import ModelFolder
+from denoisecli.models.catalogue import find_model
+from denoisecli.models.folder import Metrics, ModelFolder
 from denoisecli.spec.document import Spec, read_spec, save_spec
 from denoisecli.system.atomic_files import replacing
 from denoisecli.system.locks import exclusive, is_locked
@@ -43,6 +44,9 @@ LOGS = "logs"
 BAD_BATCH = "bad_batch.npz"
 """The batch at which training diverged."""
 
+NOT_RECORDED = "?"
+"""Stands among the hashes of training recordings for those that a start model did not record."""
+
 RECORDINGS = "recordings"
 """The folder of decoded recordings that batches are mixed from, until the run is finished."""
 
@@ -57,8 +61,8 @@ PACKAGES = ("denoisecli", "keras", "numpy")
 def locked(run: Path, *, write: bool = True) -> Iterator[None]:
     """Create a run's folder if necessary, and lock it against other processes that write there.
 
-    The operating system releases the lock however the process ends. Temporary files that a killed
-    process left behind are deleted.
+    A folder that stays empty is deleted. The operating system releases the lock however the process
+    ends. Temporary files that a killed process left behind are deleted.
 
     Args:
         run: The folder.
@@ -74,11 +78,15 @@ def locked(run: Path, *, write: bool = True) -> Iterator[None]:
         return
     run.mkdir(parents=True, exist_ok=True)
     in_use = f"{run} is in use: another process trains there; --run selects another folder"
-    with exclusive(run / LOCK, in_use):
-        for name in (CHECKPOINT, HISTORY, FACTS, BAD_BATCH, MODEL):
-            for part in run.glob(f".{Path(name).stem}.*"):
-                shutil.rmtree(part, ignore_errors=True)
-        yield
+    try:
+        with exclusive(run / LOCK, in_use):
+            for name in (CHECKPOINT, HISTORY, FACTS, BAD_BATCH, MODEL):
+                for part in run.glob(f".{Path(name).stem}.*"):
+                    shutil.rmtree(part, ignore_errors=True)
+            yield
+    finally:
+        with suppress(OSError):
+            run.rmdir()
 
 
 def is_running(run: Path) -> bool:
@@ -103,6 +111,7 @@ class _Facts(BaseModel):
     dataset: str = ""
     data: str = ""
     init_from: str | None = None
+    training_sources: str = ""
     starts: list[_Start] = []
 
 
@@ -114,7 +123,14 @@ def clear(run: Path) -> None:
 
 
 def record_start(
-    run: Path, spec: Spec, *, dataset: str, data: Path, device: str, init_from: str | None
+    run: Path,
+    spec: Spec,
+    *,
+    dataset: str,
+    data: Path,
+    device: str,
+    init_from: str | None,
+    training_sources: str = "",
 ) -> None:
     """Write spec.json, and add an entry for this start to run.json.
 
@@ -125,6 +141,7 @@ def record_start(
         data: Folder of the dataset.
         device: Name of the device.
         init_from: Model that the weights started from.
+        training_sources: Hashes of the recordings trained on; see `trained_on`.
     """
     save_spec(spec, run / SPEC)
     start = _Start(
@@ -139,6 +156,7 @@ def record_start(
         dataset=dataset,
         data=str(data),
         init_from=init_from,
+        training_sources=training_sources,
         starts=[*_read_facts(run / FACTS).starts, start],
     )
     with replacing(run / FACTS, overwrite=True) as part:
@@ -153,6 +171,28 @@ def dataset_folder(run: Path) -> Path | None:
     """
     data = _read_facts(run / FACTS).data
     return Path(data) if data else None
+
+
+def trained_on(model: str) -> tuple[str | None, set[str]]:
+    """Return the dataset that a model or an unfinished run was trained on, and its recordings.
+
+    Args:
+        model: Folder of a model or of an unfinished run, or name of a bundled model.
+
+    Returns:
+        The identifier of the dataset, None if it is not recorded; and the hashes of the recordings
+        that the model and those it started from were trained on, with NOT_RECORDED if some of them
+        are not recorded.
+    """
+    recorded: _Facts | Metrics
+    try:
+        if (Path(model) / CHECKPOINT).exists():
+            recorded = _read_facts(Path(model) / FACTS)
+        else:
+            recorded = find_model(model).read_metrics()
+    except DenoiseError:  # it was deleted since, or has no metrics
+        return None, {NOT_RECORDED}
+    return recorded.dataset or None, set(recorded.training_sources.split()) or {NOT_RECORDED}
 
 
 def package_versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -22,6 +23,9 @@ CLIP_LEVEL = 0.05
 
 CLIP_LEVEL_DB = (-5.0, 5.0)
 """Limits of the differences in level in dB that are left between the clips."""
+
+FADE_SECONDS = 0.005
+"""Length of the fades in a segment where one recording ends and another begins."""
 
 FULL_BAND = 0.95
 """A recording whose band ends above this share of half of the sample rate has the full band."""
@@ -80,36 +84,71 @@ def stored_order(chunks: tuple[int, ...]) -> list[Places]:
     return list(places[: count * CHUNKS].reshape(count, CHUNKS, 2))
 
 
+def runs_of(places: Places) -> list[tuple[int, int]]:
+    """Return the first index and that after the last one of each run of successive chunks."""
+    steps = np.diff(places, axis=0)
+    starts = np.flatnonzero((steps != (0, 1)).any(axis=1)) + 1
+    bounds = [0, *starts.tolist(), len(places)]
+    return list(pairwise(bounds))
+
+
+def fade_edges(
+    sound: Float[np.ndarray, "timesteps"], sample_rate: int, *, start: bool, end: bool
+) -> None:
+    """Fade a piece of sound in and out in place, or the network would learn to keep the clicks.
+
+    Args:
+        sound: What a segment has of one recording.
+        sample_rate: Sample rate in Hz.
+        start: Whether something precedes it in the segment.
+        end: Whether something follows.
+    """
+    rise = np.linspace(0, 1, max(1, round(FADE_SECONDS * sample_rate)), dtype=np.float32)
+    rise = rise[: sound.size]
+    if start:
+        sound[: rise.size] *= rise
+    if end:
+        sound[sound.size - rise.size :] *= rise[::-1]
+
+
 def read_segment(
     records: PairRecords,
     clips: tuple[int, ...],
     places: Places,
     chunk: int,
+    sample_rate: int,
     rng: np.random.Generator | None = None,
 ) -> Float[np.ndarray, "parts segment"]:
     """Read the noisy and the clean samples of a segment, and reverberant speech if it is stored.
+
+    All of them are faded where clips follow each other within the segment.
 
     Args:
         records: Pairs of the set.
         clips: Index of each clip in the set.
         places: Chunks of the segment.
         chunk: Length of a chunk in samples.
+        sample_rate: Sample rate in Hz.
         rng: If given, clips are scaled to about the same level, with differences that it draws.
             Otherwise, a segment that is mixed anew at one SNR would drown its softest clip.
     """
     count = 3 if records.has_speech else 2
-    segment = np.zeros((count, len(places), chunk), np.float32)
+    segment = np.zeros((count, len(places) * chunk), np.float32)
     gains: dict[int, float] = {}
-    for row, (clip, index) in enumerate(places):
+    for start, end in runs_of(places):
+        clip, index = places[start].tolist()
         sounds = list(records[clips[clip]])
         if records.has_speech:
             sounds.append(records.speech(clips[clip]))
         if rng is not None and clip not in gains:
             gains[clip] = clip_gain(float(np.std(sounds[1])), rng)
         for part, sound in enumerate(sounds):
-            piece = sound[index * chunk : (index + 1) * chunk]
-            segment[part, row, : piece.size] = gains.get(clip, 1.0) * piece
-    return segment.reshape(count, -1)
+            piece = sound[index * chunk : (index + end - start) * chunk]
+            target = segment[part, start * chunk : start * chunk + piece.size]
+            np.multiply(piece, gains.get(clip, 1.0), out=target)
+            follows = start * chunk + piece.size < segment.shape[1]
+            fade_edges(target, sample_rate, start=start > 0, end=follows)
+    return segment
 
 
 def clip_gain(level: float, rng: np.random.Generator) -> float:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from denoisecli.system.pools import cpu_cores
+
 if TYPE_CHECKING:
     import keras
 
@@ -18,10 +20,10 @@ Batch = tuple[Any, ...]
 
 Result = TypeVar("Result")
 
-THREADS = 2
+THREADS = min(8, cpu_cores())
 """Number of threads that prepare batches."""
 
-AHEAD = 4
+AHEAD = 2 * THREADS
 """Number of batches that are prepared ahead."""
 
 

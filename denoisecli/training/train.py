@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -47,6 +46,7 @@ def train(
     fresh: bool = False,
     init_from: Path | None = None,
     minutes: float | None = None,
+    until_time_is_up: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     device: Device = Device.AUTO,
     cluster: Cluster | None = None,
@@ -65,8 +65,10 @@ def train(
             where layers match.
         minutes: Training time in minutes after which the run ends as if its last epoch was over:
             the epoch in progress is cut short and validated, and the model folder is written. The
-            time of earlier calls counts. If the spec plans more steps than there is time for, its
-            schedule of the learning rate is compressed, so that it ends with the time.
+            time of earlier calls counts. The schedule of the learning rate is stretched, so that it
+            ends with the time, or with the last epoch if that is earlier.
+        until_time_is_up: Whether the run has as many epochs as there is time for, whatever the spec
+            plans. It needs ``minutes``.
         callbacks: Callbacks of Keras. They see the epochs and steps of the run, with the figures of
             the history; `model.stop_training` ends the run with its best weights so far. When an
             epoch ends, the model has the averaged weights that were validated, and training goes
@@ -103,10 +105,19 @@ def train(
             f"with --init-from {run} starts with its weights"
         )
     is_first = devices.process == 0
-    batches = _open(data, spec, run, devices, observer)
-    spec = batches.spec
     with locked(run, write=is_first):
-        trainer = Trainer(spec, batches, run, observer, devices, minutes, callbacks)
+        batches = _open(data, spec, run, devices, observer)
+        spec = batches.spec
+        trainer = Trainer(
+            spec,
+            batches,
+            run,
+            observer,
+            devices,
+            minutes,
+            callbacks,
+            until_time_is_up=until_time_is_up,
+        )
         if spec.model not in CLASSES:  # found now and not after hours of training
             with TemporaryDirectory(prefix="denoise-") as temporary:
                 ModelFolder(Path(temporary)).write_network(trainer.plain.network)
@@ -116,8 +127,8 @@ def train(
             trainer.resume()
             if code_changed(run):
                 observer.on_message(
-                    "the run was begun by another version of the program, so that it may not "
-                    "continue exactly as it would have"
+                    "the run was started with another version of denoise; the result may differ "
+                    "from that of an uninterrupted run"
                 )
         elif init_from is not None:
             trainer.start_from(init_from)
@@ -135,6 +146,7 @@ def train(
                 data=batches.folder,
                 device=devices.name,
                 init_from=trainer.state.init_from,
+                training_sources=trainer.training_sources(),
             )
         trainer.fit()
         trainer.finish()
@@ -193,8 +205,12 @@ def load_callback(reference: str) -> keras.callbacks.Callback:
 
 
 def _open_logs(folder: Path, spec: Spec, observer: Observer) -> "TensorBoardLogs | None":
-    """Return the writer of the TensorBoard logs, or None if it is not installed."""
-    if find_spec("tensorflow") is None:  # which writes them
+    """Return the writer of the TensorBoard logs, or None if it is not installed.
+
+    TensorFlow writes them. Under another backend it is not loaded, which takes long and may take
+    memory of the GPU.
+    """
+    if keras.backend.backend() != "tensorflow":
         return None
     try:
         require("tensorboard", "tensorboard", purpose="logging for TensorBoard")

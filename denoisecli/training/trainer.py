@@ -5,7 +5,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -15,7 +15,6 @@ import keras
 import numpy as np
 
 from denoisecli.errors import DatasetError, ModelError, UsageError
-from denoisecli.models.catalogue import find_model
 from denoisecli.models.folder import Metrics, ModelFolder
 from denoisecli.models.recurrence import AxisRecurrent
 from denoisecli.models.summary import summarize_network
@@ -39,17 +38,18 @@ from denoisecli.training.observer import Observer
 from denoisecli.training.optimizer import (
     fitting_variables,
     make_optimizer,
-    make_stretchable,
-    stretch,
+    make_schedule,
 )
 from denoisecli.training.run_folder import (
     BAD_BATCH,
     CHECKPOINT,
     HISTORY,
     MODEL,
+    NOT_RECORDED,
     SPEC,
     code_hash,
     package_versions,
+    trained_on,
 )
 from denoisecli.training.scoring import CLIPS, SCORES, scoring
 from denoisecli.training.statistics import STATISTICS_BATCHES, BatchStatistics
@@ -64,7 +64,7 @@ CHECKPOINT_SECONDS = 180.0
 """Longest time between two checkpoints."""
 
 READ_STEPS = 10
-"""Number of steps after which their losses are read, for which the device has to be waited for.
+"""Interval in steps between reads of the loss; each read waits for the device.
 
 A loss that is not finite, or a jump, is found that many steps later at most, and before the next
 checkpoint.
@@ -102,6 +102,8 @@ class Trainer:
         observer: Object that is informed of the progress.
         devices: Devices to train on.
         minutes: Training time in minutes after which the run ends, if that is limited.
+        until_time_is_up: Whether the run has as many epochs as there is time for, whatever the
+            spec plans.
         callbacks: Callbacks of the user's own. They see the epochs of the run; at the end of one,
             the model has the weights that were validated.
 
@@ -118,11 +120,14 @@ class Trainer:
         devices: Devices,
         minutes: float | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        *,
+        until_time_is_up: bool = False,
     ):
         self.spec, self.batches, self.observer = spec, batches, observer
         self.run, self.devices = run, devices
         self.logs: TensorBoardLogs | None = None
         self.seconds_limit = math.inf if minutes is None else 60 * minutes
+        self.epochs: int | float = math.inf if until_time_is_up else spec.training.epochs
         self.checkpoint = run / CHECKPOINT
         self.state = State()
         self.clock = time.monotonic()
@@ -148,9 +153,10 @@ class Trainer:
             # Several TensorFlow devices sum up their gradients; those of JAX act as one.
             summed = devices.replicas if on_tensorflow else 1
             self.model = WaveformModel(spec, self.network, summed)
+            self.schedule = make_schedule(training, batches.train_steps * training.epochs)
             self.optimizer = make_optimizer(
                 training,
-                batches.train_steps * training.epochs,
+                self.schedule,
                 self.network.trainable_variables,
                 summed,
             )
@@ -158,13 +164,13 @@ class Trainer:
             self.model.build((None, batches.segment))
             self.optimizer.build(self.model.trainable_variables)
             if minutes is not None:
-                make_stretchable(self.optimizer)
+                self.schedule.add_total(self.optimizer)
             self.statistics = BatchStatistics(self.model)
             self.statistics.compile(jit_compile=compiled)
         self.callbacks = keras.callbacks.CallbackList(
             list(callbacks), model=self.model, epochs=training.epochs, steps=batches.train_steps
         )
-        self.last = training.epochs
+        self.last = self.epochs
         """Number of epochs after which the present call of `fit` ends."""
         self.ended = False
         """Whether a callback has ended the training by `model.stop_training`."""
@@ -179,7 +185,7 @@ class Trainer:
         wanted = self.spec.training.jit_compile
         if wanted and recurrent and tf.config.list_logical_devices("GPU"):
             self.observer.on_message(
-                "training.jit_compile is left out: XLA has no recurrent layers for this GPU"
+                "training.jit_compile is ignored: XLA cannot compile recurrent layers on a GPU"
             )
             return False
         return wanted
@@ -209,6 +215,11 @@ class Trainer:
             )
         try:
             assign(self.model.variables, saved.task)
+            if self.schedule.total is None and (
+                len(saved.optimizer) == len(self.optimizer.variables) + 1
+            ):  # the time was limited: the schedule ends when it did
+                with self.devices.scope():
+                    self.schedule.add_total(self.optimizer)
             assign(*fitting_variables(self.optimizer, saved.optimizer))
             if saved.metrics is not None:
                 assign(self.model.metrics_variables, saved.metrics)
@@ -247,13 +258,29 @@ class Trainer:
         if others:
             self.observer.on_message(
                 f"warning: the weights fit in shape, but were trained with {', '.join(others)}; "
-                "they may be worth little here"
+                "they may not transfer well"
             )
-        tested = self.batches.source_hashes("test")
-        if known := tested & _sources_of(str(folder)):
+        self._warn_of_leak(folder)
+
+    def _warn_of_leak(self, folder: Path) -> None:
+        """Warn if the model started from was trained on recordings that validate or test."""
+        dataset, known = trained_on(str(folder))
+        shared = []
+        for name, label in (("valid", "validation"), ("test", "test")):
+            if dataset == self.batches.dataset_id and name == "valid":
+                continue  # it was not trained on those, though its source hashes include them
+            hashes = self.batches.source_hashes(name)
+            if found := hashes & known:
+                shared.append(f"{len(found)} of the {len(hashes)} in the {label} set")
+        if shared:
             self.observer.on_message(
-                f"warning: {folder} was trained on recordings with the names of {len(known)} of "
-                f"the {len(tested)} in the test set; if they are the same, its scores are too good"
+                f"warning: {folder} was trained on recordings with the names of "
+                f"{' and '.join(shared)}; if they are the same, the scores are too good"
+            )
+        elif NOT_RECORDED in known:
+            self.observer.on_message(
+                f"{folder} does not record all its training recordings; the validation and test "
+                "sets may contain some of them"
             )
 
     def save(self) -> None:
@@ -296,9 +323,10 @@ class Trainer:
             Interrupted: By Ctrl-C or by `stop`, after saving a checkpoint.
             ModelError: The loss or a weight is not finite, or the loss of a batch is an outlier.
         """
-        training, state = self.spec.training, self.state
-        last = self.last = min(training.epochs, until or training.epochs)
-        self.observer.on_train_begin(last, self.batches.train_steps, state.epoch)
+        state = self.state
+        last = self.last = min(self.epochs, until or math.inf)
+        known = int(last) if last < math.inf else 0
+        self.observer.on_train_begin(known, self.batches.train_steps, state.epoch)
         with stop_requests(stop) as stop:
             self.callbacks.on_train_begin()
             while state.epoch < last and not self._stopped_improving() and not self.ended:
@@ -331,7 +359,7 @@ class Trainer:
                 audio_hours=state.history[-1]["audio_hours"] if state.history else 0.0,
                 dataset=batches.dataset_id,
                 init_from=state.init_from,
-                training_sources=self._training_sources(),
+                training_sources=self.training_sources(),
                 seed=spec.training.seed,
                 parameters=self.network.count_params(),
                 macs_per_second=summarize_network(self.plain.network).macs_per_second,
@@ -350,11 +378,11 @@ class Trainer:
             self.checkpoint.unlink(missing_ok=True)
         self.devices.broadcast([0])  # the other processes wait until the folder is written
 
-    def _training_sources(self) -> str:
+    def training_sources(self) -> str:
         """Return the hashes of the recordings trained on, here or by the model started from."""
         hashes = self.batches.source_hashes("train", "valid")
         if self.state.init_from is not None:
-            hashes |= _sources_of(self.state.init_from)
+            hashes |= trained_on(self.state.init_from)[1]
         return " ".join(sorted(hashes))
 
     def _final_weights(self) -> Arrays:
@@ -375,7 +403,9 @@ class Trainer:
         self.clock = now
 
     def fit_schedule(self) -> None:
-        """Compress the schedule of the learning rate, so that it ends when the time is up.
+        """Stretch the schedule of the learning rate, so that it ends when the time is up.
+
+        It ends with the last epoch at the latest.
 
         The speed is that of this call so far, without its first step, which is compiled.
         """
@@ -388,7 +418,8 @@ class Trainer:
         (total,) = self.devices.broadcast([done + max(left, 0) * (done - first) / (now - started)])
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()  # fit() keeps the variables elsewhere
-        stretch(self.optimizer, max(total, done + 1))
+        planned = self.epochs * self.batches.train_steps
+        self.schedule.stretch(min(max(total, done + 1), planned))
 
     def _steps_done(self) -> int:
         """Return the number of steps trained so far."""
@@ -583,13 +614,6 @@ class Trainer:
     def _stopped_improving(self) -> bool:
         patience = self.spec.training.early_stopping
         return patience is not None and self.state.epoch - self.state.best_epoch > patience
-
-
-def _sources_of(model: str) -> set[str]:
-    """Return the hashes of the recordings that a model was trained on, as far as it knows them."""
-    with suppress(ModelError, UsageError):  # an unfinished run, or deleted since
-        return set(find_model(model).read_metrics().training_sources.split())
-    return set()
 
 
 class _Steps(keras.callbacks.CallbackList):

@@ -251,11 +251,13 @@ def test_a_model_that_was_trained_on_the_test_set(
     folder = ModelFolder(halving)
     folder.write_metrics(Metrics(dataset="other"))
     shown = denoise(*evaluating)
-    assert "does not record what it was trained on" in shown.stderr.replace("\n", " ")
+    assert "does not record its training recordings" in shown.stderr.replace("\n", " ")
     folder.write_metrics(Metrics(dataset="other", training_sources=hashes))
     shown = denoise(*evaluating)
     assert "was trained on recordings with the names of" in shown.stderr.replace("\n", " ")
     assert shown.exit_code == 0
+    counterpart = denoise("evaluate", "speech", *evaluating[2:])  # which cleans what has 16 kHz
+    assert "speech-16k does not record its training recordings" in counterpart.stderr
 
 
 def test_a_failing_file_is_reported_and_the_page_is_written(

@@ -65,6 +65,11 @@ def test_a_start_model_may_know_the_test_set(manifest):
     assert find_leak(metrics, manifest).clean > 0
 
 
+def test_a_start_model_that_records_nothing_leaves_doubt(manifest):
+    metrics = Metrics(dataset="other", training_sources=" ".join(["?", "0" * 8]))
+    assert not find_leak(metrics, manifest).known
+
+
 def test_hashes_depend_on_role_and_name(manifest):
     clean, noise = (manifest.source_hashes("test", role=role) for role in ("clean", "noise"))
     assert not clean & noise

@@ -13,13 +13,15 @@ from denoisecli.training.optimizer import (
     fitting_variables,
     make_optimizer,
     make_schedule,
-    make_stretchable,
-    stretch,
 )
 
 
 def training_of(**keys: Any) -> Training:
     return Training.model_validate(keys)
+
+
+def make_optimizer_of(training: Training, total: int, *arguments: Any) -> Any:
+    return make_optimizer(training, make_schedule(training, total), *arguments)
 
 
 def rates(total: int, **keys: Any) -> list[float]:
@@ -29,7 +31,9 @@ def rates(total: int, **keys: Any) -> list[float]:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_optimizers(optimizer: Any) -> None:
-    made = make_optimizer(training_of(optimizer=optimizer, warmup_steps=10, learning_rate=0.01), 30)
+    made = make_optimizer_of(
+        training_of(optimizer=optimizer, warmup_steps=10, learning_rate=0.01), 30
+    )
     kernel = keras.Variable(np.ones((3, 3, 2, 4), "float32"), name="kernel")
     bias = keras.Variable(np.ones(4, "float32"), name="bias")
     made.build([kernel, bias])
@@ -44,7 +48,7 @@ def test_optimizers(optimizer: Any) -> None:
 def test_muon_takes_kernels_as_matrices(rng: np.random.Generator, shape: tuple[int, ...]) -> None:
     """A step is the orthogonal matrix nearest to the gradient, as large as a step of Adam."""
     keys = {"optimizer": "muon", "schedule": "constant", "warmup_steps": 0, "gradient_clip": 1e6}
-    made = make_optimizer(training_of(**keys, learning_rate=0.01, weight_decay=0.0), 30)
+    made = make_optimizer_of(training_of(**keys, learning_rate=0.01, weight_decay=0.0), 30)
     layers = "hidden", "output"
     kernels = [keras.Variable(np.zeros(shape, "float32"), name="kernel") for _ in layers]
     for kernel, layer in zip(kernels, layers, strict=True):
@@ -119,7 +123,7 @@ def test_only_kernels_decay(optimizer: Any) -> None:
         learning_rate=0.1,
         weight_decay=0.5,
     )
-    made = make_optimizer(training, 10, variables)
+    made = make_optimizer_of(training, 10, variables)
     made.build(variables)
     made.apply([keras.ops.zeros_like(variable) for variable in variables])
     kept, decayed = set(), set()
@@ -132,22 +136,22 @@ def test_only_kernels_decay(optimizer: Any) -> None:
 
 
 def test_float16_scales_the_loss() -> None:
-    made = make_optimizer(training_of(precision="mixed_float16", warmup_steps=0), 10)
+    made = make_optimizer_of(training_of(precision="mixed_float16", warmup_steps=0), 10)
     weight = keras.Variable(np.ones(3, "float32"))
     made.build([weight])
     assert float(made.scale_loss(1.0)) == 2**15
     made.apply([keras.ops.convert_to_tensor(np.array([np.inf, 0, 0], "float32"))])
     np.testing.assert_array_equal(weight, np.ones(3))  # an overflow is a step left out
     assert float(made.scale_loss(1.0)) == 2**14
-    assert float(make_optimizer(training_of(), 10).scale_loss(1.0)) == 1
+    assert float(make_optimizer_of(training_of(), 10).scale_loss(1.0)) == 1
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "warmup_stable_decay", "constant"])
-def test_a_stretched_schedule_ends_where_it_is_told_to(schedule: str) -> None:
-    training = Training(schedule=schedule, learning_rate=0.01, warmup_steps=20, decay_share=0.25)
-    optimizer = make_optimizer(training, 200)
-    variable = keras.Variable(np.ones((2, 2)))
-    optimizer.build([variable])
+@pytest.mark.parametrize("kind", ["cosine", "warmup_stable_decay", "constant"])
+def test_a_stretched_schedule_ends_where_it_is_told_to(kind: str) -> None:
+    training = Training(schedule=kind, learning_rate=0.01, warmup_steps=20, decay_share=0.25)
+    schedule = make_schedule(training, 200)
+    optimizer = make_optimizer(training, schedule)
+    optimizer.build([keras.Variable(np.ones((2, 2)))])
     count = len(optimizer.variables)
     plain = make_schedule(training, 200)
 
@@ -160,31 +164,32 @@ def test_a_stretched_schedule_ends_where_it_is_told_to(schedule: str) -> None:
 
     planned = [float(np.asarray(plain(step))) for step in range(201)]
     np.testing.assert_allclose(rates_at(range(201)), planned, rtol=1e-5)
-    make_stretchable(optimizer)
+    schedule.add_total(optimizer)
     assert len(optimizer.variables) == count + 1
     np.testing.assert_allclose(rates_at(range(201)), planned, rtol=1e-5)
-    stretch(optimizer, 110)
+    schedule.stretch(110)
     found = rates_at(range(111))
     np.testing.assert_allclose(found[:21], planned[:21], rtol=1e-5)  # the same warm-up
     np.testing.assert_allclose(found[20::1], planned[20:201:2], rtol=1e-4)
-    stretch(optimizer, 1000)  # never longer than planned
-    np.testing.assert_allclose(rates_at(range(201)), planned, rtol=1e-5)
-    stretch(optimizer, 10)
+    schedule.stretch(380)
+    np.testing.assert_allclose(rates_at(range(20, 381))[::2], planned[20:], rtol=1e-4)
+    schedule.stretch(10)
     found = rates_at(range(11))
     assert found[5] == pytest.approx(0.01, rel=0.05)
     assert found[10] == pytest.approx(planned[200], rel=1e-3, abs=1e-6)
 
 
 def test_checkpoints_with_and_without_a_time_limit() -> None:
-    optimizer = make_optimizer(Training(), 200)
+    schedule = make_schedule(Training(), 200)
+    optimizer = make_optimizer(Training(), schedule)
     optimizer.build([keras.Variable(np.ones((2, 2)))])
     arrays = [np.asarray(variable) for variable in optimizer.variables]
-    make_stretchable(optimizer)
+    schedule.add_total(optimizer)
     variables, found = fitting_variables(optimizer, arrays)
     assert len(variables) == len(found) == len(arrays)
     limited = [np.asarray(variable) for variable in optimizer.variables]
     assert len(fitting_variables(optimizer, limited)[1]) == len(limited)
-    other = make_optimizer(Training(), 200)
+    other = make_optimizer_of(Training(), 200)
     other.build([keras.Variable(np.ones((2, 2)))])
     variables, found = fitting_variables(other, limited)
     assert len(variables) == len(found) == len(arrays)

@@ -91,14 +91,27 @@ class Records(PairRecords):
 def test_clips_that_are_mixed_anew_have_about_the_same_level() -> None:
     records = Records([0.5, 0.0005, 0.0])
     places = np.array([(clip, index) for clip in range(3) for index in range(4)])
-    stored = read_segment(records, (0, 1, 2), places, 10)
-    scaled = read_segment(records, (0, 1, 2), places, 10, np.random.default_rng(0))
+    stored = read_segment(records, (0, 1, 2), places, 10, 100)
+    scaled = read_segment(records, (0, 1, 2), places, 10, 100, np.random.default_rng(0))
     levels = scaled.reshape(2, 3, 40).std(axis=2)
     assert 20 * np.log10(levels[1, :2] / CLIP_LEVEL) == pytest.approx([0, 0], abs=6)
     assert levels[1, 0] != levels[1, 1]
     np.testing.assert_allclose(levels[0], 2 * levels[1], rtol=1e-5)  # the SNR stays
     assert levels[1, 2] == 0
-    np.testing.assert_array_equal(stored[1, :40], records[0][1][:40])
+    np.testing.assert_array_equal(stored[1, :39], records[0][1][:39])
+
+
+@pytest.mark.parametrize("rng", [None, np.random.default_rng(0)])
+def test_clips_are_faded_where_they_meet(rng: np.random.Generator | None) -> None:
+    records = Records([0.5, 0.25])
+    records.pairs = [(noisy + 1, clean + 1) for noisy, clean in records.pairs]  # a step at any cut
+    places = np.array([(0, index) for index in range(8, 12)] + [(1, index) for index in range(8)])
+    noisy, clean = read_segment(records, (0, 1), places, 10, 1000, rng)  # fades of 5 samples
+    for sound in (noisy, clean):
+        assert np.count_nonzero(sound[[39, 40]]) == 0
+        assert np.count_nonzero(sound[[0, -1]]) == 2  # nothing precedes, nothing follows
+    whole = read_segment(records, (0, 1), np.array([(0, index) for index in range(12)]), 10, 1000)
+    np.testing.assert_array_equal(whole, np.stack(records[0]))
 
 
 def test_bands_are_those_of_the_clips() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.training.losses.tensor_stft import as_map, stft
-from denoisecli.training.optimizer import make_optimizer
+from denoisecli.training.optimizer import make_optimizer, make_schedule
 from denoisecli.training.statistics import BatchStatistics
 from denoisecli.training.stream import Batch, for_keras
 from denoisecli.training.waveform_model import WaveformModel, build_network
@@ -35,7 +35,11 @@ def spec_of(**level: Any) -> Spec:
 def model_of(spec: Spec) -> WaveformModel:
     keras.utils.set_random_seed(0)
     model = WaveformModel(spec, build_network(spec))
-    model.compile(optimizer=make_optimizer(spec.training, 100, model.network.trainable_variables))
+    model.compile(
+        optimizer=make_optimizer(
+            spec.training, make_schedule(spec.training, 100), model.network.trainable_variables
+        )
+    )
     model.build((None, 800))
     model.optimizer.build(model.trainable_variables)
     return model

@@ -28,8 +28,10 @@ from denoisecli.training.checkpoint import State, load_checkpoint, save_checkpoi
 from denoisecli.training.devices import Devices
 from denoisecli.training.history import Row, read_history
 from denoisecli.training.losses.waveform import total_loss
-from denoisecli.training.run_folder import CHECKPOINT, list_runs, locked
-from denoisecli.training.train import train
+from denoisecli.training.mixed_batches import Mixing
+from denoisecli.training.recordings import Folders
+from denoisecli.training.run_folder import CHECKPOINT, list_runs, locked, trained_on
+from denoisecli.training.train import _open_logs, train
 from denoisecli.training.trainer import Trainer
 
 EPOCHS, STEPS = 2, 3
@@ -480,7 +482,7 @@ def test_recurrent_layers_are_not_compiled_on_a_gpu(
     assert made.observer.messages == []
     assert not made._jit_compile(recurrent)
     assert made.observer.messages == [
-        "training.jit_compile is left out: XLA has no recurrent layers for this GPU"
+        "training.jit_compile is ignored: XLA cannot compile recurrent layers on a GPU"
     ]
 
 
@@ -585,6 +587,22 @@ class TestResume:
         with pytest.raises(ModelError, match="damaged or not a checkpoint"):
             resumed.resume()
 
+    def test_a_run_with_a_time_limit_keeps_its_schedule_without_one(
+        self, stopped: Path, tiny_dataset: Path
+    ) -> None:
+        limited = trainer_of(full_spec(), tiny_dataset, stopped, minutes=1.0)
+        limited.resume()
+        limited.schedule.stretch(5)
+        limited.save()
+        resumed = trainer_of(full_spec(), tiny_dataset, stopped)
+        resumed.resume()
+        assert float(np.asarray(resumed.schedule.total)) == 5
+        rates = []
+        for made in (limited, resumed):
+            made.optimizer.iterations.assign(4)
+            rates.append(float(np.asarray(made.optimizer.learning_rate)))
+        assert rates[0] == rates[1]
+
     def test_nothing_is_trained_when_the_time_is_up(
         self, stopped: Path, tiny_dataset: Path
     ) -> None:
@@ -598,6 +616,48 @@ class TestResume:
         assert resumed.state.epoch == 1
 
 
+@pytest.mark.parametrize("until_time_is_up", [True, False])
+def test_a_run_without_a_number_of_epochs_ends_with_its_time(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until_time_is_up: bool
+) -> None:
+    made = trainer_of(
+        spec_of(), tiny_dataset, tmp_path, minutes=60.0, until_time_is_up=until_time_is_up
+    )
+    epochs = iter(range(1, 7))
+
+    def run_epoch(stop: object) -> None:
+        made.state.epoch = next(epochs)
+        made.state.history.append({})
+        made.state.seconds += 600
+        made.pace = (0, made.clock - 1.0)
+        made.fit_schedule()
+
+    monkeypatch.setattr(made, "_run_epoch", run_epoch)
+    made.fit()
+    assert made.observer.begins[0][0] == (0 if until_time_is_up else EPOCHS)
+    assert made.state.epoch == (6 if until_time_is_up else EPOCHS)
+    total = float(np.asarray(made.schedule.total))
+    assert (total > EPOCHS * STEPS) == until_time_is_up
+
+
+def test_the_lock_is_taken_before_recordings_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, decoded = tmp_path / "run", []
+    monkeypatch.setattr("denoisecli.training.train.mix_batches", decoded.append)
+    with locked(run), pytest.raises(UsageError, match="is in use: another process trains there"):
+        train(spec_of(), Mixing(Folders(tmp_path, tmp_path)), run, Recorder())
+    assert not decoded
+    with pytest.raises(DatasetError, match="is not a dataset"):
+        train(spec_of(), tmp_path / "missing", run, Recorder())
+    assert not run.exists()
+
+
+def test_only_tensorflow_writes_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert _open_logs(tmp_path / "logs", spec_of(), Recorder()) is None
+
+
 class TestStartFromAnotherModel:
     def test_weights_are_copied(
         self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path
@@ -607,7 +667,7 @@ class TestStartFromAnotherModel:
         new.start_from(folder)
         for found, expected in zip(new.best, weights(finished[0]), strict=True):
             np.testing.assert_array_equal(found, expected)
-        (message,) = new.observer.messages
+        (message,) = new.observer.messages  # nothing of its own validation set
         assert message.startswith("initialized ")
         assert message.endswith(f" layers from {folder}")
         assert new.state.init_from == str(folder)
@@ -615,19 +675,50 @@ class TestStartFromAnotherModel:
             new.start_from(tmp_path)
 
     def test_recordings_of_the_test_set_that_it_knows_are_a_warning(
-        self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path
+        self,
+        finished: tuple[Path, Recorder],
+        tiny_dataset: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         folder = ModelFolder(tmp_path / "model")
         shutil.copytree(finished[0] / "model", folder.path)
         manifest = load_manifest(tiny_dataset)
-        sources = " ".join(manifest.source_hashes("train", "test", role="clean"))
-        metrics = folder.read_metrics().model_copy(update={"training_sources": sources})
-        folder.write_metrics(metrics)
         new = trainer_of(spec_of(), tiny_dataset, tmp_path)
-        new.start_from(folder.path)
-        clean, both = (len(manifest.source_hashes("test", role=role)) for role in ("clean", None))
-        warning = f"recordings with the names of {clean} of the {both} in the test set"
-        assert warning in new.observer.messages[-1]
+        sets = {name: manifest.source_hashes(name) for name in ("train", "test")}
+        sets["valid"] = {"0" * 8, "1" * 8}
+        monkeypatch.setattr(
+            type(new.batches),
+            "source_hashes",
+            lambda self, *names: set.union(*(sets[name] for name in names)),
+        )
+        in_test = f"2 of the {len(sets['test'])} in the test set"
+        known = {*sets["train"], *sorted(sets["test"])[:2]}
+        for dataset, sources, words in (
+            ("other", known, in_test),
+            (manifest.id, known | sets["valid"], f"the names of {in_test}"),
+            ("other", sets["valid"], "the names of 2 of the 2 in the validation set; if"),
+            ("other", known | sets["valid"], f"in the validation set and {in_test}"),
+            ("other", set(), "does not record all its training recordings"),
+            ("other", {"?", "2" * 8}, "does not record all its training recordings"),
+        ):
+            update = {"training_sources": " ".join(sources), "dataset": dataset}
+            folder.write_metrics(folder.read_metrics().model_copy(update=update))
+            new._warn_of_leak(folder.path)
+            assert words in new.observer.messages[-1]
+            new.state.init_from = str(folder.path)
+            assert ("?" in new.training_sources().split()) == ("not record" in words)
+
+    def test_an_unfinished_run_knows_its_recordings(
+        self, tiny_dataset: Path, tmp_path: Path
+    ) -> None:
+        run = tmp_path / "run"
+        with pytest.raises(Interrupted):
+            train(spec_of(), tiny_dataset, run, Recorder((0, 1), interrupt))
+        manifest = load_manifest(tiny_dataset)
+        assert trained_on(str(run)) == (manifest.id, manifest.source_hashes("train", "valid"))
+        (run / "run.json").unlink()
+        assert trained_on(str(run)) == (None, {"?"})
 
     def test_layers_that_differ_are_named(
         self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path
