@@ -3,7 +3,8 @@
     python -m benchmarks [--valid CLEAN NOISY] [--recordings SPEECH NOISE] [--data DATA]
 
 Without --valid the quality is not measured, without --recordings a dataset is built from generated
-sound, and without --data the input pipeline is not measured. Nothing else should run on the
+sound and no training step is measured with mixed batches, and without --data the input pipeline and
+training on a stored dataset are not measured. Nothing else should run on the
 machine.
 """
 
@@ -15,6 +16,7 @@ import sys
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results.md"
@@ -69,6 +71,22 @@ def machine() -> str:
     )
 
 
+def _of_train_step(
+    data: Path | None, recordings: list[Path] | None
+) -> tuple[str, tuple[str | Path, ...]]:
+    """Return how the page shows the arguments of train_step, and the arguments."""
+    backends = [name for name in ("tensorflow", "jax") if find_spec(name)]
+    usage = ["--backends", *backends]
+    arguments: list[str | Path] = [*usage]
+    if data is not None:
+        usage += ["--data", "DATA"]
+        arguments += ["--data", data]
+    if recordings is not None:
+        usage += ["--clean", "SPEECH", "--noise", "NOISE"]
+        arguments += ["--clean", recordings[0], "--noise", recordings[1]]
+    return " ".join(usage), tuple(arguments)
+
+
 def main() -> None:
     """Run the benchmarks and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -80,10 +98,11 @@ def main() -> None:
     if options.valid:
         usage, arguments = "CLEAN NOISY --plot quality.png", (*options.valid, "--plot", QUALITY)
         benchmarks.append(Benchmark("Quality", "quality", usage, arguments))
+    usage, arguments = _of_train_step(options.data, options.recordings)
     benchmarks += [
         Benchmark("Cleaning", "cleaning"),
         Benchmark("Live sound", "live"),
-        Benchmark("Training step", "train_step"),
+        Benchmark("Training step", "train_step", usage, arguments),
     ]
     if options.recordings:
         usage, arguments = "SPEECH NOISE", tuple(options.recordings)
