@@ -87,7 +87,7 @@ def _mp3_timesteps(path: Path) -> int:
     """
     timesteps = 0
     with path.open("rb") as raw:
-        _skip_id3(raw)
+        skip_id3(raw)
         while len(header := raw.read(4)) == 4:
             size, samples = _mp3_frame(header)
             timesteps += samples
@@ -120,7 +120,7 @@ _KBITS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
 def has_frame_count(path: Path) -> bool:
     """Return whether an MP3 file begins with a Xing or Info header, which counts its frames."""
     with path.open("rb") as raw:
-        _skip_id3(raw)
+        skip_id3(raw)
         frame = raw.read(2048)
     return b"Xing" in frame or b"Info" in frame
 
@@ -128,7 +128,7 @@ def has_frame_count(path: Path) -> bool:
 def _lacks_bytes(path: Path) -> bool:
     """Return whether an MP3 file has fewer bytes than its Xing header states, if it has one."""
     with path.open("rb") as raw:
-        _skip_id3(raw)
+        skip_id3(raw)
         start = raw.tell()
         frame = raw.read(2048)
     if (match := re.search(rb"(?:Xing|Info)(.{4})(.{4})(.{4})", frame, re.DOTALL)) is None:
@@ -137,7 +137,7 @@ def _lacks_bytes(path: Path) -> bool:
     return flags & 3 == 3 and path.stat().st_size - start < stated
 
 
-def _skip_id3(raw: io.BufferedReader) -> None:
+def skip_id3(raw: io.BufferedReader) -> None:
     """Move past the ID3v2 tag at the beginning of an MP3 file, if there is one."""
     head = raw.read(10)
     size = -10

@@ -275,6 +275,8 @@ def _read_chunks(source: Path | bytes, found: Metadata) -> Metadata:
     lost = []
     with _opened(source) as file:
         for chunk in walk_chunks(file):
+            if chunk.name in (b"RIFF", b"RF64", b"FORM"):
+                break  # another recording
             if chunk.name in _OF_SAMPLES or chunk.name in _PADDING:
                 continue
             label = chunk.name.decode("latin-1").strip()

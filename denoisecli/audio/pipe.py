@@ -12,6 +12,7 @@ import soundfile
 
 from denoisecli.audio.formats import BITS
 from denoisecli.audio.integrity import is_unknown_size
+from denoisecli.audio.joined import FLAC_START
 from denoisecli.audio.reading import AudioReader, SequentialFile, reason_of
 from denoisecli.audio.riff import read_mask
 from denoisecli.audio.writing import clamp, quantize
@@ -27,6 +28,7 @@ BLOCK_SECONDS = 0.05
 # First bytes of the formats that libsndfile reads from front to back.
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM", b".snd", b"fLaC")
 _HEAD = 2**16
+_TAIL = 2**15
 _FIXED_SIZE = ("ULAW", "ALAW", *(name for name in BITS if not name.startswith("ALAC")))
 _WITH_SIZES = ("WAV", "WAVEX", "RF64", "AIFF", "AU")  # of the sound, in their headers
 _ENDLESS = 2**62
@@ -122,6 +124,7 @@ def pipe_reader(
         promised=promised,
         block_frames=max(1, round(BLOCK_SECONDS * file.samplerate)),
         read_error=lambda: forward.error,
+        holds_another=lambda: forward.holds_flac() if sound is None else sound.holds_another,
         replace_nan=replace_nan,
         keep_readable=keep_readable,
     )
@@ -209,6 +212,7 @@ class _Sound:
 
     Attributes:
         on_wrong_size: Function that is called with a warning if the stated size is wrong.
+        holds_another: The header of another recording follows.
     """
 
     def __init__(self, stream: "_Forward", size: int | None, container: str) -> None:
@@ -217,6 +221,7 @@ class _Sound:
         self._left = _ENDLESS if size is None else size
         self._padding = (size or 0) % 2
         self._has_chunks = container != "AU"
+        self.holds_another = False
         self._ended = False
         self._kept = b""  # read to see what it is, and to be returned next
         self._headers = (36, 44, stream.tell(), stream.tell() - 8)
@@ -244,6 +249,7 @@ class _Sound:
         is_chunk = self._has_chunks and name.replace(b" ", b"").isalnum()
         if len(data) < 8 or is_chunk:
             self._ended = True
+            self.holds_another = name in (b"RIFF", b"RF64", b"FORM")
             return
         self.on_wrong_size("its header states less sound than there is; all of it is read")
         self._left, self._kept = _ENDLESS, data
@@ -277,6 +283,7 @@ class _Forward(io.RawIOBase):
         self.error: BaseException | None = None
         self._stream = stream
         self.head = b""
+        self._tail = b""  # the last bytes of FLAC after the first ones
         self._reached = 0  # bytes taken from the stream
         self._position = 0
 
@@ -291,6 +298,10 @@ class _Forward(io.RawIOBase):
         """Raise the exception that ended the pipe if it was none of the pipe, such as Ctrl-C."""
         if self.error is not None and not isinstance(self.error, OSError):
             raise self.error
+
+    def holds_flac(self) -> bool:
+        """Return whether another FLAC stream follows the one that was read."""
+        return FLAC_START in (self._tail + self.take(len(FLAC_START)))
 
     def take(self, count: int) -> bytes:
         """Return the next bytes; fewer only at the end."""
@@ -321,6 +332,8 @@ class _Forward(io.RawIOBase):
             count += len(data)
             self._position += len(data)
             self._reached += len(data)
+            if self.head.startswith(FLAC_START):
+                self._tail = (self._tail + data)[-_TAIL:]
             if len(self.head) < _HEAD:
                 self.head += data
         return count

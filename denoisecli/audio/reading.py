@@ -11,7 +11,14 @@ import soundfile
 
 from denoisecli.audio.channels import default_mask, from_ogg_order, read_caf_mask
 from denoisecli.audio.formats import FORMATS, MEDIA
-from denoisecli.audio.integrity import UNKNOWN_FRAMES, holds_more, lacks_its_end, promised_frames
+from denoisecli.audio.integrity import (
+    UNKNOWN_FRAMES,
+    holds_more,
+    lacks_its_end,
+    promised_frames,
+    skip_id3,
+)
+from denoisecli.audio.joined import second_start, with_all_flac
 from denoisecli.audio.media import DecodingError, MediaFile
 from denoisecli.audio.metadata import channel_mask_comment
 from denoisecli.audio.ogg import ogg_links
@@ -162,6 +169,8 @@ class AudioReader:
         keep_readable: See :func:`reader`.
         warnings: Warnings about the file, all of whose sound can be read.
         read_error: Function that returns the error that ended a pipe early, if any.
+        holds_another: Function that returns whether another recording follows. It is called before
+            the first block of a file, and after the last one of a pipe.
 
     Attributes:
         info: Facts from the header.
@@ -187,6 +196,7 @@ class AudioReader:
         replace_nan: bool = False,
         keep_readable: bool = False,
         read_error: Callable[[], BaseException | None] = lambda: None,
+        holds_another: Callable[[], bool] = lambda: False,
     ) -> None:
         self.info = AudioInfo(
             path,
@@ -210,6 +220,7 @@ class AudioReader:
         self._replace_nan = replace_nan
         self._keep_readable = keep_readable
         self._read_error = read_error
+        self._holds_another = holds_another
         self._version_at_start = self._version()
 
     def __iter__(self) -> Iterator[AudioBlock]:
@@ -223,6 +234,8 @@ class AudioReader:
         lacking = self._promised is not None and available < self._promised - self._slack
         if lacking or not self._ended:
             self._report_cut_off(available)
+        if self._version_at_start is not None and self._holds_another():
+            self._report_another()
         position = 0
         while True:
             frames = self._block_frames
@@ -259,6 +272,8 @@ class AudioReader:
         if self.problem is None:
             if position == 0:
                 raise AudioError(f"{path} is damaged: no samples can be decoded")
+            if self._version_at_start is None and self._holds_another():
+                self._report_another()
             lacking = 0 if self._promised is None else self._promised - position
             if lacking > self._slack:
                 self._report_cut_off(position)
@@ -303,6 +318,12 @@ class AudioReader:
         if self._promised is not None and self._promised > available:
             problem += f": {read} can be read of the {promised} that its header promises"
         self._report(problem)
+
+    def _report_another(self) -> None:
+        self._report(
+            f"{self.info.path} holds several recordings that were joined byte by byte; join them "
+            "with ffmpeg or sox instead"
+        )
 
     def _report(self, problem: str) -> None:
         if not self._keep_readable:
@@ -363,6 +384,7 @@ def reader(
             block_frames=block_frames,
             replace_nan=replace_nan,
             keep_readable=keep_readable,
+            holds_another=lambda: second_start(path) is not None,
         )
 
 
@@ -411,7 +433,7 @@ def _open(
 ) -> Iterator[tuple[SequentialFile | ChainedFile | MediaFile, list[str]]]:
     """Open a file, and yield it with warnings about its header."""
     _check_readable(path)
-    if path.suffix.lower() in MEDIA:
+    if path.suffix.lower() in MEDIA or _is_adts(path):
         with MediaFile(path, track) as media:
             yield media, media.warnings
         return
@@ -419,7 +441,14 @@ def _open(
         source: Path | Patched | FileSlice = path
         warnings: list[str] = []
         layout = sound_layout(path)
-        if layout is not None and (warning := _wrong_size(path, layout)):
+        second = second_start(path, in_flac=False)
+        if second is not None:  # libsndfile refuses some of these
+            source = stack.enter_context(FileSlice(path, 0, second))
+        elif flac := with_all_flac(path):
+            source, stated, found, rate = flac
+            stack.enter_context(source)
+            warnings.append(_states_too_little(path, stated / rate, found / rate))
+        elif layout is not None and (warning := _wrong_size(path, layout)):
             source, warnings = stack.enter_context(with_all_sound(path, layout)), [warning]
         elif layout is not None and layout.trailing:
             warnings.append(
@@ -460,8 +489,20 @@ def _wrong_size(path: Path, layout: SoundLayout) -> str | None:
         )
     if layout.states_too_little:
         stated = layout.stated / (layout.byte_rate or 1)
-        return f"the header of {path} states {stated:.1f} s of sound; all {seconds:.1f} s are read"
+        return _states_too_little(path, stated, seconds)
     return None
+
+
+def _states_too_little(path: Path, stated: float, seconds: float) -> str:
+    return f"the header of {path} states {stated:.1f} s of sound; all {seconds:.1f} s are read"
+
+
+def _is_adts(path: Path) -> bool:
+    """Return whether a file is a bare stream of AAC, which libsndfile takes for MP3."""
+    with path.open("rb") as raw:
+        skip_id3(raw)
+        sync = raw.read(2)
+    return len(sync) == 2 and sync[0] == 0xFF and sync[1] & 0xF6 == 0xF0  # layer 0
 
 
 def _open_other(path: Path, track: int | None, error: Exception) -> MediaFile:

@@ -276,7 +276,11 @@ class Denoiser:
                 "give a file"
             )
         with source.open(options) as recording:
+            frames = recording.info.frames
+            if not frames:  # the header does not state them
+                frames = sum(block.shape[1] for block in recording)
+        with source.open(options) as recording:
             rate = recording.info.sample_rate
             return choose_strength(
-                recording, lambda sound: self.clean(sound, rate), mono=options.mono
+                recording, lambda sound: self.clean(sound, rate), frames=frames, mono=options.mono
             )

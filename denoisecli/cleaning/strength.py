@@ -35,6 +35,9 @@ Speech in noise that is 10 dB louder becomes quieter by 12 dB, a bird by 50 dB.
 EXCERPTS = 6
 """Largest number of excerpts of 9 s that are compared, spread evenly over the recording."""
 
+CANCELLING_DB = 12.0
+"""If the mean of the channels is this far below the loudest one, that one is rated in its place."""
+
 _LEAD_SECONDS = 2.0  # cleaned before an excerpt, so that the network knows the noise
 
 
@@ -57,12 +60,15 @@ Clean = Callable[[AudioChannels], Float[np.ndarray, "channels timesteps"]]
 """Cleans a sound at strength 1."""
 
 
-def choose_strength(recording: AudioReader, clean: Clean, *, mono: bool = False) -> Choice:
+def choose_strength(
+    recording: AudioReader, clean: Clean, *, frames: int | None = None, mono: bool = False
+) -> Choice:
     """Compare the strengths on excerpts of a recording, in bounded memory.
 
     Args:
         recording: The open recording, at its beginning.
         clean: Cleans an excerpt.
+        frames: Samples per channel of the recording (default: as many as its header states).
         mono: Compare the mean of the channels, cleaned as such.
 
     Returns:
@@ -76,14 +82,15 @@ def choose_strength(recording: AudioReader, clean: Clean, *, mono: bool = False)
     rate = recording.info.sample_rate
     before = after = 0.0
     ratings: dict[float, list[dnsmos.Dnsmos]] = {strength: [] for strength in STRENGTHS}
-    for lead, excerpt in _excerpts(recording, recording.info.frames, rate):
+    for lead, excerpt in _excerpts(recording, frames or recording.info.frames, rate):
         noisy = excerpt.mean(axis=0, keepdims=True) if mono else excerpt
+        heard = _heard_channels(noisy)
         cleaned = clean(noisy)
         before += rms(noisy) ** 2
         after += rms(cleaned) ** 2
         for strength, found in ratings.items():
             mixed = (noisy + np.float32(strength) * (cleaned - noisy))[:, lead:]
-            rating = dnsmos.dnsmos(mixed.mean(axis=0), rate)
+            rating = dnsmos.dnsmos(mixed[heard].mean(axis=0), rate)
             if rating is not None:
                 found.append(rating)
     if not ratings[0.0]:
@@ -107,6 +114,17 @@ def choose_strength(recording: AudioReader, clean: Clean, *, mono: bool = False)
     else:
         note = "no strength improves it clearly by DNSMOS, so it was left unchanged"
     return Choice(0.0, ovrl, note)
+
+
+def _heard_channels(sound: AudioChannels) -> list[int]:
+    """Return the channels whose mean is rated: all, or the loudest if they cancel each other out.
+
+    They do if one of two has the inverse polarity.
+    """
+    levels = [rms(channel) for channel in sound]
+    if rms(sound.mean(axis=0)) >= max(levels) * 10 ** (-CANCELLING_DB / 20):
+        return list(range(len(levels)))
+    return [int(np.argmax(levels))]
 
 
 def _excerpts(

@@ -397,3 +397,20 @@ def test_bytes_behind_the_sound_of_a_w64_are_no_sound(written):
     sound, warnings = whole(path)
     np.testing.assert_array_equal(sound, expected)
     assert "200 bytes of unknown data after the audio" in warnings[0]
+
+
+def test_aac_named_mp3(tmp_path, speech):
+    av = pytest.importorskip("av")
+    path = tmp_path / "x.mp3"
+    sound = speech(1.0, 48000)
+    with av.open(str(path), "w", format="adts") as container:
+        stream = container.add_stream("aac", rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
+        frame.sample_rate = 48000
+        for part in (frame, None):
+            container.mux(stream.encode(part))
+    tag = b"ID3\4\0\0\0\0\0\x0a" + bytes(10)
+    for content in (path.read_bytes(), tag + path.read_bytes()):
+        path.write_bytes(content)
+        with reader(path) as file:
+            assert sum(block.shape[1] for block in file) == pytest.approx(sound.size, abs=2048)

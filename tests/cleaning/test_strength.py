@@ -130,3 +130,29 @@ def test_a_pipe_is_refused(model_folder, recording, tmp_path):
     denoiser = Denoiser(model_folder(constant_mask(0.5)))
     with recording.open("rb") as pipe, pytest.raises(UsageError, match="give a file"):
         denoiser.clean_file(pipe, tmp_path / "y.wav", FileOptions(auto_strength=True))
+
+
+def test_channels_of_inverse_polarity_are_rated(rated, audio_file):
+    rated({1: (3, 2.0), 0.6: (3, 2.5), 0.4: (3, 2.8), 0.2: (3, 3.0)})
+    square = 0.5 * np.sign(np.sin(np.arange(3 * RATE) / 50))
+    assert chosen(audio_file("x.wav", np.stack([square, -square]), RATE, "FLOAT")).strength == 1.0
+
+
+def test_a_recording_of_unknown_length_is_counted(monkeypatch, model_folder, audio_file, tmp_path):
+    monkeypatch.setattr(dnsmos, "WINDOW_SECONDS", 1.0)
+    monkeypatch.setattr(dnsmos, "dnsmos", lambda sound, rate: Dnsmos(3.0, 3.0, 3.0))
+    path = audio_file("long.flac", 0.1 * np.ones(20 * RATE), RATE)
+    content = bytearray(path.read_bytes())
+    content[21:26] = bytes([content[21] & 0xF0]) + bytes(4)  # the number of samples
+    path.write_bytes(content)
+    excerpts, found = module._excerpts, []
+
+    def spied(blocks, frames, rate):
+        for lead, sound in excerpts(blocks, frames, rate):
+            found.append(lead)
+            yield lead, sound
+
+    monkeypatch.setattr(module, "_excerpts", spied)
+    denoiser = Denoiser(model_folder(constant_mask(0.5)))
+    denoiser.clean_file(path, tmp_path / "y.flac", FileOptions(auto_strength=True))
+    assert len(found) == module.EXCERPTS

@@ -1,0 +1,126 @@
+"""Files that hold more than one header says: joined byte by byte, or FLAC with a wrong length."""
+
+import io
+import re
+from pathlib import Path
+
+from denoisecli.audio.riff import Patched, walk_chunks
+
+FLAC_START = b"fLaC\0\0\0\x22"
+"""Marker of a FLAC stream, and the header of its first block, STREAMINFO, of 34 bytes."""
+
+_RIFF_LIKE = (b"RIFF", b"RF64", b"FORM", b"riff")
+_TOTAL_AT = 21  # low four bits, and four more bytes: the number of samples in STREAMINFO
+_TAIL = 2**17
+_SEARCH = 2**20
+_FRAME = re.compile(rb"\xff[\xf8\xf9](?=.{4})", re.DOTALL)
+
+
+def second_start(path: Path, *, in_flac: bool = True) -> int | None:
+    """Return the position of the header of a second recording in a file; None if there is none.
+
+    Args:
+        path: Audio file.
+        in_flac: Also search a FLAC file, all of which is read for it.
+    """
+    with path.open("rb") as raw:
+        head = raw.read(4)
+        if head in _RIFF_LIKE:
+            name_bytes = 16 if head == b"riff" else 4
+            seconds = (chunk for chunk in walk_chunks(raw) if chunk.name == head)
+            return next((chunk.size_at - name_bytes for chunk in seconds), None)
+        if head == b"caff":
+            return _second_caf(raw)
+        return _second_flac(raw) if in_flac and head == b"fLaC" else None
+
+
+def _second_caf(raw: io.BufferedReader) -> int | None:
+    raw.seek(8)
+    while len(header := raw.read(12)) == 12:
+        if header.startswith(b"caff"):
+            return raw.tell() - 12
+        size = int.from_bytes(header[4:], "big", signed=True)
+        if size < 0:
+            break  # the sound reaches to the end of the file
+        raw.seek(size, io.SEEK_CUR)
+    return None
+
+
+def _second_flac(raw: io.BufferedReader) -> int | None:
+    position = 4
+    raw.seek(position)
+    kept = b""
+    while piece := raw.read(_SEARCH):
+        found = (kept + piece).find(FLAC_START)
+        if found >= 0:
+            return position - len(kept) + found
+        position += len(piece)
+        kept = (kept + piece)[1 - len(FLAC_START) :]
+    return None
+
+
+def with_all_flac(path: Path) -> tuple[Patched, int, int, int] | None:
+    """Open a FLAC file whose header states fewer samples than its last frame has.
+
+    Returns:
+        The file with the right number in its header, the stated number of samples, the right one,
+        and the sample rate in Hz; None if the header is right.
+    """
+    with path.open("rb") as raw:
+        head = raw.read(42)
+        raw.seek(max(raw.seek(0, io.SEEK_END) - _TAIL, 0))
+        tail = raw.read()
+    if not head.startswith(FLAC_START) or len(head) < 42:
+        return None
+    stated = int.from_bytes(head[_TOTAL_AT : _TOTAL_AT + 5], "big") & 0xF_FFFF_FFFF
+    found = _end_of_last_frame(tail, int.from_bytes(head[8:10], "big"))
+    if found is None or stated == 0 or found <= stated or second_start(path) is not None:
+        return None
+    right = bytes([head[_TOTAL_AT] & 0xF0 | found >> 32]) + (found & 0xFFFF_FFFF).to_bytes(4, "big")
+    return Patched(path, _TOTAL_AT, right), stated, found, int.from_bytes(head[18:21], "big") >> 4
+
+
+def _end_of_last_frame(tail: bytes, block_size: int) -> int | None:
+    """Return the number of samples up to the end of the last frame of a FLAC stream.
+
+    Two frames must follow one another, since the first bytes of a frame also occur by chance.
+    """
+    starts = _FRAME.finditer(tail)
+    frames = [frame for match in starts if (frame := _frame(tail[match.start() :], block_size))]
+    ends = {first + length for first, length in frames}
+    return max((first + length for first, length in frames if first in ends), default=None)
+
+
+def _frame(data: bytes, block_size: int) -> tuple[int, int] | None:
+    """Return the first sample and the number of samples of a frame; None if it is none.
+
+    See RFC 9639, section 9.1.
+    """
+    size_code, rate_code = data[2] >> 4, data[2] & 15
+    lead = data[4]
+    count = 1 if lead < 0x80 else 8 - (~lead & 0xFF).bit_length()  # bytes of the coded number
+    number = lead & (0x7F if count == 1 else 0x7F >> count)
+    for byte in data[5 : 4 + count]:
+        number = number << 6 | byte & 0x3F
+    end = 4 + count
+    if size_code in (6, 7):
+        length = int.from_bytes(data[end : end + size_code - 5], "big") + 1
+        end += size_code - 5
+    else:
+        length = (
+            192 if size_code == 1 else 576 << size_code - 2 if size_code < 6 else 1 << size_code
+        )
+    end += {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
+    if size_code == 0 or rate_code == 15 or data[3] & 1 or _crc8(data[: end + 1]):
+        return None
+    return (number if data[1] & 1 else number * block_size), length
+
+
+def _crc8(data: bytes) -> int:
+    """Return the checksum of a header; 0 if the last byte is the right one."""
+    value = 0
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = (value << 1 ^ (0x07 if value & 0x80 else 0)) & 0xFF
+    return value
