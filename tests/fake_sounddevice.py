@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,12 @@ class PortAudioError(Exception):
     """As sounddevice raises it."""
 
 
+class CallbackAbort(Exception):
+    """Ends a stream, if a callback raises it."""
+
+
 class FakeSoundDevice:
-    """The functions of `sounddevice` that `denoisecli.live.devices` calls.
+    """The functions of `sounddevice` that `denoisecli.live` calls.
 
     Args:
         sound: What the microphone hears, shape (timesteps,); then silence.
@@ -23,9 +28,15 @@ class FakeSoundDevice:
         present: Whether the devices are there.
         opened: Options of all streams that were opened.
         refreshed: How often PortAudio was started anew.
+        calls: Names of all calls that may hang.
+        hanging: Names of those that do not return before `release` is set.
+        release: Event that lets them return.
+        failing: Errors that the calls raise, by their name.
+        underflow: Whether the output has had no sound before each block.
     """
 
     PortAudioError = PortAudioError
+    CallbackAbort = CallbackAbort
 
     def __init__(self, sound, speed=10.0):
         self.sound = np.asarray(sound, np.float32)
@@ -34,6 +45,12 @@ class FakeSoundDevice:
         self.present = True
         self.opened = []
         self.refreshed = 0
+        self.calls = []
+        self.hanging = set()
+        self.release = threading.Event()
+        self.failing = {}
+        self.underflow = False
+        self._initialized = 1
         self.default = SimpleNamespace(device=[0, 1])
 
     def query_hostapis(self):
@@ -53,19 +70,29 @@ class FakeSoundDevice:
             for index, (name, inputs, outputs) in enumerate(names)
         ]
 
+    def called(self, name):
+        """Note a call, which may hang or fail."""
+        self.calls.append(name)
+        if name in self.hanging:
+            self.release.wait()
+        if name in self.failing:
+            raise self.failing[name]
+
     def _terminate(self):
+        self.called("_terminate")
+        self._initialized -= 1
         self.refreshed += 1
 
     def _initialize(self):
-        pass
-
-    def _exit_handler(self):
-        pass
+        self.called("_initialize")
+        self._initialized += 1
 
     def InputStream(self, **options):
+        self.called("InputStream")
         return _Stream(self, options, is_input=True)
 
     def OutputStream(self, **options):
+        self.called("OutputStream")
         return _Stream(self, options, is_input=False)
 
 
@@ -76,27 +103,35 @@ class _Stream:
         self.card, self.options, self.is_input = card, options, is_input
         card.opened.append(options)
         self.ended = threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread = threading.Thread(target=self.run_until_aborted, daemon=True)
 
     @property
     def active(self):
         return self.thread.is_alive()
 
     def start(self):
+        self.card.called("start")
         self.thread.start()
 
     def abort(self):
         self.ended.set()
+        self.card.called("abort")
         if not self.card.present:
             raise PortAudioError("the device has gone")
 
     def close(self):
         self.ended.set()
-        self.thread.join()
+        self.card.called("close")
+        if self.thread.ident:
+            self.thread.join()
+
+    def run_until_aborted(self):
+        with suppress(CallbackAbort):
+            self.run()
 
     def run(self):
         frames, channels = self.options["blocksize"], self.options["channels"]
-        status = SimpleNamespace(input_overflow=False)
+        status = SimpleNamespace(input_overflow=False, output_underflow=self.card.underflow)
         while self.card.present and not self.ended.is_set():
             block = np.zeros((frames, channels), np.float32)
             if self.is_input:

@@ -18,14 +18,15 @@ from denoisecli.cli import console
 from denoisecli.cli.displays import LiveDisplay
 from denoisecli.cli.options import Json, Overwrite
 from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.system.interrupts import Terminated
 
 if TYPE_CHECKING:
     from denoisecli.audio.writing import AudioWriter
-    from denoisecli.cleaning.denoiser import Denoiser
     from denoisecli.cleaning.stream import Piece
     from denoisecli.live.filter import LiveFilter, Meters
 
 _DEVICES = "Devices"
+_LONGEST_DELAY = 0.2  # s of a model, which does not disturb a conversation
 _LOWEST_DBFS = -72.0  # left end of a level bar
 _BAR_WIDTH = 36
 
@@ -120,7 +121,7 @@ def live(
 
     Example: `denoise live --virtual`
     """
-    from denoisecli.live.devices import LiveSettings, run_live
+    from denoisecli.live.devices import PULSE, LiveSettings, run_live
 
     if list_devices:
         _print_devices(as_json)
@@ -130,33 +131,33 @@ def live(
 
     from denoisecli.cleaning.denoiser import Denoiser
     from denoisecli.live.filter import LiveFilter
+    from denoisecli.live.portaudio import PortAudio
     from denoisecli.live.virtual import SOURCE, virtual_microphone
 
     denoiser = Denoiser(model, strength=strength)
     rate = sample_rate or denoiser.spec.audio.sample_rate
-    _warn_of_delay(denoiser, rate)
+    stream = denoiser.stream(rate, channels)
+    if stream.delay > _LONGEST_DELAY:
+        console.warn(
+            f"the delay of this model is {stream.delay:.2f} s; use speech-live for live sound"
+        )
     stop = threading.Event()
     timer = None if duration is None else threading.Timer(duration, stop.set)
-    display = _LiveMeters(denoiser.stream(rate, channels).delay)
-    ended: list[Meters] = []
     with ExitStack() as exits:
         on_piece = None
         if record is not None:
             on_piece = exits.enter_context(_recording(record, rate, channels, overwrite))
+        before_reopening: Callable[[], None] | None = None
         if virtual:
-            output = exits.enter_context(virtual_microphone(rate))
+            before_reopening = exits.enter_context(virtual_microphone(rate))
+            output = PULSE
             console.info(f"other programs can choose the microphone {SOURCE}")
+        filtered = LiveFilter(stream, rate, channels, buffer=buffer / 1000, on_piece=on_piece)
+        display = _LiveMeters(filtered, stream.delay)
 
-        def open_filter() -> LiveFilter:
-            stream = denoiser.stream(rate, channels)
-            opened = LiveFilter(stream, rate, channels, buffer=buffer / 1000, on_piece=on_piece)
-            opened.bypass = display.bypass
-            ended.append(opened.meters)
-            return opened
-
-        def on_change(running: LiveFilter | None, text: str) -> None:
-            display.running = running
-            display.interruptions += running is None
+        def on_change(is_running: bool, text: str) -> None:
+            display.interruptions += display.is_running and not is_running
+            display.is_running = is_running
             if timer is not None and not timer.ident:
                 timer.start()
             if not console.is_interactive():
@@ -169,21 +170,28 @@ def live(
             exits.callback(timer.cancel)
         end: KeyboardInterrupt | DenoiseError | None = None
         try:
-            settings = LiveSettings(input, output, rate, channels, buffer / 1000)
-            run_live(open_filter, settings, stop, on_change=on_change)
+            run_live(
+                filtered,
+                LiveSettings(input, output, rate, channels, buffer / 1000),
+                stop,
+                on_change=on_change,
+                before_reopening=before_reopening,
+            )
         except (KeyboardInterrupt, DenoiseError) as error:
-            if isinstance(error, DenoiseError) and not any(meters.seconds for meters in ended):
+            if isinstance(error, DenoiseError) and not filtered.meters.seconds:
                 raise
             end = error  # what was recorded until then is kept
-    _print_summary(ended, display, as_json)
+    _print_summary(filtered.meters, display, as_json)
+    PortAudio.exit_code = _exit_code(end)
     if end is not None:
         raise end
 
 
-def _warn_of_delay(denoiser: "Denoiser", sample_rate: int) -> None:
-    delay = denoiser.stream(sample_rate).delay
-    if delay > 0.2:
-        console.warn(f"the delay of this model is {delay:.2f} s; use speech-live for live sound")
+def _exit_code(end: KeyboardInterrupt | DenoiseError | None) -> int:
+    """Return the exit code that the program has after an error."""
+    if isinstance(end, KeyboardInterrupt):
+        return 143 if isinstance(end, Terminated) else 130
+    return end.exit_code if end is not None else 0
 
 
 def _print_devices(as_json: bool) -> None:
@@ -230,27 +238,23 @@ def _recording(
         yield append
 
 
-def _print_summary(ended: "list[Meters]", display: "_LiveMeters", as_json: bool) -> None:
-    seconds = sum(meters.seconds for meters in ended)
-    cpu_seconds = sum(meters.cpu_seconds for meters in ended)
-    dropouts = sum(meters.dropouts for meters in ended)
-    lost = sum(meters.lost for meters in ended)
-    load = cpu_seconds / seconds if seconds else 0.0
+def _print_summary(meters: "Meters", display: "_LiveMeters", as_json: bool) -> None:
+    load = meters.cpu_seconds / meters.seconds if meters.seconds else 0.0
     if as_json:
         facts = {
-            "seconds": seconds,
+            "seconds": meters.seconds,
             "load": load,
-            "dropouts": dropouts,
-            "lost": lost,
-            "stretched_samples": sum(meters.stretched for meters in ended),
+            "dropouts": meters.dropouts,
+            "lost": meters.lost,
+            "stretched_samples": meters.stretched,
             "model_delay_seconds": display.delay,
             "interruptions": display.interruptions,
         }
         console.print_json(facts)
         return
     console.info(
-        f"{seconds:.1f} s of sound; load {load:.1%} of a core; {dropouts} dropouts; input lost "
-        f"{lost} times"
+        f"{meters.seconds:.1f} s of sound; load {load:.1%} of a core; {meters.dropouts} dropouts; "
+        f"input lost {meters.lost} times"
     )
 
 
@@ -258,38 +262,36 @@ class _LiveMeters(LiveDisplay):
     """The meters of a live filter.
 
     Args:
+        live: The filter.
         delay: Delay of the model in seconds.
 
     Attributes:
-        running: The filter, or None while a device is waited for.
+        is_running: Whether sound passes through it, or a device is waited for.
         interruptions: Number of times that a device was disconnected.
         text: Last message.
-        bypass: Whether the noisy sound is heard.
     """
 
-    def __init__(self, delay: float) -> None:
+    def __init__(self, live: "LiveFilter", delay: float) -> None:
         super().__init__()
+        self.live = live
         self.delay = delay
-        self.running: LiveFilter | None = None
+        self.is_running = False
         self.interruptions = 0
         self.text = "opening the devices"
-        self.bypass = False
 
     def press(self, key: str) -> bool:
         """Handle a key, and return whether it ends the command."""
         if key == "b":
-            self.bypass = not self.bypass
-            if self.running is not None:
-                self.running.bypass = self.bypass
+            self.live.bypass = not self.live.bypass
         return key == "q"
 
     def render(self) -> RenderableType:
         """Return what is drawn."""
         table = Table.grid(padding=(0, 1))
-        if self.running is None:
+        if not self.is_running:
             table.add_row(self.text)
             return table
-        meters = self.running.meters
+        meters = self.live.meters
         table.add_row("in", _bar(meters.level_in), _level(meters.level_in))
         table.add_row("out", _bar(meters.level_out), _level(meters.level_out))
         milliseconds = 1000 * (self.delay + meters.waiting)
@@ -298,7 +300,7 @@ class _LiveMeters(LiveDisplay):
             f"gain {meters.gain:+.1f} dB   load {meters.load:.1%}   "
             f"delay {milliseconds:.0f} ms + devices   {meters.dropouts + meters.lost} dropouts",
         )
-        state = "BYPASS: the microphone as it is" if self.bypass else "clean"
+        state = "BYPASS: the microphone as it is" if self.live.bypass else "clean"
         table.add_row("", f"{state}   (b: bypass, q: stop)")
         return table
 

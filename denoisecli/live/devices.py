@@ -1,26 +1,29 @@
 """The sound devices: listed, opened, and waited for when they go away."""
 
-import atexit
 import contextlib
-import sys
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.live.filter import LiveFilter
-from denoisecli.system.extras import require
+from denoisecli.live.portaudio import PortAudio, SoundSystemError
 
 if TYPE_CHECKING:
     import numpy as np
 
+PULSE = "pulse"
+"""Device of PortAudio that plays to PulseAudio, to the sink that PULSE_SINK names."""
+
+_FIRST_SECONDS = 5.0  # in which a device must call first; an idle PulseAudio takes 2 s
 _SILENT_SECONDS = 2.0  # without a callback, after which a device is taken for gone
 _RETRY_SECONDS = 1.0
 _POLL_SECONDS = 0.1
 _BLOCK_SECONDS = 0.01
-_ANSWER_SECONDS = 5.0  # in which PortAudio must close a device
+_INVALID_CHANNELS, _INVALID_SAMPLE_RATE = -9998, -9997  # of enum PaErrorCode
 
 
 @dataclass(frozen=True)
@@ -71,103 +74,124 @@ def list_devices() -> list[Device]:
     Raises:
         UsageError: The extra "live" or the PortAudio library is missing.
     """
-    sd = _sounddevice()
-    systems = [api["name"] for api in sd.query_hostapis()]
-    return [
-        Device(
-            index=entry["index"],
-            name=entry["name"],
-            system=systems[entry["hostapi"]],
-            inputs=entry["max_input_channels"],
-            outputs=entry["max_output_channels"],
-            sample_rate=round(entry["default_samplerate"]),
-            default=entry["index"] in list(sd.default.device),
-        )
-        for entry in sd.query_devices()
-    ]
+    with PortAudio() as audio:
+        systems = [api["name"] for api in audio.sd.query_hostapis()]
+        return [
+            Device(
+                index=entry["index"],
+                name=entry["name"],
+                system=systems[entry["hostapi"]],
+                inputs=entry["max_input_channels"],
+                outputs=entry["max_output_channels"],
+                sample_rate=round(entry["default_samplerate"]),
+                default=entry["index"] in list(audio.sd.default.device),
+            )
+            for entry in audio.sd.query_devices()
+        ]
 
 
 def run_live(
-    open_filter: Callable[[], LiveFilter],
+    live: LiveFilter,
     settings: LiveSettings,
     stop: threading.Event,
     *,
-    on_change: Callable[[LiveFilter | None, str], None],
+    on_change: Callable[[bool, str], None],
+    before_reopening: Callable[[], None] | None = None,
 ) -> None:
     """Run sound through a filter until ``stop`` is set.
 
     If a device goes away, or the computer sleeps, it waits until the devices can be opened again.
 
     Args:
-        open_filter: Function that returns a new filter.
+        live: The filter, which has not been started.
         settings: The devices.
         stop: Event that ends the function.
-        on_change: Function that is called with the filter that runs and what happened, or None
-            while it waits.
+        on_change: Function that is called with whether the filter runs (or waits for a device), and
+            what happened.
+        before_reopening: Function that is called each time before the devices are opened again,
+            but not the first time. It waits while the function raises SoundSystemError.
 
     Raises:
         UsageError: There is no such device, or it cannot be opened with these settings.
-        DenoiseError: The filter failed, or the sound system no longer answers.
+        DenoiseError: The filter failed, or the sound system does not answer.
     """
-    sd = _sounddevice()
-    first = True
-    while not stop.is_set():
-        failure: Exception | None = None
+    with PortAudio() as audio:
+        settings = _with_names(audio, settings)
+        with live:
+            _run(audio, live, settings, stop, on_change, before_reopening)
+    if isinstance(live.error, DenoiseError):
+        raise live.error
+    if live.error is not None:
+        raise DenoiseError(f"the filter failed: {live.error}") from live.error
+
+
+def _run(
+    audio: PortAudio,
+    live: LiveFilter,
+    settings: LiveSettings,
+    stop: threading.Event,
+    on_change: Callable[[bool, str], None],
+    before_reopening: Callable[[], None] | None,
+) -> None:
+    """Open the devices again and again, until ``stop`` is set or the filter has failed."""
+    was_open, reported = False, ""
+    while live.error is None and not stop.is_set():
         try:
-            if not first:
-                _find_devices_again(sd)
-            with open_filter() as live, _open_devices(sd, live, settings) as watch:
-                on_change(live, f"running at {settings.sample_rate} Hz")
-                first = False
-                while live.error is None and not stop.wait(_POLL_SECONDS):
-                    if watch.is_gone():
-                        on_change(None, "a device has gone away; waiting for it")
-                        break
-            failure = live.error
-        except (sd.PortAudioError, ValueError) as error:
-            if first:
-                raise UsageError(f"the devices cannot be opened: {error}") from error
-        if isinstance(failure, DenoiseError):
-            raise failure
-        if failure is not None:
-            raise DenoiseError(f"the filter failed: {failure}") from failure
-        stop.wait(_RETRY_SECONDS)
+            if was_open:
+                if before_reopening is not None:
+                    before_reopening()
+                audio.find_devices_again()
+                live.restart()
+            with _open_devices(audio, live, settings) as watch:
+                was_open, reported = True, ""
+                on_change(True, f"running at {settings.sample_rate} Hz")
+                while live.error is None and not watch.is_gone():
+                    if stop.wait(_POLL_SECONDS):
+                        return
+            reason = "a device has gone away"
+        except SoundSystemError as error:
+            if not was_open:
+                raise
+            reason = str(error)
+        except (audio.sd.PortAudioError, ValueError) as error:
+            reason = f"the devices cannot be opened: {error}{_advice(settings, error)}"
+            if not was_open:
+                raise UsageError(reason) from error
+        if live.error is None:
+            if reason != reported:
+                on_change(False, f"{reason}; waiting")
+                reported = reason
+            stop.wait(_RETRY_SECONDS)
 
 
-def _find_devices_again(sd: Any) -> None:
-    """Start PortAudio anew, since only then does it look for devices."""
-    with contextlib.suppress(sd.PortAudioError):  # it did not start the last time
-        if not _answers(sd, sd._terminate):
-            raise DenoiseError("the sound system no longer answers: start `denoise live` again")
-    sd._initialize()
+def _with_names(audio: PortAudio, settings: LiveSettings) -> LiveSettings:
+    """Replace the numbers of devices by names, since they are numbered anew after every search."""
+    entries, systems = audio.sd.query_devices(), audio.sd.query_hostapis()
+    names = [f"{entry['name']}, {systems[entry['hostapi']]['name']}" for entry in entries]
+
+    def name(device: str | None) -> str | None:
+        if device is None or not device.isdigit():
+            return device
+        if int(device) >= len(names):
+            raise UsageError(f"there is no device {device}; --list-devices lists them")
+        return names[int(device)]
+
+    return replace(settings, input=name(settings.input), output=name(settings.output))
 
 
-def _answers(sd: Any, call: Callable[[], object]) -> bool:
-    """Call a function of PortAudio that ends something, and return whether it came back.
-
-    On Linux it may wait forever for a sound server that has gone away, so it is called in a thread.
-    Elsewhere a device belongs to the thread that opened it.
-    """
-    if sys.platform != "linux":
-        call()
-        return True
-    errors: list[Exception] = []
-
-    def run() -> None:
-        try:
-            call()
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="portaudio", daemon=True)
-    thread.start()
-    thread.join(_ANSWER_SECONDS)
-    if thread.is_alive():
-        atexit.unregister(sd._exit_handler)  # which would wait as well
-        return False
-    if errors:
-        raise errors[0]
-    return True
+def _advice(settings: LiveSettings, error: Exception) -> str:
+    """Return what to do about an error of opening the devices, for the end of its message."""
+    code = error.args[1] if len(error.args) > 1 else None
+    if code == _INVALID_SAMPLE_RATE:
+        return "; give another --sample-rate"
+    if code == _INVALID_CHANNELS:
+        return "; give another number of --channels"
+    if isinstance(error, ValueError) and PULSE in (settings.input, settings.output):
+        return (
+            f"; the device {PULSE} needs ALSA's plugin for PulseAudio, of the package "
+            "libasound2-plugins"
+        )
+    return ""
 
 
 class _Watch:
@@ -175,27 +199,36 @@ class _Watch:
 
     def __init__(self) -> None:
         self.streams: list[Any] = []
-        self.called = dict.fromkeys(("input", "output"), time.monotonic())
+        self.started = math.inf
+        self.called: dict[str, float] = {}
+        self.is_over = False
 
     def is_gone(self) -> bool:
-        """Return whether a device has stopped calling."""
-        earlier = min(self.called.values())
-        silent = time.monotonic() - earlier > _SILENT_SECONDS
-        return silent or not all(stream.active for stream in self.streams)
+        """Return whether a device has stopped calling, or has not begun to."""
+        now = time.monotonic()
+        for kind in ("input", "output"):
+            limit = _SILENT_SECONDS if kind in self.called else _FIRST_SECONDS
+            if now - max(self.started, self.called.get(kind, 0.0)) > limit:
+                return True
+        return not all(stream.active for stream in self.streams)
 
 
 @contextlib.contextmanager
-def _open_devices(sd: Any, live: LiveFilter, settings: LiveSettings) -> Iterator[_Watch]:
+def _open_devices(audio: PortAudio, live: LiveFilter, settings: LiveSettings) -> Iterator[_Watch]:
     """Open the devices; their callbacks feed the filter while the block runs."""
     watch = _Watch()
 
     def on_input(block: "np.ndarray", frames: int, times: Any, status: Any) -> None:
+        if watch.is_over:  # a stream that started late
+            raise audio.sd.CallbackAbort
         watch.called["input"] = time.monotonic()
         live.put(block.T, lost=bool(status.input_overflow))
 
     def on_output(block: "np.ndarray", frames: int, times: Any, status: Any) -> None:
+        if watch.is_over:
+            raise audio.sd.CallbackAbort
         watch.called["output"] = time.monotonic()
-        block[:] = live.get(frames).T
+        block[:] = live.get(frames, lost=bool(status.output_underflow)).T
 
     options = {
         "samplerate": settings.sample_rate,
@@ -204,34 +237,17 @@ def _open_devices(sd: Any, live: LiveFilter, settings: LiveSettings) -> Iterator
         "blocksize": round(_BLOCK_SECONDS * settings.sample_rate),
         "latency": settings.latency,
     }
-    source = sd.InputStream(device=_device(settings.input), callback=on_input, **options)
-    watch.streams.append(source)
+    devices = [
+        (audio.sd.InputStream, settings.input, on_input),
+        (audio.sd.OutputStream, settings.output, on_output),
+    ]
     try:
-        target = sd.OutputStream(device=_device(settings.output), callback=on_output, **options)
-        watch.streams.append(target)
+        for kind, device, callback in devices:
+            watch.streams.append(audio.open(kind, device=device, callback=callback, **options))
         for stream in watch.streams:
-            stream.start()
+            audio.start(stream)
+        watch.started = time.monotonic()
         yield watch
     finally:
-        for stream in watch.streams:
-            with contextlib.suppress(sd.PortAudioError):  # it has gone away
-                _answers(sd, stream.abort)
-            with contextlib.suppress(sd.PortAudioError):
-                _answers(sd, stream.close)
-
-
-def _device(name: str | None) -> str | int | None:
-    return int(name) if name is not None and name.isdigit() else name
-
-
-def _sounddevice() -> Any:
-    require("live", "sounddevice", purpose="live sound")
-    try:
-        import sounddevice
-    except OSError as error:  # on Linux its wheel comes without the library
-        raise UsageError(
-            "live sound needs the PortAudio library, such as the package libportaudio2"
-        ) from error
-    except Exception as error:  # PortAudio cannot start
-        raise DenoiseError(f"the sound system cannot be reached: {error}") from error
-    return sounddevice
+        watch.is_over = True
+        audio.close(watch.streams)

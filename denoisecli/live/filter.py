@@ -36,7 +36,7 @@ class Meters:
         load: CPU time of the filter as a share of the time of the sound, smoothed.
         seconds: Length of the sound so far.
         cpu_seconds: CPU time of the filter so far.
-        dropouts: Number of times that the output had no sound.
+        dropouts: Number of times that the output had no sound, by the filter or the computer.
         lost: Number of times that input was lost, because the device or the filter was too slow.
         stretched: Samples that were added (or left out, if negative) so that the delay stays.
         waiting: Seconds of clean sound that wait for the output.
@@ -123,8 +123,27 @@ class LiveFilter:
             return
         self._in.put(np.array(block, np.float32, order="C"))
 
-    def get(self, timesteps: int) -> AudioBlock:
-        """Return the next samples of the output, or silence if there are not enough yet."""
+    def restart(self) -> None:
+        """Drop the sound that waits for the output, and wait for the buffer to be filled again.
+
+        For devices that were opened again, which no sound passes through yet.
+        """
+        with self._lock:
+            self._out = self._out[:, :0]
+        self._unprime()
+
+    def _unprime(self) -> None:
+        self._primed = self._settled = False
+        self._least.reset()
+
+    def get(self, timesteps: int, *, lost: bool = False) -> AudioBlock:
+        """Return the next samples of the output, or silence if there are not enough yet.
+
+        Args:
+            timesteps: Number of samples.
+            lost: Whether the device has had no sound before these samples.
+        """
+        self.meters.dropouts += lost and self._primed
         with self._lock:
             silence = np.zeros((len(self._out), timesteps), np.float32)
             if not self._primed:
@@ -137,8 +156,7 @@ class LiveFilter:
         self._least.add(waiting, timesteps)
         if block.shape[1] < timesteps:
             self.meters.dropouts += 1
-            self._primed = self._settled = False
-            self._least.reset()
+            self._unprime()
             silence[:, : block.shape[1]] = block
             return silence
         return block

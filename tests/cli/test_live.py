@@ -2,6 +2,7 @@ import io
 import json
 import os
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -10,13 +11,15 @@ from fake_sounddevice import FakeSoundDevice
 from helpers import denoise, fails
 
 from denoisecli.cli import live as command
-from denoisecli.live import devices
+from denoisecli.errors import UsageError
+from denoisecli.live import portaudio
+from denoisecli.system.interrupts import Terminated
 
 
 @pytest.fixture
 def card(monkeypatch, speech):
     card = FakeSoundDevice(speech(2, 16000), speed=4.0)
-    monkeypatch.setattr(devices, "_sounddevice", lambda: card)
+    monkeypatch.setattr(portaudio, "_sounddevice", lambda: card)
     return card
 
 
@@ -36,7 +39,7 @@ def test_a_recording_holds_the_raw_and_the_clean_sound(card, tmp_path):
     assert facts["seconds"] > 0
     assert facts["model_delay_seconds"] == pytest.approx(0.032)
     assert facts["interruptions"] == 0
-    assert [options["device"] for options in card.opened] == [0, None]
+    assert [options["device"] for options in card.opened] == ["Microphone, ALSA", None]
     assert {options["samplerate"] for options in card.opened} == {48000}
     clean, raw = (soundfile.read(tmp_path / name)[0] for name in ("talk.wav", "talk.raw.wav"))
     assert clean.size == raw.size == round(facts["seconds"] * 48000) > 0
@@ -101,10 +104,19 @@ def test_keys_are_read_in_the_foreground_of_a_terminal(monkeypatch, stdin, foreg
     assert command._has_keyboard() is has
 
 
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(None, 0), (UsageError(""), 2), (KeyboardInterrupt(), 130), (Terminated(), 143)],
+)
+def test_the_exit_code_of_a_process_that_ends_at_once(end, code):
+    assert command._exit_code(end) == code
+
+
 def test_keys_of_the_meters():
-    meters = command._LiveMeters(0.032)
-    assert not meters.press("b") and meters.bypass
-    assert not meters.press("b") and not meters.bypass
+    live = Mock(bypass=False)
+    meters = command._LiveMeters(live, 0.032)
+    assert not meters.press("b") and live.bypass
+    assert not meters.press("b") and not live.bypass
     assert not meters.press("x")
     assert meters.press("q")
 

@@ -114,6 +114,31 @@ def test_an_output_without_sound_counts_once_and_recovers():
     assert driven.filter.meters.dropouts == 1
 
 
+def test_dropouts_of_the_device_count_once_sound_passes():
+    """Before that, the output has no sound anyway."""
+    driven = Driven(buffer=0.0)
+    driven.filter.get(BLOCK, lost=True)
+    assert driven.filter.meters.dropouts == 0
+    driven.put(np.ones((1, 3 * BLOCK), np.float32))
+    for _ in range(2):
+        assert driven.filter.get(BLOCK).all()
+    driven.filter.get(BLOCK, lost=True)
+    assert driven.filter.meters.dropouts == 1
+
+
+def test_sound_from_before_the_devices_were_opened_again_is_not_heard():
+    driven = Driven(buffer=0.01)
+    driven.put(np.ones((1, 3 * BLOCK), np.float32))
+    assert driven.filter.get(BLOCK).all()
+    driven.filter.restart()
+    assert not driven.filter.get(BLOCK).any()
+    driven.put(np.full((1, BLOCK), 0.5, np.float32))
+    assert not driven.filter.get(BLOCK).any()  # the buffer is filled again
+    driven.put(np.full((1, BLOCK), 0.5, np.float32))
+    assert (driven.filter.get(BLOCK) == 0.25).all()
+    assert driven.filter.meters.dropouts == 0
+
+
 def test_sound_that_nobody_takes_does_not_pile_up():
     driven = Driven()
     for _ in range(200):

@@ -46,6 +46,10 @@ class Server:
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         until(lambda: "loudspeaker" in pactl("list", "short", "sinks"))
 
+    def load(self, name: str) -> str:
+        """Add a sink and return the index of its module."""
+        return pactl("load-module", "module-null-sink", f"sink_name={name}").strip()
+
     def stop(self):
         self.process.terminate()
         self.process.wait(30)
@@ -94,7 +98,7 @@ def live(*arguments: str):
             process.send_signal(signal.SIGABRT)  # prints where its threads are
             process.wait(30)
             raise
-    facts.update(json.loads(out))
+    facts.update(json.loads(out), code=process.returncode)
 
 
 def is_listening() -> bool:
@@ -168,13 +172,40 @@ def test_the_virtual_microphone_gives_clean_speech(server, speech, noise, tmp_pa
     assert taken_si_sdr(taken, noisy, clean) > taken_si_sdr(raw, noisy, clean)
 
 
-def test_a_sound_server_that_is_started_again(server):
-    with live() as facts:
+@pytest.mark.parametrize("arguments", [(), ("--virtual",)])
+def test_a_sound_server_that_is_started_again(server, arguments):
+    with live(*arguments) as facts:
         server.stop()
         time.sleep(3)
         server.start()
         until(is_listening)
+        if arguments:
+            until(lambda: "denoise_microphone" in pactl("list", "short", "sources"))
+            until(lambda: "protocol-native" in pactl("list", "short", "sink-inputs"))
+        others = server.load("other")
     assert facts["interruptions"] >= 1
+    assert "denoise" not in pactl("list", "short", "sinks")
+    assert others in pactl("list", "short", "modules").split()
+
+
+@pytest.mark.parametrize("arguments", [("--list-devices",), ("--virtual",), ()])
+def test_a_sound_server_that_does_not_answer_is_an_error(server, arguments):
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        result = subprocess.run(
+            [*DENOISE, "live", *arguments], capture_output=True, text=True, timeout=60
+        )
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert result.returncode == 1
+    assert "the sound system does not answer" in result.stderr
+
+
+def test_ctrl_c_while_the_sound_server_does_not_answer(server):
+    with live() as facts:
+        server.process.send_signal(signal.SIGSTOP)
+    server.process.send_signal(signal.SIGCONT)
+    assert facts["code"] == 130
 
 
 def test_killed_and_started_again(server):

@@ -8,7 +8,7 @@ from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.live import virtual
 from denoisecli.live.virtual import virtual_microphone
 
-PACTL = """#!{python}
+PACTL = """#!{python} -IS
 import pathlib, sys
 state = pathlib.Path("{state}")
 modules = state.read_text().splitlines() if state.exists() else []
@@ -17,13 +17,13 @@ if sys.argv[1:] == ["list", "short", "modules"]:
 elif sys.argv[1] == "load-module":
     if sys.argv[2] == "{broken}":
         sys.exit("Failure: Module initialization failed")
-    number = str(len(modules) + 7)
+    number = str(int(modules[-1].split("\t")[0]) + 1 if modules else 7)
     line = "\\t".join([number, sys.argv[2], " ".join(sys.argv[3:])])
     state.write_text("\\n".join([*modules, line]))
     print(number)
 else:
     assert sys.argv[1] == "unload-module", sys.argv
-    state.write_text("\\n".join(line for line in modules if not line.startswith(sys.argv[2])))
+    state.write_text("\\n".join(line for line in modules if line.split("\t")[0] != sys.argv[2]))
 """
 
 
@@ -46,8 +46,7 @@ class TestVirtualMicrophone:
     def test_it_exists_while_the_block_runs(self, pactl, monkeypatch):
         monkeypatch.setenv("PULSE_SINK", "mine")
         modules = pactl()
-        with virtual_microphone(16000) as device:
-            assert device == "pulse"
+        with virtual_microphone(16000):
             assert os.environ["PULSE_SINK"] == "denoise"
             sink, source = modules()
             assert "module-null-sink" in sink and "sink_name=denoise rate=16000" in sink
@@ -57,13 +56,16 @@ class TestVirtualMicrophone:
                 virtual_microphone(16000),
             ):
                 pass
+            assert modules() == [sink, source]
         assert modules() == []
         assert os.environ["PULSE_SINK"] == "mine"
 
-    def test_what_a_killed_process_left_is_removed(self, pactl, tmp_path):
+    @pytest.mark.parametrize("process", ["4194999.17", f"{os.getpid()}.17"])
+    def test_what_a_killed_process_left_is_removed(self, pactl, tmp_path, process):
+        """Also if another process has its number now."""
         modules = pactl()
         (tmp_path / "modules").write_text(
-            "3\tmodule-x\n5\tmodule-null-sink\tdenoise.process=4194999"
+            f"3\tmodule-x\n5\tmodule-null-sink\tdenoise.process={process}"
         )
         with virtual_microphone(48000):
             assert [line.split("\t")[1] for line in modules()] == [
@@ -72,6 +74,23 @@ class TestVirtualMicrophone:
                 "module-remap-source",
             ]
         assert len(modules()) == 1
+
+    @pytest.mark.parametrize("left", [0, 1])
+    def test_a_server_that_was_started_again_gets_it_again(self, pactl, tmp_path, left):
+        """And its other modules, which may have the numbers that ours had, stay."""
+        modules = pactl()
+        with virtual_microphone(16000) as provide:
+            sink, source = modules()
+            provide()
+            assert modules() == [sink, source]
+            others = [f"{number}\tmodule-other" for number in (7, 8)[left:]]
+            (tmp_path / "modules").write_text("\n".join(others + [sink][:left]))
+            provide()
+            kinds = [line.split("\t")[1] for line in modules()]
+            expected = ["module-other"] * len(others) + ["module-null-sink", "module-remap-source"]
+            assert kinds == expected
+            (tmp_path / "modules").write_text("\n".join(others))
+        assert modules() == others
 
     def test_a_failure_leaves_nothing(self, pactl):
         modules = pactl(broken="module-remap-source")
