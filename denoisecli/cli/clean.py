@@ -1,12 +1,13 @@
 """The command that removes noise: clean."""
 
+import math
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -498,37 +499,79 @@ def _clean_files(
     if pages.report is None and pages.plot is None:
         _report_cleaned(_run(planned.jobs, denoiser, files, batch))
         return
-    with temporary_folder(Path(gettempdir()), "denoise-") as folder:
-        before = {
-            job: _kept_source(job, Path(folder, str(number)), files, batch)
-            for number, job in enumerate(planned.jobs)
-        }
+    with temporary_folder(Path(tempfile.gettempdir()), "denoise-") as folder:
+        in_place = [
+            job
+            for job in planned.jobs
+            if batch.overwrite and job.source.resolve() == job.target.resolve()
+        ]
+        before = _noisy_copies(in_place, folder, files, whole=pages.plot is not None)
         outcomes = _run(planned.jobs, denoiser, files, batch)
+        shown = [outcome.job for outcome in outcomes if outcome.error is None]
+        if files.keep_readable or files.replace_nan or (pages.plot and files.track):
+            others = [job for job in shown if job not in in_place]
+            before |= _noisy_copies(others, folder, files, whole=pages.plot is not None)
         if pages.report is not None:
             _write_report(outcomes, before, pages.report, denoiser, files, batch)
         _report_cleaned(outcomes)
         if pages.plot is not None:
-            from denoisecli.audio.plot import plot_files
-
-            ((job, noisy),) = before.items()
-            plot_files([noisy, job.target], pages.plot, overwrite=batch.overwrite)
+            _plot(shown[0], before, folder, pages.plot, files, batch)
 
 
-def _kept_source(job: "Job", folder: Path, files: "FileOptions", batch: _BatchOptions) -> Path:
-    """Return a file that will hold the noisy sound after cleaning: the source, or a copy."""
-    from denoisecli.cleaning.targets import Status
+def _noisy_copies(
+    jobs: "Sequence[Job]", folder: Path, files: "FileOptions", *, whole: bool
+) -> "dict[Job, Path]":
+    """Copy the noisy sound of recordings, to show it after they are replaced or as it was read.
 
-    status = job.status(overwrite=batch.overwrite, skip_existing=batch.skip_existing)
-    changes = status is Status.PLANNED and job.source.resolve() == job.target.resolve()
-    if status is Status.FAILED or not (changes or files.keep_readable or files.replace_nan):
-        return job.source
-    folder.mkdir()
-    copy = folder / f"{job.source.stem} (before).w64"
-    try:
-        _copy_readable(job.source, copy, files)
-    except (AudioError, UsageError):  # which stops only this recording, when it is cleaned
-        return job.source
-    return copy
+    Unless it is ``whole``, only the part that a page shows is copied.
+    """
+    from denoisecli.evaluation.cleaned import LONGEST_SECONDS, copy_middle
+
+    copies: dict[Job, Path] = {}
+    if not jobs:
+        return copies
+    with displays.progress("copying", unit="files") as on_progress:
+        for number, job in enumerate(jobs):
+            on_progress(number, len(jobs))
+            copy = Path(tempfile.mkdtemp(dir=folder), f"{job.source.stem} (before).w64")
+            # An error stops only this recording, when it is cleaned.
+            with suppress(AudioError, UsageError):
+                copy_middle(
+                    job.source,
+                    copy,
+                    seconds=math.inf if whole else LONGEST_SECONDS,
+                    track=files.track,
+                    replace_nan=files.replace_nan,
+                    keep_readable=files.keep_readable,
+                )
+                copies[job] = copy
+    return copies
+
+
+def _clean_track(job: "Job", files: "FileOptions") -> int | None:
+    """Return the number of the cleaned audio track in the output, which may be a video."""
+    from denoisecli.audio.formats import CONTAINERS
+
+    return files.track if job.target.suffix.lower() in CONTAINERS else None
+
+
+def _plot(
+    job: "Job",
+    before: "Mapping[Job, Path]",
+    folder: Path,
+    picture: Path,
+    files: "FileOptions",
+    batch: _BatchOptions,
+) -> None:
+    """Draw a recording before and after."""
+    from denoisecli.audio.plot import plot_files
+    from denoisecli.evaluation.cleaned import copy_middle
+
+    clean = job.target
+    if (track := _clean_track(job, files)) is not None:
+        clean = folder / f"{job.target.stem} (after).w64"
+        copy_middle(job.target, clean, seconds=math.inf, track=track)
+    plot_files([before.get(job, job.source), clean], picture, overwrite=batch.overwrite)
 
 
 def _write_report(
@@ -539,7 +582,7 @@ def _write_report(
     files: "FileOptions",
     batch: _BatchOptions,
 ) -> None:
-    """Write a page about the recordings that are clean; ``before`` are files of their noisy sound.
+    """Write a page about the recordings that are clean; ``before`` are copies of the noisy sound.
 
     Nothing is written if there are none.
     """
@@ -552,9 +595,10 @@ def _write_report(
     recordings = [
         Cleaned(
             name=name if names.count(name) == 1 else str(outcome.job.source),
-            noisy=before[outcome.job],
+            noisy=before.get(outcome.job, outcome.job.source),
             clean=outcome.job.target,
-            track=files.track,
+            track=None if outcome.job in before else files.track,
+            clean_track=_clean_track(outcome.job, files),
             gain=1.0 if outcome.result is None else outcome.result.gain,
         )
         for name, outcome in zip(names, shown, strict=True)
@@ -568,25 +612,6 @@ def _write_report(
             on_progress=on_progress,
         )
     console.info(f"wrote {report}: {report.stat().st_size / 2**20:.1f} MiB")
-
-
-def _copy_readable(source: Path, target: Path, files: "FileOptions") -> None:
-    """Copy what is read of a recording, in floating point, so that it can be drawn afterwards."""
-    from denoisecli.audio.reading import reader
-    from denoisecli.audio.writing import writer
-
-    with reader(
-        source,
-        replace_nan=files.replace_nan,
-        keep_readable=files.keep_readable,
-        track=files.track,
-    ) as recording:
-        info = recording.info
-        with writer(
-            target, info.sample_rate, info.channels, frames=info.frames, subtype="FLOAT"
-        ) as copy:
-            for block in recording:
-                copy.write(block)
 
 
 def _run(

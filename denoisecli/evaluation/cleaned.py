@@ -1,10 +1,12 @@
 """A page about recordings that were cleaned: before, after, and what was removed."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 
 from denoisecli.audio.files import probe
 from denoisecli.audio.loudness import LoudnessMeter, is_installed
@@ -17,6 +19,7 @@ from denoisecli.evaluation.metrics import installed_blind_metrics
 from denoisecli.evaluation.pairs import Pair
 from denoisecli.evaluation.report import write_report
 from denoisecli.evaluation.scores import Score
+from denoisecli.system.atomic_files import temporary_folder
 
 LONGEST_SECONDS = 900.0
 """Length in s of the excerpt, from its middle, of a longer recording that is scored and shown."""
@@ -38,7 +41,8 @@ class Cleaned:
         name: Name on the page.
         noisy: The recording.
         clean: The cleaned recording, of the same length.
-        track: Number of the audio track of a media file that was cleaned; None is the default one.
+        track: Number of the audio track of the recording that was cleaned; None is the default one.
+        clean_track: Number of the audio track of the cleaned recording.
         gain: Factor that the cleaned recording was scaled with.
     """
 
@@ -46,6 +50,7 @@ class Cleaned:
     noisy: Path
     clean: Path
     track: int | None = None
+    clean_track: int | None = None
     gain: float = 1.0
 
 
@@ -74,14 +79,17 @@ def write_cleaning_report(
         UsageError: The suffix is not .html, the file exists, or jinja2 is not installed.
         DenoiseError: The file cannot be written.
     """
-    with TemporaryDirectory(prefix="denoise-") as temporary:
+    with temporary_folder(Path(gettempdir()), "denoise-") as temporary:
         pairs, files = [], {}
         for number, recording in enumerate(recordings):
             folder = Path(temporary, str(number))
             folder.mkdir()
             noisy, clean = (
-                _middle(path, folder / f"{kind}.w64", recording.track)
-                for kind, path in (("noisy", recording.noisy), ("clean", recording.clean))
+                _middle(path, folder / f"{kind}.w64", track)
+                for kind, path, track in (
+                    ("noisy", recording.noisy, recording.track),
+                    ("clean", recording.clean, recording.clean_track),
+                )
             )
             pairs.append(Pair(recording.name, None, noisy))
             files[recording.name] = clean
@@ -124,25 +132,50 @@ def _middle(path: Path, copy: Path, track: int | None) -> Path:
         return path  # the evaluation reports it
     if info.duration <= LONGEST_SECONDS and track is None:
         return path
-    length = min(round(LONGEST_SECONDS * info.sample_rate), info.frames)
-    first = (info.frames - length) // 2
-    position = 0
-    with (
-        reader(path, track=track) as recording,
-        writer(
-            copy,
-            recording.info.sample_rate,
-            recording.info.channels,
-            frames=length,
-            subtype="FLOAT",
-        ) as target,
-    ):
-        for block in recording:
-            start, end = first - position, first + length - position
-            if end > 0 and start < block.shape[1]:
-                target.write(block[:, max(start, 0) : end])
-            position += block.shape[1]
+    copy_middle(path, copy, seconds=LONGEST_SECONDS, track=track)
     return copy
+
+
+def copy_middle(
+    path: Path,
+    copy: Path,
+    *,
+    seconds: float = LONGEST_SECONDS,
+    track: int | None = None,
+    replace_nan: bool = False,
+    keep_readable: bool = False,
+) -> None:
+    """Copy the middle of a recording in floating point.
+
+    Args:
+        path: The recording.
+        copy: Path of the .w64 file.
+        seconds: Longest length of the copy in s.
+        track: Number of its audio track, from 1 on (default: the default one).
+        replace_nan: Set NaN and infinite samples to zero.
+        keep_readable: Copy what can be read of a damaged recording.
+
+    Raises:
+        UsageError, AudioError: As when the recording is read.
+        DenoiseError: The copy cannot be written.
+    """
+    source = partial(
+        reader, path, track=track, replace_nan=replace_nan, keep_readable=keep_readable
+    )
+    with source() as recording:  # since a header does not state, or contradicts, what can be read
+        frames = sum(block.shape[1] for block in recording)
+    with source() as recording:
+        info = recording.info
+        length = frames if seconds == math.inf else min(round(seconds * info.sample_rate), frames)
+        first, position = (frames - length) // 2, 0
+        with writer(
+            copy, info.sample_rate, info.channels, frames=length, subtype="FLOAT"
+        ) as target:
+            for block in recording:
+                start, end = first - position, first + length - position
+                if end > 0 and start < block.shape[1]:
+                    target.write(block[:, max(start, 0) : end])
+                position += block.shape[1]
 
 
 def _with_loudness(score: Score, path: Path) -> Score:

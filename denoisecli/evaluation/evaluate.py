@@ -9,7 +9,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import TypeVar
 
 import numpy as np
@@ -30,6 +30,7 @@ from denoisecli.evaluation.metrics import (
 from denoisecli.evaluation.pairs import Pair
 from denoisecli.evaluation.recognition import Recognizer, word_error_rate
 from denoisecli.evaluation.scores import INPUT, Cost, Evaluation, Score
+from denoisecli.system.atomic_files import temporary_folder
 from denoisecli.system.pools import WorkerDied, process_pool, processes, result_of
 from denoisecli.types import AudioVector
 
@@ -123,7 +124,7 @@ def evaluate(
         recognizer.load()
 
     progress = _Progress(on_progress, total=2 * len(systems) * len(pairs))
-    with TemporaryDirectory(prefix="denoise-") as temporary:
+    with temporary_folder(Path(gettempdir()), "denoise-") as temporary:
         folder = keep or Path(temporary)
         runs = {
             name: _clean_all(estimator, pairs, folder / name, progress)

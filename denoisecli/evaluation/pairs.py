@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 
-from denoisecli.audio.files import find_audio, write
+from denoisecli.audio.files import find_audio, walk_files, write
+from denoisecli.audio.formats import FORMATS, MEDIA
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.records import open_records
 from denoisecli.errors import UsageError, join_names
+from denoisecli.system.atomic_files import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def stored_pairs(dataset: Path | str) -> Iterator[list[Pair]]:
     rate = manifest.recipe.sample_rate
     digits = len(str(len(rows)))
     pairs = []
-    with TemporaryDirectory(prefix="denoise-") as temporary:
+    with temporary_folder(Path(gettempdir()), "denoise-") as temporary:
         for number, row in enumerate(rows, 1):
             noisy, clean = stored[number - 1]
             kind = Path(row.noise).parent.as_posix()
@@ -217,7 +219,7 @@ def find_recordings(folder: Path) -> dict[str, Path]:
         UsageError: The folder is missing, has no audio files, or has two of the same name.
     """
     recordings: dict[str, Path] = {}
-    for path in find_audio(folder):
+    for path in find_audio(folder, (*FORMATS, *MEDIA)):
         name = normalize_name(path.relative_to(folder).with_suffix("").as_posix())
         if name in recordings:
             raise UsageError(
@@ -225,6 +227,12 @@ def find_recordings(folder: Path) -> dict[str, Path]:
             )
         recordings[name] = path
     return recordings
+
+
+def files_left_out(folder: Path) -> list[Path]:
+    """Return the files in a folder that are not audio, which `find_recordings` leaves out."""
+    known = {*FORMATS, *MEDIA}
+    return sorted(path for path in walk_files(folder) if path.suffix.lower() not in known)
 
 
 def normalize_name(name: str) -> str:

@@ -6,9 +6,11 @@ a home folder can be written to, as in many containers.
 
 import atexit
 import os
-import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
+
+from denoisecli.system.atomic_files import temporary_folder
 
 
 def prepare_caches() -> None:
@@ -22,8 +24,9 @@ def prepare_caches() -> None:
     if own is None:
         if {"NUMBA_CACHE_DIR", "MPLCONFIGDIR"} <= os.environ.keys():
             return
-        own = Path(tempfile.mkdtemp(prefix="denoise-"))
-        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        stack = ExitStack()
+        own = stack.enter_context(temporary_folder(Path(tempfile.gettempdir()), "denoise-"))
+        atexit.register(stack.close)
         os.environ.setdefault("MPLCONFIGDIR", str(own))
     os.environ.setdefault("NUMBA_CACHE_DIR", str(own / "numba"))
 

@@ -17,6 +17,7 @@ import soundfile
 from helpers import constant_mask, denoise, fails
 
 from denoisecli import Denoiser
+from denoisecli.audio.reading import reader
 from denoisecli.models.catalogue import model_names
 
 
@@ -492,3 +493,43 @@ def test_closed_pipes(arguments: str, closed: str, problem: str) -> None:
     command = ["sh", "-c", f'exec "$0" -c "$1" {arguments} {closed}', sys.executable, PROGRAM]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, f"error: {problem}\n")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mkv"])
+def test_the_page_and_the_picture_of_another_track(
+    halving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Both show the second track before, and the only or the second one after."""
+    av = pytest.importorskip("av")
+    source, target = tmp_path / "two.mkv", tmp_path / f"clean.{suffix}"
+    with av.open(str(source), "w") as container:
+        tracks = [container.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in "ab"]
+        for track, level in zip(tracks, (0, 8000), strict=True):
+            sound = level * np.sign(np.sin(np.arange(16000) / 9))
+            frame = av.AudioFrame.from_ndarray(np.int16(sound)[None], format="s16", layout="mono")
+            frame.sample_rate = 16000
+            for part in (frame, None):
+                container.mux(track.encode(part))
+    levels: dict[str, list[float]] = {}
+
+    def level_of(path: Path, track: int | None) -> float:
+        with reader(path, track=track) as recording:
+            return float(np.abs(np.concatenate(list(recording), axis=1)).max())
+
+    def report(recordings: Any, output: Path, **options: Any) -> None:
+        (one,) = recordings
+        levels["page"] = [level_of(one.noisy, one.track), level_of(one.clean, one.clean_track)]
+        output.touch()
+
+    def plot(files: Any, output: Path, **options: Any) -> None:
+        levels["picture"] = [level_of(path, None) for path in files]
+
+    monkeypatch.setattr("denoisecli.evaluation.cleaned.write_cleaning_report", report)
+    monkeypatch.setattr("denoisecli.audio.plot.plot_files", plot)
+    result = denoise(
+        *("clean", source, "-o", target, "--model", halving, "--track", "2"),
+        *("--report", tmp_path / "x.html", "--plot", tmp_path / "x.png"),
+    )
+    assert result.exit_code == 0, result.stderr
+    expected = pytest.approx([8000 / 32768, 4000 / 32768], rel=0.1)
+    assert levels == {"page": expected, "picture": expected}

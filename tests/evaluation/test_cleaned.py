@@ -115,3 +115,12 @@ def test_muted_parts_are_no_pauses(rng):
     sound[3 * RATE : 4 * RATE] += 0.1
     sound[3 * RATE : 4 * RATE : 2] -= 0.2
     assert levels(sound, sound, RATE).noise_floor == pytest.approx(-50, abs=0.5)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.25, math.inf])
+def test_the_middle_is_copied(audio_file, tmp_path, seconds):
+    path = audio_file("x.wav", np.arange(8000) / 8000, 8000, "FLOAT")
+    cleaned.copy_middle(path, tmp_path / "y.w64", seconds=seconds)
+    copy, _ = soundfile.read(tmp_path / "y.w64")
+    length = round(8000 * min(seconds, 1))
+    assert (copy[0] * 8000, len(copy)) == ((8000 - length) / 2, length)
