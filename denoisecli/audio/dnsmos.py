@@ -67,9 +67,9 @@ def dnsmos(
 
     Args:
         sound: The sound, full scale -1..1; samples beyond it are clamped.
-        sample_rate: Its sample rate in Hz. The network hears what lies below 8 kHz.
-        max_windows: Largest number of windows of 9 s whose ratings are averaged. A sound of at
-            most ``max_windows + 9`` seconds is heard completely.
+        sample_rate: Its sample rate in Hz. The network covers up to 8 kHz.
+        max_windows: Largest number of windows of 9 s whose ratings are averaged. They cover a sound
+            of at most ``max_windows + 9`` seconds completely.
         threads: Number of CPU threads.
 
     Returns:

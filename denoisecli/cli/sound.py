@@ -45,6 +45,7 @@ def spectrogram(
     hop_length: Annotated[
         int | None,
         typer.Option(
+            max=2**24,
             help="Number of samples between successive frames (default: 256).",
             show_default=False,
             rich_help_panel=_TRANSFORM,
@@ -62,6 +63,7 @@ def spectrogram(
     n_mels: Annotated[
         int | None,
         typer.Option(
+            max=10_000,
             help="Number of bands of the mel scale (default: 80).",
             show_default=False,
             rich_help_panel=_TRANSFORM,
@@ -71,6 +73,7 @@ def spectrogram(
         int | None,
         typer.Option(
             min=1,
+            max=384_000,
             help="Sample rate to resample to first, in Hz (default: that of the file).",
             show_default=False,
             rich_help_panel=_TRANSFORM,

@@ -27,6 +27,9 @@ _Number = TypeVar("_Number", int, float)
 MIN_DURATION = 0.1
 """Recordings and clips shorter than this, in seconds, are left out."""
 
+MAX_NOISES = 100
+"""Largest number of noises in a mixture."""
+
 VALID_SHARE = 0.05
 """Share of the training groups that are held out for validation by default."""
 
@@ -35,7 +38,7 @@ LONGEST_CLIP = 10.0
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=1)]
-_Duration = Annotated[float, Field(ge=MIN_DURATION, allow_inf_nan=False)]
+_Duration = Annotated[float, Field(ge=MIN_DURATION, le=3600, allow_inf_nan=False)]
 
 Range = _Finite | tuple[_Finite, _Finite]
 """A value, or the limits (low, high) that it is drawn between."""
@@ -64,9 +67,9 @@ class Recipe(BaseModel):
             folder are split by file.
         group_noise_by: The same for noise recordings; by default ``group_by``.
         sample_rate: Sample rate of the dataset in Hz.
-        segment: Length in seconds that clean recordings are cut to. The last clip of a recording
-            is shorter, and left out if it is below 0.1 s. By default, recordings longer than 10 s
-            are cut into equal clips of at most 10 s, so that noises change as often.
+        segment: Length in seconds, up to 3600, that clean recordings are cut to. The last clip of a
+            recording is shorter, and left out if it is below 0.1 s. By default, recordings longer
+            than 10 s are cut into equal clips of at most 10 s, so that noises change as often.
         join: Clean recordings of one folder (or group) that are shorter than this, in seconds, are
             joined to clips of up to this length, with short pauses in between.
         pad: Pad clips shorter than ``segment`` with silence.
@@ -110,14 +113,14 @@ class Recipe(BaseModel):
     pad: bool = False
     min_active: _Share = 0.0
     max_clipped: _Share = 0.001
-    mixtures_per_clip: int = Field(1, ge=1)
+    mixtures_per_clip: int = Field(1, ge=1, le=10_000)
     noises: int | tuple[int, int] = 1
     noise_draw: NoiseDraw = NoiseDraw.FOLDER
     clean_weights: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     noise_weights: dict[str, Annotated[_Finite, Field(ge=0)]] = Field(default_factory=dict)
     level_dbfs: Range | None = None
     match_level: bool = True
-    rooms: int = Field(0, ge=0)
+    rooms: int = Field(0, ge=0, le=10_000)
     reverb_share: _Share = 0.5
     reverb_target: ReverbTarget = ReverbTarget.EARLY
     kind: Kind = Kind.WAVEFORM
@@ -183,6 +186,8 @@ class Recipe(BaseModel):
             raise ValueError("an SNR needs matched levels; give a ratio, or match the levels")
         if limits(self.noises)[0] < 1:
             raise ValueError(f"a mixture needs at least 1 noise, not {self.noises}")
+        if limits(self.noises)[1] > MAX_NOISES:
+            raise ValueError(f"a mixture can have {MAX_NOISES} noises, not {self.noises}")
         if self.level_dbfs is not None:
             low, high = limits(self.level_dbfs)
             if low < -100 or high > 0:
@@ -219,7 +224,7 @@ class Recipe(BaseModel):
 
     @property
     def chooses_valid(self) -> bool:
-        """Whether it depends on the recordings whether there is a validation set."""
+        """Whether the number of recordings decides if there is a validation set."""
         return self.valid_share is None and not isinstance(self.split, tuple)
 
     def with_valid(self, share: float) -> dict[str, float]:

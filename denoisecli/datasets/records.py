@@ -174,8 +174,8 @@ def check_path(folder: Path) -> None:
     """Raise UsageError for a path that TensorFlow would take for a pattern."""
     if set(Path(folder).as_posix()) & set("*?[\\"):
         raise UsageError(
-            f"{folder}: TensorFlow takes a path that contains * ? [ or \\ for a pattern; choose "
-            "another folder for the dataset"
+            f"{folder}: TensorFlow treats * ? [ \\ in a path as a pattern; choose another folder "
+            "for the dataset"
         )
 
 

@@ -9,7 +9,7 @@ whose clean sound is unknown: their reference is the unprocessed recording. :fun
 several at once.
 
 Metrics of waveforms and spectra are computed at the sample rate that they are given. Models of
-hearing are defined at one rate and resample to it (``Metric.sample_rate``): they do not hear what
+hearing are defined at one rate and resample to it (``Metric.sample_rate``): they ignore what
 lies above half of it, and those of wide-band speech are undefined for a lower rate.
 """
 

@@ -32,11 +32,23 @@ from denoisecli.spec.training import PERCEPTUAL_SAMPLE_RATE, Training
 
 ModelName = Annotated[str, OneOfOrOwn(("unet",))]
 
+MAX_BATCH_SAMPLES = 1_000_000_000
+"""Largest number of samples in a batch, which takes 4 GB for each of its signals."""
+
 MAX_WEIGHTS = 500_000_000
 """Number of weights of a network, about, above which a spec is taken for a mistake."""
 
 LEVELS = ("downsampling", "upsampling")
 """Keys that the class `unet` needs."""
+
+
+def erb_rate(hertz: float) -> float:
+    """Return the number of equivalent rectangular bandwidths (ERB) below a frequency in Hz.
+
+    Source: Glasberg and Moore, "Derivation of auditory filter shapes from notched-noise data",
+    1990.
+    """
+    return 21.4 * log10(1 + 0.00437 * hertz)
 
 
 class Spec(Section):
@@ -106,7 +118,7 @@ class Spec(Section):
     def band_positions(self) -> list[float]:
         """Position of each merged bin among the bands, from 0 to ``count - 1``.
 
-        Bands are evenly spaced on the ERB-rate scale (Glasberg and Moore 1990) or the mel scale
+        Bands are evenly spaced on the ERB-rate scale (see `erb_rate`) or the mel scale
         (O'Shaughnessy 1987) between the first merged bin and half the sample rate.
         """
         bands = self.features.bands
@@ -115,7 +127,7 @@ class Spec(Section):
         width = self.audio.sample_rate / self.stft.n_fft
         hertz = [index * width for index in range(self.kept_bins, self.stft.bins)]
         if bands.kind == "erb":
-            scale = [21.4 * log10(1 + 0.00437 * f) for f in hertz]
+            scale = [erb_rate(f) for f in hertz]
         else:
             scale = [2595 * log10(1 + f / 700) for f in hertz]
         share = (bands.count - 1) / (scale[-1] - scale[0])
@@ -170,7 +182,19 @@ class Spec(Section):
         if self.causal:
             self._check_causal()
         self._check_losses()
+        self._check_batch()
         return self
+
+    def _check_batch(self) -> None:
+        training = self.training
+        samples = training.batch_size * training.segment_seconds * self.audio.sample_rate
+        if samples > MAX_BATCH_SAMPLES:
+            raise ValueError(
+                f"training: a batch of {training.batch_size} segments of "
+                f"{training.segment_seconds:g} s at {self.audio.sample_rate} Hz has "
+                f"{samples / 1e6:.0f} million samples, more than {MAX_BATCH_SAMPLES / 1e6:.0f} "
+                "million; reduce batch_size or segment_seconds"
+            )
 
     def _check_bands(self) -> None:
         bands = self.features.bands

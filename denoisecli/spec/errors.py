@@ -13,7 +13,7 @@ from denoisecli.spec.schema import Schema, alternatives, find, keys, range_text,
 _LONGEST_VALUE = 60
 
 _UNION_MEMBER = re.compile(r"(tuple|literal|list|dict)\[|constrained-")
-"""What pydantic calls a type of a value that may have several."""
+"""Names that pydantic gives to the alternatives of a value that may have several types."""
 
 
 def explain(problem: ErrorDetails, schema: Schema) -> str:

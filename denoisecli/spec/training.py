@@ -10,7 +10,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Decibels = Annotated[float, Field(ge=-100, le=100)]
 Range = tuple[Decibels, Decibels]
 Level = Annotated[float, Field(ge=-100, le=0)]
-"""Level in dBFS, or gain in dB of what does not amplify."""
+"""Level in dBFS, or gain in dB, at most 0."""
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 FromDataset = Literal["dataset"]
 Frequency = Annotated[float, Field(gt=0, le=MAX_SAMPLE_RATE)]
@@ -21,7 +21,7 @@ MonitoredMetric = Literal["val_loss", "val_si_sdr_improvement", "val_pesq", "val
 ReverberationTarget = Literal["dry", "early", "reverberant"]
 
 PERCEPTUAL_SAMPLE_RATE = 16000
-"""Sample rate in Hz at which the loss "perceptual" hears a recording."""
+"""Sample rate in Hz of the loss "perceptual"."""
 
 
 LossName = Literal[
@@ -50,7 +50,7 @@ class Loss(Section):
     - `si_sdr`: negative scale-invariant SDR in dB
     - `waveform_l1`: absolute difference of the samples, relative to the clean RMS
     - `weighted_sdr`: negative cosine similarity of speech and noise, weighted by their energies
-    - `perceptual`: a differentiable wide-band PESQ, which hears up to 8 kHz, subtracted from the
+    - `perceptual`: a differentiable wide-band PESQ, which covers up to 8 kHz, subtracted from the
       best score; it needs a sample rate of at least 16 kHz
     - `intelligibility`: a differentiable ESTOI, subtracted from 1
     """
@@ -246,7 +246,11 @@ class Training(Section):
         None, description="Number of batches in an epoch; null for one pass through the data."
     )
     validation_share: float = Field(
-        0.05, gt=0, lt=1, description="Share of the training set that is used for validation only."
+        0.05,
+        gt=0,
+        lt=1,
+        description="Share of the training set that is used for validation only; no effect where "
+        "the dataset stores a validation set.",
     )
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="Optimizer. Muon updates kernels only; AdamW updates the rest."

@@ -70,6 +70,9 @@ class TestSpectrogram:
         fails(denoise("spectrogram", source, "-o", target, "--scale", "decibel"), 2, "magnitude")
         fails(denoise("spectrogram", source, "-o", target, "--window", "kaiser"), 2, "sqrt_hann")
         fails(denoise("spectrogram", source, "-o", target, "--n-fft", 511), 2, "even number")
+        for option in ("--n-fft", "--hop-length", "--n-mels", "--sample-rate"):
+            absurd = denoise("spectrogram", source, "-o", target, "--scale", "mel", option, 10**23)
+            fails(absurd, 2)
         fails(denoise("spectrogram", source, "-o", tmp_path / "s.png"), 2, "s.png", ".npz", ".npy")
         fails(denoise("spectrogram", tmp_path / "no.wav", "-o", target), 2, "no.wav")
         (tmp_path / "text.wav").write_text("this is no sound")

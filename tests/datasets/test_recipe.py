@@ -49,6 +49,11 @@ from denoisecli.errors import UsageError
         {"noise_weights": {"a": -1.0}},
         {"clean_weights": {"a": 1.5}},
         {"mixes": 1},
+        {"segment": 1e300},
+        {"join": 1e300},
+        {"mixtures_per_clip": 10**9},
+        {"rooms": 10**9},
+        {"noises": 10**9},
     ],
     ids=str,
 )

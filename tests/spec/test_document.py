@@ -400,6 +400,10 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
         ({"training": {"epochs": 10**12}}, "epochs: must be an integer, from 1 to 1000000, found"),
         ({"audio": {"sample_rate": 400_000}}, "sample_rate: must be .*from 1000 to 384000, found"),
         ({"name": "x" * 101}, "name: must be"),
+        (
+            {"training": {"batch_size": 4096, "segment_seconds": 60}},
+            "a batch of 4096 segments of 60 s at 16000 Hz has 3932 million samples, more than 1000",
+        ),
     ],
 )
 def test_absurd_sizes_are_refused_with_the_limit(sections: dict[str, Any], message: str) -> None:

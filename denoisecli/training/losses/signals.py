@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from denoisecli.spec.document import Spec
+from denoisecli.spec.document import Spec, erb_rate
 from denoisecli.spec.training import PERCEPTUAL_SAMPLE_RATE
 from denoisecli.training.losses.tensor_stft import istft, stft
 
@@ -89,10 +89,9 @@ class Signals:
     def band_means(self) -> np.ndarray:
         """Weights that average the bins of each band, shape (frequency, bands).
 
-        Bands are half an ERB wide (Glasberg and Moore, "Derivation of auditory filter shapes from
-        notched-noise data", 1990); those without a bin are left out.
+        Bands are half an ERB wide (see `erb_rate`); those without a bin are left out.
         """
-        band = np.floor(2 * 21.4 * np.log10(1 + 0.00437 * _frequencies(self.spec)))
+        band = np.floor([2 * erb_rate(float(hertz)) for hertz in _frequencies(self.spec)])
         member = (band[:, None] == np.unique(band)).astype("float32")
         return member / member.sum(axis=0)
 
