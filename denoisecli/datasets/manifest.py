@@ -214,8 +214,11 @@ class Manifest(DatasetFacts):
 
     @property
     def mixing_recipe(self) -> Recipe:
-        """The recipe; if it is of existing pairs, with the range of SNRs in dB that these have."""
-        if not self.recipe.pairs:
+        """The recipe, with the range of SNRs in dB of the mixtures if they alone tell it.
+
+        That is so for existing pairs, and if levels are not matched.
+        """
+        if self.recipe.match_level and not self.recipe.pairs:
             return self.recipe
         snrs = [row.snr_db for row in self.mixtures if row.snr_db is not None] or [0.0]
         low, high = np.percentile(snrs, (5, 95)).tolist()

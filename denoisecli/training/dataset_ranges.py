@@ -43,10 +43,26 @@ def resolve_ranges(spec: Spec, recipe: Recipe) -> tuple[Spec, list[str]]:
     resolved = resolve(augmentation, recipe)
     training = spec.training.model_copy(update={"augmentation": resolved})
     if augmentation.remix:
-        snr = _text(resolved.snr_db, "dB")
-        share = float(resolved.second_noise)
-        messages.insert(0, f"training mixtures: SNR {snr}, {share:.0%} of them with several noises")
+        if augmentation.second_noise == 0 and known["second_noise"] > 0:
+            messages.append(
+                "warning: training.augmentation.second_noise is 0, but the dataset was built with "
+                "several noises in a mixture"
+            )
+        messages.insert(0, _summary(resolved))
     return spec.model_copy(update={"training": training}), messages
+
+
+def _summary(augmentation: Augmentation) -> str:
+    """Return what the mixtures of the training are like; all ranges are resolved."""
+    level = "as stored"
+    if augmentation.level_dbfs is not None:
+        level = _text(augmentation.level_dbfs, "dBFS")
+    two = float(augmentation.second_noise)
+    three = two * float(augmentation.third_noise)
+    return (
+        f"training mixtures: SNR {_text(augmentation.snr_db, 'dB')}, level {level}, "
+        f"{1 - two:.0%} with one noise, {two - three:.0%} with two, {three:.0%} with three"
+    )
 
 
 def resolve(augmentation: Augmentation, recipe: Recipe) -> Augmentation:

@@ -7,6 +7,7 @@ import pytest
 from denoisecli.datasets.manifest import (
     DatasetFacts,
     Joined,
+    Manifest,
     Row,
     SetFacts,
     UsedNoise,
@@ -37,6 +38,14 @@ def row(**fields: Any) -> Row:
         "gain": 1.0,
     }
     return Row(**{**required, **fields})
+
+
+def test_snrs_that_the_recipe_does_not_tell_are_those_of_the_mixtures() -> None:
+    facts = {"id": "1", "sets": SETS, "mixtures": [row(snr_db=snr) for snr in (-3.0, None, 7.0)]}
+    for recipe in (Recipe(pairs=True), Recipe(ratio=0.2, match_level=False)):
+        snr_db = Manifest(recipe=recipe, **facts).mixing_recipe.snr_db
+        assert snr_db == pytest.approx((-2.5, 6.5))
+    assert Manifest(recipe=RECIPE, **facts).mixing_recipe == RECIPE
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -52,6 +52,25 @@ def test_as_many_noises_as_in_the_dataset(noises: Any, second: float, third: flo
     assert augmentation.third_noise == pytest.approx(third)
 
 
+def test_the_mixtures_are_described() -> None:
+    recipe = Recipe(snr_db=(0.0, 5.0), noises=(1, 3), level_dbfs=(-30.0, -20.0))
+    assert resolved({}, recipe)[1] == [
+        "training mixtures: SNR 0 to 5 dB, level -30 to -20 dBFS, "
+        "33% with one noise, 33% with two, 33% with three"
+    ]
+    assert (
+        "level as stored, 100% with one noise"
+        in resolved({"level_dbfs": None, "second_noise": 0}, recipe)[1][0]
+    )
+
+
+def test_one_noise_in_place_of_several_is_a_warning() -> None:
+    messages = resolved({"second_noise": 0}, Recipe(snr_db=0.0, noises=3))[1]
+    assert "warning: training.augmentation.second_noise is 0" in messages[1]
+    assert len(resolved({"second_noise": 0}, Recipe(snr_db=0.0))[1]) == 1
+    assert len(resolved({"second_noise": 0.2}, Recipe(snr_db=0.0, noises=3))[1]) == 1
+
+
 def test_the_level_is_that_of_the_dataset_if_it_has_one() -> None:
     augmentation, _ = resolved({}, Recipe(snr_db=0.0, level_dbfs=(-30.0, -20.0)))
     assert augmentation.level_dbfs == (-30.0, -20.0)
