@@ -1,5 +1,6 @@
 """Progress displays of long commands: cleaning, building a dataset, training, tuning."""
 
+import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -176,6 +177,20 @@ class BuildDisplay(BarDisplay):
         )
 
 
+_HEADINGS = {
+    "epoch": 5,
+    "loss": 8,
+    "val loss": 9,
+    "SI-SDR gain": 11,
+    "val gain": 9,
+    "minutes": 8,
+    "audio hours": 11,
+}
+"""Headings of the training and the widths of their columns."""
+
+_BEST = "  best"
+
+
 class TrainingDisplay(BarDisplay):
     """A line per epoch, a bar for the epoch and a bar for the whole run."""
 
@@ -188,15 +203,15 @@ class TrainingDisplay(BarDisplay):
         console.info(text)
 
     def on_train_begin(self, epochs: int, steps: int, epoch: int) -> None:
-        """Print the headings; training starts or continues at ``epoch``, counted from 0."""
+        """Print the headings; training starts or continues at ``epoch``, counted from 0.
+
+        If the number of epochs is not known, it is 0.
+        """
         self.steps = steps
-        self.whole = self.bars.add_task("all epochs", total=epochs * steps, figures="")
+        self.whole = self.bars.add_task("all epochs", total=epochs * steps or None, figures="")
         self.part = self.bars.add_task("epoch", total=steps, figures="")
         self.bars.update(self.whole, completed=epoch * steps)
-        console.info(
-            f"{'epoch':>5} {'loss':>8} {'val loss':>9} {'SI-SDR gain':>11} {'val gain':>9} "
-            f"{'minutes':>8} {'audio hours':>11}"
-        )
+        self._print_row({heading: heading for heading in _HEADINGS})
 
     def on_batch_end(self, epoch: int, step: int, logs: dict[str, float]) -> None:
         """Show the step and the mean loss of the epoch so far."""
@@ -210,12 +225,25 @@ class TrainingDisplay(BarDisplay):
 
     def on_epoch_end(self, row: dict[str, Any], *, best: bool) -> None:
         """Print the figures of an epoch."""
-        console.info(
-            f"{row['epoch']:>5} {row.get('loss', float('nan')):>8.4f} {row['val_loss']:>9.4f} "
-            f"{row.get('si_sdr_improvement', float('nan')):>8.2f} dB "
-            f"{row['val_si_sdr_improvement']:>6.2f} dB {row['minutes']:>8.1f} "
-            f"{row['audio_hours']:>11.1f}{'  best' if best else ''}"
-        )
+        cells = {
+            "epoch": str(row["epoch"]),
+            "loss": f"{row.get('loss', math.nan):.4f}",
+            "val loss": f"{row['val_loss']:.4f}",
+            "SI-SDR gain": f"{row.get('si_sdr_improvement', math.nan):.2f} dB",
+            "val gain": f"{row['val_si_sdr_improvement']:.2f} dB",
+            "minutes": f"{row['minutes']:.1f}",
+            "audio hours": f"{row['audio_hours']:.1f}",
+        }
+        self._print_row(cells, _BEST if best else "")
+
+    def _print_row(self, cells: dict[str, str], mark: str = "") -> None:
+        """Print the cells of a row by their headings, as many as the terminal has room for."""
+        shown = dict(_HEADINGS)
+        for heading in ("audio hours", "minutes", "SI-SDR gain"):
+            if sum(shown.values()) + len(shown) - 1 + len(_BEST) > console.err.width:
+                del shown[heading]
+        texts = (f"{cells[heading]:>{width}}" for heading, width in shown.items())
+        console.info(" ".join(texts) + mark)
 
 
 class SearchDisplay(LiveDisplay):

@@ -81,6 +81,21 @@ def test_bars_fit_the_terminal(terminal: Callable[[], str], width: int) -> None:
         assert re.search(r"x real time left [-:\d]+$", line), line
 
 
+@pytest.mark.parametrize(("width", "columns"), [(50, 4), (60, 5), (72, 6), (80, 7)])
+def test_training_fits_the_terminal(terminal: Callable[[], str], width: int, columns: int) -> None:
+    console.err.width = width
+    display = displays.TrainingDisplay()
+    display.on_train_begin(0, 10, 1)  # of unknown length
+    assert drawn(display)
+    figures = ("loss", "val_loss", "si_sdr_improvement", "val_si_sdr_improvement", "minutes")
+    row = {"epoch": 2, "audio_hours": 123.45} | dict.fromkeys(figures, -12.34)
+    display.on_epoch_end(row, best=True)
+    lines = terminal().splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= width
+    assert len(lines[1].replace(" dB", "").removesuffix("  best").split()) == columns
+
+
 def test_training(terminal: Callable[[], str]) -> None:
     display = displays.TrainingDisplay()
     display.on_train_begin(3, 10, 1)
