@@ -145,5 +145,5 @@ def tune(
     console.info(
         f"wrote {folder / BEST}, {TABLE} and {PICTURE}: trial {best.name} of {len(results)} has "
         f"the best {loaded.search.objective}, {best.objective:.4g}"
-        + (f"; the spec as it is reaches {own}" if own else "")
+        + (f"; the unchanged spec reaches {own}" if own else "")
     )

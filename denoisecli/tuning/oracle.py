@@ -28,7 +28,7 @@ ENDLESS = 1_000_000
 class Oracle:
     """Choose values in the search space of a spec and learn from the objectives they reach.
 
-    The first proposal is the spec as it is if it lies in the space (not with Hyperband).
+    The first proposal is the unchanged spec if it lies in the space (not with Hyperband).
 
     Args:
         spec: Spec with a `search` section.

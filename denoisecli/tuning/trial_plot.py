@@ -146,7 +146,7 @@ def _plot_results(
             marker="D",
             facecolors="none",
             edgecolors=_LINE,
-            label="spec as it is",
+            label="unchanged spec",
         )
     best = list(results).index(rank(results, search)[0])
     axes.scatter(

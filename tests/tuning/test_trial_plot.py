@@ -67,7 +67,7 @@ def test_panels() -> None:
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "trial (larger: more epochs)",
-        "spec as it is",
+        "unchanged spec",
         "best",
         "infeasible (2)",
         "failed (1)",
@@ -92,7 +92,7 @@ def test_points_stand_at_their_values(path: str, positions: list[float]) -> None
     assert shown["trial (larger: more epochs)"] == [
         [x, y] for x, y in zip(positions, [0.0, 4.0, 2.0], strict=True)
     ]
-    assert shown["spec as it is"] == [[positions[0], 0.0]]
+    assert shown["unchanged spec"] == [[positions[0], 0.0]]
     assert shown["best"] == [[positions[1], 4.0]]
     assert [x for x, _ in shown["infeasible (2)"]] == [positions[0]] * 2
 
@@ -128,7 +128,7 @@ def test_pareto_front_and_cap() -> None:
 def test_one_trial() -> None:
     figure = draw_trials(RESULTS[:1], search_with(max_macs=None))
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["trial", "spec as it is", "best", "Pareto front"]
+    assert labels == ["trial", "unchanged spec", "best", "Pareto front"]
 
 
 def test_many_values_have_few_ticks() -> None:
