@@ -16,7 +16,7 @@ from denoisecli.audio.joined import FLAC_START
 from denoisecli.audio.reading import AudioReader, SequentialFile, reason_of
 from denoisecli.audio.riff import read_mask
 from denoisecli.audio.writing import clamp, quantize
-from denoisecli.errors import AudioError, DenoiseError, UsageError
+from denoisecli.errors import AudioError, DenoiseError, UsageError, join_names
 from denoisecli.types import AudioBlock
 
 STDIN = Path("standard input")
@@ -120,6 +120,7 @@ def pipe_reader(
         file,
         STDIN,
         mask=read_mask(io.BytesIO(forward.head)) if file.format == "WAVEX" else 0,
+        head=b"" if raw is not None else forward.head,
         frames=promised or 0,
         promised=promised,
         block_frames=max(1, round(BLOCK_SECONDS * file.samplerate)),
@@ -130,6 +131,9 @@ def pipe_reader(
     )
     if sound is not None:
         sound.on_wrong_size = reader.accept_length
+        sound.on_chunks = lambda names: reader.warnings.append(
+            f"not kept, because they follow the sound in a pipe: {join_names(names)}"
+        )
     return reader
 
 
@@ -212,11 +216,14 @@ class _Sound:
 
     Attributes:
         on_wrong_size: Function that is called with a warning if the stated size is wrong.
+        on_chunks: Function that is called with the names of the chunks behind the sound.
         holds_another: The header of another recording follows.
     """
 
     def __init__(self, stream: "_Forward", size: int | None, container: str) -> None:
         self.on_wrong_size: Callable[[str], None] = lambda warning: None
+        self.on_chunks: Callable[[list[str]], None] = lambda names: None
+        self._is_big = container == "AIFF"
         self._stream = stream
         self._left = _ENDLESS if size is None else size
         self._padding = (size or 0) % 2
@@ -250,9 +257,24 @@ class _Sound:
         if len(data) < 8 or is_chunk:
             self._ended = True
             self.holds_another = name in (b"RIFF", b"RF64", b"FORM")
+            if is_chunk and not self.holds_another and len(data) == 8 + self._padding:
+                self._name_chunks(data[self._padding :])
             return
         self.on_wrong_size("its header states less sound than there is; all of it is read")
         self._left, self._kept = _ENDLESS, data
+
+    def _name_chunks(self, header: bytes) -> None:
+        """Read the chunks behind the sound, and name them."""
+        names = []
+        while len(header) == 8:
+            name, size = struct.unpack(">4sI" if self._is_big else "<4sI", header)
+            names.append(name.decode("latin-1").strip())
+            left = size + size % 2
+            while left and (piece := self._stream.take(min(left, _HEAD))):
+                left -= len(piece)
+            header = self._stream.take(8)
+        if found := sorted(set(names) - {"JUNK", "PAD", "PEAK", "fact"}):
+            self.on_chunks(found)
 
 
 def _promised_frames(file: SequentialFile) -> int | None:

@@ -56,6 +56,7 @@ class AudioInfo:
         subtype: libsndfile's name of the sample format, or FFmpeg's of the codec.
         tags: Title, artist and the other tags that soundfile knows.
         mask: Channel mask as in WAV files (``denoisecli.audio.channels``); 0 if it is unknown.
+        head: First bytes of a pipe, which may hold metadata; empty for a file.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class AudioInfo:
     subtype: str
     tags: Mapping[str, str] = field(default_factory=dict)
     mask: int = 0
+    head: bytes = field(default=b"", repr=False)
 
     @property
     def duration(self) -> float:
@@ -164,6 +166,7 @@ class AudioReader:
         stops: Stop at the stated number of samples; what follows is not sound.
         ended: The file has its end mark, if its format requires one.
         mask: Channel mask; 0 if it is unknown.
+        head: First bytes of a pipe.
         block_frames: Samples per channel in a block.
         replace_nan: See :func:`reader`.
         keep_readable: See :func:`reader`.
@@ -191,6 +194,7 @@ class AudioReader:
         stops: bool = False,
         ended: bool = True,
         mask: int = 0,
+        head: bytes = b"",
         warnings: Sequence[str] = (),
         block_frames: int = BLOCK_FRAMES,
         replace_nan: bool = False,
@@ -207,6 +211,7 @@ class AudioReader:
             file.subtype,
             file.copy_metadata(),
             mask,
+            head,
         )
         self.warnings = list(warnings)
         self.replaced = 0

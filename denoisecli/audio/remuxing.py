@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from denoisecli.audio.av_frames import to_frame
-from denoisecli.audio.formats import CONTAINERS
+from denoisecli.audio.formats import CONTAINERS, MEDIA
 from denoisecli.audio.loudness import LAYOUTS
 from denoisecli.audio.media import (
     LOSSLESS,
@@ -128,6 +128,12 @@ class RemuxWriter:
         self._layout = self._choose_layout(codec, rate, replaced.codec_context, channels)
         sound = self._output.add_stream(codec, rate=rate, layout=self._layout)
         assert isinstance(sound, AudioStream)
+        name = replaced.codec_context.name
+        is_media = Path(replaced.container.name).suffix.lower() in MEDIA
+        if codec not in LOSSLESS and name in LOSSLESS and is_media:
+            self.warnings.append(
+                f"the sound is lossless ({name}) and was stored with the lossy codec {codec}"
+            )
         if codec not in LOSSLESS:
             bits = max(BITS_PER_SECOND * channels, _LOWEST_BIT_RATE)
             sound.bit_rate = min(bits, _BITS_PER_SAMPLE * rate * channels)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 
 from denoisecli.audio.pipe import ByteSink, ByteSource
 from denoisecli.audio.reading import require_finite
+from denoisecli.cleaning.checks import require_number, require_sample_rate
 from denoisecli.cleaning.choices import Device, Engine
 from denoisecli.cleaning.engines import OnnxEngine, open_engine, open_frame_engine
 from denoisecli.cleaning.file import (
@@ -88,6 +89,9 @@ class Denoiser:
         threads: int | None = None,
         model_class: str | None = None,
     ) -> None:
+        require_number(strength, "the strength")
+        if attenuation_limit_db is not None:
+            require_number(attenuation_limit_db, "the attenuation limit")
         if not 0 <= strength <= 1:
             raise UsageError(f"the strength must be between 0 and 1, not {strength:g}")
         if attenuation_limit_db is not None and not attenuation_limit_db >= 0:
@@ -115,6 +119,7 @@ class Denoiser:
 
     def _at(self, sample_rate: int) -> "Denoiser":
         """Return what cleans recordings of a sample rate: this, or another bundled model."""
+        require_sample_rate(sample_rate)
         model = for_sample_rate(self._folder, sample_rate)
         if model is self._folder:
             return self
@@ -152,6 +157,7 @@ class Denoiser:
             comes close to it.
 
         Raises:
+            UsageError: The sample rate is no whole number above 0.
             AudioError: There are no samples, they are not floating-point numbers, they are NaN or
                 infinite, or the axes are the wrong way round.
         """
@@ -169,6 +175,7 @@ class Denoiser:
                 f"audio of the shape {audio.shape} would be {audio.shape[0]} channels; soundfile "
                 "returns (timesteps, channels), so pass audio.T"
             )
+        require_sample_rate(sample_rate)
         channels = np.atleast_2d(audio).astype(np.float32, copy=False)
         require_finite(channels, sample_rate)
         denoiser = self._at(sample_rate)
@@ -196,7 +203,7 @@ class Denoiser:
             A stream with ``process(block)``, ``finish()``, and its ``delay`` in seconds.
 
         Raises:
-            UsageError: The sample rate or the number of channels is below 1.
+            UsageError: The sample rate or the number of channels is no whole number above 0.
         """
         denoiser = self._at(sample_rate)
         masking = denoiser._own_masking()

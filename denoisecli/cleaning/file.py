@@ -10,7 +10,14 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from denoisecli.audio.formats import CONTAINERS, FLOATING, nearest_subtype, require_subtype
+from denoisecli.audio.formats import (
+    BITS,
+    CONTAINERS,
+    FLOATING,
+    FORMATS,
+    nearest_subtype,
+    require_subtype,
+)
 from denoisecli.audio.level import LevelMeter, dbfs
 from denoisecli.audio.metadata import Metadata, read_metadata
 from denoisecli.audio.pipe import STDOUT, ByteSink, ByteSource, PipeWriter, RawFormat, pipe_reader
@@ -18,6 +25,7 @@ from denoisecli.audio.reading import AudioInfo, AudioReader, reader
 from denoisecli.audio.remuxing import remuxed
 from denoisecli.audio.resampling import resampled_length
 from denoisecli.audio.writing import writer
+from denoisecli.cleaning.checks import require_number, require_sample_rate, require_whole
 from denoisecli.cleaning.choices import Clip
 from denoisecli.cleaning.normalization import Normalization, finish_normalized
 from denoisecli.cleaning.stream import Piece, PieceStream
@@ -78,6 +86,13 @@ class FileOptions:
     auto_strength: bool = False
 
     def __post_init__(self) -> None:
+        if self.sample_rate is not None:
+            require_sample_rate(self.sample_rate)
+        if self.track is not None:
+            require_whole(self.track, "the track")
+        if self.loudness is not None:
+            require_number(self.loudness, "the loudness")
+        require_number(self.true_peak, "the true peak")
         if self.loudness is not None and not -50 <= self.loudness <= -5:
             raise UsageError(f"the loudness must be -50 to -5 LUFS, not {self.loudness:g}")
         if not -20 <= self.true_peak <= 0:
@@ -91,8 +106,6 @@ class FileOptions:
             )
         if self.clip not in list(Clip):
             raise UsageError(f"clip must be one of {', '.join(Clip)}, not {self.clip}")
-        if self.sample_rate is not None and self.sample_rate < 1:
-            raise UsageError(f"the sample rate must be at least 1 Hz, not {self.sample_rate}")
 
     @property
     def normalizes(self) -> bool:
@@ -280,13 +293,29 @@ Target = FileTarget | PipeTarget
 
 
 def source_of(source: Path | str | ByteSource) -> Source:
-    """Return the source that an argument of ``Denoiser.clean_file`` stands for."""
-    return FileSource(Path(source)) if isinstance(source, Path | str) else PipeSource(source)
+    """Return the source that an argument of ``Denoiser.clean_file`` stands for.
+
+    Raises:
+        UsageError: It has another type.
+    """
+    if isinstance(source, Path | str):
+        return FileSource(Path(source))
+    if not isinstance(source, ByteSource):
+        raise UsageError(f"a source must be a path or a binary file to read, not {source!r}")
+    return PipeSource(source)
 
 
 def target_of(target: Path | str | ByteSink) -> Target:
-    """Return the target that an argument of ``Denoiser.clean_file`` stands for."""
-    return FileTarget(Path(target)) if isinstance(target, Path | str) else PipeTarget(target)
+    """Return the target that an argument of ``Denoiser.clean_file`` stands for.
+
+    Raises:
+        UsageError: It has another type.
+    """
+    if isinstance(target, Path | str):
+        return FileTarget(Path(target))
+    if not isinstance(target, ByteSink):
+        raise UsageError(f"a target must be a path or a binary file to write, not {target!r}")
+    return PipeTarget(target)
 
 
 def clean_recording(
@@ -323,6 +352,7 @@ def clean_recording(
         if noise_target is not None:
             targets.append(noise_target)
             _require_different(info.path, target, noise_target)
+        target_warnings = _target_warnings(info, targets, options)
         waits = options.clip == Clip.RESCALE or options.normalizes
         spool_folder = target.spool_folder if waits else None
         normalization = None
@@ -372,6 +402,7 @@ def clean_recording(
             *dict.fromkeys(
                 warning for track in tracks for warning in getattr(track.sink, "warnings", ())
             ),
+            *target_warnings,
             *_warnings(recording, clipped, gain if leveling is None else 1.0),
             *_noise_warnings(tracks[1:]),
             *(() if leveling is None else leveling.warnings),
@@ -380,6 +411,31 @@ def clean_recording(
         loudness_lufs=None if leveling is None else leveling.loudness,
         true_peak_dbfs=None if leveling is None else leveling.true_peak,
     )
+
+
+def _target_warnings(
+    info: AudioInfo, targets: Iterable[Target], options: FileOptions
+) -> tuple[str, ...]:
+    """Return warnings about hard links that will be broken, and a lossy codec for lossless sound.
+
+    The latter only if the suffix is that of the source, as for FLAC in an Ogg file.
+    """
+    warnings = []
+    for target in targets:
+        if target.is_pipe:
+            continue
+        path = target.path
+        if path.is_file() and path.stat().st_nlink > 1:
+            warnings.append(f"{path} had other hard links, which keep the old sound")
+        is_same = path.suffix.lower() in FORMATS and path.suffix.lower() == info.path.suffix.lower()
+        if is_same and options.subtype is None and info.subtype in BITS:
+            subtype = _subtype(path, info, options)
+            if subtype not in BITS:
+                warnings.append(
+                    f"the sound of {info.path} is lossless and was stored with the lossy codec "
+                    f"{subtype}; write a .flac file to avoid that"
+                )
+    return tuple(warnings)
 
 
 def _warnings(recording: AudioReader, clipped: int, gain: float) -> tuple[str, ...]:
@@ -444,10 +500,10 @@ class _Downmix:
 
 
 def _metadata(info: AudioInfo) -> Metadata | None:
-    """Return what a file carries beside its sound; None for a pipe."""
-    if not info.path.is_file():
+    """Return what a recording carries beside its sound, in a pipe before it; None if nothing."""
+    if not info.head and not info.path.is_file():
         return None
-    return read_metadata(info.path, info.format, info.sample_rate, info.channels)
+    return read_metadata(info.head or info.path, info.format, info.sample_rate, info.channels)
 
 
 def _subtype(name: Path, info: AudioInfo, options: FileOptions) -> str:

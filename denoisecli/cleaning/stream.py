@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Shaped
 
+from denoisecli.audio.reading import require_finite
+from denoisecli.cleaning.checks import require_sample_rate, require_whole
 from denoisecli.cleaning.conditioning import Conditioner
 from denoisecli.cleaning.engines import FrameEngine
 from denoisecli.cleaning.frames import FrameStream
@@ -64,13 +66,13 @@ class DenoiseStream:
         amount: float,
         frames: FrameEngine | None = None,
     ) -> None:
-        if not isinstance(sample_rate, int | np.integer):
-            raise UsageError(f"the sample rate must be a whole number of Hz, not {sample_rate!r}")
-        if sample_rate < 1:
-            raise UsageError(f"the sample rate must be at least 1 Hz, not {sample_rate}")
+        require_sample_rate(sample_rate)
+        require_whole(channels, "the number of channels")
         if channels < 1:
             raise UsageError(f"there must be at least 1 channel, not {channels}")
         self._channels = channels
+        self._sample_rate = sample_rate
+        self._taken = 0
         self._ended = False
         self._amount = np.float32(amount)
         self._masked: MaskStream | FrameStream = (
@@ -99,6 +101,7 @@ class DenoiseStream:
         Raises:
             UsageError: The block is no array or has another shape, the samples are not
                 floating-point numbers, or the stream has ended.
+            AudioError: There are NaN or infinite samples.
         """
         if not isinstance(block, np.ndarray):
             raise UsageError(f"a block must be a NumPy array, not {type(block).__name__}")
@@ -109,7 +112,10 @@ class DenoiseStream:
                 f"a block must have the shape ({self._channels}, timesteps), which is (channels, "
                 f"timesteps), not {block.shape}"
             )
-        return self._join(self.pieces(np.array(block, np.float32, order="C")))
+        copy = np.array(block, np.float32, order="C")
+        require_finite(copy, self._sample_rate, where="the stream", start=self._taken)
+        self._taken += copy.shape[1]
+        return self._join(self.pieces(copy))
 
     def finish(self) -> AudioBlock:
         """End the stream, and return the remaining samples: as many came out as went in.

@@ -4,6 +4,7 @@ A temporary folder holds a lock for as long as its process lives. What a process
 has left is removed by the next one that writes to the same place.
 """
 
+import os
 import secrets
 import shutil
 import stat
@@ -32,7 +33,7 @@ def replacing(
     """Provide a temporary path, which is renamed to the target when the block succeeds.
 
     A link stays a link: what it leads to is replaced. A file that is replaced keeps its
-    permissions.
+    permissions, and its owner if that is allowed.
 
     The block may create a file or a folder there. If it raises an exception, including
     KeyboardInterrupt, what it wrote is removed and the target stays as it was.
@@ -72,6 +73,8 @@ def replacing(
                     _replace_folder(part, target, folder / "replaced")
                 else:
                     if target.is_file():
+                        with suppress(OSError, AttributeError):  # only root may, and not on Windows
+                            os.chown(part, target.stat().st_uid, target.stat().st_gid)
                         part.chmod(stat.S_IMODE(target.stat().st_mode))
                     elif source is not None and source.is_file() and part.is_file():
                         allowed = stat.S_IMODE(source.stat().st_mode) | stat.S_IRWXU

@@ -485,10 +485,25 @@ def test_wrong_types_are_reported_in_a_sentence(half: Path) -> None:
         "        denoiser.clean(sound, rate)\n"
         "    except Exception as error:\n"
         "        print(error)\n"
-        "try:\n"
-        "    denoiser.stream(16000).process([0.0])\n"
-        "except Exception as error:\n"
-        "    print(error)\n"
+        "from denoisecli.cleaning.file import FileOptions\n"
+        "sound = numpy.zeros((1, 9), numpy.float32)\n"
+        "for call in (\n"
+        "    lambda: denoiser.stream(16000).process([0.0]),\n"
+        "    lambda: denoiser.clean(sound, '48000'),\n"
+        "    lambda: denoiser.clean(sound, None),\n"
+        "    lambda: denoiser.stream(48000, 1.5),\n"
+        "    lambda: Denoiser(sys.argv[1], strength='0.5'),\n"
+        "    lambda: Denoiser(sys.argv[1], attenuation_limit_db='6'),\n"
+        "    lambda: denoiser.clean_file(None, 'x.wav'),\n"
+        "    lambda: denoiser.clean_file('x.wav', 3),\n"
+        "    lambda: FileOptions(sample_rate=44100.5),\n"
+        "    lambda: FileOptions(loudness='-16'),\n"
+        "    lambda: denoiser.stream(8000).process(sound + numpy.nan),\n"
+        "):\n"
+        "    try:\n"
+        "        call()\n"
+        "    except Exception as error:\n"
+        "        print(error)\n"
     )
     command = [sys.executable, "-c", program, str(half)]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -497,6 +512,16 @@ def test_wrong_types_are_reported_in_a_sentence(half: Path) -> None:
         "the sample rate must be a whole number of Hz, not 16000.5",
         "the sample rate must be a whole number of Hz, not 8000.0",
         "a block must be a NumPy array, not list",
+        "the sample rate must be a whole number of Hz, not '48000'",
+        "the sample rate must be a whole number of Hz, not None",
+        "the number of channels must be a whole number, not 1.5",
+        "the strength must be a number, not '0.5'",
+        "the attenuation limit must be a number, not '6'",
+        "a source must be a path or a binary file to read, not None",
+        "a target must be a path or a binary file to write, not 3",
+        "the sample rate must be a whole number of Hz, not 44100.5",
+        "the loudness must be a number, not '-16'",
+        "the stream has a NaN or infinite sample at 0.000 s, channel 1",
     ]
 
 

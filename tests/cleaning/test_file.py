@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import resource
@@ -502,3 +503,39 @@ def test_nothing_that_was_there_is_lost(
         np.testing.assert_allclose(samples(target), samples(source), atol=2e-5 + step)
         if silent:
             assert not (samples(target) - samples(source)).any()
+
+
+def test_a_broken_hard_link_is_named(audio_file, speech, model_folder):
+    denoiser = Denoiser(model_folder(constant_mask(0.5)))
+    path = audio_file("x.wav", speech(0.3, 16000))
+    path.with_name("y.wav").hardlink_to(path)
+    (warning,) = denoiser.clean_file(path, path, overwrite=True).warnings
+    assert warning == f"{path} had other hard links, which keep the old sound"
+    assert denoiser.clean_file(path, path, overwrite=True).warnings == ()
+
+
+def test_a_lossy_codec_for_lossless_sound_is_named(tmp_path, speech, model_folder):
+    av = pytest.importorskip("av")
+    denoiser = Denoiser(model_folder(constant_mask(0.5)))
+    with av.open(str(tmp_path / "x.ogg"), "w") as container:
+        track = container.add_stream("flac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(speech(0.3, 16000)[None], "flt", "mono")
+        frame.sample_rate, frame.pts = 16000, 0
+        for part in (frame, None):
+            container.mux(track.encode(part))
+    (warning,) = denoiser.clean_file(tmp_path / "x.ogg", tmp_path / "y.ogg").warnings
+    assert "was stored with the lossy codec VORBIS" in warning
+    assert denoiser.clean_file(tmp_path / "x.ogg", tmp_path / "y.flac").warnings == ()
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_chunks_of_a_wav_in_a_pipe_are_kept_or_named(tmp_path, speech, model_folder, behind):
+    denoiser = Denoiser(model_folder(constant_mask(0.5)))
+    soundfile.write(tmp_path / "x.wav", speech(0.3, 16000), 16000)
+    content = (tmp_path / "x.wav").read_bytes()
+    chunk = b"iXML\x08\0\0\0<BWFXML>"
+    content = content + chunk if behind else content[:12] + chunk + content[12:]
+    result = denoiser.clean_file(io.BytesIO(content), tmp_path / "y.wav")
+    assert (b"<BWFXML>" in (tmp_path / "y.wav").read_bytes()) != behind
+    named = ("not kept, because they follow the sound in a pipe: iXML",)
+    assert result.warnings == (named if behind else ())
