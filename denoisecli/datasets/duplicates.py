@@ -144,5 +144,5 @@ def note_on_noisy_speech(copies: Copies, noises: int) -> list[str]:
     return [
         f"{len(contained)} of {noises} noise recordings contain a clean recording, for example "
         f"{noise} contains {clean}; a model that is given speech as noise removes speech. If they "
-        "are noisy recordings, build a dataset with --pairs, which matches equal names"
+        "are noisy recordings, build with --pairs, which matches equal names"
     ]

@@ -59,10 +59,10 @@ def _summary(augmentation: Augmentation) -> str:
         level = _text(augmentation.level_dbfs, "dBFS")
     two = float(augmentation.second_noise)
     three = two * float(augmentation.third_noise)
-    return (
-        f"training mixtures: SNR {_text(augmentation.snr_db, 'dB')}, level {level}, "
-        f"{1 - two:.0%} with one noise, {two - three:.0%} with two, {three:.0%} with three"
-    )
+    noises = "one noise each"
+    if two:
+        noises = f"{1 - two:.0%} with one noise, {two - three:.0%} with two, {three:.0%} with three"
+    return f"training mixtures: SNR {_text(augmentation.snr_db, 'dB')}, level {level}, {noises}"
 
 
 def resolve(augmentation: Augmentation, recipe: Recipe) -> Augmentation:

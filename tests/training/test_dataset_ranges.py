@@ -59,7 +59,7 @@ def test_the_mixtures_are_described() -> None:
         "33% with one noise, 33% with two, 33% with three"
     ]
     assert (
-        "level as stored, 100% with one noise"
+        "level as stored, one noise each"
         in resolved({"level_dbfs": None, "second_noise": 0}, recipe)[1][0]
     )
 
