@@ -299,11 +299,12 @@ def build_dataset(
 
 def _report_build(output: Path) -> None:
     from denoisecli.datasets.inspection import summarize
+    from denoisecli.evaluation.formatting import count
 
     summary = summarize(output)
     for name, part in summary.sets.items():
         console.info(
-            f"{name}: {_count(part.mixtures, 'mixture')}, {part.hours:.2f} h, from "
+            f"{name}: {count(part.mixtures, 'mixture')}, {part.hours:.2f} h, from "
             f"{part.clean_files} clean and {_used(part)} noise files -> {output / part.folder}"
         )
     for note in summary.notes:
@@ -345,6 +346,7 @@ def dataset(
     Example: `denoise dataset data/ --verify --plot data.png --export 5 listen/`
     """
     from denoisecli.datasets import inspection
+    from denoisecli.evaluation import formatting
 
     if plot is not None or export is not None or verify:
         load_tensorflow("reading the pairs of a dataset")
@@ -368,12 +370,15 @@ def dataset(
     else:
         _show(summary)
         if verify and not problems:
-            console.result(f"all {_count(summary.mixtures, 'pair')} agree with the manifest")
+            console.result(
+                f"all {formatting.count(summary.mixtures, 'pair')} agree with the manifest"
+            )
         for problem in problems[:_SHOWN]:
             console.warn(problem)
     if problems:
         raise DatasetError(
-            f"{folder} does not agree with its manifest: {_count(len(problems), 'problem')}"
+            f"{folder} does not agree with its manifest: "
+            f"{formatting.count(len(problems), 'problem')}"
         )
 
 
@@ -422,10 +427,6 @@ def _show(summary: "DatasetSummary") -> None:
         console.result(f"\nrecordings and clips: {summary.skipped}")
         for skip in summary.skipped.files:
             console.result(f"  {skip.role} {skip.file} {skip.reason}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _used(part: "SetSummary") -> str:

@@ -12,7 +12,7 @@ import typer
 from denoisecli.audio.files import probe
 from denoisecli.cli import console, displays
 from denoisecli.cli.options import Overwrite
-from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.errors import DenoiseError, UsageError, join_names
 from denoisecli.system.atomic_files import refuse_existing
 
 if TYPE_CHECKING:
@@ -33,172 +33,196 @@ _ESTIMATORS = "Estimators"
 _OUTPUT = "Output"
 
 
+ModelName = Annotated[
+    str | None,
+    typer.Argument(help="Model folder or name of a bundled model.", show_default=False),
+]
+DatasetFolder = Annotated[
+    Path | None,
+    typer.Argument(help="Dataset whose test set to evaluate on.", show_default=False),
+]
+CleanFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder of clean recordings.", show_default=False, rich_help_panel=_PAIRS),
+]
+NoisyFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of noisy recordings with the same names.",
+        show_default=False,
+        rich_help_panel=_PAIRS,
+    ),
+]
+MatchPattern = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help=r"Regular expression with one group, such as 'fileid_(\d+)': recordings are "
+        "matched if the group finds the same text in their names.",
+        show_default=False,
+        rich_help_panel=_PAIRS,
+    ),
+]
+PairList = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV file with the headings clean and noisy, and optionally name, noise and "
+        "snr_db; paths are relative to its folder.",
+        show_default=False,
+        rich_help_panel=_PAIRS,
+    ),
+]
+RecordingsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of recordings to score without a reference.",
+        show_default=False,
+        rich_help_panel=_REAL,
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="Model folder or name of a bundled model; repeatable.",
+        show_default=False,
+        rich_help_panel=_ESTIMATORS,
+    ),
+]
+Estimates = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder of already cleaned files; repeatable.",
+        show_default=False,
+        rich_help_panel=_ESTIMATORS,
+    ),
+]
+Baselines = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME[=COMMAND]",
+        help="noisereduce, wiener, or an external program as 'NAME=COMMAND {input} {output}'; "
+        "repeatable.",
+        show_default=False,
+        rich_help_panel=_ESTIMATORS,
+    ),
+]
+CompareWith = Annotated[
+    str,
+    typer.Option(
+        help="Name of the estimator to compare the others with.",
+        rich_help_panel=_ESTIMATORS,
+    ),
+]
+MetricNames = Annotated[
+    str | None,
+    typer.Option(
+        help=f"all, or metrics separated by commas: {_METRICS}; without clean recordings: "
+        f"{_BLIND}. pesq is wide band, or narrow band if the clean recordings are below "
+        "16 kHz; dnsmos is all three of its ratings (default: "
+        f"{_DEFAULT}; with --recordings all).",
+        show_default=False,
+    ),
+]
+Align = Annotated[
+    bool,
+    typer.Option(
+        "--align",
+        help="Remove the delay of an output, such as that of a streaming denoiser, before scoring.",
+    ),
+]
+AsrModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Measure the word error rate with this Whisper model: a name such as base.en, "
+        "which is downloaded, or the folder of a model.",
+        show_default=False,
+        rich_help_panel=_SPEECH,
+    ),
+]
+Transcripts = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV file of transcripts with the headings name and text (default: NAME.txt "
+        "beside the clean recording, or what is recognized in it).",
+        show_default=False,
+        rich_help_panel=_SPEECH,
+    ),
+]
+Language = Annotated[
+    str | None,
+    typer.Option(
+        help="Language of the recordings, such as en (default: recognized).",
+        show_default=False,
+        rich_help_panel=_SPEECH,
+    ),
+]
+Jobs = Annotated[int, typer.Option(min=1, help="Number of scoring processes.")]
+CleanedFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for the cleaned files (default: they are deleted).",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+ReportPage = Annotated[
+    Path | None,
+    typer.Option(
+        help="HTML page for a report with figures, pictures and sound, such as report.html.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+ReportFiles = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Number of recordings in the report with pictures and sound.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+ScoreFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV file for the scores of every file; an interrupted evaluation leaves them in "
+        "NAME.partial.csv.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print all results as JSON.", rich_help_panel=_OUTPUT),
+]
+
+
 def evaluate(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="Model folder or name of a bundled model.", show_default=False),
-    ] = None,
-    dataset: Annotated[
-        Path | None,
-        typer.Argument(help="Dataset whose test set to evaluate on.", show_default=False),
-    ] = None,
-    clean: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of clean recordings.", show_default=False, rich_help_panel=_PAIRS
-        ),
-    ] = None,
-    noisy: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of noisy recordings with the same names.",
-            show_default=False,
-            rich_help_panel=_PAIRS,
-        ),
-    ] = None,
-    match: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX",
-            help=r"Regular expression with one group, such as 'fileid_(\d+)': recordings are "
-            "matched if the group finds the same text in their names.",
-            show_default=False,
-            rich_help_panel=_PAIRS,
-        ),
-    ] = None,
-    pairs: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV file with the headings clean and noisy, and optionally name, noise and "
-            "snr_db; paths are relative to its folder.",
-            show_default=False,
-            rich_help_panel=_PAIRS,
-        ),
-    ] = None,
-    recordings: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of recordings to score without a reference.",
-            show_default=False,
-            rich_help_panel=_REAL,
-        ),
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            help="Model folder or name of a bundled model; repeatable.",
-            show_default=False,
-            rich_help_panel=_ESTIMATORS,
-        ),
-    ] = None,
-    estimate: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Folder of already cleaned files; repeatable.",
-            show_default=False,
-            rich_help_panel=_ESTIMATORS,
-        ),
-    ] = None,
-    baseline: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="noisereduce, wiener, or an external program as 'NAME=COMMAND {input} {output}'; "
-            "repeatable.",
-            show_default=False,
-            rich_help_panel=_ESTIMATORS,
-        ),
-    ] = None,
-    compare_with: Annotated[
-        str,
-        typer.Option(
-            help="Name of the estimator to compare the others with.",
-            rich_help_panel=_ESTIMATORS,
-        ),
-    ] = "input",
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            help=f"all, or metrics separated by commas: {_METRICS}; without clean recordings: "
-            f"{_BLIND}. pesq is wide band, or narrow band if the clean recordings are below "
-            "16 kHz; dnsmos is all three of its ratings (default: "
-            f"{_DEFAULT}; with --recordings all).",
-            show_default=False,
-        ),
-    ] = None,
-    align: Annotated[
-        bool,
-        typer.Option(
-            "--align",
-            help="Remove the delay of an output, such as that of a streaming denoiser, before "
-            "scoring.",
-        ),
-    ] = False,
-    asr: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Measure the word error rate with this Whisper model: a name such as base.en, "
-            "which is downloaded, or the folder of a model.",
-            show_default=False,
-            rich_help_panel=_SPEECH,
-        ),
-    ] = None,
-    transcripts: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV file of transcripts with the headings name and text (default: NAME.txt "
-            "beside the clean recording, or what is recognized in it).",
-            show_default=False,
-            rich_help_panel=_SPEECH,
-        ),
-    ] = None,
-    language: Annotated[
-        str | None,
-        typer.Option(
-            help="Language of the recordings, such as en (default: recognized).",
-            show_default=False,
-            rich_help_panel=_SPEECH,
-        ),
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Number of scoring processes.")] = 2,
-    keep: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for the cleaned files (default: they are deleted).",
-            show_default=False,
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            help="HTML page for a report with figures, pictures and sound, such as report.html.",
-            show_default=False,
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = None,
-    report_files: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Number of recordings in the report with pictures and sound.",
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = 9,
-    csv: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV file for the scores of every file; an interrupted evaluation leaves them in "
-            "NAME.partial.csv.",
-            show_default=False,
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Print all results as JSON.", rich_help_panel=_OUTPUT),
-    ] = False,
+    model: ModelName = None,
+    dataset: DatasetFolder = None,
+    clean: CleanFolder = None,
+    noisy: NoisyFolder = None,
+    match: MatchPattern = None,
+    pairs: PairList = None,
+    recordings: RecordingsFolder = None,
+    models: Models = None,
+    estimate: Estimates = None,
+    baseline: Baselines = None,
+    compare_with: CompareWith = "input",
+    metrics: MetricNames = None,
+    align: Align = False,
+    asr: AsrModel = None,
+    transcripts: Transcripts = None,
+    language: Language = None,
+    jobs: Jobs = 2,
+    keep: CleanedFolder = None,
+    report: ReportPage = None,
+    report_files: ReportFiles = 9,
+    csv: ScoreFile = None,
+    as_json: Json = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Score models and other denoisers on noisy recordings.
@@ -290,6 +314,7 @@ def _open_pairs(
 ) -> "Iterator[list[Pair]]":
     """Return the pairs of a dataset, a list or folders, as files that exist in the block."""
     from denoisecli.evaluation.pairs import (
+        files_left_out,
         folder_pairs,
         listed_pairs,
         real_recordings,
@@ -304,7 +329,11 @@ def _open_pairs(
             raise UsageError(
                 "--recordings and a dataset, --clean, --noisy or --pairs exclude each other"
             )
-        yield real_recordings(recordings)
+        pairs = real_recordings(recordings)
+        if others := files_left_out(recordings):
+            names = join_names([path.name for path in others])
+            console.info(f"left out of {recordings}, since they are not audio: {names}")
+        yield pairs
     elif dataset is None and listed is None and clean is not None and noisy is not None:
         yield folder_pairs(clean, noisy, match)
     elif dataset is None and listed is not None and not folders:

@@ -25,195 +25,217 @@ _RECORDINGS = "Recordings instead of a dataset"
 _OVERRIDES, _START, _MACHINES = "Overrides of the spec", "Start", "Devices and machines"
 
 
+SpecName = Annotated[
+    str, typer.Argument(help="Spec file or name of a bundled spec.", show_default=False)
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(help="Dataset made by build-dataset (default: data).", show_default=False),
+]
+CleanFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of clean recordings to mix during training, instead of --data.",
+        show_default=False,
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+NoiseFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of noise recordings, required with --clean.",
+        show_default=False,
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+MusicFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of additional clean recordings to preserve, such as music; groups and "
+        "weights treat it as a folder of --clean.",
+        show_default=False,
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+Rooms = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Number of simulated rooms for the speech, such as 200 (extra [rooms]).",
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder to keep the decoded recordings in, to share them between runs (default: "
+        "in the folder of the run, until it is finished).",
+        show_default=False,
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        help="Grouping of recordings, to keep each group in one set: file, folder, or a "
+        "regular expression with a group, as in build-dataset (default: file).",
+        show_default=False,
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+GroupNoiseBy = Annotated[
+    str | None,
+    typer.Option(
+        help="Grouping of noise recordings (default: that of --group-by).",
+        show_default=False,
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+CleanWeights = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FOLDER=NUMBER",
+        help="Weight of the clean recordings in a folder: FOLDER=3 uses them three times as often.",
+        show_default=False,
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+NoiseWeights = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FOLDER=NUMBER",
+        help="Weight of the noises in a folder: FOLDER=0.5 draws them half as often.",
+        show_default=False,
+        rich_help_panel=_RECORDINGS,
+    ),
+]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the run (default: runs/NAME).", show_default=False),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Training time in minutes, such as 90, after which the run ends with its best "
+        "weights; without --epochs it trains that long, whatever number of epochs the spec plans. "
+        "The learning-rate schedule ends with the run (default: no limit).",
+        show_default=False,
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of epochs, such as 5.",
+        show_default=False,
+        rich_help_panel=_OVERRIDES,
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        help="Peak learning rate, such as 0.001.",
+        show_default=False,
+        rich_help_panel=_OVERRIDES,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of segments in a batch, such as 8.",
+        show_default=False,
+        rich_help_panel=_OVERRIDES,
+    ),
+]
+InitFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="Model folder, unfinished run or bundled model whose weights to start with.",
+        show_default=False,
+        rich_help_panel=_START,
+    ),
+]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh",
+        help="Delete the run in the folder and start over.",
+        rich_help_panel=_START,
+    ),
+]
+Callbacks = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE:CLASS",
+        help="User-defined Keras callback, such as mine:Report; its code is run.",
+        show_default=False,
+        rich_help_panel="User-defined code",
+    ),
+]
+DeviceKind = Annotated[
+    Device,
+    typer.Option(
+        help="Device to train on; auto takes all GPUs if there are any.",
+        rich_help_panel=_MACHINES,
+    ),
+]
+CpuParts = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Number of parts of the CPU that share a batch; 2 is faster on 2 cores.",
+        rich_help_panel=_MACHINES,
+    ),
+]
+Coordinator = Annotated[
+    str | None,
+    typer.Option(
+        parser=host_and_port,
+        metavar="HOST:PORT",
+        help="Address of process 0 if several processes train together (docs/scale-out.md).",
+        show_default=False,
+        rich_help_panel=_MACHINES,
+    ),
+]
+Processes = Annotated[
+    int,
+    typer.Option(min=1, help="Number of processes that train together.", rich_help_panel=_MACHINES),
+]
+ProcessIndex = Annotated[
+    int,
+    typer.Option(min=0, help="Index of this process, starting at 0.", rich_help_panel=_MACHINES),
+]
+
+
 def train(
-    spec: Annotated[
-        str, typer.Argument(help="Spec file or name of a bundled spec.", show_default=False)
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Dataset made by build-dataset (default: data).", show_default=False),
-    ] = None,
-    clean: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of clean recordings to mix during training, instead of --data.",
-            show_default=False,
-            rich_help_panel=_RECORDINGS,
-        ),
-    ] = None,
-    noise: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of noise recordings, required with --clean.",
-            show_default=False,
-            rich_help_panel=_RECORDINGS,
-        ),
-    ] = None,
-    music: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of additional clean recordings to preserve, such as music; groups and "
-            "weights treat it as a folder of --clean.",
-            show_default=False,
-            rich_help_panel=_RECORDINGS,
-        ),
-    ] = None,
-    rooms: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Number of simulated rooms for the speech, such as 200 (extra [rooms]).",
-            rich_help_panel=_RECORDINGS,
-        ),
-    ] = 0,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder to keep the decoded recordings in, to share them between runs (default: "
-            "in the folder of the run, until it is finished).",
-            show_default=False,
-            rich_help_panel=_RECORDINGS,
-        ),
-    ] = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            help="Grouping of recordings, to keep each group in one set: file, folder, or a "
-            "regular expression with a group, as in build-dataset (default: file).",
-            show_default=False,
-            rich_help_panel=_RECORDINGS,
-        ),
-    ] = None,
-    group_noise_by: Annotated[
-        str | None,
-        typer.Option(
-            help="Grouping of noise recordings (default: that of --group-by).",
-            show_default=False,
-            rich_help_panel=_RECORDINGS,
-        ),
-    ] = None,
-    clean_weight: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FOLDER=NUMBER",
-            help="Weight of the clean recordings in a folder: FOLDER=3 uses them three times as "
-            "often.",
-            show_default=False,
-            rich_help_panel=_RECORDINGS,
-        ),
-    ] = None,
-    noise_weight: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FOLDER=NUMBER",
-            help="Weight of the noises in a folder: FOLDER=0.5 draws them half as often.",
-            show_default=False,
-            rich_help_panel=_RECORDINGS,
-        ),
-    ] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the run (default: runs/NAME).", show_default=False),
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Training time in minutes, such as 90, after which the run ends with its best "
-            "weights; the learning-rate schedule is shortened to end by then (default: no limit).",
-            show_default=False,
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Number of epochs, such as 5.",
-            show_default=False,
-            rich_help_panel=_OVERRIDES,
-        ),
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Peak learning rate, such as 0.001.",
-            show_default=False,
-            rich_help_panel=_OVERRIDES,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Number of segments in a batch, such as 8.",
-            show_default=False,
-            rich_help_panel=_OVERRIDES,
-        ),
-    ] = None,
-    init_from: Annotated[
-        str | None,
-        typer.Option(
-            help="Model folder, unfinished run or bundled model whose weights to start with.",
-            show_default=False,
-            rich_help_panel=_START,
-        ),
-    ] = None,
-    fresh: Annotated[
-        bool,
-        typer.Option(
-            "--fresh",
-            help="Delete the run in the folder and start over.",
-            rich_help_panel=_START,
-        ),
-    ] = False,
+    spec: SpecName,
+    data: DataFolder = None,
+    clean: CleanFolder = None,
+    noise: NoiseFolder = None,
+    music: MusicFolder = None,
+    rooms: Rooms = 0,
+    cache: CacheFolder = None,
+    group_by: GroupBy = None,
+    group_noise_by: GroupNoiseBy = None,
+    clean_weight: CleanWeights = None,
+    noise_weight: NoiseWeights = None,
+    run: RunFolder = None,
+    minutes: Minutes = None,
+    epochs: Epochs = None,
+    learning_rate: LearningRate = None,
+    batch_size: BatchSize = None,
+    init_from: InitFrom = None,
+    fresh: Fresh = False,
     model_class: ModelClass = None,
     loss: Losses = None,
-    callback: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MODULE:CLASS",
-            help="User-defined Keras callback, such as mine:Report; its code is run.",
-            show_default=False,
-            rich_help_panel="User-defined code",
-        ),
-    ] = None,
-    device: Annotated[
-        Device,
-        typer.Option(
-            help="Device to train on; auto takes all GPUs if there are any.",
-            rich_help_panel=_MACHINES,
-        ),
-    ] = Device.AUTO,
-    cpu_parts: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Number of parts of the CPU that share a batch; 2 is faster on 2 cores.",
-            rich_help_panel=_MACHINES,
-        ),
-    ] = 1,
-    coordinator: Annotated[
-        str | None,
-        typer.Option(
-            parser=host_and_port,
-            metavar="HOST:PORT",
-            help="Address of process 0 if several processes train together (docs/scale-out.md).",
-            show_default=False,
-            rich_help_panel=_MACHINES,
-        ),
-    ] = None,
-    processes: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Number of processes that train together.", rich_help_panel=_MACHINES
-        ),
-    ] = 1,
-    process: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Index of this process, starting at 0.", rich_help_panel=_MACHINES
-        ),
-    ] = 0,
+    callback: Callbacks = None,
+    device: DeviceKind = Device.AUTO,
+    cpu_parts: CpuParts = 1,
+    coordinator: Coordinator = None,
+    processes: Processes = 1,
+    process: ProcessIndex = 0,
 ) -> None:
     """Train the model of a spec; the same command resumes an interrupted run.
 
@@ -289,6 +311,7 @@ def train(
             fresh=fresh,
             init_from=start,
             minutes=minutes,
+            until_time_is_up=minutes is not None and epochs is None,
             callbacks=[load_callback(reference) for reference in callback or ()],
             device=device,
             cluster=cluster,

@@ -345,7 +345,9 @@ def test_recordings_without_a_clean_sound(
     page = (tmp_path / "r.html").read_text()
     assert "Real recordings scored without a reference" in page
     assert page.count("<audio") == 2 * 3
+    (tmp_path / "noisy" / "notes.txt").touch()
     shown = denoise(*options)
+    assert "since they are not audio: notes.txt" in shown.stderr.replace("\n", " ")
     assert "that of the recordings" in shown.stdout
     assert "estimated SNR" in shown.stdout
     fails(denoise("evaluate", *folders, "--recordings", tmp_path), 2, "exclude each other")

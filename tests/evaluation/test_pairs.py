@@ -13,6 +13,7 @@ from denoisecli.datasets.stored import load_pairs
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.evaluation.pairs import (
     Pair,
+    files_left_out,
     find_recordings,
     folder_pairs,
     listed_pairs,
@@ -203,3 +204,13 @@ def test_two_recordings_of_the_same_name(audio_file, speech, tmp_path):
         UsageError, match=r"two recordings of the same name: .*a\.flac and .*a\.wav"
     ):
         find_recordings(tmp_path / "sounds")
+
+
+def test_videos_and_media_files_are_recordings_and_the_rest_is_named(audio_file, speech, tmp_path):
+    audio_file("sounds/a.wav", speech(0.1, 8000))
+    for name in ("b.m4a", "deep/c.MKV", "notes.txt", ".hidden"):
+        path = tmp_path / "sounds" / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert list(find_recordings(tmp_path / "sounds")) == ["a", "b", "deep/c"]
+    assert [path.name for path in files_left_out(tmp_path / "sounds")] == ["notes.txt"]
