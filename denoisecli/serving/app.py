@@ -277,6 +277,10 @@ class _Application:
 
     def _find_models(self) -> _Models:
         found = {name: (find_model(name).path, "bundled") for name in model_names()}
+        for pattern in ("*/model.onnx", "*/model/model.onnx"):  # where `adapt -o NAME` writes
+            for path in sorted(Path().glob(pattern)):
+                name = ModelFolder(path.parent.absolute()).named_path.name
+                found.setdefault(name, (path.parent, "local"))
         root = self._settings.models_folder
         for model in local_models(root) if root.is_dir() else []:
             path = root if model.path == root else model.named_path

@@ -402,6 +402,21 @@ def test_a_recording_is_cleaned_again_with_another_model(
     np.testing.assert_allclose(decoded(client.get(url).content), decoded(wav) / 2, atol=2e-4)
 
 
+@pytest.mark.parametrize("place", ["my-studio", "my-studio/model"])
+def test_models_in_the_current_folder_are_found(
+    start: Callable[..., TestClient],
+    tmp_path: Path,
+    model_folder: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(place).parent.mkdir(exist_ok=True)
+    model_folder(constant_mask(0.5)).rename(tmp_path / place)
+    rows = start().get("/api/models").json()["models"]
+    assert [row["kind"] for row in rows if row["name"] == "my-studio"] == ["local"]
+
+
 @pytest.mark.parametrize(
     ("models", "name"),
     [(".", "x"), ("runs", "runs/x"), ("runs/x", "x"), ("runs/x/model", "model")],
