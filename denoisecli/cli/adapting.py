@@ -56,7 +56,7 @@ def adapt(
     noise: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Recording of the noise alone, or a folder of them; may be repeated.",
+            help="Recording of the noise alone, or a folder of them; repeat the option for each.",
             show_default=False,
         ),
     ] = None,
@@ -89,7 +89,8 @@ def adapt(
     """Adapt a model to the noise of your own recordings; the same command resumes after Ctrl-C.
 
     A third of the noise and of the speech is held out. The new model is written only if it is
-    better there, and not worse on other noise and on clean speech.
+    better there, and not worse on other noise and on clean speech. After Ctrl-C, the same command
+    with smaller --minutes ends the training and writes what it has reached.
 
     Example: `denoise adapt takes/ -o my-studio`, then `denoise clean takes/ --model my-studio`
     """

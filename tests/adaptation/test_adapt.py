@@ -102,6 +102,11 @@ def test_a_better_model_is_written(
     folder = ModelFolder(output)
     assert folder.spec.name == "my-studio"
     assert folder.spec.training.start_share == result.start_share
+    assert "40 s of noise, drawn with weights 1 own and 0.6 generated" in folder.spec.description
+    facts = module._Facts.model_validate_json((output / module.FACTS).read_bytes())
+    assert facts.noise_weights == module.NOISE_WEIGHTS
+    assert facts.training_minutes == pytest.approx(0.01)
+    assert facts.result == result and result.start == str(tiny_run)
     metrics = folder.read_metrics()
     assert metrics.onnx_difference is not None
     assert (metrics.validation, metrics.test) == ({}, {})  # those of the weights before the mean
@@ -195,9 +200,10 @@ def test_a_page_that_fails_or_is_interrupted_costs_nothing(
     monkeypatch.setattr(page, "evaluate", evaluate)
     monkeypatch.setattr(module, "write_blend", fake_blend)
     sound = [[pink_noise(2, RATE, np.random.default_rng(0))]]
-    found = Material(RATE, sound, sound, sound, sound, 0.0)
+    found = Material(RATE, sound, sound, sound, sound, sound, 0.0)
     monkeypatch.setattr(module, "gather", lambda *_: found)
     monkeypatch.setattr(module, "_write_sources", lambda material, folder: folder.mkdir())
+    monkeypatch.setattr(module, "seconds_of_share", lambda *_: 1.0)
     monkeypatch.setattr(module, "comparison_sets", lambda *_: {})
     for expected, written in ((Interrupted, False), (DenoiseError, True)):
         with pytest.raises(expected):

@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Messages(list[str]):
 
 @pytest.fixture
 def fan(audio_file: Callable[..., Path], rng: np.random.Generator) -> Path:
-    return audio_file("fan.wav", pink_noise(5, RATE, rng), RATE)
+    return audio_file("fan.wav", pink_noise(13, RATE, rng), RATE)
 
 
 @pytest.fixture
@@ -85,13 +86,63 @@ def test_an_adaptation_that_continues_says_so(fan: Path, tmp_path: Path, stoppin
     work.mkdir()
     files = {"recordings": [], "noise": [fan], "speech": []}
     start = module._find_start("speech", [fan], Messages())
-    begun = module._Begun(inputs=module._digest(files, start), minutes=5, training_minutes=3)
+    digest = module._digest(files, start)
+    begun = module._Begun(run="a", inputs=digest, minutes=5, training_minutes=3)
     (work / "begun.json").write_text(begun.model_dump_json())
-    for minutes, expected in ((5.0, []), (2.0, ["--fresh starts over with 2 minutes instead"])):
+    for minutes, expected in ((5.0, ""), (2.0, ", with 2 minutes in place")):
         messages = Messages()
         with pytest.raises(Stop):
             adapt([], tmp_path / "new", messages, noise=[fan], minutes=minutes)
-        assert messages[1:] == [f"continuing the adaptation of 5 minutes in {work}", *expected]
+        assert messages[1:] == [f"continuing the adaptation{expected} of 5 minutes in {work}"]
+
+
+@pytest.mark.parametrize(("minutes", "left"), [(5.0, 3.0), (4.0, 2.0), (0.1, 0.01), (6.0, 4.0)])
+def test_fewer_minutes_end_a_training_that_is_continued(
+    fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, left: float
+) -> None:
+    trained: list[float] = []
+
+    def train(*_: Any, minutes: float, **options: Any) -> None:
+        trained.append(minutes)
+        raise Stop
+
+    sound = [[np.ones(RATE, np.float32)]]
+    gathered = Material(RATE, sound, sound, sound, sound, sound, 0.0)
+    monkeypatch.setattr(module, "Denoiser", lambda path: None)
+    monkeypatch.setattr(module, "gather", lambda *_: gathered)
+    monkeypatch.setattr(module, "comparison_sets", lambda *_: {})
+    monkeypatch.setattr(module, "train", train)
+    work = tmp_path / f"new{WORK}"
+    work.mkdir()
+    start = module._find_start("speech", [fan], Messages())
+    digest = module._digest({"recordings": [], "noise": [fan], "speech": []}, start)
+    begun = module._Begun(run="a", inputs=digest, minutes=5, training_minutes=3)
+    (work / "begun.json").write_text(begun.model_dump_json())
+    with pytest.raises(Stop):
+        adapt([], tmp_path / "new", noise=[fan], minutes=minutes)
+    assert trained == [pytest.approx(left)]
+
+
+def test_what_is_left_of_a_finished_adaptation_is_removed(
+    fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: None
+) -> None:
+    """As it was killed in the moment between writing the model and removing its folder."""
+    output, work = tmp_path / "new", tmp_path / f"new{WORK}"
+    rmtree = shutil.rmtree
+
+    def killed(path: Path, *arguments: Any, **options: Any) -> None:
+        if path == work:
+            raise Stop
+        rmtree(path, *arguments, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(Stop):
+        adapt([], output, noise=[fan])
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    assert output.is_dir() and work.is_dir()
+    with pytest.raises(UsageError, match="already exists"):
+        adapt([], output, noise=[fan])
+    assert not work.exists()
 
 
 def test_speech_in_recordings_of_noise_is_reported(
@@ -110,31 +161,43 @@ def test_speech_in_recordings_of_noise_is_reported(
     assert messages[0] == found.warnings[0]
 
 
-def test_a_page_that_fails_does_not_hide_that_the_model_was_written(
-    fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any, **options: Any) -> None:
-        raise DenoiseError("the disk is full")
+@pytest.fixture
+def finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapt without a training: the model is better."""
 
     def blend(*arguments: Any) -> float:
         arguments[4].mkdir()
+        (arguments[4] / "spec.json").touch()
         return 0.5
 
     sound = [[np.ones(RATE, np.float32)]]
-    gathered = Material(RATE, sound, sound, sound, sound, 0.0)
+    gathered = Material(RATE, sound, sound, sound, sound, sound, 0.0)
     for name, value in {
         "Denoiser": lambda path: None,
         "gather": lambda *_: gathered,
         "_write_sources": lambda material, folder: folder.mkdir(),
+        "seconds_of_share": lambda *_: 1.0,
         "train": lambda *_, **options: None,
         "write_blend": blend,
         "comparison_sets": lambda *_: {},
         "judge": lambda *_: Verdict([], []),
-        "write_page": fail,
     }.items():
         monkeypatch.setattr(module, name, value)
+
+
+def test_a_page_that_fails_does_not_hide_that_the_model_was_written(
+    fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: None
+) -> None:
+    """Nor is what the page is made of removed."""
+
+    def fail(*_: Any, **options: Any) -> None:
+        raise DenoiseError("the disk is full")
+
+    monkeypatch.setattr(module, "write_page", fail)
     messages, output = Messages(), tmp_path / "new"
     with pytest.raises(DenoiseError, match="the disk is full"):
         adapt([], output, messages, noise=[fan], report=tmp_path / "page.html")
     assert output.is_dir()
     assert messages[-1] == f"wrote {output}; the same command with --overwrite adds the page"
+    module._remove_finished(tmp_path / f"new{WORK}", output)
+    assert (tmp_path / f"new{WORK}").is_dir()

@@ -41,8 +41,23 @@ def material() -> Material:
         speech=[[speech_like(8, RATE)]],
         held_out_noise=[[pink_noise(5, RATE, rng)]],
         held_out_speech=[[speech_like(9, RATE)], [speech_like(9, RATE, 210)]],
+        held_out_voices=[[speech_like(9, RATE, 210)]],
         found=0.0,
     )
+
+
+def test_the_sets_that_must_not_get_worse_do_not_depend_on_the_recordings(
+    material: Material,
+) -> None:
+    own = replace(
+        material,
+        held_out_speech=material.held_out_voices,
+        held_out_noise=[[np.ones(5 * RATE, np.float32)]],
+    )
+    sets, others = (comparison_sets(each, seed=1, mixtures=2) for each in (material, own))
+    assert not np.array_equal(sets[YOURS][0][0], others[YOURS][0][0])
+    for name in (OTHERS, SPEECH):
+        np.testing.assert_array_equal(sets[name], others[name])
 
 
 def test_the_three_sets_are_what_they_are_called(material: Material) -> None:

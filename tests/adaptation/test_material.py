@@ -52,8 +52,8 @@ def one_voice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def take(voice: AudioVector, noise: AudioVector) -> tuple[AudioVector, AudioVector]:
-    """Return a recording of 20 s with two passages of speech of 4 s, and its clean part."""
-    clean = np.zeros(20 * RATE, np.float32)
+    """Return a recording of 28 s with two passages of speech of 4 s, and its clean part."""
+    clean = np.zeros(28 * RATE, np.float32)
     for start, part in ((2 * RATE, voice[: 4 * RATE]), (12 * RATE, voice[4 * RATE : 8 * RATE])):
         clean[start : start + part.size] = part
     return clean + noise, clean
@@ -80,10 +80,10 @@ def test_the_pauses_of_a_take_are_its_noise(
     rng: np.random.Generator,
     audio_file: Callable[..., Path],
 ) -> None:
-    noise = pink_noise(20, RATE, rng)
+    noise = pink_noise(28, RATE, rng)
     noisy, clean = take(voice, noise)
     found = gather([audio_file("take.wav", noisy, RATE, "FLOAT")], [], [], denoiser)
-    assert 7 < found.found < 12  # of 12 s
+    assert 15 < found.found < 20  # of 20 s
     parts = [*found.noise[0], *found.held_out_noise[0]]
     assert sum(part.size for part in parts) == pytest.approx(found.found * RATE, abs=2)
     for part in parts:  # nothing of the speech is in them
@@ -126,8 +126,8 @@ def test_what_cannot_be_learnt_from_is_refused(
     rng: np.random.Generator,
     audio_file: Callable[..., Path],
 ) -> None:
-    short = audio_file("short.wav", pink_noise(3, RATE, rng))
-    with pytest.raises(UsageError, match="3 s of noise were found, and 4 s are needed"):
+    short = audio_file("short.wav", pink_noise(11, RATE, rng))
+    with pytest.raises(UsageError, match="11 s of noise were found, and 12 s are needed"):
         gather([], [short], [], denoiser)
     silent = audio_file("silent.wav", np.zeros(20 * RATE))
     with pytest.raises(UsageError, match=r"silent\.wav is silent"):
@@ -135,11 +135,45 @@ def test_what_cannot_be_learnt_from_is_refused(
     t = np.arange(8 * RATE) / RATE
     chords = sum(np.sin(2 * np.pi * f * t) * (1 + np.sin(2 * np.pi * t)) for f in (220, 277, 330))
     music = audio_file("music.wav", 0.1 * chords)
-    with pytest.raises(UsageError, match="no speech in the noisy recordings"):
+    message = (
+        r"no speech in the noisy recordings \(.*music\.wav\); .* --noise, which takes one file"
+    )
+    with pytest.raises(UsageError, match=message):
         gather([music], [], [], denoiser)
     no_pause = audio_file("talk.wav", voice)
     with pytest.raises(UsageError, match="longer pauses"):
         gather([no_pause], [], [], denoiser)
+
+
+@pytest.mark.usefixtures("one_voice")
+@pytest.mark.parametrize("silent", [(0, 4), (10, 6), (14, 16)])
+def test_silence_in_recordings_of_noise_is_left_out(
+    denoiser: Denoiser,
+    rng: np.random.Generator,
+    audio_file: Callable[..., Path],
+    silent: tuple[int, int],
+) -> None:
+    """It could be all that is held out."""
+    start, seconds = silent
+    sound = np.insert(pink_noise(14, RATE, rng), start * RATE, np.zeros(seconds * RATE))
+    found = gather([], [audio_file("noise.wav", sound, RATE, "FLOAT")], [], denoiser)
+    for part in [*found.noise[0], *found.held_out_noise[0]]:
+        assert np.abs(part[:RATE]).max() > 0 and np.abs(part[-RATE // 4 :]).max() > 0
+    assert found.seconds(found.noise) == pytest.approx(14 * 2 / 3, abs=0.1)
+    assert found.seconds(found.held_out_noise) == pytest.approx(14 / 3, abs=0.1)
+
+
+@pytest.mark.usefixtures("one_voice")
+def test_takes_without_speech_are_reported(
+    voice: AudioVector,
+    denoiser: Denoiser,
+    rng: np.random.Generator,
+    audio_file: Callable[..., Path],
+) -> None:
+    spoken = audio_file("take.wav", take(voice, pink_noise(28, RATE, rng))[0], RATE, "FLOAT")
+    noise = audio_file("noise.wav", pink_noise(4, RATE, rng), RATE, "FLOAT")
+    (warning,) = gather([spoken, noise], [], [], denoiser).warnings
+    assert warning.startswith(f"warning: there is no speech in {noise}; if it is noise alone")
 
 
 @pytest.mark.usefixtures("one_voice")
@@ -169,6 +203,7 @@ def sines() -> Material:
         speech=[[sine(300, 20)]],
         held_out_noise=[[sine(500, 2)], [sine(600, 6)]],
         held_out_speech=[[sine(700, 8)], [sine(800, 8)]],
+        held_out_voices=[[sine(800, 8)]],
         found=0.0,
     )
 
@@ -240,7 +275,7 @@ def test_little_noise_is_enough_to_train_with(
     monkeypatch.setattr(generated, "SECONDS", 0.5)
     noise, held_out_noise = module._hold_out([pink_noise(LEAST_NOISE, RATE, rng)])
     speech, held_out_speech = module._hold_out([pink_noise(90, RATE, rng)])
-    found = Material(RATE, [noise], [speech], [held_out_noise], [held_out_speech], 0.0)
+    found = Material(RATE, [noise], [speech], [held_out_noise], *2 * [[held_out_speech]], 0.0)
     _write_sources(found, tmp_path)
     for piece in (tmp_path / "noise" / "own").iterdir():
         assert soundfile.info(piece).duration > 0.7
