@@ -6,7 +6,8 @@
  *
  * The sound is mono, float32, at the rate of the model. The output begins n_fft - hop samples
  * later than the input: the program writes a hop for every hop that it reads, as a sound card
- * expects. The transforms are written out, which takes longer than those of an FFT library.
+ * expects, and the rest at the end. It runs models that do not look ahead (delay_frames 0). The
+ * transforms are written out, which takes longer than those of an FFT library.
  */
 #include <math.h>
 #include <onnxruntime_c_api.h>
@@ -24,16 +25,22 @@ static void check(OrtStatus *status) {
     }
 }
 
-static int number(OrtModelMetadata *metadata, const char *key) {
-    char *text = NULL;
-    check(ort->ModelMetadataLookupCustomMetadataMap(metadata, allocator, key, &text));
-    if (text == NULL) {
+/* The caller frees it. */
+static char *text(OrtModelMetadata *metadata, const char *key) {
+    char *value = NULL;
+    check(ort->ModelMetadataLookupCustomMetadataMap(metadata, allocator, key, &value));
+    if (value == NULL) {
         fprintf(stderr, "the model has no %s; export it with --format onnx-stream\n", key);
         exit(1);
     }
-    int value = atoi(text);
-    check(ort->AllocatorFree(allocator, text));
     return value;
+}
+
+static int number(OrtModelMetadata *metadata, const char *key) {
+    char *value = text(metadata, key);
+    int result = atoi(value);
+    check(ort->AllocatorFree(allocator, value));
+    return result;
 }
 
 static OrtValue *tensor(OrtMemoryInfo *memory, float *values, const int64_t *shape, size_t rank) {
@@ -65,6 +72,16 @@ int main(int argc, char **argv) {
     check(ort->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
     const int n_fft = number(metadata, "n_fft"), hop = number(metadata, "hop_length");
     const int bins = n_fft / 2 + 1;
+    if (number(metadata, "delay_frames") != 0) {
+        fprintf(stderr, "this program runs only models that do not look ahead, as speech-live\n");
+        return 1;
+    }
+    char *name = text(metadata, "window");
+    if (strcmp(name, "sqrt_hann") != 0) {
+        fprintf(stderr, "this program has the window sqrt_hann, and the model needs %s\n", name);
+        return 1;
+    }
+    check(ort->AllocatorFree(allocator, name));
 
     /* The second input is the state: (batch, size). */
     OrtTypeInfo *type;
@@ -88,7 +105,12 @@ int main(int argc, char **argv) {
     const int64_t spectrum_shape[4] = {1, bins, 1, 2};
     const char *inputs[] = {"spectrum", "state"}, *outputs[] = {"cleaned", "next_state"};
 
-    while (fread(sound + n_fft - hop, sizeof(float), hop, stdin) == (size_t)hop) {
+    size_t got = hop, left = n_fft - hop; /* samples that were read, and that are to be written */
+    while (got == (size_t)hop || left > 0) {
+        float *next = sound + n_fft - hop;
+        got = fread(next, sizeof(float), hop, stdin);
+        memset(next + got, 0, (hop - got) * sizeof(float));
+        left += got;
         for (int k = 0; k < bins; k++) {
             float real = 0, imaginary = 0;
             for (int i = 0; i < n_fft; i++) {
@@ -120,7 +142,9 @@ int main(int argc, char **argv) {
             ort->ReleaseValue((OrtValue *)in[i]);
             ort->ReleaseValue(out[i]);
         }
-        fwrite(sum, sizeof(float), hop, stdout);
+        const size_t count = left < (size_t)hop ? left : (size_t)hop;
+        fwrite(sum, sizeof(float), count, stdout);
+        left -= count;
         fflush(stdout);
         memmove(sum, sum + hop, (n_fft - hop) * sizeof(float));
         memset(sum + n_fft - hop, 0, hop * sizeof(float));

@@ -3,8 +3,8 @@
     python voice_agents.py [SESSIONS [SECONDS]]
 
 Frames of 10 ms of 16-bit PCM go in and come out, as telephony and agent frameworks pass them on.
-A frame takes about as long as a frame takes in `DenoiseFilter.process`, so it is handed to threads:
-ONNX Runtime releases the lock of the interpreter, and other sessions go on.
+Cleaning a frame would hold up the event loop, so it is handed to threads: ONNX Runtime releases the
+lock of the interpreter meanwhile, and other sessions go on.
 """
 
 import asyncio

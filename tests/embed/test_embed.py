@@ -54,15 +54,20 @@ def test_c(speech, noise, tmp_path):
     command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", EXAMPLES / "stream.c"]
     command += ["-I", header_folder(), "-L", tmp_path, "-l", "onnxruntime", "-lm"]
     subprocess.run([*command, f"-Wl,-rpath,{tmp_path}", "-o", tmp_path / "stream"], check=True)
-    sound = (speech(2, RATE) + noise(2, RATE))[:30_000]
-    result = subprocess.run(
-        [tmp_path / "stream", find_model("speech-live").stream_path],
-        input=np.pad(sound, (0, 1536)).tobytes(),
-        capture_output=True,
-        check=True,
-    )
-    found = np.frombuffer(result.stdout, np.float32)[768:][: sound.size]  # a hop late
-    np.testing.assert_allclose(found, cleaned("speech-live", sound), atol=1e-4)
+    sound = (speech(2, RATE) + noise(2, RATE))[:30_000]  # the last hop is not whole
+
+    def run(model):
+        command = [tmp_path / "stream", find_model(model).stream_path]
+        return subprocess.run(command, input=sound.tobytes(), capture_output=True)
+
+    result = run("speech-live")
+    assert result.returncode == 0, result.stderr
+    found = np.frombuffer(result.stdout, np.float32)
+    assert found.size == 768 + sound.size  # a hop late
+    np.testing.assert_allclose(found[768:], cleaned("speech-live", sound), atol=1e-4)
+    refused = run("speech")
+    assert refused.returncode == 1
+    assert b"do not look ahead" in refused.stderr
 
 
 def test_voice_agents():
