@@ -8,16 +8,18 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
 RATE = 16000
-SPEC = {
+SPEC: dict[str, Any] = {
     "name": "check",
     "audio": {"sample_rate": RATE},
     "stft": {"n_fft": 128, "hop_length": 64},
     "downsampling": [{"filters": 4, "strides": [4, 1]}],
+    "valley": [{"block": "recurrent", "axis": "time", "units": 3}],
     "upsampling": [{"filters": 4}],
     "training": {
         "losses": ["waveform_l1"],
@@ -30,6 +32,8 @@ SPEC = {
     },
 }
 
+HEARD = {"losses": ["perceptual", "intelligibility"], "epochs": 1, "steps_per_epoch": 1}
+"""Changes of the training that take the losses which are slow to compile."""
 
 sys.modules["tensorflow"] = None  # type: ignore[assignment]  # missing even where it is installed
 os.environ["KERAS_BACKEND"] = "jax"
@@ -97,11 +101,22 @@ def main() -> None:
         for row, same in zip(*rows, strict=True):
             assert {**row, "minutes": 0} == {**same, "minutes": 0}, (row, same)
         assert ModelFolder(whole).read_metrics().onnx_difference < 1e-3
-        noisy = folder / "noisy.wav"
-        soundfile.write(noisy, 0.1 * np.random.default_rng(1).normal(size=RATE), RATE)
+        heard = parse_spec({**SPEC, "training": {**SPEC["training"], **HEARD}})
+        train(heard, mixing, folder / "heard", Observer())
+        noise = 0.1 * np.random.default_rng(1).normal(size=RATE)
+        clean = 0.2 * np.sin(2 * np.pi * 300 / RATE * np.arange(RATE))
+        for name, sound in (("clean", clean), ("noisy", clean + noise)):
+            (folder / "pairs" / name).mkdir(parents=True)
+            soundfile.write(folder / "pairs" / name / "a.wav", sound, RATE)
+        noisy = folder / "pairs" / "noisy" / "a.wav"
         for command in (
             ["export", str(whole), "-o", str(folder / "other.onnx")],
             ["clean", str(noisy), "-o", str(folder / "out.wav"), "--model", str(whole)],
+            [
+                *("evaluate", str(whole), "--clean", str(folder / "pairs" / "clean")),
+                *("--noisy", str(folder / "pairs" / "noisy"), "--metrics", "si_sdr,lsd"),
+                *("--jobs", "1", "--json"),
+            ],
         ):
             from typer.testing import CliRunner
 
@@ -109,6 +124,8 @@ def main() -> None:
 
             result = CliRunner().invoke(app, command)
             assert result.exit_code == 0, (command, result.output, result.exception)
+        scores = json.loads(result.stdout)["estimators"]
+        assert {*scores[whole.parent.name]["mean"]} == {"si_sdr", "lsd"}
         assert sys.modules["tensorflow"] is None
         print(json.dumps([row["loss"] for row in rows[0]]))
 
