@@ -28,6 +28,7 @@ MIN_OVERLAP_SECONDS = 3
 """Shortest overlap of two copies, unless it is half of the shorter one."""
 
 _RATE = 4000  # Hz, which suffices for these bands
+_UNLIKELY = 0.3  # correlation at _RATE below which two recordings are no copies
 _FRAME, _HOP = 0.256, 0.016  # s
 _BANDS = 25  # between these limits in Hz, which all sample rates share
 _LIMITS = 200.0, 1900.0
@@ -108,7 +109,18 @@ def are_copies(one: Recording, other: Recording, sample_rate: int) -> bool:
     than all but MIN_OVERLAP_SECONDS of these is not found.
     """
     limit = COMPARED_SECONDS * sample_rate
-    first, second = (sound.read(0, min(sound.samples, limit)) for sound in (one, other))
+    both = [sound.read(0, min(sound.samples, limit)) for sound in (one, other)]
+    if sample_rate > _RATE:  # quickly, since most are no copies
+        low = [resample(sound, sample_rate, _RATE) for sound in both]
+        if _highest_correlation(*low, _RATE) < _UNLIKELY:
+            return False
+    return _highest_correlation(*both, sample_rate) >= MIN_CORRELATION
+
+
+def _highest_correlation(
+    first: Float[np.ndarray, "samples"], second: Float[np.ndarray, "others"], sample_rate: int
+) -> float:
+    """Return the absolute correlation at the best delay, 0 if the overlap there is too short."""
     first, second = first - first.mean(), second - second.mean()
     size = next_fast_len(first.size + second.size, real=True)
     products = np.fft.irfft(np.fft.rfft(first, size).conj() * np.fft.rfft(second, size), size)
@@ -117,8 +129,8 @@ def are_copies(one: Recording, other: Recording, sample_rate: int) -> bool:
     a, b = first[max(0, -lag) :], second[max(0, lag) :]
     overlap = min(a.size, b.size)
     if overlap < min(0.5 * min(first.size, second.size), MIN_OVERLAP_SECONDS * sample_rate):
-        return False
-    return abs(_correlation(a[:overlap], b[:overlap])) >= MIN_CORRELATION
+        return 0.0
+    return abs(_correlation(a[:overlap], b[:overlap]))
 
 
 def _correlation(one: Float[np.ndarray, "t"], other: Float[np.ndarray, "t"]) -> float:
