@@ -84,6 +84,7 @@ def fake_blend(spec: Spec, start: ModelFolder, trained: ModelFolder, *others: An
     return 0.5
 
 
+@pytest.mark.slow
 def test_a_better_model_is_written(
     fan: Path,
     tiny_run: Path,
@@ -114,6 +115,7 @@ def test_a_better_model_is_written(
     assert Denoiser(output).clean(sound, 4000).shape == sound.shape
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_better_is_not_written(
     fan: Path,
     tiny_run: Path,

@@ -92,6 +92,7 @@ def test_the_pauses_of_a_take_are_its_noise(
         assert np.abs(clean[start : start + part.size]).max() < 0.02
 
 
+@pytest.mark.slow
 def test_the_last_third_is_held_out(
     denoiser: Denoiser, rng: np.random.Generator, audio_file: Callable[..., Path]
 ) -> None:
@@ -290,6 +291,7 @@ def test_little_noise_is_enough_to_train_with(
     assert all(np.isfinite(noisy).all() and clean.any() for noisy, clean in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_voice")
 def test_pauses_at_the_end_of_clean_speech_are_not_compared_with(
     voice: AudioVector,

@@ -131,6 +131,7 @@ def test_unknown_command_is_wrong_use() -> None:
     fails(denoise("cleen"), 2, "Did you mean 'clean'?")
 
 
+@pytest.mark.slow
 def test_commands_that_do_not_train_never_load_tensorflow(
     tmp_path: Path, speech: Callable[..., np.ndarray], halving: Path, tiny_dataset: Path
 ) -> None:

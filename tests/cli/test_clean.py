@@ -377,6 +377,7 @@ def test_a_signal_ends_a_batch_and_leaves_nothing_behind(
             time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_a_pipe_is_read_leaves_nothing_behind(
     halving: Path, tmp_path: Path, number: int, code: int
@@ -401,6 +402,7 @@ def test_a_signal_while_a_pipe_is_read_leaves_nothing_behind(
     assert not list(tmp_path.glob("*out*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_keep_readable_keeps_what_a_pipe_held_before_a_signal(
     halving: Path, tmp_path: Path, number: int, code: int

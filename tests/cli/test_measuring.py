@@ -235,6 +235,7 @@ def test_the_test_set_of_a_dataset(
     )  # files are there until the page is written
 
 
+@pytest.mark.slow
 def test_a_model_that_was_trained_on_the_test_set(
     audio_file: Callable[..., Path],
     noise: Callable[..., np.ndarray],
@@ -328,6 +329,7 @@ def test_help_names_all_metrics() -> None:
     assert set(METRICS) <= set(re.findall(r"\w+", shown.stdout))
 
 
+@pytest.mark.slow
 def test_recordings_without_a_clean_sound(
     folders: list[object], halving: Path, tmp_path: Path
 ) -> None:

@@ -135,6 +135,7 @@ def test_export_refuses_frames_that_have_no_effect(format: str, tmp_path: Path) 
     fails(result, 2, "--frames applies to --format litert only")
 
 
+@pytest.mark.slow
 def test_export_of_a_bundled_model(tmp_path: Path) -> None:
     target = tmp_path / "speech.onnx"
     shown = denoise("export", "speech", "-o", target)

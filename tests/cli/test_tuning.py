@@ -43,6 +43,7 @@ def run_tune(data: Path, folder: Path, *options: str) -> Result:
     )
 
 
+@pytest.mark.slow
 def test_table_and_json(untrained: None, tiny_dataset: Path, tmp_path: Path) -> None:
     shown = run_tune(tiny_dataset, tmp_path, "--trials", "2")
     assert shown.exit_code == 0, shown.output

@@ -392,6 +392,7 @@ def test_names_of_sets(folders: tuple[Path, Path], tmp_path: Path, name: str) ->
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_tasks")
 @pytest.mark.parametrize(("stage", "done"), [("reading", 15), ("mixing", 3), ("mixing", 9)])
 def test_interrupted(folders: tuple[Path, Path], tmp_path: Path, stage: str, done: int) -> None:
@@ -463,6 +464,7 @@ def test_resume_of_nothing_begins(folders: tuple[Path, Path], tmp_path: Path) ->
         build(*folders, tmp_path / "data", RECIPE, resume=True)
 
 
+@pytest.mark.slow
 def test_one_build_at_a_time(folders: tuple[Path, Path], tmp_path: Path) -> None:
     refused: list[Exception] = []
 

@@ -141,6 +141,7 @@ def test_spectrograms_are_stored_or_computed_while_reading(
         load_pairs(tmp_path / "spectra")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_fft", "hop_length", "window"),
     [(512, 256, "sqrt_hann"), (320, 160, "hann"), (400, 100, "hamming")],

@@ -160,6 +160,7 @@ def test_memory_is_unknown_where_the_system_does_not_report_its_peak(monkeypatch
     assert math.isnan(module._peak_memory_mb())
 
 
+@pytest.mark.slow
 def test_cost(folders):
     """The cost is at least the known time and memory."""
     one = folder_pairs(*folders)[:2]

@@ -73,6 +73,7 @@ def test_bypass_returns_the_noisy_sound_without_a_step():
     assert driven.run(ones)[0, -1] == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken", [BLOCK - 0.3, BLOCK + 0.3])
 def test_clocks_that_differ_neither_drop_out_nor_delay(taken):
     """By 0.2 %, far more than any two sound cards: 30 min of 60 ppm are a minute of that."""

@@ -12,6 +12,7 @@ from denoisecli.models.folder import Metrics, ModelFolder
 from denoisecli.models.registry import build_model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", model_names())
 def test_bundled_models_load(name: str) -> None:
     """That of speech-live-16k was written before the package had rooms."""

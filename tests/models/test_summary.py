@@ -18,6 +18,7 @@ def spec_of(**sections: Any) -> Any:
     return parse_spec({"name": "test", "downsampling": level, "upsampling": up, **sections})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sections", "past", "future"),
     [

@@ -187,6 +187,7 @@ def test_silence_and_extremes(network: UNet) -> None:
         assert np.isfinite(mask).all()
 
 
+@pytest.mark.slow
 def test_saved_and_loaded(network: UNet, tmp_path: Path) -> None:
     network.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)

@@ -126,6 +126,7 @@ def test_few_are_ahead_and_in_order() -> None:
         assert list(results) == list(range(1, 1000))
 
 
+@pytest.mark.slow
 def test_processes_end_when_the_parent_is_killed() -> None:
     script = SCRIPT.replace("print_pid", "test_pools.pid_of").replace(
         "import os", "import test_pools, os"

@@ -146,6 +146,7 @@ def test_float16_scales_the_loss() -> None:
     assert float(make_optimizer_of(training_of(), 10).scale_loss(1.0)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cosine", "warmup_stable_decay", "constant"])
 def test_a_stretched_schedule_ends_where_it_is_told_to(kind: str) -> None:
     training = Training(schedule=kind, learning_rate=0.01, warmup_steps=20, decay_share=0.25)

@@ -15,6 +15,7 @@ from denoisecli.types import AudioVector
 RATE = 16000
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_metrics(
     speech: Callable[..., AudioVector], noise: Callable[..., AudioVector]
 ) -> None:

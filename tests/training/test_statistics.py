@@ -88,6 +88,7 @@ def test_nothing_to_do_without_batch_normalization(pairs: list[Batch]) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_sane(pairs: list[Batch]) -> None:
     """They are worse than the trained weights with the statistics of those, better with their own.
 

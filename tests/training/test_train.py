@@ -356,6 +356,7 @@ def test_scores_select_the_best_epoch(
     assert set(metrics["test"]) == FIGURES | {"pesq", "estoi"}
 
 
+@pytest.mark.slow
 @few_steps
 @pytest.mark.parametrize("ended_by", ["time", "callback in the epoch", "callback after it"])
 def test_a_run_that_ends_before_its_monitor_is_measured_keeps_what_it_trained(
@@ -387,6 +388,7 @@ def test_a_run_that_ends_before_its_monitor_is_measured_keeps_what_it_trained(
     assert any((a != b).any() for a, b in zip(made.best, initial, strict=True))
 
 
+@pytest.mark.slow
 @few_steps
 def test_starting_over_keeps_the_old_model_until_the_end(
     tiny_dataset: Path, tmp_path: Path
@@ -452,6 +454,7 @@ class Watcher(keras.callbacks.Callback):
         self.events.append("end")
 
 
+@pytest.mark.slow
 def test_callbacks_of_the_user(tiny_dataset: Path, tmp_path: Path, no_logs: None) -> None:
     """They see the epochs of the run and the validated weights, and can end the training."""
     watcher = Watcher()
@@ -764,6 +767,7 @@ def test_wrong_paths(tiny_dataset: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @few_steps
 def test_values_that_are_not_finite(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_logs: None
@@ -800,6 +804,7 @@ def test_values_that_are_not_finite(
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 @few_steps
 def test_outlier_of_the_loss(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_logs: None
@@ -841,6 +846,7 @@ class Lazy:
         return float(self.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [None, 13])
 def test_losses_are_read_after_some_steps_only(
     bad: int | None, tiny_dataset: Path, tmp_path: Path
@@ -868,6 +874,7 @@ def test_losses_are_read_after_some_steps_only(
     assert (tmp_path / CHECKPOINT).exists() == (bad is None)
 
 
+@pytest.mark.slow
 def test_early_stopping(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_logs: None
 ) -> None:

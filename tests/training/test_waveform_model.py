@@ -35,6 +35,7 @@ def sounds(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return clean + 0.05 * rng.standard_normal(clean.shape).astype(np.float32), clean
 
 
+@pytest.mark.slow
 def test_silence_is_harmless(sounds: tuple[np.ndarray, np.ndarray]) -> None:
     """All losses and gradients stay finite, whether a row is silent or the whole batch."""
     losses = [{"kind": kind, "weight": 1.0} for kind in LOSSES]
@@ -51,6 +52,7 @@ def test_silence_is_harmless(sounds: tuple[np.ndarray, np.ndarray]) -> None:
             assert np.isfinite(np.asarray(weight)).all(), weight.path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(precision: str, sounds: tuple[np.ndarray, np.ndarray]) -> None:
     """The network computes in 16 bits, the rest in 32; the weights fit either network."""

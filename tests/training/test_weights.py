@@ -102,6 +102,7 @@ def test_weights_of_another_rate_or_frame_are_reported(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5])
 def test_a_causal_network_keeps_frames_in_line(tmp_path: Path, frames: int) -> None:
     level = {"filters": 4, "kernel_size": [3, frames], "normalization": "none"}

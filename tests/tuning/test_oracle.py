@@ -56,6 +56,7 @@ def test_the_spec_as_it_is_comes_first(method: Method) -> None:
     assert propose(oracle).values != first.values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", Method)
 def test_a_resumed_oracle_continues_as_the_first_would(method: Method) -> None:
     oracle = make(method)
@@ -146,6 +147,7 @@ def test_hyperband_does_not_wait_for_trials_without_an_objective() -> None:
     assert [p.values for p in promoted] == [proposals[name].values for name in best]
 
 
+@pytest.mark.slow
 def test_a_gaussian_process_takes_no_objective_for_the_worst_one() -> None:
     oracle = make(Method.BAYESIAN, trials=6)
     for objective in [3.0, None, 1.0, None, 2.0]:  # the first four are drawn at random

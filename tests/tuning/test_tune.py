@@ -80,6 +80,7 @@ def searched(
 
 
 class TestSearch:
+    @pytest.mark.slow
     def test_every_trial_is_accounted_for(
         self, searched: tuple[Path, list[TrialResult], Recorder]
     ) -> None:

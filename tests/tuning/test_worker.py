@@ -133,6 +133,7 @@ def test_values_that_cannot_be_trained(
     assert result.objective is None
 
 
+@pytest.mark.slow
 def test_a_dataset_that_does_not_suit_a_trial(make: Callable[..., TrialTrainer]) -> None:
     long = Proposal("0000", VALUES | {"training.segment_seconds": 50.0})
     result = make().train(long, NEVER)
@@ -140,6 +141,7 @@ def test_a_dataset_that_does_not_suit_a_trial(make: Callable[..., TrialTrainer])
     assert "less than a segment of 50 s" in result.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -167,6 +169,7 @@ def test_failures_become_results(
     assert trace.exists() == (not isinstance(error, ModelError))
 
 
+@pytest.mark.slow
 def test_the_best_epoch_counts(
     make: Callable[..., TrialTrainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,7 @@ def test_what_a_format_cannot_hold(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "factor"), [(ExportFormat.LITERT, 1.5), (ExportFormat.SAVED_MODEL, np.nan)]
 )
