@@ -300,8 +300,8 @@ def _spoken(path: Path, sound: AudioVector, sample_rate: int) -> Stretches:
 
 def _audible(sound: AudioVector, sample_rate: int) -> Stretches:
     """Return a recording of noise without its digital silence, which could be all held out."""
-    chunk = round(CHUNK_SECONDS * sample_rate)
-    audible = ~_silent(sound, chunk, sound.size // chunk)
+    chunk = CHUNK_SECONDS * sample_rate
+    audible = ~_silent(sound, chunk, int(sound.size / chunk))
     if audible.all():
         return [sound]  # with its last samples, which make no chunk
     return [sound[a:b] for a, b in spans(audible, chunk, _SHORTEST * sample_rate, sound.size)]
