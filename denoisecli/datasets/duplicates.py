@@ -109,12 +109,12 @@ def are_copies(one: Recording, other: Recording, sample_rate: int) -> bool:
     than all but MIN_OVERLAP_SECONDS of these is not found.
     """
     limit = COMPARED_SECONDS * sample_rate
-    both = [sound.read(0, min(sound.samples, limit)) for sound in (one, other)]
+    first, second = (sound.read(0, min(sound.samples, limit)) for sound in (one, other))
     if sample_rate > _RATE:  # quickly, since most are no copies
-        low = [resample(sound, sample_rate, _RATE) for sound in both]
-        if _highest_correlation(*low, _RATE) < _UNLIKELY:
+        low, other_low = (resample(sound, sample_rate, _RATE) for sound in (first, second))
+        if _highest_correlation(low, other_low, _RATE) < _UNLIKELY:
             return False
-    return _highest_correlation(*both, sample_rate) >= MIN_CORRELATION
+    return _highest_correlation(first, second, sample_rate) >= MIN_CORRELATION
 
 
 def _highest_correlation(
