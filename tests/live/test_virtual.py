@@ -60,7 +60,9 @@ class TestVirtualMicrophone:
         assert modules() == []
         assert os.environ["PULSE_SINK"] == "mine"
 
-    @pytest.mark.parametrize("process", ["4194999.17", f"{os.getpid()}.17"])
+    @pytest.mark.parametrize(
+        "process", ["4194999.17", f"{os.getpid()}.17"], ids=["ended", "another one"]
+    )
     def test_what_a_killed_process_left_is_removed(self, pactl, tmp_path, process):
         """Also if another process has its number now."""
         modules = pactl()
