@@ -97,6 +97,8 @@ def _frame(data: bytes, block_size: int) -> tuple[int, int] | None:
     See RFC 9639, section 9.1.
     """
     size_code, rate_code = data[2] >> 4, data[2] & 15
+    if size_code == 0 or rate_code == 15 or data[3] & 1:  # reserved
+        return None
     lead = data[4]
     count = 1 if lead < 0x80 else 8 - (~lead & 0xFF).bit_length()  # bytes of the coded number
     number = lead & (0x7F if count == 1 else 0x7F >> count)
@@ -111,7 +113,7 @@ def _frame(data: bytes, block_size: int) -> tuple[int, int] | None:
             192 if size_code == 1 else 576 << size_code - 2 if size_code < 6 else 1 << size_code
         )
     end += {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
-    if size_code == 0 or rate_code == 15 or data[3] & 1 or _crc8(data[: end + 1]):
+    if _crc8(data[: end + 1]):
         return None
     return (number if data[1] & 1 else number * block_size), length
 

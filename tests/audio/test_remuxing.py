@@ -290,8 +290,9 @@ def test_a_layout_that_the_codec_lacks_is_named(tmp_path, model_folder):
         for frame in original.decode(audio=0):
             container.mux(track.encode(frame))
         container.mux(track.encode(None))
-    (warning,) = clean(model_folder, tmp_path / "in.mkv", tmp_path / "out.webm").warnings
-    assert warning.startswith("the channel layout 5.0(side) was changed to 5.0, because libopus")
+    warnings = clean(model_folder, tmp_path / "in.mkv", tmp_path / "out.webm").warnings
+    expected = "the channel layout 5.0(side) was changed to 5.0, because libopus"
+    assert any(warning.startswith(expected) for warning in warnings)
     assert read(tmp_path / "out.webm")[0].shape[0] == 5
 
 

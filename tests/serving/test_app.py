@@ -182,7 +182,7 @@ def test_the_loudness_is_known_before_and_set_in_the_file(
 def test_only_the_last_files_of_a_job_are_kept(client: TestClient, wav: bytes, root: Path) -> None:
     job = add(client, wav)
     urls = [client.post(f"/api/jobs/{job}/file").json()["url"] for _ in range(6)]
-    refused(client.get(urls[0]), 404, "ask for it again")
+    refused(client.get(urls[0]), 404, "request it again")
     assert client.get(urls[-1]).status_code == 200
     assert len(list(root.glob("*/*/result.wav"))) == 4
 
