@@ -34,7 +34,7 @@ class Metrics(BaseModel):
     training_sources: str = Field(
         "",
         description="Hashes of the names of the recordings trained on, those of `init_from` "
-        "included; separated by spaces.",
+        "included, and ? if those are not recorded; separated by spaces.",
     )
     seed: int | None = Field(None, description="Seed of the run.")
     parameters: int | None = Field(None, description="Number of weights of the network.")
