@@ -85,19 +85,28 @@ def until(condition, seconds=60):
 def live(*arguments: str):
     """Run `denoise live` until the block ends; yield what it prints at the end."""
     command = [*DENOISE, "live", "--json", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     facts: dict[str, float] = {}
-    try:
-        until(is_listening)
-        yield facts
-    finally:
-        process.send_signal(signal.SIGINT)
+    with tempfile.NamedTemporaryFile("w") as messages:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, text=True)
+
+        def is_running() -> bool:
+            text = Path(messages.name).read_text()
+            assert process.poll() is None, text
+            return "running at" in text
+
         try:
-            out, _ = process.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGABRT)  # prints where its threads are
-            process.wait(30)
-            raise
+            until(is_running)  # the sound server lists its streams before they have started
+            yield facts
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                out, _ = process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)  # prints where its threads are
+                process.wait(30)
+                raise
+            finally:
+                sys.stderr.write(Path(messages.name).read_text())
     facts.update(json.loads(out), code=process.returncode)
 
 
