@@ -499,7 +499,7 @@ def _clean_files(
     if pages.report is None and pages.plot is None:
         _report_cleaned(_run(planned.jobs, denoiser, files, batch))
         return
-    with temporary_folder(Path(tempfile.gettempdir()), "denoise-") as folder:
+    with temporary_folder() as folder:
         in_place = [
             job
             for job in planned.jobs

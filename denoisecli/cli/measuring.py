@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +12,7 @@ from denoisecli.audio.files import probe
 from denoisecli.cli import console, displays
 from denoisecli.cli.options import Overwrite
 from denoisecli.errors import DenoiseError, UsageError, join_names
-from denoisecli.system.atomic_files import refuse_existing
+from denoisecli.system.atomic_files import refuse_existing, temporary_folder
 
 if TYPE_CHECKING:
     from denoisecli.evaluation.estimators import Estimator
@@ -260,7 +259,7 @@ def evaluate(
 
     with (
         _open_pairs(dataset, clean, noisy, match, pairs, recordings) as found,
-        TemporaryDirectory(prefix="denoise-") as temporary,
+        temporary_folder() as temporary,
     ):
         if dataset is not None:
             for estimator in estimators.values():
@@ -276,7 +275,7 @@ def evaluate(
                 metrics=names,
                 baseline=compare_with,
                 jobs=jobs,
-                keep=keep or Path(temporary),
+                keep=keep or temporary / "kept",
                 align=align,
                 recognizer=recognizer,
                 transcripts=read_transcripts(found, transcripts) if recognizer else None,

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import tensorflow as tf
@@ -17,7 +16,7 @@ from denoisecli.datasets.choices import Kind
 from denoisecli.datasets.manifest import MANIFEST, load_manifest
 from denoisecli.datasets.records import RUN_ID, check_path
 from denoisecli.errors import DatasetError, DenoiseError
-from denoisecli.system.atomic_files import replacing
+from denoisecli.system.atomic_files import replacing, temporary_folder
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -186,8 +185,8 @@ def _empty(frequencies: int | None) -> tuple[bytes, bytes]:
     shape = (None,) if frequencies is None else (frequencies, None)
     spec = (tf.TensorSpec(shape, tf.float32),) * 2
     empty = tf.data.Dataset.from_generator(lambda: iter(()), output_signature=spec)
-    with TemporaryDirectory(prefix="denoise-") as folder:
-        empty.save(folder)
+    with temporary_folder() as folder:
+        empty.save(str(folder / "empty"))
         names = "dataset_spec.pb", "snapshot.metadata"
-        one, other = ((Path(folder) / name).read_bytes() for name in names)
+        one, other = ((folder / "empty" / name).read_bytes() for name in names)
     return one, other

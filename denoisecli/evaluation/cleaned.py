@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import gettempdir
 
 from denoisecli.audio.files import probe
 from denoisecli.audio.loudness import LoudnessMeter, is_installed
@@ -79,7 +78,7 @@ def write_cleaning_report(
         UsageError: The suffix is not .html, the file exists, or jinja2 is not installed.
         DenoiseError: The file cannot be written.
     """
-    with temporary_folder(Path(gettempdir()), "denoise-") as temporary:
+    with temporary_folder() as temporary:
         pairs, files = [], {}
         for number, recording in enumerate(recordings):
             folder = Path(temporary, str(number))

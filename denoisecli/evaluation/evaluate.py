@@ -9,7 +9,6 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import gettempdir
 from typing import TypeVar
 
 import numpy as np
@@ -124,7 +123,7 @@ def evaluate(
         recognizer.load()
 
     progress = _Progress(on_progress, total=2 * len(systems) * len(pairs))
-    with temporary_folder(Path(gettempdir()), "denoise-") as temporary:
+    with temporary_folder() as temporary:
         folder = keep or Path(temporary)
         runs = {
             name: _clean_all(estimator, pairs, folder / name, progress)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import gettempdir
 
 from denoisecli.audio.files import find_audio, walk_files, write
 from denoisecli.audio.formats import FORMATS, MEDIA
@@ -189,7 +188,7 @@ def stored_pairs(dataset: Path | str) -> Iterator[list[Pair]]:
     rate = manifest.recipe.sample_rate
     digits = len(str(len(rows)))
     pairs = []
-    with temporary_folder(Path(gettempdir()), "denoise-") as temporary:
+    with temporary_folder() as temporary:
         for number, row in enumerate(rows, 1):
             noisy, clean = stored[number - 1]
             kind = Path(row.noise).parent.as_posix()

@@ -1,13 +1,11 @@
 """The server: binds its port, opens the page, and runs until a signal ends it."""
 
 import socket
-import tempfile
 import threading
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import uvicorn
 
@@ -74,7 +72,7 @@ def serve(
         page: Address to open in a browser.
         on_error: Called with the traceback of an error that should not happen.
     """
-    with temporary_folder(Path(tempfile.gettempdir()), "denoise-serve-") as folder:
+    with temporary_folder(prefix="denoise-serve-") as folder:
         app = create_app(settings, folder, on_error=on_error)
         server = uvicorn.Server(
             uvicorn.Config(

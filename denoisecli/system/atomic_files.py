@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import gettempdir
 
 from filelock import FileLock
 
@@ -96,18 +97,19 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 
 @contextmanager
-def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+def temporary_folder(parent: Path | None = None, prefix: str = "denoise-") -> Iterator[Path]:
     """Provide a new folder, which is removed after the block.
 
     If the process is killed, the next one that creates such a folder in ``parent`` removes it.
 
     Args:
-        parent: Existing folder.
+        parent: Existing folder (default: that of the system for temporary files).
         prefix: Beginning of the name of the new one.
 
     Raises:
         OSError: The folder cannot be created.
     """
+    parent = parent or Path(gettempdir())
     _remove_abandoned(parent)
     # The name is known before the folder exists, so that Ctrl-C at any moment leaves none behind.
     folder = parent / f"{prefix}{secrets.token_hex(8)}{_SUFFIX}"

@@ -6,7 +6,6 @@ a home folder can be written to, as in many containers.
 
 import atexit
 import os
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def prepare_caches() -> None:
         if {"NUMBA_CACHE_DIR", "MPLCONFIGDIR"} <= os.environ.keys():
             return
         stack = ExitStack()
-        own = stack.enter_context(temporary_folder(Path(tempfile.gettempdir()), "denoise-"))
+        own = stack.enter_context(temporary_folder())
         atexit.register(stack.close)
         os.environ.setdefault("MPLCONFIGDIR", str(own))
     os.environ.setdefault("NUMBA_CACHE_DIR", str(own / "numba"))

@@ -118,10 +118,15 @@ def for_keras(batches: Iterator[Batch]) -> Any:
 
 
 def predict(model: "keras.Model", inputs: np.ndarray, batch_size: int) -> np.ndarray:
-    """Return the outputs of a model, computed in batches: `model.predict` without `tf.data`."""
-    return np.concatenate(
-        [
-            model.predict_on_batch(inputs[start : start + batch_size])
-            for start in range(0, len(inputs), batch_size)
-        ]
-    )
+    """Return the outputs of a model, computed in batches: `model.predict` without `tf.data`.
+
+    All batches have one size, since a program is compiled for each: inputs are repeated to fill up
+    the last one.
+    """
+    count = len(inputs)
+    size = min(batch_size, count)
+    outputs = [
+        model.predict_on_batch(inputs[np.arange(start, start + size) % count])
+        for start in range(0, count, size)
+    ]
+    return np.concatenate(outputs)[:count]

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import keras
@@ -12,6 +11,7 @@ from denoisecli.errors import UsageError
 from denoisecli.models.folder import ModelFolder
 from denoisecli.models.registry import CLASSES, find_class
 from denoisecli.spec.document import Spec
+from denoisecli.system.atomic_files import temporary_folder
 from denoisecli.system.extras import require
 from denoisecli.system.references import load_reference
 from denoisecli.training.batch_source import BatchSource
@@ -119,8 +119,8 @@ def train(
             until_time_is_up=until_time_is_up,
         )
         if spec.model not in CLASSES:  # found now and not after hours of training
-            with TemporaryDirectory(prefix="denoise-") as temporary:
-                ModelFolder(Path(temporary)).write_network(trainer.plain.network)
+            with temporary_folder() as temporary:
+                ModelFolder(temporary).write_network(trainer.plain.network)
         if fresh:
             trainer.how_to_resume = "the same command without --fresh resumes there"
         if trainer.checkpoint.exists() and not fresh:

@@ -28,9 +28,23 @@ def test_keras_gets_every_batch_untuned() -> None:
 def test_predictions_are_those_of_keras(rng: np.random.Generator) -> None:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     inputs = rng.normal(size=(7, 3)).astype(np.float32)
-    np.testing.assert_allclose(
-        predict(model, inputs, batch_size=3), keras.ops.convert_to_numpy(model(inputs)), rtol=1e-5
-    )
+    expected = keras.ops.convert_to_numpy(model(inputs))
+    for count, size in ((7, 3), (6, 3), (2, 3), (7, 7)):
+        found = predict(model, inputs[:count], batch_size=size)
+        np.testing.assert_allclose(found, expected[:count], rtol=1e-5)
+
+
+def test_predictions_take_one_program(rng: np.random.Generator) -> None:
+    sizes = []
+
+    class Model:
+        def predict_on_batch(self, inputs: np.ndarray) -> np.ndarray:
+            sizes.append(len(inputs))
+            return 2 * inputs
+
+    inputs = rng.normal(size=(9, 3)).astype(np.float32)
+    np.testing.assert_array_equal(predict(Model(), inputs, batch_size=8), 2 * inputs)
+    assert sizes == [8, 8]
 
 
 def test_batches_come_in_order_and_again() -> None:

@@ -28,6 +28,7 @@ from denoisecli.training.stream import compiled
 Value = TypeVar("Value", float, tuple[float, float])
 
 Bands = tuple[()] | tuple[Float[np.ndarray, "batch stretches"]]
+"""Known band in Hz of each stretch of the speech; empty if all recordings have the full band."""
 
 Draws = dict[str, Parameters]
 """Parameters of all augmentations of a chain for one batch."""
