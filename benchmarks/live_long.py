@@ -11,7 +11,6 @@ grew by more than 5 MiB, or if the delay changed by more than 30 ms.
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -104,7 +103,7 @@ def run(minutes: int, buffer: float, folder: Path) -> int:
     for _ in range(minutes):
         time.sleep(60)
         memory.append(memory_mib(live.pid))
-    live.send_signal(signal.SIGINT)
+    live.terminate()
     facts = json.loads(live.communicate(timeout=60)[0])
     for process in (*recorders, player):
         process.terminate()
