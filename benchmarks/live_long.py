@@ -71,7 +71,7 @@ def delays_ms(recordings: list[Path], minutes: int) -> list[float]:
 
 
 def server(folder: Path) -> subprocess.Popen[bytes]:
-    """Start a sound server with two null sinks, which are the devices of this process from now on."""
+    """Start a sound server with two null sinks, the devices of this process from now on."""
     for name in ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
         os.environ[name] = str(folder)
     os.environ |= {"PULSE_SOURCE": MICROPHONES[0], "PULSE_SINK": "loudspeaker"}

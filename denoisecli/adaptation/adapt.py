@@ -25,6 +25,7 @@ from denoisecli.adaptation.judgement import (
 )
 from denoisecli.adaptation.material import (
     Material,
+    at_speeds,
     gather,
     write_pieces,
 )
@@ -61,7 +62,7 @@ JUDGING = 4.0
 CHOICE = 24
 """Number of held-out mixtures that the share is chosen with; others decide in the end."""
 
-NOISE_WEIGHTS = {"own": 1.0, "generated": 0.6}
+NOISE_WEIGHTS = {"own": 1.0, "generated": 1.0}
 """How often noise is drawn from the user's recordings and from what is generated."""
 
 FACTS = "adaptation.json"
@@ -401,7 +402,7 @@ def _require_writable(path: Path) -> None:
 def _write_sources(material: Material, folder: Path) -> None:
     """Write the speech and the noise to train with."""
     rate = material.sample_rate
-    write_pieces(material.speech, folder / "clean", rate)
+    write_pieces(at_speeds(material.speech, rate), folder / "clean", rate)
     write_pieces(material.noise, folder / "noise" / "own", rate, repeats=True)
     generated = generated_noise(material, np.random.default_rng([SEED, 3]))
     write_pieces([generated], folder / "noise" / "generated", rate, repeats=True)

@@ -21,10 +21,10 @@ def adaptation_spec(start: Spec, name: str) -> Spec:
     augmentation = given.model_copy(
         update={
             "remix": True,
-            "snr_db": (-5.0, 15.0),
+            "snr_db": (-5.0, 20.0),
             "second_noise": 0.15,
             "third_noise": 0.0,
-            "clean_only": 0.06,
+            "clean_only": 0.1,
             "noise_only": 0.02,
             "level_dbfs": (-40.0, -15.0),
             "equalization_db": 2.0,

@@ -103,7 +103,7 @@ def test_a_better_model_is_written(
     folder = ModelFolder(output)
     assert folder.spec.name == "my-studio"
     assert folder.spec.training.start_share == result.start_share
-    assert "40 s of noise, drawn with weights 1 own and 0.6 generated" in folder.spec.description
+    assert "40 s of noise, drawn with weights 1 own and 1 generated" in folder.spec.description
     facts = module._Facts.model_validate_json((output / module.FACTS).read_bytes())
     assert facts.noise_weights == module.NOISE_WEIGHTS
     assert facts.training_minutes == pytest.approx(0.01)

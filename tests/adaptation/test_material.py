@@ -14,6 +14,7 @@ from denoisecli.adaptation.generated import generated_noise
 from denoisecli.adaptation.judgement import YOURS, comparison_sets
 from denoisecli.adaptation.material import (
     LEAST_NOISE,
+    SPEEDS,
     Material,
     gather,
     held_out_mixtures,
@@ -224,6 +225,20 @@ def test_pieces_to_train_with_hold_nothing_that_is_held_out(
     assert len(noise) >= 10  # some are needed to validate with
     seconds = sum(soundfile.info(path).duration for path in noise)
     assert seconds == pytest.approx(22 - 0.05 * len(noise))  # all but the seams
+
+
+def test_speech_is_trained_with_at_several_speeds_and_noise_at_its_own(
+    sines: Material, tmp_path: Path
+) -> None:
+    _write_sources(sines, tmp_path)
+    clean, noise = (
+        sorted(hertz_of(soundfile.read(path)[0]) for path in (tmp_path / folder).iterdir())
+        for folder in ("clean", "noise/own")
+    )
+    nearest = [min(SPEEDS, key=lambda speed: abs(300 * speed - hertz)) for hertz in clean]
+    assert set(nearest) == set(SPEEDS)
+    np.testing.assert_allclose(clean, 300 * np.array(nearest), rtol=0.01)
+    assert {round(hertz, -1) for hertz in noise} == {100, 200}
 
 
 def test_held_out_mixtures_have_the_stated_snrs_and_use_all_sources(sines: Material) -> None:
