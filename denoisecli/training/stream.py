@@ -79,6 +79,15 @@ def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
         import tensorflow as tf
 
         program = tf.function(function, autograph=False)
+    elif backend == "torch":  # whose tensors cannot be combined with arrays
+
+        def tensor(value: Any) -> Any:
+            is_array = isinstance(value, np.ndarray)
+            return keras.ops.convert_to_tensor(value) if is_array else value
+
+        def program(*arguments: Any) -> Result:
+            return function(*keras.tree.map_structure(tensor, arguments))
+
     first = threading.Lock()
     is_compiled = False
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import Any, get_args
 
 import keras
@@ -56,24 +57,27 @@ def train() -> list[float]:
     losses = []
     for step in range(STEPS):
         draws = chain.draw(len(clean), clean.shape[1], np.random.default_rng([0, step]))
-        noisy, target = map(np.asarray, augment(clean, noise, draws))
+        noisy, target = augment(clean, noise, draws)
         losses.append(model.train_on_batch(noisy, target, return_dict=True)["loss"])
     return [*map(float, losses), float(np.mean(np.square(model.predict(noisy, verbose=0))))]
 
 
 @pytest.mark.slow
-def test_jax_learns_as_tensorflow_does() -> None:
+@pytest.mark.parametrize(("backend", "tolerance"), [("jax", 1e-3), ("torch", 5e-3)])
+def test_other_backends_learn_as_tensorflow_does(backend: str, tolerance: float) -> None:
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
     done = subprocess.run(
         [sys.executable, __file__],
-        env={**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    backend, found = json.loads(done.stdout.splitlines()[-1])
-    assert backend == "jax"
+    used, found = json.loads(done.stdout.splitlines()[-1])
+    assert used == backend
     assert keras.backend.backend() == "tensorflow"
-    assert found == pytest.approx(train(), rel=1e-3)
+    assert found == pytest.approx(train(), rel=tolerance)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,6 @@ def _mask_gains(axis: Any, centres: Any, widths: Any, gains: Any, edge: float) -
         - centres, widths, gains: (rows, masks)
         - output: (rows, points)
     """
-    distance = ops.abs(axis.astype(np.float32) - centres[..., None])
+    distance = ops.abs(ops.subtract(axis.astype(np.float32), centres[..., None]))
     inside = ops.clip((0.5 * widths[..., None] - distance) / edge + 0.5, 0.0, 1.0)
     return ops.prod(1 - inside * (1 - gains[..., None]), axis=1)

@@ -148,7 +148,7 @@ class LowPass:
         if not self.usable_hz:
             return noisy, clean
         hertz = fft_frequencies(noisy.shape[1], self.sample_rate)
-        slope = (1 - hertz / parameters["cutoff"]) / (1 - self.PASSBAND)
+        slope = (1 - ops.divide(hertz, parameters["cutoff"])) / (1 - self.PASSBAND)
         response = ops.square(ops.sin(np.pi / 2 * ops.clip(slope, 0.0, 1.0)))
         return _filter_rows(noisy, clean, parameters, response)
 

@@ -65,7 +65,7 @@ class LevelChange:
     def apply(self, signal: Any, parameters: Values) -> Any:
         """Change the level of a signal."""
         timesteps = signal.shape[1]
-        time = np.arange(timesteps, dtype=np.float32)[None] / timesteps
+        time = ops.convert_to_tensor(np.arange(timesteps, dtype=np.float32)[None] / timesteps)
         steepness = timesteps / (CHANGE_SECONDS * self.sample_rate)
         start, end, change = (
             ops.convert_to_tensor(parameters[name])[:, None]

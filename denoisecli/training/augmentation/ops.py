@@ -144,4 +144,4 @@ def highpass_response(hertz: Any, cutoff_hz: Any, steepness: Any) -> Any:
         cutoff_hz: Cutoff frequencies in Hz.
         steepness: Slope in units of 6 dB per octave.
     """
-    return ops.sigmoid(steepness * ops.log(np.maximum(hertz, 1e-3) / cutoff_hz))
+    return ops.sigmoid(steepness * ops.log(ops.divide(np.maximum(hertz, 1e-3), cutoff_hz)))

@@ -69,7 +69,8 @@ class ColouredNoise:
         timesteps = noise.shape[1]
         hertz = np.maximum(fft_frequencies(timesteps, self.sample_rate), self.LOWEST_HZ)
         # The spectrum of noise whose power is 1 at 1 kHz.
-        response = ops.exp(-0.5 * parameters["exponent"][:, None] * np.log(hertz / 1000))
+        exponent = -0.5 * parameters["exponent"][:, None]
+        response = ops.exp(ops.multiply(exponent, np.log(hertz / 1000)))
         response *= timesteps**0.5
         spectrum = (parameters["real"] * response, parameters["imaginary"] * response)
         return _add(noise, parameters, ops.irfft(spectrum, fft_length=timesteps))
@@ -174,7 +175,7 @@ class Clicks:
         timesteps = noise.shape[1]
         # Laplace transform of the oscillation at s = j omega, relative to that of the resonance:
         # 1 / ((damping + j relative) ** 2 + 1).
-        relative = fft_frequencies(timesteps, self.sample_rate) / parameters["hertz"]
+        relative = ops.divide(fft_frequencies(timesteps, self.sample_rate), parameters["hertz"])
         damping = 1 / (2 * pi * parameters["hertz"] * parameters["decay"])
         a, b = damping * damping - relative * relative + 1, 2 * damping * relative
         real, imaginary = ops.rfft(parameters["impulses"], fft_length=timesteps)

@@ -66,6 +66,6 @@ def attenuate_pauses(signal: Any, threshold_db: float, sample_rate: int) -> Any:
     ends = ops.maximum(
         ops.concatenate([gain[:, :1], gain], axis=1), ops.concatenate([gain, gain[:, -1:]], axis=1)
     )
-    ramp = (np.arange(hop) / hop).astype(np.float32)
+    ramp = ops.convert_to_tensor((np.arange(hop) / hop).astype(np.float32))
     gain = ends[:, :-1, None] * (1 - ramp) + ends[:, 1:, None] * ramp
     return ops.reshape(padded * gain, (-1, parts * hop))[:, :timesteps]

@@ -73,12 +73,11 @@ class Speed:
         from_ends = np.minimum(index, timesteps - 1 - index) / (
             self.FADE_SECONDS * self.sample_rate
         )
-        spectrum = ops.rfft(
-            select_rows(signal, parameters) * np.minimum(from_ends, 1).astype(np.float32),
-            fft_length=timesteps,
-        )
+        fades = np.minimum(from_ends, 1).astype(np.float32)
+        faded = ops.multiply(select_rows(signal, parameters), fades)
+        spectrum = ops.rfft(faded, fft_length=timesteps)
         limit = timesteps / 2 / ops.maximum(factor, 1.0)
-        kept = ops.cast(np.arange(timesteps // 2 + 1, dtype=np.float32) < limit, "float32")
+        kept = ops.cast(ops.less(np.arange(timesteps // 2 + 1, dtype=np.float32), limit), "float32")
         padding = ((0, 0), (0, timesteps - timesteps // 2))
         real, imaginary = (ops.pad(2 * part * kept, padding) for part in spectrum)
         doubled = ops.irfft((real, imaginary), fft_length=2 * timesteps)
@@ -119,7 +118,7 @@ class Speed:
         signal = ops.concatenate([signal[:, -before:], signal, signal[:, :after]], axis=1)
         rows, samples = signal.shape
         flat = ops.reshape(signal, (-1,))
-        start = index + np.arange(rows, dtype=np.int32)[:, None] * samples
+        start = ops.add(index, np.arange(rows, dtype=np.int32)[:, None] * samples)
         weights = interpolation_weights(phases, self.TAPS)
         total = 0.0
         for tap in range(self.TAPS):
@@ -149,5 +148,5 @@ class TimeShift:
 
     def apply(self, noise: Any, parameters: Values) -> Any:
         """Shift the noise."""
-        index = np.arange(noise.shape[1], dtype=np.int32) - parameters["shift"]
+        index = ops.subtract(np.arange(noise.shape[1], dtype=np.int32), parameters["shift"])
         return ops.take(noise, ops.mod(index, noise.shape[1]), axis=1)

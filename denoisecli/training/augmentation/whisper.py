@@ -105,7 +105,8 @@ class Whisper:
         envelope = self._envelope(ops.square(real) + ops.square(imaginary))
         hertz = np.fft.rfftfreq(n_fft, 1 / self.sample_rate)
         octaves = np.log2(np.maximum(hertz, self.TILT_FROM_HZ) / self.TILT_FROM_HZ)
-        exponent = parameters["tilt_db"][:, None] * (np.log(10) / 20 * octaves).astype(np.float32)
+        slope = (np.log(10) / 20 * octaves).astype(np.float32)
+        exponent = ops.multiply(parameters["tilt_db"][:, None], slope)
         envelope *= ops.exp(exponent)[:, None, :]
         noise = stft(ops.convert_to_tensor(parameters["noise"]), self.frames)
         spectrum = (noise[0] * envelope, noise[1] * envelope)

@@ -78,7 +78,8 @@ def _power(audio: Any, sample_rate: int) -> Any:
     """
     half = _half_frame(sample_rate)
     count = 1 + ops.shape(audio)[1] // half
-    frames = framed(audio, 2 * half, half, count) * window_vector("hann", 2 * half)
+    window = ops.convert_to_tensor(window_vector("hann", 2 * half))
+    frames = framed(audio, 2 * half, half, count) * window
     real, imaginary = ops.rfft(frames, fft_length=_fft_length(sample_rate))
     return ops.square(real) + ops.square(imaginary)
 
@@ -146,6 +147,7 @@ def _normalized(envelopes: Any, is_speech: Any) -> Any:
     count = ops.maximum(ops.sum(is_speech, axis=2, keepdims=True), 1.0)
     mean = ops.sum(envelopes * is_speech, axis=2, keepdims=True) / count
     envelopes = (envelopes - mean) * is_speech
-    envelopes *= ops.rsqrt(ops.sum(ops.square(envelopes), axis=2, keepdims=True) + 1e-5)
-    envelopes -= ops.mean(envelopes, axis=3, keepdims=True)
+    norm = ops.rsqrt(ops.sum(ops.square(envelopes), axis=2, keepdims=True) + 1e-5)
+    envelopes = envelopes * norm
+    envelopes = envelopes - ops.mean(envelopes, axis=3, keepdims=True)
     return envelopes * ops.rsqrt(ops.sum(ops.square(envelopes), axis=3, keepdims=True) + 1e-5)

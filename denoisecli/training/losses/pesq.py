@@ -71,13 +71,13 @@ def disturbance(estimate: Any, clean: Any) -> tuple[Any, Any]:
     speech = ops.cast(ops.sum(loud, axis=1, keepdims=True) > 1e7, "float32")
     mean = ops.mean(_audible(density, 100.0) * speech, axis=2, keepdims=True)
     clean_mean = ops.mean(loud * speech, axis=2, keepdims=True)
-    clean_density *= ops.clip((mean + 1e3) / (clean_mean + 1e3), 0.01, 100.0)
+    clean_density = clean_density * ops.clip((mean + 1e3) / (clean_mean + 1e3), 0.01, 100.0)
 
     # Compensate for slow changes of gain.
     energy = ops.sum(_audible(density, 1.0), axis=1, keepdims=True)
     clean_energy = ops.sum(_audible(clean_density, 1.0), axis=1, keepdims=True)
     gain = (clean_energy + 5e3) / (energy + 5e3)
-    density *= ops.clip(_smooth(gain), 3e-4, 5.0)
+    density = density * ops.clip(_smooth(gain), 3e-4, 5.0)
 
     loudness, clean_loudness = _loudness(density), _loudness(clean_density)
     difference = ops.abs(loudness - clean_loudness)
@@ -86,7 +86,7 @@ def disturbance(estimate: Any, clean: Any) -> tuple[Any, Any]:
     # What is added is more annoying than what is missing.
     factor = raised((density + 50) / (clean_density + 50), 1.2)
     factor = ops.where(factor > 3, ops.minimum(factor, 12.0), 0.0)
-    symmetric = ops.sqrt(np.sum(model.widths) * ops.sum(ops.square(audible), axis=1) + 1e-10)
+    symmetric = ops.sqrt(ops.sum(model.widths) * ops.sum(ops.square(audible), axis=1) + 1e-10)
     asymmetric = ops.sum(factor * audible, axis=1)
 
     weight = raised((clean_energy[:, 0] + 1e5) / 1e7, -0.04)
@@ -108,7 +108,7 @@ def degradation(estimate: Any, clean: Any) -> Any:
 
 
 class _Model(NamedTuple):
-    """Constants of the model of hearing; arrays that broadcast with (batch, frequency, frames).
+    """Constants of the model of hearing; tensors that broadcast with (batch, frequency, frames).
 
     Attributes:
         aligned: Weights of the bins in the power by which signals are scaled.
@@ -118,16 +118,21 @@ class _Model(NamedTuple):
         exponent: Exponent of the loudness.
     """
 
-    aligned: np.ndarray
-    bands: np.ndarray
-    widths: np.ndarray
-    threshold: np.ndarray
-    exponent: np.ndarray
+    aligned: Any
+    bands: Any
+    widths: Any
+    threshold: Any
+    exponent: Any
+
+
+def _model() -> _Model:
+    """Return the constants as tensors."""
+    return _Model(*map(ops.convert_to_tensor, _arrays()))
 
 
 @cache
-def _model() -> _Model:
-    """Compute the constants."""
+def _arrays() -> tuple[np.ndarray, ...]:
+    """Compute the constants, in the order of `_Model`."""
     hertz = np.arange(FRAMES.bins) * SAMPLE_RATE / FRAMES.n_fft
     widths = np.geomspace(0.32, 0.59, BANDS)
     edges = 0.16 + np.concatenate([[0.0], np.cumsum(widths)])
@@ -158,7 +163,7 @@ def _model() -> _Model:
         10 ** (threshold_db / 10)[:, None],
         exponent[:, None],
     )
-    return _Model(*(constant.astype(np.float32) for constant in constants))
+    return tuple(constant.astype(np.float32) for constant in constants)
 
 
 def _bark(hertz: np.ndarray) -> np.ndarray:

@@ -74,7 +74,7 @@ class Signals:
         return estimate, clean
 
     @cached_property
-    def bin_weights(self) -> np.ndarray:
+    def bin_weights(self) -> Any:
         """Weights of the bins: 1 up to 8 kHz, then 8 kHz / f, as hearing resolves less up there.
 
         They are scaled such that the bins up to 8 kHz have a mean weight of one when they are
@@ -83,7 +83,8 @@ class Signals:
         hertz = _frequencies(self.spec)
         nyquist = PERCEPTUAL_SAMPLE_RATE / 2
         low = np.count_nonzero(hertz <= nyquist)
-        return (np.minimum(1, nyquist / np.maximum(hertz, 1)) * len(hertz) / low).astype("float32")
+        weights = np.minimum(1, nyquist / np.maximum(hertz, 1)) * len(hertz) / low
+        return ops.convert_to_tensor(weights.astype("float32"))
 
     @cached_property
     def band_means(self) -> np.ndarray:
@@ -147,7 +148,7 @@ def _known(clean: tuple[Any, Any], spec: Spec, bandwidth: Any) -> Any:
     frames = ops.shape(power)[1]
     stretch = ops.arange(frames) * bandwidth.shape[1] // frames
     top = ops.take(bandwidth, stretch, axis=1)[:, :, None]
-    within = _frequencies(spec) <= ops.cast(top, "float32")
+    within = ops.less_equal(_frequencies(spec), ops.cast(top, "float32"))
     return ops.cast(ops.logical_or(within, pause), "float32")
 
 

@@ -27,7 +27,8 @@ def stft(audio: Any, settings: Stft) -> tuple[Any, Any]:
     n_fft, hop_length = settings.n_fft, settings.hop_length
     count = 1 + ops.shape(audio)[1] // hop_length
     frames = framed(ops.pad(audio, ((0, 0), (n_fft // 2, 0))), n_fft, hop_length, count)
-    return ops.rfft(frames * window_vector(settings.window, n_fft), fft_length=n_fft)
+    window = ops.convert_to_tensor(window_vector(settings.window, n_fft))
+    return ops.rfft(frames * window, fft_length=n_fft)
 
 
 def framed(audio: Any, length: int, hop_length: int, count: Any) -> Any:
@@ -79,7 +80,7 @@ def istft(spectrum: tuple[Any, Any], settings: Stft, length: Any) -> Any:
         - spectrum: (batch, frames, frequency) each
         - output: (batch, length)
     """
-    window = window_vector(settings.window, settings.n_fft)
+    window = ops.convert_to_tensor(window_vector(settings.window, settings.n_fft))
     frames = ops.irfft(spectrum, fft_length=settings.n_fft)
     audio = _overlap_add(frames * window, settings)
     weight = _overlap_add(ops.ones_like(frames[:1]) * window**2, settings)

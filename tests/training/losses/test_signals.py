@@ -75,7 +75,7 @@ def test_the_rate_does_not_change_spectra(rng: np.random.Generator) -> None:
 
 
 def test_weights_of_bins() -> None:
-    weights = Signals(None, None, None, SPEC).bin_weights
+    weights = np.asarray(Signals(None, None, None, SPEC).bin_weights)
     assert weights.shape == (769,)
     np.testing.assert_allclose(weights[:257].sum() / len(weights), 1, rtol=1e-6)
     np.testing.assert_allclose(weights[512] / weights[0], 0.5, rtol=1e-6)  # 16 kHz
