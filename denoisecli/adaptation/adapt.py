@@ -24,8 +24,9 @@ from denoisecli.adaptation.judgement import (
     write_sets,
 )
 from denoisecli.adaptation.material import (
+    SPEEDS,
     Material,
-    at_speeds,
+    at_speed,
     gather,
     write_pieces,
 )
@@ -402,7 +403,9 @@ def _require_writable(path: Path) -> None:
 def _write_sources(material: Material, folder: Path) -> None:
     """Write the speech and the noise to train with."""
     rate = material.sample_rate
-    write_pieces(at_speeds(material.speech, rate), folder / "clean", rate)
+    for speed in SPEEDS:  # one after the other, because half an hour at all of them is 1.7 GB
+        speech = at_speed(material.speech, speed, rate)
+        write_pieces(speech, folder / "clean" / f"speed-{speed:g}", rate)
     write_pieces(material.noise, folder / "noise" / "own", rate, repeats=True)
     generated = generated_noise(material, np.random.default_rng([SEED, 3]))
     write_pieces([generated], folder / "noise" / "generated", rate, repeats=True)

@@ -56,11 +56,7 @@ SPEECH_DBFS = -26.0
 """RMS level of the speech in a held-out mixture in dBFS."""
 
 SPEEDS = (0.74, 0.85, 1.0, 1.18, 1.35)
-"""Speeds at which the speech is trained with, so that a few voices become many.
-
-Together with higher SNRs and more generated noise, they raised the gain on a washing machine from
-1.0 to 1.4 dB of SI-SDR, when a model was adapted whose own training had few voices.
-"""
+"""Speeds at which the speech is played in training, so that a few voices become many."""
 
 _NOISE_ALONE = (
     "if it is noise alone, give it with --noise, which takes one file or folder and can be repeated"
@@ -222,13 +218,10 @@ def write_pieces(
         write(folder / f"clip-{number:03d}.wav", piece, sample_rate, subtype="FLOAT")
 
 
-def at_speeds(sources: Sequence[Stretches], sample_rate: int) -> list[Stretches]:
-    """Return speech at each of SPEEDS, which changes its pitch and its formants as well."""
-    return [
-        [resample(part, round(speed * sample_rate), sample_rate) for part in source]
-        for speed in SPEEDS
-        for source in sources
-    ]
+def at_speed(sources: Sequence[Stretches], speed: float, sample_rate: int) -> list[Stretches]:
+    """Return sounds at another speed, which changes their pitch and formants as well."""
+    orig_sr = round(speed * sample_rate)
+    return [[resample(part, orig_sr, sample_rate) for part in source] for source in sources]
 
 
 def held_out_mixtures(material: Material, count: int, seed: int) -> Mixtures:

@@ -232,7 +232,7 @@ def test_speech_is_trained_with_at_several_speeds_and_noise_at_its_own(
 ) -> None:
     _write_sources(sines, tmp_path)
     clean, noise = (
-        sorted(hertz_of(soundfile.read(path)[0]) for path in (tmp_path / folder).iterdir())
+        sorted(hertz_of(soundfile.read(path)[0]) for path in (tmp_path / folder).rglob("*.wav"))
         for folder in ("clean", "noise/own")
     )
     nearest = [min(SPEEDS, key=lambda speed: abs(300 * speed - hertz)) for hertz in clean]
