@@ -5,8 +5,8 @@
 The noisy example is played again and again into one sink, whose monitor is the microphone. Both the
 microphone and the virtual microphone of `denoise live --virtual` are recorded, so that the delay
 between them can be compared minute by minute. The exit code is 1 if input was lost, if the memory
-grew by more than 5 MiB, or if the delay of the last minutes is another one than that of the first,
-by more than 10 ms.
+grew by more than 5 MiB, or if the delay of the last minutes differs from that of the first ones by
+more than 10 ms.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Measure what models leave as it is, although nothing is to be removed, and what they remove.
+"""Measure what models do to sound that they should preserve, and to noise without speech.
 
     python -m benchmarks.preserved CLEAN [--whispers FOLDER] [--music FOLDER] [--model MODEL ...]
 
