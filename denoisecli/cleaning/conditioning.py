@@ -7,6 +7,7 @@ sample by sample, so that it cannot be heard to change.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +22,7 @@ _HIGHEST_GAIN = 10 ** (45 / 20)  # the noise of a digital recording is not raise
 # A mean is taken for an offset if its share of the RMS is above the second value, after the time in
 # s that is the first one: over a short time, low frequencies have a mean as well.
 _LARGE_SHARE = ((0.1, 0.85), (0.75, 0.6), (2.0, 0.5))
+_NEUTRAL = (0.0, 1.0)  # the offset and the gain of sound that needs neither
 _PARTLY = 0.1  # range of shares above it in which only part of the offset is removed
 
 
@@ -99,8 +101,9 @@ class _Estimate:
         # Decaying sums of the means and powers of the cells, for every channel.
         self._sums = [(0.0, 0.0)] * channels
         self._part: AudioBlock = np.zeros((channels, 0), np.float32)  # of the cell so far
-        # Offset and gain at the beginning and the end of the cell; they follow from earlier cells.
-        self._ends = np.broadcast_to([[[0.0]], [[1.0]]], (2, channels, 2))
+        # Offset and gain of every channel at the beginning and the end of the cell; they follow from
+        # earlier cells.
+        self._ends: list[list[tuple[float, float]]] = [[_NEUTRAL] * channels] * 2
 
     def __call__(self, sound: AudioBlock) -> tuple[AudioBlock, AudioBlock] | None:
         """Take the next samples.
@@ -115,10 +118,11 @@ class _Estimate:
         whole = complete * self._cell
         cells = joined[:, :whole].reshape(channels, complete, self._cell)
         self._part = joined[:, whole:]
-        ends = np.concatenate([self._ends, self._estimates(cells)], axis=2)
-        self._ends = ends[:, :, -2:]
-        if not ends[0].any() and (ends[1] == 1).all():
+        all_ends = [*self._ends, *self._estimates(cells)]
+        self._ends = all_ends[-2:]
+        if all(pair == _NEUTRAL for pairs in all_ends for pair in pairs):
             return None
+        ends = np.transpose(all_ends)
         steps = np.arange(self._cell) / self._cell
         count = -(-timesteps // self._cell)
         starts, changes = ends[:, :, :count, None], np.diff(ends)[:, :, :count, None]
@@ -128,19 +132,19 @@ class _Estimate:
 
     def _estimates(
         self, cells: Float[np.ndarray, "channels cells samples"]
-    ) -> Float[np.ndarray, "2 channels cells"]:
-        """Return the offsets and gains after each of the next cells.
+    ) -> Iterator[list[tuple[float, float]]]:
+        """Yield the offset and the gain of every channel after each of the next cells.
 
         Live sound comes a cell at a time, for which plain numbers are faster than arrays.
         """
         means = np.add.reduce(cells, axis=2, dtype=np.float64) / self._cell
         powers = np.einsum("csn,csn->cs", cells, cells, dtype=np.float64) / self._cell
-        estimates = np.empty((2, *means.shape))
-        for index, cell in enumerate(zip(means.T.tolist(), powers.T.tolist(), strict=True)):
+        for cell in zip(means.T.tolist(), powers.T.tolist(), strict=True):
             self._count += 1
             # At the beginning the weights of the cells do not add up to one yet.
             scale = (1 - self._decay) / (1 - self._decay**self._count)
             large = _large_share(self._count * self._cell_seconds)
+            pairs = []
             for channel, (mean, power) in enumerate(zip(*cell, strict=True)):
                 sums = self._sums[channel]
                 sums = self._sums[channel] = (
@@ -150,9 +154,9 @@ class _Estimate:
                 mean, power = scale * sums[0], scale * sums[1]
                 share = abs(mean) / math.sqrt(max(power, 1e-30))
                 level = math.sqrt(max(power - mean**2, 1e-30))
-                estimates[0, channel, index] = mean * min(max((share - large) / _PARTLY, 0.0), 1.0)
-                estimates[1, channel, index] = min(max(_LOWEST_LEVEL / level, 1.0), _HIGHEST_GAIN)
-        return estimates
+                offset = mean * min(max((share - large) / _PARTLY, 0.0), 1.0)
+                pairs.append((offset, min(max(_LOWEST_LEVEL / level, 1.0), _HIGHEST_GAIN)))
+            yield pairs
 
 
 def _large_share(seconds: float) -> float:

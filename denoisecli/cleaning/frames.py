@@ -16,7 +16,7 @@ from denoisecli.cleaning.engines import FrameEngine
 from denoisecli.cleaning.transform import Transform, join
 from denoisecli.errors import ModelError
 from denoisecli.spec.document import Spec
-from denoisecli.types import AudioBlock
+from denoisecli.types import AudioBlock, AudioVector
 
 _Frame = Complex[np.ndarray, "bins channels"]
 
@@ -49,9 +49,10 @@ class FrameStream:
         # The sound from the beginning of the next frame on.
         self._sound: AudioBlock = np.zeros((channels, self._half), np.float32)
         self._received = self._returned = 0  # samples
-        # Sums of the windowed frames and of the squared windows, from the first that may grow.
+        # Sum of the windowed frames, from the first sample that may grow.
         self._sum: AudioBlock = np.zeros((channels, self._n_fft), np.float32)
-        self._weight: Float[np.ndarray, " n_fft"] = np.zeros(self._n_fft, np.float32)
+        self._weights = _weights(self._window, self._hop)
+        self._frames = 0  # that are in the sum
         self._skipped = self._half  # samples of the sums that lie before the sound
         # What the network does not hear of the frames that it has not returned yet.
         self._rest: deque[_Frame | None] = deque()
@@ -73,19 +74,21 @@ class FrameStream:
         clean = self._analyse(np.zeros((channels, padding), np.float32))
         silence = np.zeros((self._half + 1, channels), np.complex64)
         late = [self._synthesize(silence, present=False) for _ in range(self._engine.delay)]
-        clean = np.concatenate([clean, *late, self._drained(self._n_fft)], axis=1)
+        clean = np.concatenate([clean, *late, self._drained(self._hop, self._n_fft)], axis=1)
         yield clean[:, :length]
 
     def _analyse(self, sound: AudioBlock) -> AudioBlock:
         """Take sound, clean the frames that are complete, and return the sound that is complete."""
         self._received += sound.shape[1]
         self._sound = np.concatenate([self._sound, sound], axis=1)
-        pieces = [sound[:, :0]]
+        pieces = []
         while self._sound.shape[1] >= self._n_fft:
             frame = self._sound[:, : self._n_fft] * self._window
             self._sound = self._sound[:, self._hop :]
             pieces.append(self._synthesize(np.fft.rfft(frame).T, present=True))
-        return np.concatenate(pieces, axis=1)
+        if len(pieces) == 1:
+            return pieces[0]
+        return np.concatenate([sound[:, :0], *pieces], axis=1)
 
     def _synthesize(self, spectrum: _Frame, *, present: bool) -> AudioBlock:
         """Add the frame that the network returns to the sound, and return what is complete."""
@@ -101,21 +104,28 @@ class FrameStream:
             raise ModelError(f"the model {self._spec.name} returned values that are not finite")
         frame = join(self._transform.from_model(cleaned.T), self._rest.popleft(), mask.T)
         self._sum += np.fft.irfft(frame.T, self._n_fft) * self._window
-        self._weight += self._window**2
-        return self._drained(self._hop)
+        self._frames = min(self._frames + 1, len(self._weights))
+        return self._drained(0, self._hop)
 
-    def _drained(self, count: int) -> AudioBlock:
-        """Remove and return the next samples of the sums."""
-        weight = self._weight[:count]
-        clean = np.divide(
-            self._sum[:, :count],
-            weight,
-            out=np.zeros((len(self._sum), count), np.float32),
-            where=weight > np.finfo(np.float32).tiny,
-        )
-        for total in (self._sum, self._weight):
-            total[..., :-count] = total[..., count:]
-            total[..., max(self._n_fft - count, 0) :] = 0
+    def _drained(self, start: int, end: int) -> AudioBlock:
+        """Remove and return the next samples of the sum: these of the last frame."""
+        count = end - start
+        clean = self._sum[:, :count] / self._weights[self._frames - 1, start:end]
+        self._sum[:, :-count] = self._sum[:, count:]
+        self._sum[:, max(self._n_fft - count, 0) :] = 0
         skipped = min(self._skipped, count)
         self._skipped -= skipped
         return clean[:, skipped:]
+
+
+def _weights(window: AudioVector, hop_length: int) -> Float[np.ndarray, "frames n_fft"]:
+    """Return what to divide the sum of the frames by after 1, 2, ... frames and any more of them.
+
+    This is the sum of their squared windows from the beginning of the last frame on; infinity where
+    it is nearly zero, so that the result is zero there.
+    """
+    squares = [
+        np.pad(window[start:] ** 2, (0, start)) for start in range(0, window.size, hop_length)
+    ]
+    sums = np.cumsum(squares, axis=0)
+    return np.where(sums > np.finfo(np.float32).tiny, sums, np.float32(np.inf))

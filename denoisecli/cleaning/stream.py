@@ -154,5 +154,7 @@ class DenoiseStream:
             yield Piece(noisy, noisy + self._amount * (clean - noisy))
 
     def _join(self, pieces: Iterator[Piece]) -> AudioBlock:
-        nothing = np.zeros((self._channels, 0), np.float32)
-        return np.concatenate([nothing, *(piece.clean for piece in pieces)], axis=1)
+        blocks = [piece.clean for piece in pieces]
+        if len(blocks) == 1:
+            return blocks[0]
+        return np.concatenate([np.zeros((self._channels, 0), np.float32), *blocks], axis=1)
