@@ -127,9 +127,17 @@ class AxisRecurrent(AlongAxis):
         carries_state = self._carries_state(x.reach)
         if carries_state:
             graph.second_stage = len(graph.nodes)
-        steps_first = graph.add("Transpose", x.last, perm=_TO_SEQUENCES[self.axis])
-        shape = graph.slice(graph.add("Shape", steps_first), 0, 0, 3)
-        rows = graph.add("Reshape", steps_first, graph.integers(0, -1, self.input.shape[-1]))
+        order = _TO_SEQUENCES[self.axis]
+        shape = graph.add("Gather", graph.add("Shape", x.last), graph.integers(*order[:3]))
+        bands, channels = self.input.shape[1], self.input.shape[-1]
+        if self.axis == "frequency":
+            # ONNX Runtime would merge a transposition of four axes with that of the map, and the
+            # result would take seven times as long.
+            flat = graph.add("Reshape", x.last, graph.integers(0, bands, -1))
+            steps_first = graph.add("Transpose", flat, perm=[1, 0, 2])
+        else:
+            steps_first = graph.add("Transpose", x.last, perm=order)
+        rows = graph.add("Reshape", steps_first, graph.integers(0, -1, channels))
         size = graph.integers(self.output.shape[-1])
         weights, options = self._onnx_arguments(graph)
         if carries_state:
@@ -139,8 +147,7 @@ class AxisRecurrent(AlongAxis):
             # (steps, directions, rows, units)
             y = graph.add("Transpose", y, perm=[0, 2, 1, 3])
         y = graph.add("Reshape", y, graph.add("Concat", shape, size, axis=0))
-        back = np.argsort(_TO_SEQUENCES[self.axis])
-        return Map(graph, last=graph.add("Transpose", y, perm=back.tolist()))
+        return Map(graph, last=graph.add("Transpose", y, perm=np.argsort(order).tolist()))
 
     def _onnx_arguments(self, graph: Graph) -> tuple[list[str], dict[str, Any]]:
         """Return the weights and the attributes of the operator."""

@@ -101,8 +101,8 @@ class _Estimate:
         # Decaying sums of the means and powers of the cells, for every channel.
         self._sums = [(0.0, 0.0)] * channels
         self._part: AudioBlock = np.zeros((channels, 0), np.float32)  # of the cell so far
-        # Offset and gain of every channel at the beginning and the end of the cell; they follow from
-        # earlier cells.
+        # Offset and gain of every channel at the beginning and the end of the cell, which follow
+        # from earlier cells.
         self._ends: list[list[tuple[float, float]]] = [[_NEUTRAL] * channels] * 2
 
     def __call__(self, sound: AudioBlock) -> tuple[AudioBlock, AudioBlock] | None:
@@ -122,13 +122,12 @@ class _Estimate:
         self._ends = all_ends[-2:]
         if all(pair == _NEUTRAL for pairs in all_ends for pair in pairs):
             return None
-        ends = np.transpose(all_ends)
-        steps = np.arange(self._cell) / self._cell
+        ends = np.transpose(np.array(all_ends, np.float32))
+        steps = np.arange(self._cell, dtype=np.float32) / np.float32(self._cell)
         count = -(-timesteps // self._cell)
         starts, changes = ends[:, :, :count, None], np.diff(ends)[:, :, :count, None]
         curves = (starts + changes * steps).reshape(2, channels, -1)[:, :, before:timesteps]
-        offset, gain = curves.astype(np.float32)
-        return offset, gain
+        return curves[0], curves[1]
 
     def _estimates(
         self, cells: Float[np.ndarray, "channels cells samples"]
