@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from denoisecli.adaptation.blending import SHARES, seconds_of_share, write_blend
-from denoisecli.adaptation.generated import generated_noise
+from denoisecli.adaptation.generated import PIECES, SECONDS, generated_noise
 from denoisecli.adaptation.judgement import (
     METRICS,
     Verdict,
@@ -404,10 +404,12 @@ def _write_sources(material: Material, folder: Path) -> None:
     """Write the speech and the noise to train with."""
     rate = material.sample_rate
     for speed in SPEEDS:  # one after the other, because half an hour at all of them is 1.7 GB
-        speech = at_speed(material.speech, speed, rate)
-        write_pieces(speech, folder / "clean" / f"speed-{speed:g}", rate)
+        faster = at_speed(material.speech, speed, rate)
+        write_pieces(faster, folder / "clean" / f"speed-{speed:g}", rate)
     write_pieces(material.noise, folder / "noise" / "own", rate, repeats=True)
-    generated = generated_noise(material, np.random.default_rng([SEED, 3]))
+    speech = np.concatenate([part for source in material.speech for part in source])
+    rng = np.random.default_rng([SEED, 3])
+    generated = generated_noise(PIECES, round(SECONDS * rate), rate, speech, rng)
     write_pieces([generated], folder / "noise" / "generated", rate, repeats=True)
 
 

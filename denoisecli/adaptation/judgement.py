@@ -7,8 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from denoisecli.adaptation.generated import with_generated_noise
-from denoisecli.adaptation.material import Material, Mixtures, held_out_mixtures, passages
+from denoisecli.adaptation.generated import generated_noise
+from denoisecli.adaptation.material import (
+    SNRS_DB,
+    Material,
+    Mixtures,
+    held_out_mixtures,
+    passages,
+    with_noise,
+)
 from denoisecli.audio.files import write
 from denoisecli.errors import DenoiseError
 from denoisecli.evaluation.estimators import Model
@@ -100,9 +107,16 @@ def comparison_sets(material: Material, seed: int, mixtures: int = MIXTURES) -> 
     fixed = replace(material, held_out_speech=material.held_out_voices)
     others = passages(fixed, GENERATED, rng)
     quiet = passages(fixed, CLEAN, rng)
+    noises = generated_noise(
+        len(others), others[0].size, material.sample_rate, np.concatenate(others), rng
+    )
+    snrs_db = rng.permutation(np.resize(SNRS_DB, len(others)))
     return {
         YOURS: held_out_mixtures(material, mixtures, seed),
-        OTHERS: with_generated_noise(np.stack(others), material.sample_rate, rng),
+        OTHERS: [
+            (with_noise(clean, noise, snr_db), clean)
+            for clean, noise, snr_db in zip(others, noises, snrs_db, strict=True)
+        ],
         SPEECH: [(clean, clean) for clean in quiet],
     }
 

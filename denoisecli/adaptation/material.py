@@ -237,10 +237,14 @@ def held_out_mixtures(material: Material, count: int, seed: int) -> Mixtures:
     pairs = []
     for number, clean in enumerate(speech):
         noise, _ = fit_noise(noises[number % len(noises)], clean.size, rng)
-        gain = rms(clean) / max(rms(noise), SILENCE_RMS)
-        snr_db = SNRS_DB[number % len(SNRS_DB)]
-        pairs.append((clean + gain * 10 ** (-snr_db / 20) * noise, clean))
-    return [(noisy.astype(np.float32), clean) for noisy, clean in pairs]
+        pairs.append((with_noise(clean, noise, SNRS_DB[number % len(SNRS_DB)]), clean))
+    return pairs
+
+
+def with_noise(clean: AudioVector, noise: AudioVector, snr_db: float) -> AudioVector:
+    """Return speech with noise of the same length at an SNR in dB."""
+    gain = rms(clean) / max(rms(noise), SILENCE_RMS) * 10 ** (-snr_db / 20)
+    return (clean + gain * noise).astype(np.float32)
 
 
 def passages(material: Material, count: int, rng: np.random.Generator) -> list[AudioVector]:

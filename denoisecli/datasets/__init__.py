@@ -2,7 +2,8 @@
 
 - ``recipe``: all parameters of a dataset; ``choices``: their enumerations.
 - ``recordings``: recordings found in folders, and read once they are decoded by ``decoding``.
-- ``splitting``: recordings divided into sets; ``clips``: cut and joined; ``rooms``: reverberation.
+- ``splitting``: recordings divided into sets; ``clips``: cut and joined; ``rooms``: reverberation;
+  ``synthetic_noise``: noises of many kinds.
 - ``mix``: the formula that mixes clean sound and noise; ``mixtures``: all mixtures of a set;
   ``pairs``: existing pairs instead of mixtures; ``duplicates``: copies of recordings, found.
 - ``building``: decode, split, mix, store; ``workfolder``: where, so that it can be resumed.

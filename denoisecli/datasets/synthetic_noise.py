@@ -1,22 +1,16 @@
-"""Synthesize noises of many kinds, as noise recordings for training.
+"""Synthetic noises of many kinds: machines, alarms, weather, animals, faults of equipment.
 
-    python examples/training-speech/make_noises.py FOLDER [--minutes 5] [--seed 0] [--kinds ...]
-
-It writes FOLDER/KIND/0000.flac, 0001.flac, ... (48 kHz, mono, 16 bits, 4 to 15 s each). Every clip
-draws its own parameters. The same seed gives the same clips, whichever kinds are chosen. No licence
-applies to the files.
+Every clip draws its own parameters, and the same kind, number and seed give the same clip.
 """
 
-import argparse
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import scipy.fft
 import scipy.interpolate
 import scipy.signal
-import soundfile
+from jaxtyping import Float
 
 from denoisecli.types import AudioVector
 
@@ -33,18 +27,23 @@ Rng = np.random.Generator
 # What the kinds are built of
 
 
-def samples(seconds: float) -> int:
+def samples(seconds: int | float) -> int:
     """Return a number of samples, at least one."""
     return max(1, round(seconds * SAMPLE_RATE))
 
 
-def log_uniform(rng: Rng, low: float, high: float) -> float:
+def log_uniform(rng: Rng, low: int | float, high: int | float) -> float:
     """Draw a value whose logarithm is uniform between those of two positive limits."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def noise(
-    rng: Rng, n: int, slope: float = 0, low: float = 0, high: float = NYQUIST, order: int = 2
+    rng: Rng,
+    n: int,
+    slope: int | float = 0,
+    low: int | float = 0,
+    high: int | float = NYQUIST,
+    order: int = 2,
 ) -> AudioVector:
     """Return Gaussian noise with an RMS of 1 in a band.
 
@@ -66,7 +65,7 @@ def noise(
     return sound / max(float(np.std(sound)), 1e-9)
 
 
-def wander(rng: Rng, n: int, rate: float) -> AudioVector:
+def wander(rng: Rng, n: int, rate: int | float) -> AudioVector:
     """Return a smooth random curve with an RMS of about 1 and ``rate`` (Hz) new values a second."""
     count = int(n * rate / SAMPLE_RATE) + 5
     places = np.arange(count) * SAMPLE_RATE / rate - rng.uniform(1, 2) * SAMPLE_RATE / rate
@@ -74,7 +73,7 @@ def wander(rng: Rng, n: int, rate: float) -> AudioVector:
     return np.asarray(curve(np.arange(n)))
 
 
-def phase_of(frequency: AudioVector | float, n: int) -> AudioVector:
+def phase_of(frequency: AudioVector | int | float, n: int) -> AudioVector:
     """Return the phase in radians of a tone with a frequency in Hz that may vary."""
     return np.cumsum(np.broadcast_to(TAU / SAMPLE_RATE * np.asarray(frequency), (n,)))
 
@@ -108,7 +107,7 @@ def timbre(rng: Rng, count: int = 30) -> np.ndarray:
     return gains / gains[0]
 
 
-def fade(n: int, attack: float, release: float) -> AudioVector:
+def fade(n: int, attack: int | float, release: int | float) -> AudioVector:
     """Return an envelope with raised-cosine ramps of the given lengths in s."""
     envelope = np.ones(n)
     rise, fall = min(samples(attack), n), min(samples(release), n)
@@ -117,7 +116,12 @@ def fade(n: int, attack: float, release: float) -> AudioVector:
     return envelope
 
 
-def add(sound: AudioVector, event: AudioVector, second: float, gain: float = 1) -> None:
+def add(
+    sound: AudioVector,
+    event: Float[np.ndarray, " samples"],
+    second: int | float,
+    gain: int | float = 1,
+) -> None:
     """Add an event to a sound in place, at a second; what lies outside is cut off."""
     start = round(second * SAMPLE_RATE)
     first, last = max(start, 0), min(start + event.size, sound.size)
@@ -125,7 +129,7 @@ def add(sound: AudioVector, event: AudioVector, second: float, gain: float = 1) 
         sound[first:last] += gain * event[first - start : last - start]
 
 
-def decay(n: int, seconds: float) -> AudioVector:
+def decay(n: int, seconds: int | float) -> AudioVector:
     """Return an exponential decay that falls by 60 dB in the given time."""
     return np.exp(-6.91 / SAMPLE_RATE / seconds * np.arange(n))
 
@@ -142,20 +146,20 @@ def ring(rng: Rng, frequencies: np.ndarray, seconds: np.ndarray) -> AudioVector:
     return sound * fade(n, 0.0003, 0.005)
 
 
-def events(rng: Rng, n: int, rate: float) -> np.ndarray:
+def events(rng: Rng, n: int, rate: int | float) -> np.ndarray:
     """Draw the times in s of random events with a mean rate in Hz; there is at least one."""
     count = max(1, rng.poisson(n / SAMPLE_RATE * rate))
     return np.sort(rng.uniform(0, n / SAMPLE_RATE - 0.05, count))
 
 
-def periodic(rng: Rng, n: int, period: float, jitter: float = 0) -> np.ndarray:
+def periodic(rng: Rng, n: int, period: int | float, jitter: int | float = 0) -> np.ndarray:
     """Return times in s with a period and a relative jitter; the first period starts at random."""
     seconds = n / SAMPLE_RATE
     times = np.arange(-rng.uniform(0, 1), seconds / period) * period
     return times + jitter * period * rng.standard_normal(times.size)
 
 
-def impulses(rng: Rng, n: int, rate: float, spread: float) -> AudioVector:
+def impulses(rng: Rng, n: int, rate: int | float, spread: int | float) -> AudioVector:
     """Return single samples at random times with log-normal heights of both signs, up to 6."""
     sound = np.zeros(n)
     count = max(1, rng.poisson(n / SAMPLE_RATE * rate))
@@ -164,7 +168,9 @@ def impulses(rng: Rng, n: int, rate: float, spread: float) -> AudioVector:
     return sound
 
 
-def band_pass(sound: AudioVector, low: float, high: float, order: int = 2) -> AudioVector:
+def band_pass(
+    sound: AudioVector, low: int | float, high: int | float, order: int = 2
+) -> AudioVector:
     """Filter a sound to a band in Hz, once forwards."""
     edges = [max(low, 5), min(high, 0.98 * NYQUIST)]
     sos = scipy.signal.butter(order, edges, "bandpass", fs=SAMPLE_RATE, output="sos")
@@ -728,25 +734,3 @@ def synthesize(kind: str, number: int, seed: int = 0, seconds: float | None = No
     sound = 25 * np.tanh(sound / 25)  # peaks of at most 28 dB above the RMS
     peak = 10 ** (rng.uniform(-12, -1) / 20)
     return sound * (peak / max(float(np.abs(sound).max()), 1e-9))
-
-
-def main() -> None:
-    """Synthesize all clips."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=5, help="Minutes of each kind.")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    options = parser.parse_args()
-    for kind in options.kinds:
-        folder = options.folder / kind
-        folder.mkdir(parents=True, exist_ok=True)
-        number, seconds = 0, 0.0
-        while seconds < options.minutes * 60:
-            sound = synthesize(kind, number, options.seed)
-            soundfile.write(folder / f"{number:04}.flac", sound, SAMPLE_RATE, subtype="PCM_16")
-            number, seconds = number + 1, seconds + sound.size / SAMPLE_RATE
-
-
-if __name__ == "__main__":
-    main()

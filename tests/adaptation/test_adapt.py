@@ -9,7 +9,7 @@ import pytest
 from helpers import denoise, fails, pink_noise
 
 from denoisecli.adaptation import adapt as module
-from denoisecli.adaptation import blending, generated, judgement, material, page
+from denoisecli.adaptation import blending, judgement, material, page
 from denoisecli.adaptation.adapt import WORK, AdaptResult, adapt
 from denoisecli.adaptation.judgement import METRICS, SPEECH, YOURS, Comparison, Verdict, reasons
 from denoisecli.adaptation.material import Material
@@ -56,7 +56,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train for a few steps on little sound, and compare few shares on few mixtures."""
     voice = material.voices()[:1]  # minutes
     monkeypatch.setattr(material, "voices", lambda: voice)
-    monkeypatch.setattr(generated, "SECONDS", 1.5)
+    monkeypatch.setattr(module, "SECONDS", 1.5)
     monkeypatch.setattr(module, "LEAST_TRAINING", 0.01)
     monkeypatch.setattr(module, "CHOICE", 2)
     monkeypatch.setattr(blending, "SHARES", (0.5,))

@@ -7,10 +7,9 @@ import pytest
 import soundfile
 from helpers import pink_noise
 
-from denoisecli.adaptation import generated
+from denoisecli.adaptation import adapt
 from denoisecli.adaptation import material as module
 from denoisecli.adaptation.adapt import NOISE_WEIGHTS, _write_sources
-from denoisecli.adaptation.generated import generated_noise
 from denoisecli.adaptation.judgement import YOURS, comparison_sets
 from denoisecli.adaptation.material import (
     LEAST_NOISE,
@@ -288,7 +287,7 @@ def test_little_noise_is_enough_to_train_with(
     rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the least noise that is accepted, at least two pieces are trained with."""
-    monkeypatch.setattr(generated, "SECONDS", 0.5)
+    monkeypatch.setattr(adapt, "SECONDS", 0.5)
     noise, held_out_noise = module._hold_out([pink_noise(LEAST_NOISE, RATE, rng)])
     speech, held_out_speech = module._hold_out([pink_noise(90, RATE, rng)])
     found = Material(RATE, [noise], [speech], [held_out_noise], *2 * [[held_out_speech]], 0.0)
@@ -331,15 +330,3 @@ def test_pauses_at_the_end_of_clean_speech_are_not_compared_with(
 def test_a_passage_of_digital_silence_stays_silent(sines: Material) -> None:
     silent = replace(sines, held_out_speech=[[np.zeros(20000, np.float32)]])
     assert not np.any(passages(silent, 2, np.random.default_rng(0)))
-
-
-def test_generated_noise_is_a_babble_every_other_time(sines: Material) -> None:
-    pieces = generated_noise(sines, np.random.default_rng(1))
-    again = generated_noise(sines, np.random.default_rng(1))
-    for piece, same in zip(pieces, again, strict=True):
-        np.testing.assert_array_equal(piece, same)
-    tones = [
-        abs(np.fft.rfft(piece))[300 * 6] / np.abs(np.fft.rfft(piece)).mean() for piece in pieces
-    ]
-    # The speech is a tone of 300 Hz, and some hum is there as well.
-    assert len(tones) // 2 <= sum(tone > 20 for tone in tones) < 0.8 * len(tones)

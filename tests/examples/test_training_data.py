@@ -71,32 +71,6 @@ def test_whispers_of_files_of_one_name_do_not_replace_each_other():
     assert names == {"a-1.flac", "b-1.flac"}
 
 
-@pytest.mark.parametrize("kind", noises.KINDS)
-def test_noises_are_drawn_anew_by_number_and_the_same_by_seed(kind):
-    first, again, other = (
-        noises.synthesize(kind, number, seed=3, seconds=0.25) for number in (0, 0, 1)
-    )
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
-    for sound in (first, other):
-        assert sound.shape == (12000,)
-        assert np.all(np.isfinite(sound))
-        assert 10 ** (-12 / 20) <= np.abs(sound).max() <= 10 ** (-1 / 20)
-
-
-def test_kinds_of_noise_fill_different_bands():
-    def median_share(kind: str, low: float, high: float) -> float:
-        clips = [noises.synthesize(kind, number, seconds=0.5) for number in range(3)]
-        return float(np.median([power_share(clip, low, high) for clip in clips]))
-
-    assert median_share("rumble", 0, 200) > 0.9
-    assert median_share("wind", 0, 800) > 0.9
-    assert median_share("hum", 40, 1500) > 0.8
-    assert median_share("insects", 1500, 20000) > 0.8
-    assert median_share("coil-whine", 1000, 24000) > 0.9
-    assert median_share("hiss", 2000, 24000) > 0.5
-
-
 def test_clips_of_noise_are_written_by_kind(tmp_path, monkeypatch):
     arguments = ["x", str(tmp_path), "--minutes", "0.01", "--kinds", "beeps", "hiss"]
     monkeypatch.setattr(sys, "argv", arguments)
