@@ -40,32 +40,24 @@ class AdaptDisplay(displays.BarDisplay):
 
 def adapt(
     output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", help="Folder of the new model, such as my-studio.", show_default=False
-        ),
+        Path, typer.Option("--output", "-o", help="Folder of the new model, such as my-studio.")
     ],
     recordings: Annotated[
         list[Path] | None,
         typer.Argument(
             help="Noisy recordings of speech, or folders of them, about one minute in total; "
-            "their pauses serve as the noise.",
-            show_default=False,
+            "their pauses serve as the noise."
         ),
     ] = None,
     noise: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Recording of the noise alone, or a folder of them; repeat the option for each.",
-            show_default=False,
+            help="Recording of the noise alone, or a folder of them; repeat the option for each."
         ),
     ] = None,
     speech: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Clean recording of the speaker, or a folder of them; may be repeated.",
-            show_default=False,
-        ),
+        typer.Option(help="Clean recording of the speaker, or a folder of them; may be repeated."),
     ] = None,
     model: Annotated[
         str, typer.Option(help="Model folder or bundled model to start with.")
@@ -75,10 +67,7 @@ def adapt(
     ] = 5.0,
     report: Annotated[
         Path | None,
-        typer.Option(
-            help="HTML page of recordings before and after, such as page.html.",
-            show_default=False,
-        ),
+        typer.Option(help="HTML page of recordings before and after, such as page.html."),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over instead of resuming an interrupted run.")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,15 +30,15 @@ if TYPE_CHECKING:
 _PIPE = "-"
 _AUTO = "auto"
 
-_MODEL, _OUTPUT, _BATCH = "Model", "Output", "Batch"
-_PIPES, _FAULTS = "Pipes", "Damaged recordings"
+_model = partial(typer.Option, rich_help_panel="Model")
+_output = partial(typer.Option, rich_help_panel="Output")
+_batch = partial(typer.Option, rich_help_panel="Batch")
+_pipes = partial(typer.Option, rich_help_panel="Pipes")
+_faults = partial(typer.Option, rich_help_panel="Damaged recordings")
 
 Sources = Annotated[
     list[str],
-    typer.Argument(
-        help="Audio files, folders, patterns such as 'takes/*.wav', or - for stdin.",
-        show_default=False,
-    ),
+    typer.Argument(help="Audio files, folders, patterns such as 'takes/*.wav', or - for stdin."),
 ]
 Output = Annotated[
     str | None,
@@ -46,227 +47,118 @@ Output = Annotated[
         "-o",
         help="File or folder to write, or - for stdout (default: NAME.clean.EXT beside each file, "
         "FOLDER-clean beside a folder).",
-        show_default=False,
     ),
 ]
 
-Model = Annotated[
-    str,
-    typer.Option(help="Name of a bundled model, or a model folder.", rich_help_panel=_MODEL),
-]
+Model = Annotated[str, _model(help="Name of a bundled model, or a model folder.")]
 Strength = Annotated[
     str,
-    typer.Option(
+    _model(
         metavar="0..1|auto",
         help="Share of the noise to remove, from 0 to 1, or auto to let DNSMOS choose it for each "
         "recording.",
-        rich_help_panel=_MODEL,
     ),
 ]
 AttenuationLimit = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        help="Maximum attenuation in dB, such as 12 (default: no limit).",
-        show_default=False,
-        rich_help_panel=_MODEL,
-    ),
+    float | None, _model(min=0, help="Maximum attenuation in dB, such as 12 (default: no limit).")
 ]
 EngineOption = Annotated[
     Engine,
-    typer.Option(
-        help="Library that runs the network; auto is onnx, or keras if only that has the GPU.",
-        rich_help_panel=_MODEL,
-    ),
+    _model(help="Library that runs the network; auto is onnx, or keras if only that has the GPU."),
 ]
-DeviceOption = Annotated[
-    Device, typer.Option(help="Device that runs the network.", rich_help_panel=_MODEL)
-]
+DeviceOption = Annotated[Device, _model(help="Device that runs the network.")]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        help="CPU threads for each recording (default: one per core, shared by --jobs).",
-        show_default=False,
-        rich_help_panel=_MODEL,
-    ),
+    _model(min=1, help="CPU threads for each recording (default: one per core, shared by --jobs)."),
 ]
 
-KeepNoise = Annotated[
-    str | None,
-    typer.Option(
-        help="File or folder for the noise that is removed.",
-        show_default=False,
-        rich_help_panel=_OUTPUT,
-    ),
-]
+KeepNoise = Annotated[str | None, _output(help="File or folder for the noise that is removed.")]
 Plot = Annotated[
-    Path | None,
-    typer.Option(
-        help="Picture of the recording before and after, such as plot.png.",
-        show_default=False,
-        rich_help_panel=_OUTPUT,
-    ),
+    Path | None, _output(help="Picture of the recording before and after, such as plot.png.")
 ]
 Report = Annotated[
     Path | None,
-    typer.Option(
-        help="HTML page to hear and see the recordings before and after, such as page.html.",
-        show_default=False,
-        rich_help_panel=_OUTPUT,
-    ),
+    _output(help="HTML page to hear and see the recordings before and after, such as page.html."),
 ]
 ClipOption = Annotated[
     Clip,
-    typer.Option(
+    _output(
         help="Treatment of samples beyond full scale: clamp them, rescale the recording, or none "
-        "to keep them in a floating-point file.",
-        rich_help_panel=_OUTPUT,
+        "to keep them in a floating-point file."
     ),
 ]
 Suffix = Annotated[
     str | None,
-    typer.Option(
-        help="Format of the files in a folder, such as .flac (default: same as the input).",
-        show_default=False,
-        rich_help_panel=_OUTPUT,
-    ),
+    _output(help="Format of the files in a folder, such as .flac (default: same as the input)."),
 ]
 Subtype = Annotated[
     str | None,
-    typer.Option(
-        help="Sample format of the output, such as PCM_24 (default: same as the input).",
-        show_default=False,
-        rich_help_panel=_OUTPUT,
-    ),
+    _output(help="Sample format of the output, such as PCM_24 (default: same as the input)."),
 ]
 SampleRate = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Output sample rate in Hz (default: same as the input).",
-        show_default=False,
-        rich_help_panel=_OUTPUT,
-    ),
+    int | None, _output(min=1, help="Output sample rate in Hz (default: same as the input).")
 ]
-Mono = Annotated[
-    bool,
-    typer.Option("--mono", help="Average the channels before cleaning.", rich_help_panel=_OUTPUT),
-]
+Mono = Annotated[bool, _output("--mono", help="Average the channels before cleaning.")]
 
 Track = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        help="Audio track of a video, such as 2 (default: the one marked as the default).",
-        show_default=False,
-        rich_help_panel=_OUTPUT,
+    _output(
+        min=1, help="Audio track of a video, such as 2 (default: the one marked as the default)."
     ),
 ]
 
 Loudness = Annotated[
     float | None,
-    typer.Option(
+    _output(
         min=-50,
         max=-5,
         help="Integrated loudness of the output in LUFS (EBU R 128), such as -16 for a podcast.",
-        show_default=False,
-        rich_help_panel=_OUTPUT,
     ),
 ]
 TruePeak = Annotated[
     float | None,
-    typer.Option(
+    _output(
         min=-20,
         max=0,
         help="Maximum true peak in dBTP, for --loudness and --keep-loudness (default: -1).",
-        show_default=False,
-        rich_help_panel=_OUTPUT,
     ),
 ]
 KeepLoudness = Annotated[
-    bool,
-    typer.Option(
-        "--keep-loudness",
-        help="Make the speech as loud as it is in the input.",
-        rich_help_panel=_OUTPUT,
-    ),
+    bool, _output("--keep-loudness", help="Make the speech as loud as it is in the input.")
 ]
 
-Jobs = Annotated[
-    int,
-    typer.Option(
-        min=1, help="Number of recordings cleaned at the same time.", rich_help_panel=_BATCH
-    ),
-]
+Jobs = Annotated[int, _batch(min=1, help="Number of recordings cleaned at the same time.")]
 Cluster = Annotated[
     str | None,
-    typer.Option(
+    _batch(
         help="Address of a Dask scheduler whose workers clean the recordings, such as "
-        "tcp://HOST:PORT.",
-        show_default=False,
-        rich_help_panel=_BATCH,
+        "tcp://HOST:PORT."
     ),
 ]
 SkipExisting = Annotated[
-    bool,
-    typer.Option(
-        "--skip-existing",
-        help="Skip recordings whose output exists, to resume a batch.",
-        rich_help_panel=_BATCH,
-    ),
+    bool, _batch("--skip-existing", help="Skip recordings whose output exists, to resume a batch.")
 ]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run", help="Show what would be done, without doing it.", rich_help_panel=_BATCH
-    ),
-]
-AsJson = Annotated[
-    bool,
-    typer.Option("--json", help="Print a JSON record for each recording.", rich_help_panel=_BATCH),
-]
+DryRun = Annotated[bool, _batch("--dry-run", help="Show what would be done, without doing it.")]
+AsJson = Annotated[bool, _batch("--json", help="Print a JSON record for each recording.")]
 
 RawRate = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Sample rate of headerless PCM on stdin in Hz, such as 16000.",
-        show_default=False,
-        rich_help_panel=_PIPES,
-    ),
+    int | None, _pipes(min=1, help="Sample rate of headerless PCM on stdin in Hz, such as 16000.")
 ]
 RawChannels = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Number of channels of headerless PCM (default: 1).",
-        show_default=False,
-        rich_help_panel=_PIPES,
-    ),
+    int | None, _pipes(min=1, help="Number of channels of headerless PCM (default: 1).")
 ]
 RawSubtype = Annotated[
     str | None,
-    typer.Option(
-        help="Sample format of headerless PCM, such as PCM_16 or FLOAT (default: PCM_16).",
-        show_default=False,
-        rich_help_panel=_PIPES,
-    ),
+    _pipes(help="Sample format of headerless PCM, such as PCM_16 or FLOAT (default: PCM_16)."),
 ]
 
-ReplaceNan = Annotated[
-    bool,
-    typer.Option(
-        "--replace-nan", help="Set NaN and infinite samples to zero.", rich_help_panel=_FAULTS
-    ),
-]
+ReplaceNan = Annotated[bool, _faults("--replace-nan", help="Set NaN and infinite samples to zero.")]
 KeepReadable = Annotated[
     bool,
-    typer.Option(
+    _faults(
         "--keep-readable",
         help="Clean the readable part of a damaged recording, or what a pipe delivered before "
         "Ctrl-C.",
-        rich_help_panel=_FAULTS,
     ),
 ]
 

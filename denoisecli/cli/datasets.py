@@ -35,14 +35,9 @@ _rooms = partial(typer.Option, rich_help_panel="Rooms")
 _output = partial(typer.Option, rich_help_panel="Output")
 _processes = partial(typer.Option, rich_help_panel="Processes")
 
-CleanFolder = Annotated[
-    Path, typer.Argument(help="Folder of clean recordings.", show_default=False)
-]
+CleanFolder = Annotated[Path, typer.Argument(help="Folder of clean recordings.")]
 NoiseFolder = Annotated[
-    Path,
-    typer.Argument(
-        help="Folder of noise recordings, or of noisy ones with --pairs.", show_default=False
-    ),
+    Path, typer.Argument(help="Folder of noise recordings, or of noisy ones with --pairs.")
 ]
 
 Pairs = Annotated[
@@ -318,23 +313,20 @@ def _report_build(output: Path) -> None:
 
 
 def dataset(
-    folder: Annotated[Path, typer.Argument(help="Folder of a dataset.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder of a dataset.")],
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare every pair with the manifest.")
     ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(
-            help="Picture of the SNRs, levels and mean spectra to write, such as data.png.",
-            show_default=False,
+            help="Picture of the SNRs, levels and mean spectra to write, such as data.png."
         ),
     ] = None,
     export: Annotated[
         tuple[int, Path] | None,
         typer.Option(
-            metavar="COUNT FOLDER",
-            help="Write this number of pairs to a folder as WAV files.",
-            show_default=False,
+            metavar="COUNT FOLDER", help="Write this number of pairs to a folder as WAV files."
         ),
     ] = None,
     name: Annotated[str, typer.Option("--set", help="Set to export pairs from.")] = "train",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from denoisecli.cleaning.stream import Piece
     from denoisecli.live.filter import LiveFilter, Meters
 
-_DEVICES = "Devices"
+_devices = partial(typer.Option, rich_help_panel="Devices")
 _LONGEST_DELAY = 0.2  # s of a model, which does not disturb a conversation
 _LOWEST_DBFS = -72.0  # left end of a level bar
 _BAR_WIDTH = 36
@@ -42,72 +43,54 @@ def live(
         Path | None,
         typer.Option(
             help="File for the clean sound, such as talk.wav; the raw sound goes to talk.raw.wav "
-            "beside it.",
-            show_default=False,
+            "beside it."
         ),
     ] = None,
     duration: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            help="Time in seconds after which to stop (default: no limit).",
-            show_default=False,
-        ),
+        typer.Option(min=0, help="Time in seconds after which to stop (default: no limit)."),
     ] = None,
-    list_devices: Annotated[
-        bool,
-        typer.Option("--list-devices", help="List the devices.", rich_help_panel=_DEVICES),
-    ] = False,
+    list_devices: Annotated[bool, _devices("--list-devices", help="List the devices.")] = False,
     input: Annotated[
         str | None,
-        typer.Option(
+        _devices(
             "--input",
             help="Name of the input device, part of its name, or its number (default: that of the "
             "system).",
-            show_default=False,
-            rich_help_panel=_DEVICES,
         ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(
+        _devices(
             "--output",
             help="Name of the output device, part of its name, or its number (default: that of the "
             "system).",
-            show_default=False,
-            rich_help_panel=_DEVICES,
         ),
     ] = None,
     virtual: Annotated[
         bool,
-        typer.Option(
+        _devices(
             "--virtual",
             help="Create a virtual microphone (PulseAudio, PipeWire) for other programs, and play "
             "to it.",
-            rich_help_panel=_DEVICES,
         ),
     ] = False,
     sample_rate: Annotated[
         int | None,
-        typer.Option(
+        _devices(
             min=4000,
             max=192000,
             help="Sample rate of the devices in Hz (default: that of the model).",
-            show_default=False,
-            rich_help_panel=_DEVICES,
         ),
     ] = None,
-    channels: Annotated[
-        int, typer.Option(min=1, max=8, help="Number of channels.", rich_help_panel=_DEVICES)
-    ] = 1,
+    channels: Annotated[int, _devices(min=1, max=8, help="Number of channels.")] = 1,
     buffer: Annotated[
         float,
-        typer.Option(
+        _devices(
             min=0,
             max=500,
             help="Buffer of the devices and of the filter in ms; a larger one avoids dropouts on a "
             "busy computer.",
-            rich_help_panel=_DEVICES,
         ),
     ] = 15.0,
     overwrite: Overwrite = False,

@@ -25,104 +25,63 @@ _METRICS = (
 )
 _BLIND = "dnsmos_ovrl, dnsmos_sig, dnsmos_bak, noise_floor, speech_level, estimated_snr"
 _DEFAULT = "pesq,stoi,estoi,si_sdr,si_sdr_60hz"
-_PAIRS = "Pairs of files, instead of a dataset"
-_REAL = "Real recordings, without clean references"
-_SPEECH = "Speech recognition"
-_ESTIMATORS = "Estimators"
-_OUTPUT = "Output"
+_pairs = partial(typer.Option, rich_help_panel="Pairs of files, instead of a dataset")
+_real = partial(typer.Option, rich_help_panel="Real recordings, without clean references")
+_speech = partial(typer.Option, rich_help_panel="Speech recognition")
+_estimators = partial(typer.Option, rich_help_panel="Estimators")
+_output = partial(typer.Option, rich_help_panel="Output")
 
 
-ModelName = Annotated[
-    str | None,
-    typer.Argument(help="Model folder or name of a bundled model.", show_default=False),
-]
+ModelName = Annotated[str | None, typer.Argument(help="Model folder or name of a bundled model.")]
 DatasetFolder = Annotated[
-    Path | None,
-    typer.Argument(help="Dataset whose test set to evaluate on.", show_default=False),
+    Path | None, typer.Argument(help="Dataset whose test set to evaluate on.")
 ]
-CleanFolder = Annotated[
-    Path | None,
-    typer.Option(help="Folder of clean recordings.", show_default=False, rich_help_panel=_PAIRS),
-]
-NoisyFolder = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of noisy recordings with the same names.",
-        show_default=False,
-        rich_help_panel=_PAIRS,
-    ),
-]
+CleanFolder = Annotated[Path | None, _pairs(help="Folder of clean recordings.")]
+NoisyFolder = Annotated[Path | None, _pairs(help="Folder of noisy recordings with the same names.")]
 MatchPattern = Annotated[
     str | None,
-    typer.Option(
+    _pairs(
         metavar="REGEX",
         help=r"Regular expression with one group, such as 'fileid_(\d+)': recordings are "
         "matched if the group finds the same text in their names.",
-        show_default=False,
-        rich_help_panel=_PAIRS,
     ),
 ]
 PairList = Annotated[
     Path | None,
-    typer.Option(
+    _pairs(
         help="CSV file with the headings clean and noisy, and optionally name, noise and "
-        "snr_db; paths are relative to its folder.",
-        show_default=False,
-        rich_help_panel=_PAIRS,
+        "snr_db; paths are relative to its folder."
     ),
 ]
 RecordingsFolder = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of recordings to score without a reference.",
-        show_default=False,
-        rich_help_panel=_REAL,
-    ),
+    Path | None, _real(help="Folder of recordings to score without a reference.")
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option(
-        "--model",
-        metavar="MODEL",
-        help="Model folder or name of a bundled model; repeatable.",
-        show_default=False,
-        rich_help_panel=_ESTIMATORS,
+    _estimators(
+        "--model", metavar="MODEL", help="Model folder or name of a bundled model; repeatable."
     ),
 ]
 Estimates = Annotated[
     list[Path] | None,
-    typer.Option(
-        metavar="FOLDER",
-        help="Folder of already cleaned files; repeatable.",
-        show_default=False,
-        rich_help_panel=_ESTIMATORS,
-    ),
+    _estimators(metavar="FOLDER", help="Folder of already cleaned files; repeatable."),
 ]
 Baselines = Annotated[
     list[str] | None,
-    typer.Option(
+    _estimators(
         metavar="NAME[=COMMAND]",
         help="noisereduce, wiener, or an external program as 'NAME=COMMAND {input} {output}'; "
         "repeatable.",
-        show_default=False,
-        rich_help_panel=_ESTIMATORS,
     ),
 ]
-CompareWith = Annotated[
-    str,
-    typer.Option(
-        help="Name of the estimator to compare the others with.",
-        rich_help_panel=_ESTIMATORS,
-    ),
-]
+CompareWith = Annotated[str, _estimators(help="Name of the estimator to compare the others with.")]
 MetricNames = Annotated[
     str | None,
     typer.Option(
         help=f"all, or metrics separated by commas: {_METRICS}; without clean recordings: "
         f"{_BLIND}. pesq is wide band, or narrow band if the clean recordings are below "
         "16 kHz; dnsmos is all three of its ratings (default: "
-        f"{_DEFAULT}; with --recordings all).",
-        show_default=False,
+        f"{_DEFAULT}; with --recordings all)."
     ),
 ]
 Align = Annotated[
@@ -134,69 +93,41 @@ Align = Annotated[
 ]
 AsrModel = Annotated[
     str | None,
-    typer.Option(
+    _speech(
         metavar="MODEL",
         help="Measure the word error rate with this Whisper model: a name such as base.en, "
         "which is downloaded, or the folder of a model.",
-        show_default=False,
-        rich_help_panel=_SPEECH,
     ),
 ]
 Transcripts = Annotated[
     Path | None,
-    typer.Option(
+    _speech(
         help="CSV file of transcripts with the headings name and text (default: NAME.txt "
-        "beside the clean recording, or what is recognized in it).",
-        show_default=False,
-        rich_help_panel=_SPEECH,
+        "beside the clean recording, or what is recognized in it)."
     ),
 ]
 Language = Annotated[
-    str | None,
-    typer.Option(
-        help="Language of the recordings, such as en (default: recognized).",
-        show_default=False,
-        rich_help_panel=_SPEECH,
-    ),
+    str | None, _speech(help="Language of the recordings, such as en (default: recognized).")
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Number of scoring processes.")]
 CleanedFolder = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder for the cleaned files (default: they are deleted).",
-        show_default=False,
-        rich_help_panel=_OUTPUT,
-    ),
+    Path | None, _output(help="Folder for the cleaned files (default: they are deleted).")
 ]
 ReportPage = Annotated[
     Path | None,
-    typer.Option(
-        help="HTML page for a report with figures, pictures and sound, such as report.html.",
-        show_default=False,
-        rich_help_panel=_OUTPUT,
-    ),
+    _output(help="HTML page for a report with figures, pictures and sound, such as report.html."),
 ]
 ReportFiles = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        help="Number of recordings in the report with pictures and sound.",
-        rich_help_panel=_OUTPUT,
-    ),
+    int, _output(min=0, help="Number of recordings in the report with pictures and sound.")
 ]
 ScoreFile = Annotated[
     Path | None,
-    typer.Option(
+    _output(
         help="CSV file for the scores of every file; an interrupted evaluation leaves them in "
-        "NAME.partial.csv.",
-        show_default=False,
-        rich_help_panel=_OUTPUT,
+        "NAME.partial.csv."
     ),
 ]
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print all results as JSON.", rich_help_panel=_OUTPUT),
-]
+Json = Annotated[bool, _output("--json", help="Print all results as JSON.")]
 
 
 def evaluate(

@@ -42,10 +42,7 @@ class ModelFacts:
 
 def models(
     folder: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Folder to search for trained models (default: runs).", show_default=False
-        ),
+        Path | None, typer.Argument(help="Folder to search for trained models (default: runs).")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -126,10 +123,7 @@ def _read_model(name: str, path: Path) -> ModelFacts:
 def spec(
     name: Annotated[
         str | None,
-        typer.Argument(
-            help="Path of a spec file or a model folder, or name of a bundled spec.",
-            show_default=False,
-        ),
+        typer.Argument(help="Path of a spec file or a model folder, or name of a bundled spec."),
     ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of specs, for editors.")
@@ -205,27 +199,19 @@ def _span(seconds: float) -> str:
 
 def export(
     model: Annotated[
-        str,
-        typer.Argument(
-            help="Path of a model folder, or name of a bundled model.", show_default=False
-        ),
+        str, typer.Argument(help="Path of a model folder, or name of a bundled model.")
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output",
-            "-o",
-            help="File to write: .onnx or .tflite, or a folder for a SavedModel.",
-            show_default=False,
+            "--output", "-o", help="File to write: .onnx or .tflite, or a folder for a SavedModel."
         ),
     ],
     format: Annotated[ExportFormat, typer.Option(help="Format to write.")] = ExportFormat.ONNX,
     frames: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            help="Number of STFT frames in the input of a LiteRT network (default: 64).",
-            show_default=False,
+            min=1, help="Number of STFT frames in the input of a LiteRT network (default: 64)."
         ),
     ] = None,
     model_class: ModelClass = None,

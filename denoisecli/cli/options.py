@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, TypeVar, overload
@@ -15,7 +16,10 @@ from denoisecli.system.extras import require
 Number = TypeVar("Number", int, float)
 _NAMES: dict[type, str] = {int: "a whole number", float: "a number"}
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)]
+_code = partial(typer.Option, rich_help_panel="User-defined code")
+_messages = partial(typer.Option, rich_help_panel="Messages")
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 
@@ -23,23 +27,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")
 
 ModelClass = Annotated[
     str | None,
-    typer.Option(
+    _code(
         metavar="MODULE:CLASS",
         help="User-defined class of the network, such as mine:Small; its code is run "
         "(docs/new-model.md).",
-        show_default=False,
-        rich_help_panel="User-defined code",
     ),
 ]
 
 Losses = Annotated[
     list[str] | None,
-    typer.Option(
+    _code(
         "--loss",
         metavar="MODULE:FUNCTION",
         help="User-defined loss that the spec names, such as mine:hiss; its code is run.",
-        show_default=False,
-        rich_help_panel="User-defined code",
     ),
 ]
 
@@ -52,27 +52,13 @@ NoMatchLevel = Annotated[
     ),
 ]
 
-Quiet = Annotated[
-    bool,
-    typer.Option(
-        "--quiet", "-q", help="Print warnings and errors only.", rich_help_panel="Messages"
-    ),
-]
+Quiet = Annotated[bool, _messages("--quiet", "-q", help="Print warnings and errors only.")]
 
 Verbose = Annotated[
-    bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        help="Print details and the messages of libraries too.",
-        rich_help_panel="Messages",
-    ),
+    bool, _messages("--verbose", "-v", help="Print details and the messages of libraries too.")
 ]
 
-Debug = Annotated[
-    bool,
-    typer.Option("--debug", help="Print the tracebacks of errors.", rich_help_panel="Messages"),
-]
+Debug = Annotated[bool, _messages("--debug", help="Print the tracebacks of errors.")]
 
 
 def refuse_given(options: Mapping[str, object], reason: str) -> None:

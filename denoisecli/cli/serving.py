@@ -3,6 +3,7 @@
 import os
 import secrets
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -13,7 +14,8 @@ from denoisecli.cli import console
 from denoisecli.errors import UsageError
 from denoisecli.system.extras import require
 
-_NETWORK, _LIMITS = "Network", "Limits"
+_network = partial(typer.Option, rich_help_panel="Network")
+_limits = partial(typer.Option, rich_help_panel="Limits")
 _SHORTEST_TOKEN = 12
 
 Model = Annotated[str, typer.Option(help="Name or folder of the model that is selected initially.")]
@@ -24,53 +26,33 @@ Jobs = Annotated[int, typer.Option(min=1, help="Number of recordings cleaned at 
 Browser = Annotated[bool, typer.Option(help="Open the page in the browser.")]
 Host = Annotated[
     str,
-    typer.Option(
-        help="Address to listen on; 0.0.0.0 makes the server reachable from other machines.",
-        rich_help_panel=_NETWORK,
-    ),
+    _network(help="Address to listen on; 0.0.0.0 makes the server reachable from other machines."),
 ]
 Port = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        max=65535,
-        help="Port to listen on (default: 8765, or another if it is in use).",
-        show_default=False,
-        rich_help_panel=_NETWORK,
+    _network(
+        min=1, max=65535, help="Port to listen on (default: 8765, or another if it is in use)."
     ),
 ]
 Token = Annotated[
     str | None,
-    typer.Option(
+    _network(
         envvar="DENOISE_TOKEN",
         help="Password that every request needs (default: none at 127.0.0.1 without --allow-host, "
         "otherwise a random one).",
-        show_default=False,
-        rich_help_panel=_NETWORK,
     ),
 ]
 AllowHost = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Additional host name of the server, such as that of a reverse proxy; repeatable.",
-        show_default=False,
-        rich_help_panel=_NETWORK,
+    _network(
+        help="Additional host name of the server, such as that of a reverse proxy; repeatable."
     ),
 ]
-MaxSize = Annotated[
-    float,
-    typer.Option(min=0.001, help="Largest size of a recording in MiB.", rich_help_panel=_LIMITS),
-]
-MaxWaiting = Annotated[
-    int, typer.Option(min=1, help="Largest number of waiting recordings.", rich_help_panel=_LIMITS)
-]
+MaxSize = Annotated[float, _limits(min=0.001, help="Largest size of a recording in MiB.")]
+MaxWaiting = Annotated[int, _limits(min=1, help="Largest number of waiting recordings.")]
 Keep = Annotated[
     float,
-    typer.Option(
-        min=0.1,
-        help="Minutes after which a recording that no page has open is removed.",
-        rich_help_panel=_LIMITS,
-    ),
+    _limits(min=0.1, help="Minutes after which a recording that no page has open is removed."),
 ]
 
 

@@ -1,5 +1,6 @@
 """The commands for single sounds: spectrogram, plot, mix."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,15 +11,14 @@ from denoisecli.cli import console, displays
 from denoisecli.cli.options import NoMatchLevel, Output, Overwrite, Seed, refuse_given
 from denoisecli.errors import UsageError
 
-_TRANSFORM, _PART, _PICTURE = "Transform", "Part to draw", "Picture"
+_transform = partial(typer.Option, rich_help_panel="Transform")
+_part = partial(typer.Option, rich_help_panel="Part to draw")
+_picture = partial(typer.Option, rich_help_panel="Picture")
 
 
 def spectrogram(
     source: Annotated[
-        Path,
-        typer.Argument(
-            help="Audio file; with --invert a spectrogram file (.npz).", show_default=False
-        ),
+        Path, typer.Argument(help="Audio file; with --invert a spectrogram file (.npz).")
     ],
     output: Output,
     invert: Annotated[
@@ -26,67 +26,42 @@ def spectrogram(
     ] = False,
     overwrite: Overwrite = False,
     scale: Annotated[
-        Scale | None,
-        typer.Option(
-            help="Scale of the values (default: magnitude).",
-            show_default=False,
-            rich_help_panel=_TRANSFORM,
-        ),
+        Scale | None, _transform(help="Scale of the values (default: magnitude).")
     ] = None,
     n_fft: Annotated[
         int | None,
-        typer.Option(
+        _transform(
             help="Length of the window and the transform in samples, an even number (default: "
-            "1024).",
-            show_default=False,
-            rich_help_panel=_TRANSFORM,
+            "1024)."
         ),
     ] = None,
     hop_length: Annotated[
         int | None,
-        typer.Option(
-            max=2**24,
-            help="Number of samples between successive frames (default: 256).",
-            show_default=False,
-            rich_help_panel=_TRANSFORM,
-        ),
+        _transform(max=2**24, help="Number of samples between successive frames (default: 256)."),
     ] = None,
     window: Annotated[
         Window | None,
-        typer.Option(
-            metavar="<window>",
-            help=f"Analysis window: {', '.join(Window)} (default: hann).",
-            show_default=False,
-            rich_help_panel=_TRANSFORM,
+        _transform(
+            metavar="<window>", help=f"Analysis window: {', '.join(Window)} (default: hann)."
         ),
     ] = None,
     n_mels: Annotated[
-        int | None,
-        typer.Option(
-            max=10_000,
-            help="Number of bands of the mel scale (default: 80).",
-            show_default=False,
-            rich_help_panel=_TRANSFORM,
-        ),
+        int | None, _transform(max=10_000, help="Number of bands of the mel scale (default: 80).")
     ] = None,
     sample_rate: Annotated[
         int | None,
-        typer.Option(
+        _transform(
             min=1,
             max=384_000,
             help="Sample rate to resample to first, in Hz (default: that of the file).",
-            show_default=False,
-            rich_help_panel=_TRANSFORM,
         ),
     ] = None,
     phase: Annotated[
         bool | None,
-        typer.Option(
+        _transform(
             "--phase/--no-phase",
             help="Store the phase as well, which makes --invert exact, except for the scale mel "
             "(default: --phase).",
-            show_default=False,
-            rich_help_panel=_TRANSFORM,
         ),
     ] = None,
 ) -> None:
@@ -141,54 +116,26 @@ def spectrogram(
 def plot(
     sources: Annotated[
         list[Path],
-        typer.Argument(
-            help="Audio files, spectrogram files (.npz), or folders of audio files.",
-            show_default=False,
-        ),
+        typer.Argument(help="Audio files, spectrogram files (.npz), or folders of audio files."),
     ],
     output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", help="Picture to write (.png, .svg or .pdf).", show_default=False
-        ),
+        Path, typer.Option("--output", "-o", help="Picture to write (.png, .svg or .pdf).")
     ],
     overwrite: Overwrite = False,
-    start: Annotated[
-        float,
-        typer.Option(min=0, help="Start in seconds, such as 90.", rich_help_panel=_PART),
-    ] = 0.0,
+    start: Annotated[float, _part(min=0, help="Start in seconds, such as 90.")] = 0.0,
     duration: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Length in seconds, such as 2.5 (default: to the end).",
-            show_default=False,
-            rich_help_panel=_PART,
-        ),
+        float | None, _part(min=0, help="Length in seconds, such as 2.5 (default: to the end).")
     ] = None,
     max_frequency: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            help="Upper end of the frequency axis in Hz (default: half the sample rate).",
-            show_default=False,
-            rich_help_panel=_PART,
-        ),
+        _part(min=0, help="Upper end of the frequency axis in Hz (default: half the sample rate)."),
     ] = None,
-    waveform: Annotated[
-        bool,
-        typer.Option("--waveform", help="Draw the waveforms as well.", rich_help_panel=_PICTURE),
-    ] = False,
+    waveform: Annotated[bool, _picture("--waveform", help="Draw the waveforms as well.")] = False,
     dynamic_range: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="Range of the colours in dB below the highest level.",
-            rich_help_panel=_PICTURE,
-        ),
+        float, _picture(min=0, help="Range of the colours in dB below the highest level.")
     ] = 80.0,
-    width: Annotated[float, typer.Option(help="Width in inches.", rich_help_panel=_PICTURE)] = 10.0,
-    dpi: Annotated[int, typer.Option(help="Pixels per inch.", rich_help_panel=_PICTURE)] = 150,
+    width: Annotated[float, _picture(help="Width in inches.")] = 10.0,
+    dpi: Annotated[int, _picture(help="Pixels per inch.")] = 150,
 ) -> None:
     """Draw the spectrograms of up to 20 files one above the other.
 
@@ -217,19 +164,15 @@ def plot(
 
 
 def mix(
-    clean: Annotated[Path, typer.Argument(help="Clean recording.", show_default=False)],
-    noise: Annotated[Path, typer.Argument(help="Noise recording.", show_default=False)],
+    clean: Annotated[Path, typer.Argument(help="Clean recording.")],
+    noise: Annotated[Path, typer.Argument(help="Noise recording.")],
     output: Output,
     ratio: Annotated[
-        float | None,
-        typer.Option(help="Share of the noise, from 0 to 1, such as 0.2.", show_default=False),
+        float | None, typer.Option(help="Share of the noise, from 0 to 1, such as 0.2.")
     ] = None,
     snr: Annotated[
         float | None,
-        typer.Option(
-            help="Signal-to-noise ratio in dB, such as 5; instead of --ratio.",
-            show_default=False,
-        ),
+        typer.Option(help="Signal-to-noise ratio in dB, such as 5; instead of --ratio."),
     ] = None,
     seed: Seed = 0,
     no_match_level: NoMatchLevel = False,

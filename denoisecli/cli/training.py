@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,98 +22,68 @@ from denoisecli.errors import UsageError
 from denoisecli.system.extras import require
 from denoisecli.training.devices import Cluster, Device
 
-_RECORDINGS = "Recordings instead of a dataset"
-_OVERRIDES, _START, _MACHINES = "Overrides of the spec", "Start", "Devices and machines"
+_recordings = partial(typer.Option, rich_help_panel="Recordings instead of a dataset")
+_overrides = partial(typer.Option, rich_help_panel="Overrides of the spec")
+_start = partial(typer.Option, rich_help_panel="Start")
+_machines = partial(typer.Option, rich_help_panel="Devices and machines")
 
 
-SpecName = Annotated[
-    str, typer.Argument(help="Spec file or name of a bundled spec.", show_default=False)
-]
+SpecName = Annotated[str, typer.Argument(help="Spec file or name of a bundled spec.")]
 DataFolder = Annotated[
-    Path | None,
-    typer.Option(help="Dataset made by build-dataset (default: data).", show_default=False),
+    Path | None, typer.Option(help="Dataset made by build-dataset (default: data).")
 ]
 CleanFolder = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder of clean recordings to mix during training, instead of --data.",
-        show_default=False,
-        rich_help_panel=_RECORDINGS,
-    ),
+    _recordings(help="Folder of clean recordings to mix during training, instead of --data."),
 ]
 NoiseFolder = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of noise recordings, required with --clean.",
-        show_default=False,
-        rich_help_panel=_RECORDINGS,
-    ),
+    Path | None, _recordings(help="Folder of noise recordings, required with --clean.")
 ]
 MusicFolder = Annotated[
     Path | None,
-    typer.Option(
+    _recordings(
         help="Folder of additional clean recordings to preserve, such as music; groups and "
-        "weights treat it as a folder of --clean.",
-        show_default=False,
-        rich_help_panel=_RECORDINGS,
+        "weights treat it as a folder of --clean."
     ),
 ]
 Rooms = Annotated[
     int,
-    typer.Option(
-        min=0,
-        help="Number of simulated rooms for the speech, such as 200 (extra [rooms]).",
-        rich_help_panel=_RECORDINGS,
+    _recordings(
+        min=0, help="Number of simulated rooms for the speech, such as 200 (extra [rooms])."
     ),
 ]
 CacheFolder = Annotated[
     Path | None,
-    typer.Option(
+    _recordings(
         help="Folder to keep the decoded recordings in, to share them between runs (default: "
-        "in the folder of the run, until it is finished).",
-        show_default=False,
-        rich_help_panel=_RECORDINGS,
+        "in the folder of the run, until it is finished)."
     ),
 ]
 GroupBy = Annotated[
     str | None,
-    typer.Option(
+    _recordings(
         help="Grouping of recordings, to keep each group in one set: file, folder, or a "
-        "regular expression with a group, as in build-dataset (default: file).",
-        show_default=False,
-        rich_help_panel=_RECORDINGS,
+        "regular expression with a group, as in build-dataset (default: file)."
     ),
 ]
 GroupNoiseBy = Annotated[
-    str | None,
-    typer.Option(
-        help="Grouping of noise recordings (default: that of --group-by).",
-        show_default=False,
-        rich_help_panel=_RECORDINGS,
-    ),
+    str | None, _recordings(help="Grouping of noise recordings (default: that of --group-by).")
 ]
 CleanWeights = Annotated[
     list[str] | None,
-    typer.Option(
+    _recordings(
         metavar="FOLDER=NUMBER",
         help="Weight of the clean recordings in a folder: FOLDER=3 uses them three times as often.",
-        show_default=False,
-        rich_help_panel=_RECORDINGS,
     ),
 ]
 NoiseWeights = Annotated[
     list[str] | None,
-    typer.Option(
+    _recordings(
         metavar="FOLDER=NUMBER",
         help="Weight of the noises in a folder: FOLDER=0.5 draws them half as often.",
-        show_default=False,
-        rich_help_panel=_RECORDINGS,
     ),
 ]
-RunFolder = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the run (default: runs/NAME).", show_default=False),
-]
+RunFolder = Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/NAME).")]
 Minutes = Annotated[
     float | None,
     typer.Option(
@@ -120,93 +91,43 @@ Minutes = Annotated[
         help="Training time in minutes, such as 90, after which the run ends with its best "
         "weights; without --epochs it trains that long, whatever number of epochs the spec plans. "
         "The learning-rate schedule ends with the run (default: no limit).",
-        show_default=False,
     ),
 ]
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Number of epochs, such as 5.",
-        show_default=False,
-        rich_help_panel=_OVERRIDES,
-    ),
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        help="Peak learning rate, such as 0.001.",
-        show_default=False,
-        rich_help_panel=_OVERRIDES,
-    ),
-]
+Epochs = Annotated[int | None, _overrides(min=1, help="Number of epochs, such as 5.")]
+LearningRate = Annotated[float | None, _overrides(help="Peak learning rate, such as 0.001.")]
 BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Number of segments in a batch, such as 8.",
-        show_default=False,
-        rich_help_panel=_OVERRIDES,
-    ),
+    int | None, _overrides(min=1, help="Number of segments in a batch, such as 8.")
 ]
 InitFrom = Annotated[
     str | None,
-    typer.Option(
-        help="Model folder, unfinished run or bundled model whose weights to start with.",
-        show_default=False,
-        rich_help_panel=_START,
-    ),
+    _start(help="Model folder, unfinished run or bundled model whose weights to start with."),
 ]
-Fresh = Annotated[
-    bool,
-    typer.Option(
-        "--fresh",
-        help="Delete the run in the folder and start over.",
-        rich_help_panel=_START,
-    ),
-]
+Fresh = Annotated[bool, _start("--fresh", help="Delete the run in the folder and start over.")]
 Callbacks = Annotated[
     list[str] | None,
     typer.Option(
         metavar="MODULE:CLASS",
         help="User-defined Keras callback, such as mine:Report; its code is run.",
-        show_default=False,
         rich_help_panel="User-defined code",
     ),
 ]
 DeviceKind = Annotated[
-    Device,
-    typer.Option(
-        help="Device to train on; auto takes all GPUs if there are any.",
-        rich_help_panel=_MACHINES,
-    ),
+    Device, _machines(help="Device to train on; auto takes all GPUs if there are any.")
 ]
 CpuParts = Annotated[
     int,
-    typer.Option(
-        min=1,
-        help="Number of parts of the CPU that share a batch; 2 is faster on 2 cores.",
-        rich_help_panel=_MACHINES,
-    ),
+    _machines(min=1, help="Number of parts of the CPU that share a batch; 2 is faster on 2 cores."),
 ]
 Coordinator = Annotated[
     str | None,
-    typer.Option(
+    _machines(
         parser=host_and_port,
         metavar="HOST:PORT",
         help="Address of process 0 if several processes train together (docs/scale-out.md).",
-        show_default=False,
-        rich_help_panel=_MACHINES,
     ),
 ]
-Processes = Annotated[
-    int,
-    typer.Option(min=1, help="Number of processes that train together.", rich_help_panel=_MACHINES),
-]
-ProcessIndex = Annotated[
-    int,
-    typer.Option(min=0, help="Index of this process, starting at 0.", rich_help_panel=_MACHINES),
-]
+Processes = Annotated[int, _machines(min=1, help="Number of processes that train together.")]
+ProcessIndex = Annotated[int, _machines(min=0, help="Index of this process, starting at 0.")]
 
 
 def train(

@@ -1,6 +1,7 @@
 """The command that searches the hyperparameters of a spec: tune."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,21 +20,18 @@ from denoisecli.system.extras import require
 from denoisecli.training.devices import Device
 from denoisecli.tuning.method import Method
 
-_SEARCH, _MACHINES = "Search", "Devices and machines"
+_search = partial(typer.Option, rich_help_panel="Search")
+_machines = partial(typer.Option, rich_help_panel="Devices and machines")
 
 
 def tune(
     spec: Annotated[
         str,
-        typer.Argument(
-            help="Spec file with a `search` section, or the name of a bundled spec.",
-            show_default=False,
-        ),
+        typer.Argument(help="Spec file with a `search` section, or the name of a bundled spec."),
     ],
     data: Annotated[Path, typer.Option(help="Dataset made by build-dataset.")] = Path("data"),
     run: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the search (default: runs/NAME-tune).", show_default=False),
+        Path | None, typer.Option(help="Folder of the search (default: runs/NAME-tune).")
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete the search in the folder and start over.")
@@ -41,60 +39,34 @@ def tune(
     model_class: ModelClass = None,
     loss: Losses = None,
     as_json: Json = False,
-    method: Annotated[
-        Method, typer.Option(help="Method that chooses the values.", rich_help_panel=_SEARCH)
-    ] = Method.BAYESIAN,
+    method: Annotated[Method, _search(help="Method that chooses the values.")] = Method.BAYESIAN,
     trials: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Number of trials to train; infeasible ones do not count.",
-            rich_help_panel=_SEARCH,
-        ),
+        int, _search(min=1, help="Number of trials to train; infeasible ones do not count.")
     ] = 20,
     epochs: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="Number of epochs of each trial (default: that of the spec).",
-            show_default=False,
-            rich_help_panel=_SEARCH,
-        ),
+        _search(min=1, help="Number of epochs of each trial (default: that of the spec)."),
     ] = None,
     minutes: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Time limit of the search in minutes, such as 90.",
-            show_default=False,
-            rich_help_panel=_SEARCH,
-        ),
+        float | None, _search(min=0, help="Time limit of the search in minutes, such as 90.")
     ] = None,
     device: Annotated[
-        Device,
-        typer.Option(
-            help="Device to train on; auto takes all GPUs if there are any.",
-            rich_help_panel=_MACHINES,
-        ),
+        Device, _machines(help="Device to train on; auto takes all GPUs if there are any.")
     ] = Device.AUTO,
     chief: Annotated[
         str | None,
-        typer.Option(
+        _machines(
             parser=host_and_port,
             metavar="HOST:PORT",
             help="Address to listen on, to hand out trials to workers instead of training them.",
-            show_default=False,
-            rich_help_panel=_MACHINES,
         ),
     ] = None,
     worker: Annotated[
         str | None,
-        typer.Option(
+        _machines(
             parser=host_and_port,
             metavar="HOST:PORT",
             help="Address of the chief that hands out the trials to train.",
-            show_default=False,
-            rich_help_panel=_MACHINES,
         ),
     ] = None,
 ) -> None:
