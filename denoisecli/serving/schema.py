@@ -61,88 +61,60 @@ def openapi(
         note={"type": ["string", "null"]},
     )
     several = _object(jobs={"type": "array", "items": _JOB_REFERENCE})
-    operations = [
-        (
-            "post /api/clean",
-            _operation("Clean a recording and answer with it.", _binary(), _form(clean)),
+    operations = {
+        "post /api/clean": _operation(
+            "Clean a recording and answer with it.", _binary(), _form(clean)
         ),
-        (
-            "post /api/jobs",
-            _operation("Send a recording, to be cleaned in the background.", a_job, _form(job)),
+        "post /api/jobs": _operation(
+            "Send a recording, to be cleaned in the background.", a_job, _form(job)
         ),
-        (
-            "get /api/jobs",
-            _operation(
-                'Return the jobs of the parameters "id"; those that are gone are left out.',
-                _json("The jobs.", several),
+        "get /api/jobs": _operation(
+            'Return the jobs of the parameters "id"; those that are gone are left out.',
+            _json("The jobs.", several),
+        ),
+        "get /api/jobs/{id}": _operation("Return a job.", a_job),
+        "post /api/jobs/{id}": _operation(
+            "Clean the recording of a job again, with another model.", a_job, _body(job)
+        ),
+        "delete /api/jobs/{id}": _operation(
+            "Remove a job and its files.", {"description": "It was removed."}
+        ),
+        "get /api/jobs/{id}/preview": _operation(
+            "Return the noisy channels followed by the clean ones, as FLAC.", _binary()
+        ),
+        "get /api/jobs/{id}/spectrogram": _operation(
+            "Return the levels of the noisy and then of the clean sound, a byte each, row by "
+            "row from the highest frequency; 255 is 0 dBFS, a step is 0.5 dB.",
+            _binary(),
+        ),
+        "post /api/jobs/{id}/strength": _operation(
+            "Choose the strength that suits the recording best, by DNSMOS.",
+            _json(
+                "The strength, and why the recording should stay as it is, if it should.", choice
             ),
         ),
-        ("get /api/jobs/{id}", _operation("Return a job.", a_job)),
-        (
-            "post /api/jobs/{id}",
-            _operation(
-                "Clean the recording of a job again, with another model.", a_job, _body(job)
-            ),
+        "post /api/jobs/{id}/file": _operation(
+            "Write the result at a strength and in a format.",
+            _json("The file.", a_file),
+            _body(rendering),
         ),
-        (
-            "delete /api/jobs/{id}",
-            _operation("Remove a job and its files.", {"description": "It was removed."}),
+        "get /api/jobs/{id}/file/{key}": _operation("Return a file that was written.", _binary()),
+        "post /api/zip": _operation(
+            "Prepare an archive of several results.",
+            _json("The archive.", _object(url=address)),
+            _body(archive),
         ),
-        (
-            "get /api/jobs/{id}/preview",
-            _operation("Return the noisy channels followed by the clean ones, as FLAC.", _binary()),
+        "get /api/zip/{key}": _operation("Return an archive.", _binary()),
+        "get /api/models": _operation("List the models.", _json("The models.", _object())),
+        "get /api/server": _operation(
+            "Return limits and formats.", _json("The limits.", _object())
         ),
-        (
-            "get /api/jobs/{id}/spectrogram",
-            _operation(
-                "Return the levels of the noisy and then of the clean sound, a byte each, row by "
-                "row from the highest frequency; 255 is 0 dBFS, a step is 0.5 dB.",
-                _binary(),
-            ),
+        "get /api/openapi.json": _operation(
+            "Return this document.", _json("The OpenAPI document.", _object())
         ),
-        (
-            "post /api/jobs/{id}/strength",
-            _operation(
-                "Choose the strength that suits the recording best, by DNSMOS.",
-                _json(
-                    "The strength, and why the recording should stay as it is, if it should.",
-                    choice,
-                ),
-            ),
-        ),
-        (
-            "post /api/jobs/{id}/file",
-            _operation(
-                "Write the result at a strength and in a format.",
-                _json("The file.", a_file),
-                _body(rendering),
-            ),
-        ),
-        (
-            "get /api/jobs/{id}/file/{key}",
-            _operation("Return a file that was written.", _binary()),
-        ),
-        (
-            "post /api/zip",
-            _operation(
-                "Prepare an archive of several results.",
-                _json("The archive.", _object(url=address)),
-                _body(archive),
-            ),
-        ),
-        ("get /api/zip/{key}", _operation("Return an archive.", _binary())),
-        ("get /api/models", _operation("List the models.", _json("The models.", _object()))),
-        (
-            "get /api/server",
-            _operation("Return limits and formats.", _json("The limits.", _object())),
-        ),
-        (
-            "get /api/openapi.json",
-            _operation("Return this document.", _json("The OpenAPI document.", _object())),
-        ),
-    ]
+    }
     paths: dict[str, dict[str, Any]] = {}
-    for name, operation in operations:
+    for name, operation in operations.items():
         method, path = name.split()
         tag = re.sub(r"\W.*", "", path.removeprefix("/api/")).replace("zip", "jobs")
         operation["tags"] = [tag if tag in _TAGS else "server"]
