@@ -37,7 +37,7 @@ from denoisecli.serving import schema, work
 from denoisecli.serving.answers import Refused, SentOnce, as_refused, attachment, error_answer
 from denoisecli.serving.guard import LOOPBACK, Guard
 from denoisecli.serving.jobs import Job, Jobs, Stage, StartWorker, worker_process
-from denoisecli.serving.page import PAGE
+from denoisecli.serving.page import ASSETS
 from denoisecli.serving.rendering import Body, Rendering, clean_name, render, zip_pieces
 from denoisecli.serving.uploads import SUFFIXES, Upload, receive
 from denoisecli.serving.work import Task
@@ -244,13 +244,14 @@ class _Application:
     # The page and facts about the server
 
     async def _index(self, request: Request) -> Response:
-        return HTMLResponse(PAGE.index)
+        return HTMLResponse(ASSETS["index.html"][0])
 
     async def _static(self, request: Request) -> Response:
-        asset = PAGE.assets.get(request.path_params["name"])
+        asset = ASSETS.get(request.path_params["name"])
         if asset is None:
             raise Refused(404, "there is no such file")
-        return Response(asset.content, media_type=asset.media_type)
+        content, media_type = asset
+        return Response(content, media_type=media_type)
 
     async def _openapi(self, request: Request) -> Response:
         return JSONResponse(schema.openapi(CleanForm, JobForm, Rendering, Archive))

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from denoisecli.serving.answers import Refused, error_answer
-from denoisecli.serving.page import PAGE
+from denoisecli.serving.page import ASSETS
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Names of this machine that no other machine can have."""
@@ -21,6 +21,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 COOKIE = "denoise_token"
 """Cookie that the page sends its token in, since links and players cannot set a header."""
 
+_LOGIN_PATHS = ("/static/theme.css", "/static/page.css", "/static/icon.svg")  # without the token
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _WRONG_TOKEN_SECONDS = 0.5
 
@@ -173,11 +174,11 @@ class Guard:
             return None
         if self._matches(cookie_parser(headers.get("cookie", "")).get(COOKIE, "")):
             return None
-        if given or value or scope["path"] not in ("/", *PAGE.open_paths):
+        if given or value or scope["path"] not in ("/", *_LOGIN_PATHS):
             await asyncio.sleep(_WRONG_TOKEN_SECONDS)
         if at_page:
-            return HTMLResponse(PAGE.login, 401)
-        if scope["path"] in PAGE.open_paths:
+            return HTMLResponse(ASSETS["login.html"][0], 401)
+        if scope["path"] in _LOGIN_PATHS:
             return None
         raise Refused(
             401,

@@ -1,6 +1,5 @@
 """The files of the page, read once: nothing else of this machine is ever sent as a file."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from denoisecli import evaluation
@@ -14,37 +13,12 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 
+ASSETS = {
+    path.name: (path.read_bytes(), _TYPES[path.suffix])
+    for path in (_THEME, *sorted(_FOLDER.iterdir()))
+    if path.suffix in _TYPES
+}
+"""Content and media type of the scripts, styles, pictures and the two pages, by name.
 
-@dataclass(frozen=True)
-class Asset:
-    """A file of the page: its content and media type."""
-
-    content: bytes
-    media_type: str
-
-
-class Page:
-    """The page and the form that asks for the token."""
-
-    def __init__(self) -> None:
-        self.assets = {
-            path.name: Asset(path.read_bytes(), _TYPES[path.suffix])
-            for path in (_THEME, *sorted(_FOLDER.iterdir()))
-            if path.suffix in _TYPES
-        }
-        """Scripts, styles, pictures and the pages ``index.html`` and ``login.html`` by name."""
-        self.open_paths = ("/static/theme.css", "/static/page.css", "/static/icon.svg")
-        """Paths that the form needs before the token has been given."""
-
-    @property
-    def index(self) -> str:
-        """The page."""
-        return self.assets["index.html"].content.decode()
-
-    @property
-    def login(self) -> str:
-        """The form that asks for the token."""
-        return self.assets["login.html"].content.decode()
-
-
-PAGE = Page()
+The pages are ``index.html``, and ``login.html``, the form that asks for the token.
+"""
