@@ -9,6 +9,7 @@ import struct
 
 import numpy as np
 
+from denoisecli.audio.riff import walk_chunks
 from denoisecli.types import AudioBlock
 
 # Vorbis I specification, section 4.3.9; RFC 7845, section 5.1.1.2; RFC 9639, section 9.1.3.
@@ -87,13 +88,9 @@ def read_caf_mask(raw: io.BufferedIOBase) -> int:
 
     See Apple Core Audio Format Specification 1.0, "Channel Layout Chunk".
     """
-    raw.seek(8)
-    while len(header := raw.read(12)) == 12:
-        name, size = struct.unpack(">4sq", header)
-        if name == b"chan" and size >= 8:
+    for chunk in walk_chunks(raw):
+        if chunk.name == b"chan" and chunk.size >= 8:
+            raw.seek(chunk.start)
             tag, bits = struct.unpack(">II", raw.read(8))
             return bits if tag == _CAF_BITMAP else _CAF_MASKS.get(tag >> 16, 0)
-        if size < 0:
-            break  # the data reach to the end of the file
-        raw.seek(size, io.SEEK_CUR)
     return 0

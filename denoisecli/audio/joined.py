@@ -9,7 +9,7 @@ from denoisecli.audio.riff import Patched, walk_chunks
 FLAC_START = b"fLaC\0\0\0\x22"
 """Marker of a FLAC stream, and the header of its first block, STREAMINFO, of 34 bytes."""
 
-_RIFF_LIKE = (b"RIFF", b"RF64", b"FORM", b"riff")
+_CHUNKED = (b"RIFF", b"RF64", b"FORM", b"riff", b"caff")
 _TOTAL_AT = 21  # low four bits, and four more bytes: the number of samples in STREAMINFO
 _TAIL = 2**17
 _SEARCH = 2**20
@@ -25,25 +25,11 @@ def second_start(path: Path, *, in_flac: bool = True) -> int | None:
     """
     with path.open("rb") as raw:
         head = raw.read(4)
-        if head in _RIFF_LIKE:
+        if head in _CHUNKED:
             name_bytes = 16 if head == b"riff" else 4
             seconds = (chunk for chunk in walk_chunks(raw) if chunk.name == head)
             return next((chunk.size_at - name_bytes for chunk in seconds), None)
-        if head == b"caff":
-            return _second_caf(raw)
         return _second_flac(raw) if in_flac and head == b"fLaC" else None
-
-
-def _second_caf(raw: io.BufferedReader) -> int | None:
-    raw.seek(8)
-    while len(header := raw.read(12)) == 12:
-        if header.startswith(b"caff"):
-            return raw.tell() - 12
-        size = int.from_bytes(header[4:], "big", signed=True)
-        if size < 0:
-            break  # the sound reaches to the end of the file
-        raw.seek(size, io.SEEK_CUR)
-    return None
 
 
 def _second_flac(raw: io.BufferedReader) -> int | None:

@@ -1,4 +1,4 @@
-"""The chunks of WAV, RF64, W64 and AIFF files, and headers whose sizes do not fit the file."""
+"""The chunks of WAV, RF64, W64, AIFF and CAF files, and headers whose sizes do not fit the file."""
 
 import io
 import struct
@@ -8,7 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-_HEADERS = {b"RIFF": "<4sI", b"RF64": "<4sI", b"FORM": ">4sI", b"riff": "<4s12xQ"}
+_HEADERS = {
+    **{b"RIFF": "<4sI", b"RF64": "<4sI", b"FORM": ">4sI"},
+    **{b"riff": "<4s12xQ", b"caff": ">4sq"},
+}
+_FIRST_AT = {b"riff": 40, b"caff": 8}  # position of the first chunk; 12 in other files
+_PADDED_TO = {b"riff": 8, b"caff": 1}  # bytes; 2 in other files
 _UNKNOWN = 2**32 - 1  # size of the data chunk of an RF64, which its ds64 chunk states
 _MASK_AT = 20  # of the content of the fmt chunk
 _SUBFORMAT_AT = 24
@@ -25,7 +30,7 @@ _AU_SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 
 @dataclass(frozen=True)
 class Chunk:
-    """A chunk of a WAV, RF64, W64 or AIFF file.
+    """A chunk of a WAV, RF64, W64, AIFF or CAF file.
 
     Attributes:
         name: Its name, or the first bytes of its GUID in W64; four bytes.
@@ -45,9 +50,9 @@ class Chunk:
 
 
 def walk_chunks(raw: io.BufferedIOBase) -> Iterator[Chunk]:
-    """Yield the chunks of a WAV, RF64, W64 or AIFF file up to the first bytes that are none.
+    """Yield the chunks of a WAV, RF64, W64, AIFF or CAF file up to the first bytes that are none.
 
-    The chunk walkers of mutagen are private, and know neither RF64 nor W64.
+    The chunk walkers of mutagen are private, and know neither RF64 nor W64 nor CAF.
     """
     file_size = raw.seek(0, io.SEEK_END)
     raw.seek(0)
@@ -58,7 +63,7 @@ def walk_chunks(raw: io.BufferedIOBase) -> Iterator[Chunk]:
     header_format = _HEADERS[kind]
     header_size = struct.calcsize(header_format)
     long_size_at = 0
-    position = 40 if is_w64 else 12
+    position = _FIRST_AT.get(kind, 12)
     while position + header_size <= file_size:
         raw.seek(position)
         header = raw.read(header_size)
@@ -71,13 +76,15 @@ def walk_chunks(raw: io.BufferedIOBase) -> Iterator[Chunk]:
         size_at = start - struct.calcsize(size_format)
         if is_w64:
             size = max(size - header_size, 0)
+        elif size < 0:  # in CAF, the sound reaches to the end of the file
+            size = file_size - start
         elif name == b"ds64" and kind == b"RF64":
             long_size_at = start + 8
         elif name == b"data" and size == _UNKNOWN and long_size_at:
             size_at, size_format = long_size_at, "<Q"
             raw.seek(size_at)
             size = int.from_bytes(raw.read(8), "little")
-        position = start + size + -size % (8 if is_w64 else 2)
+        position = start + size + -size % _PADDED_TO.get(kind, 2)
         yield Chunk(name, start, size, position, size_at, size_format)
 
 
