@@ -274,18 +274,11 @@ def write_aiff_length(path: Path, frames: int, channels: int) -> None:
                 raw.write(struct.pack(">I", 8 + frames * channels))
 
 
-class Patched(io.RawIOBase):
-    """A file that is read with other bytes at one position.
+class _View(io.RawIOBase):
+    """A file that is not read as it is stored."""
 
-    Args:
-        path: The file.
-        position: Position of the first byte that is replaced.
-        replacement: The bytes that are read there.
-    """
-
-    def __init__(self, path: Path, position: int, replacement: bytes) -> None:
+    def __init__(self, path: Path) -> None:
         self._raw = path.open("rb")
-        self._position, self._replacement = position, replacement
 
     def seekable(self) -> bool:
         """Return True."""
@@ -295,13 +288,28 @@ class Patched(io.RawIOBase):
         """Return True."""
         return True
 
+    def close(self) -> None:
+        """Close the file."""
+        self._raw.close()
+        super().close()
+
+
+class Patched(_View):
+    """A file that is read with other bytes at one position.
+
+    Args:
+        path: The file.
+        position: Position of the first byte that is replaced.
+        replacement: The bytes that are read there.
+    """
+
+    def __init__(self, path: Path, position: int, replacement: bytes) -> None:
+        super().__init__(path)
+        self._position, self._replacement = position, replacement
+
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position."""
         return self._raw.seek(offset, whence)
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._raw.tell()
 
     def readinto(self, buffer: Any) -> int:  # any writable buffer, such as that of cffi
         """Fill the buffer and return the number of bytes."""
@@ -316,13 +324,8 @@ class Patched(io.RawIOBase):
             ]
         return count
 
-    def close(self) -> None:
-        """Close the file."""
-        self._raw.close()
-        super().close()
 
-
-class FileSlice(io.RawIOBase):
+class FileSlice(_View):
     """Part of a file.
 
     Args:
@@ -332,36 +335,19 @@ class FileSlice(io.RawIOBase):
     """
 
     def __init__(self, path: Path, start: int, end: int) -> None:
-        self._raw = path.open("rb")
+        super().__init__(path)
         self._start, self._end = start, end
         self._raw.seek(start)
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position."""
         base = {io.SEEK_SET: self._start, io.SEEK_CUR: self._raw.tell(), io.SEEK_END: self._end}
         return self._raw.seek(max(base[whence] + offset, self._start)) - self._start
 
-    def tell(self) -> int:
-        """Return the position."""
-        return self._raw.tell() - self._start
-
     def readinto(self, buffer: Any) -> int:  # any writable buffer, such as that of cffi
         """Fill the buffer and return the number of bytes."""
         view = memoryview(buffer).cast("B")
         return self._raw.readinto(view[: max(self._end - self._raw.tell(), 0)])
-
-    def close(self) -> None:
-        """Close the file."""
-        self._raw.close()
-        super().close()
 
 
 def with_all_sound(path: Path, layout: SoundLayout) -> Patched:
