@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -132,17 +131,6 @@ class MediaFile:
         self._resampler = av.AudioResampler(format=FORMAT)  # keeps the sample rate and the layout
         self._decoded = self._decode()
         self._pending: AudioBlock = np.zeros((self.channels, 0), np.float32)
-
-    def __enter__(self) -> "MediaFile":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

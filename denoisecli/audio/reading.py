@@ -439,7 +439,7 @@ def _open(
     """Open a file, and yield it with warnings about its header."""
     _check_readable(path)
     if path.suffix.lower() in MEDIA or _is_adts(path):
-        with MediaFile(path, track) as media:
+        with closing(MediaFile(path, track)) as media:
             yield media, media.warnings
         return
     with ExitStack() as stack:
@@ -469,7 +469,7 @@ def _open(
                 closing(ChainedFile(path, links)) if len(links) > 1 else SequentialFile(source)
             )
         except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless raw audio
-            media = stack.enter_context(_open_other(path, track, error))
+            media = stack.enter_context(closing(_open_other(path, track, error)))
             yield media, media.warnings
             return
         if track not in (None, 1):
@@ -479,7 +479,7 @@ def _open(
         if file.frames == 0:
             raise AudioError(f"{path} has no samples")
         if isinstance(file, SequentialFile) and holds_more(path, file):
-            yield stack.enter_context(MediaFile(path)), []
+            yield stack.enter_context(closing(MediaFile(path))), []
         else:
             yield file, warnings
 
