@@ -5,7 +5,7 @@ to evaluate noise suppressors", ICASSP 2022. The network is a file of the packag
 is optional; ONNX Runtime runs it here, so that the modules of the package are not imported.
 """
 
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,7 +29,7 @@ HOP_SECONDS = 1
 """Distance of the windows in s."""
 
 MAX_WINDOWS = 60
-"""Default largest number of windows, which are spread evenly over a longer sound."""
+"""Largest number of windows, which are spread evenly over a longer sound."""
 
 _WINDOW = int(WINDOW_SECONDS * SAMPLE_RATE)
 _HOP = HOP_SECONDS * SAMPLE_RATE
@@ -60,17 +60,14 @@ def is_installed() -> bool:
     return find_spec("speechmos") is not None
 
 
-def dnsmos(
-    sound: AudioVector, sample_rate: int, *, max_windows: int = MAX_WINDOWS, threads: int = 1
-) -> Dnsmos | None:
-    """Predict how listeners would rate a sound.
+def dnsmos(sound: AudioVector, sample_rate: int) -> Dnsmos | None:
+    """Predict how listeners would rate a sound, on one CPU thread.
+
+    The ratings of MAX_WINDOWS windows are averaged, which cover a sound of up to 69 s completely.
 
     Args:
         sound: The sound, full scale -1..1; samples beyond it are clamped.
         sample_rate: Its sample rate in Hz. The network covers up to 8 kHz.
-        max_windows: Largest number of windows of 9 s whose ratings are averaged. They cover a sound
-            of at most ``max_windows + 9`` seconds completely.
-        threads: Number of CPU threads.
 
     Returns:
         The mean ratings; None for digital silence, which has no quality.
@@ -83,10 +80,10 @@ def dnsmos(
         return None
     while sound.size < _WINDOW:  # as the module of the package repeats it
         sound = np.concatenate([sound, sound])
-    session = _session(threads)
+    session = _session()
     raw = [
         session.run(None, {"input_1": sound[np.newaxis, start : start + _WINDOW]})[0][0]
-        for start in window_starts(sound.size, max_windows)
+        for start in window_starts(sound.size)
     ]
     outputs = np.array(raw, np.float64).T
     sig, bak, ovrl = (
@@ -96,22 +93,22 @@ def dnsmos(
     return Dnsmos(sig, bak, ovrl)
 
 
-def window_starts(timesteps: int, max_windows: int) -> list[int]:
+def window_starts(timesteps: int) -> list[int]:
     """Return the first samples of the windows of a sound that has at least one window's samples."""
     count = max(int(timesteps // SAMPLE_RATE - WINDOW_SECONDS) // HOP_SECONDS + 1, 1)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, max_windows)).round().astype(int))
+    chosen = np.unique(np.linspace(0, count - 1, min(count, MAX_WINDOWS)).round().astype(int))
     return [int(index) * _HOP for index in chosen]
 
 
-@lru_cache(maxsize=2)
-def _session(threads: int) -> "InferenceSession":
+@cache
+def _session() -> "InferenceSession":
     require("dnsmos", "speechmos", purpose="DNSMOS")
     import onnxruntime
 
     spec = find_spec("speechmos")  # found, but not imported: it needs packages that it lacks
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3  # the graph has unused initializers
     return onnxruntime.InferenceSession(
         str(Path(folders[0], _MODEL)), options, providers=["CPUExecutionProvider"]

@@ -15,12 +15,12 @@ from denoisecli.errors import UsageError
     [(9.01, [0]), (10, [0]), (10.99, [0]), (11, [0, 1]), (12.5, [0, 1, 2]), (18.02, [*range(9)])],
 )
 def test_windows_are_those_of_the_package(seconds, expected):
-    starts = window_starts(int(seconds * SAMPLE_RATE), 60)
+    starts = window_starts(int(seconds * SAMPLE_RATE))
     assert starts == [SAMPLE_RATE * second for second in expected]
 
 
 def test_windows_of_a_long_sound_are_spread_over_it():
-    starts = window_starts(3600 * SAMPLE_RATE, 60)
+    starts = window_starts(3600 * SAMPLE_RATE)
     assert len(starts) == 60
     assert starts[0] == 0
     assert starts[-1] == 3590 * SAMPLE_RATE
