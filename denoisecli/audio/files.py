@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from denoisecli.audio.formats import FORMATS
-from denoisecli.audio.reading import BLOCK_FRAMES, AudioInfo, reader
+from denoisecli.audio.reading import AudioInfo, reader
 from denoisecli.audio.resampling import resample
 from denoisecli.audio.writing import writer
 from denoisecli.errors import UsageError
-from denoisecli.types import AudioBlock, AudioChannels, AudioVector
+from denoisecli.types import AudioChannels, AudioVector
 
 
 def probe(path: Path | str) -> AudioInfo:
@@ -37,12 +37,11 @@ def probe(path: Path | str) -> AudioInfo:
         return replace(info, frames=sum(block.shape[1] for block in file))
 
 
-def read(path: Path | str, *, sample_rate: int | None = None) -> tuple[AudioChannels, int]:
+def read(path: Path | str) -> tuple[AudioChannels, int]:
     """Read a whole audio file.
 
     Args:
         path: Audio file.
-        sample_rate: Sample rate in Hz to resample to; by default that of the file.
 
     Returns:
         float32 samples, shape (channels, timesteps), full scale -1..1, and their sample rate
@@ -54,38 +53,22 @@ def read(path: Path | str, *, sample_rate: int | None = None) -> tuple[AudioChan
             NaN or infinite samples.
     """
     with reader(path) as file:
-        own_rate = file.info.sample_rate
-        audio = np.concatenate(list(file), axis=1)
-    if sample_rate is None:
-        return audio, own_rate
-    return resample(audio, own_rate, sample_rate), sample_rate
+        return np.concatenate(list(file), axis=1), file.info.sample_rate
 
 
 def read_mono(path: Path | str, sample_rate: int | None = None) -> tuple[AudioVector, int]:
-    """Read a whole audio file as the mean of its channels; otherwise like :func:`read`."""
+    """Read a whole audio file as the mean of its channels; otherwise like :func:`read`.
+
+    Args:
+        path: Audio file.
+        sample_rate: Sample rate in Hz to resample to; by default that of the file.
+    """
     with reader(path) as file:
         own_rate = file.info.sample_rate
         audio = np.concatenate([block.mean(axis=0) for block in file])
     if sample_rate is None:
         return audio, own_rate
     return resample(audio, own_rate, sample_rate), sample_rate
-
-
-def read_blocks(path: Path | str, frames: int = BLOCK_FRAMES) -> Iterator[AudioBlock]:
-    """Read an audio file block by block, at its own sample rate.
-
-    Args:
-        path: Audio file.
-        frames: Samples per channel in a block; the last block may be shorter.
-
-    Yields:
-        float32 samples, shape (channels, timesteps), full scale -1..1.
-
-    Raises:
-        UsageError, AudioError: As :func:`read`.
-    """
-    with reader(path, block_frames=frames) as file:
-        yield from file
 
 
 def write(

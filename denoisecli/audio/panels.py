@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from denoisecli.audio.files import probe, read_blocks
+from denoisecli.audio.files import probe
+from denoisecli.audio.reading import reader
 from denoisecli.audio.spectrogram import Spectrogram, decibels, invert, magnitude, mel_filters
 from denoisecli.audio.stft import stft
 from denoisecli.errors import UsageError
@@ -118,15 +119,16 @@ def _load_recording(
     before, after = n_fft // 2, n_fft // 2 - 1
     power.add(np.zeros(max(before - first, 0), np.float32))
     position = 0
-    for block in read_blocks(source):
-        sound = block.mean(axis=0)
-        power.add(sound[max(first - before - position, 0) : max(stop + after - position, 0)])
-        part = sound[max(first - position, 0) : max(stop - position, 0)]
-        extremes.add(np.stack([-part, part]))
-        position += sound.size
-        on_progress(min(position / min(stop, info.frames), 1.0))
-        if position >= stop + after:
-            break
+    with reader(source) as file:
+        for block in file:
+            sound = block.mean(axis=0)
+            power.add(sound[max(first - before - position, 0) : max(stop + after - position, 0)])
+            part = sound[max(first - position, 0) : max(stop - position, 0)]
+            extremes.add(np.stack([-part, part]))
+            position += sound.size
+            on_progress(min(position / min(stop, info.frames), 1.0))
+            if position >= stop + after:
+                break
     if position <= first:
         raise _past_the_end(source, start, position / info.sample_rate)
     stop = min(stop, position)

@@ -58,15 +58,12 @@ class StreamResampler:
             else soxr.ResampleStream(orig_sr, target_sr, channels, dtype="float32")
         )
 
-    def __call__(self, block: AudioBlock) -> AudioBlock:
+    def __call__(self, block: AudioBlock, *, last: bool = False) -> AudioBlock:
         """Take float32 samples (channels, timesteps) and return those that are ready, if any."""
-        return self._resample(block)
-
-    def finish(self) -> AudioBlock:
-        """End the stream and return the remaining samples."""
-        return self._resample(np.zeros((self._channels, 0), np.float32), last=True)
-
-    def _resample(self, block: AudioBlock, last: bool = False) -> AudioBlock:
         if self._stream is None:
             return block
         return self._stream.resample_chunk(np.ascontiguousarray(block.T), last=last).T
+
+    def finish(self) -> AudioBlock:
+        """End the stream and return the remaining samples."""
+        return self(np.zeros((self._channels, 0), np.float32), last=True)

@@ -54,7 +54,6 @@ def remix_file(
     options: FileOptions | None = None,
     *,
     strength: float = 1.0,
-    overwrite: bool = False,
     on_progress: OnProgress | None = None,
 ) -> CleanResult:
     """Write what ``Denoiser.clean_file`` writes at another strength, without the network.
@@ -66,7 +65,6 @@ def remix_file(
         target: File to write; its suffix chooses the format.
         options: Options for reading and writing.
         strength: Share of the noise that is removed, 0..1.
-        overwrite: Replace an existing target.
         on_progress: As in ``Denoiser.clean_file``.
 
     Raises:
@@ -82,6 +80,6 @@ def remix_file(
             FileTarget(target),
             None,
             options or FileOptions(),
-            overwrite=overwrite,
+            overwrite=False,
             on_progress=on_progress,
         )

@@ -249,7 +249,8 @@ def test_tags_in_another_encoding_do_not_stop_the_sound(media_file, stereo, tmp_
 def test_blocks_make_up_the_file(media_file, stereo):
     path = media_file("m4a", stereo)
     whole, _ = audio.read(path)
-    blocks = list(audio.read_blocks(path, frames=1000))
+    with reader(path, block_frames=1000) as file:
+        blocks = list(file)
     assert {block.shape[1] for block in blocks[:-1]} == {1000}
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole)
 

@@ -350,8 +350,11 @@ def test_non_finite_samples_are_located(audio_file, stereo, value):
     path = audio_file("bad.wav", stereo, subtype="FLOAT")
     with pytest.raises(AudioError, match=r"bad\.wav .* at 0\.750 s, channel 2"):
         audio.read(path)
-    with pytest.raises(AudioError, match=r"at 0\.750 s"):
-        list(audio.read_blocks(path, frames=1000))
+    with (
+        pytest.raises(AudioError, match=r"at 0\.750 s"),
+        reader(path, block_frames=1000) as file,
+    ):
+        list(file)
 
 
 def test_missing_file_and_folder_are_wrong_use(tmp_path):
