@@ -1,16 +1,15 @@
 """Batches on their way to a Keras model: prepared ahead in threads, then passed on."""
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from denoisecli.system.pools import cpu_cores
+from denoisecli.system.pools import Workers, cpu_cores
 
 if TYPE_CHECKING:
     import keras
@@ -44,17 +43,7 @@ class Stream:
 
     def __iter__(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(THREADS, "batches") as pool:
-            pending: deque[Future[Batch]] = deque()
-            try:
-                for index in self.indices:
-                    pending.append(pool.submit(self.make, index))
-                    if len(pending) > AHEAD:
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            finally:
-                for future in pending:
-                    future.cancel()
+            yield from Workers(pool, AHEAD + 1).map(self.make, self.indices)
 
     def take(self, count: int) -> "Stream":
         """Return the first batches only, at most ``count``."""
