@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.errors import DatasetError
-from denoisecli.evaluation.metrics import check_metrics, measure, pesq_for
+from denoisecli.evaluation.metrics import measure, pesq_for
 from denoisecli.system.pools import cpu_cores, process_pool, result_of
 from denoisecli.types import AudioVector
 
@@ -18,15 +18,6 @@ CLIPS = 24
 
 SCORES = {"pesq": "pesq_wb", "estoi": "estoi"}
 """Name of a score in the history of a run -> name of its metric in `METRICS`, from 16 kHz on."""
-
-
-def require_scores() -> None:
-    """Check that the packages of the scores are installed.
-
-    Raises:
-        UsageError: A package is missing.
-    """
-    check_metrics(SCORES.values())
 
 
 class Scores:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from denoisecli.errors import UsageError
+from denoisecli.evaluation.metrics import check_metrics
 from denoisecli.models.folder import ModelFolder
 from denoisecli.models.registry import CLASSES, find_class
 from denoisecli.spec.document import Spec
@@ -30,7 +31,7 @@ from denoisecli.training.run_folder import (
     locked,
     record_start,
 )
-from denoisecli.training.scoring import require_scores
+from denoisecli.training.scoring import SCORES
 from denoisecli.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def train(
         Interrupted: By Ctrl-C, after saving a checkpoint.
     """
     if spec.training.perceptual_every is not None:
-        require_scores()
+        check_metrics(SCORES.values())
     find_class(spec.model)
     require_losses(spec)
     devices = find_devices(device, cluster, cpu_parts)
