@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -182,7 +181,7 @@ def _print_devices(as_json: bool) -> None:
 
     devices = list_devices()
     if as_json:
-        console.print_json([asdict(device) for device in devices])
+        console.print_json(devices)
         return
     rows = [
         [

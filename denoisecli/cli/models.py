@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +59,7 @@ def models(
         raise UsageError(f"{folder} is not a folder")
     found = list(_find_models(folder or Path("runs")))
     if as_json:
-        console.print_json([asdict(facts) for facts in found])
+        console.print_json(found)
         return
 
     def text(value: int | float | None, form: str) -> str:
@@ -163,7 +163,7 @@ def spec(
 
     summary = summarize_network(build_model(loaded))
     if as_json:
-        console.print_json(asdict(summary))
+        console.print_json(summary)
         return
     columns = ["layer", "kind", "bands", "frames/s", "channels", "parameters", "MMAC/s"]
     rows = [

@@ -1,7 +1,6 @@
 """The commands that train and that list training runs: train, runs."""
 
 import os
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -279,7 +278,7 @@ def runs(
     for error in errors:
         console.warn(f"a run was left out: {error}")
     if as_json:
-        console.print_json([asdict(run) for run in found])
+        console.print_json(found)
         return
     figures = {
         "val loss": ([run.best.get("val_loss") for run in found], ".4f"),

@@ -1,6 +1,5 @@
 """The command that searches the hyperparameters of a spec: tune."""
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -108,7 +107,7 @@ def tune(
         return
     ranked = rank(results, loaded.search)
     if as_json:
-        console.print_json([asdict(result) for result in results])
+        console.print_json(results)
     else:
         others = [result for result in results if result.objective is None]
         console.print_table(*trial_table(ranked + others), texts=2)

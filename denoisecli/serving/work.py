@@ -1,12 +1,10 @@
 """The jobs of a worker process: clean a recording, with or without a preview for the page."""
 
 from collections.abc import MutableSequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-from pydantic_core import to_jsonable_python
 
 from denoisecli.audio.reading import reader
 from denoisecli.cleaning.denoiser import Denoiser, DenoiserOptions
@@ -123,7 +121,5 @@ def _advance(share: float) -> None:
 
 
 def _record(result: CleanResult) -> dict[str, Any]:
-    left_out = ("source", "target", "noise_target")
-    values = {name: value for name, value in asdict(result).items() if name not in left_out}
-    record: dict[str, Any] = to_jsonable_python(values, inf_nan_mode="null")
-    return record
+    left_out = ("source", "target", "noise_target", "real_time_factor")
+    return {name: value for name, value in result.record().items() if name not in left_out}
