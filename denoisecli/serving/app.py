@@ -153,14 +153,8 @@ class _Models:
         return rows
 
 
-def create_app(
-    settings: Settings,
-    root: Path,
-    *,
-    start_worker: StartWorker = worker_process,
-    on_error: Callable[[str], None] = print,
-) -> Starlette:
-    """Return the application.
+class App(Starlette):
+    """The application.
 
     Args:
         settings: Its settings and limits.
@@ -168,18 +162,14 @@ def create_app(
         start_worker: Starts a worker.
         on_error: Called with the traceback of an error that should not happen.
     """
-    return _Application(settings, root, start_worker, on_error).starlette
-
-
-class _Application:
-    """The handlers of the routes."""
 
     def __init__(
         self,
         settings: Settings,
         root: Path,
-        start_worker: StartWorker,
-        on_error: Callable[[str], None],
+        *,
+        start_worker: StartWorker = worker_process,
+        on_error: Callable[[str], None] = print,
     ) -> None:
         self._settings = settings
         self._on_error = on_error
@@ -213,7 +203,7 @@ class _Application:
             Route("/api/zip", self._archive, methods=["POST"]),
             Route("/api/zip/{key}", self._zip),
         ]
-        self.starlette = Starlette(
+        super().__init__(
             routes=routes,
             middleware=[
                 Middleware(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from denoisecli.errors import UsageError
-from denoisecli.serving.app import Settings, create_app
+from denoisecli.serving.app import App, Settings
 from denoisecli.system.atomic_files import temporary_folder
 
 PORT = 8765
@@ -73,7 +73,7 @@ def serve(
         on_error: Called with the traceback of an error that should not happen.
     """
     with temporary_folder(prefix="denoise-serve-") as folder:
-        app = create_app(settings, folder, on_error=on_error)
+        app = App(settings, folder, on_error=on_error)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,

@@ -21,7 +21,7 @@ import uvicorn
 from helpers import constant_mask, speech_like, worker_thread
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from denoisecli.serving.app import Settings, create_app
+from denoisecli.serving.app import App, Settings
 from denoisecli.serving.server import listening
 
 WAIT = 30_000  # ms
@@ -77,7 +77,7 @@ def address(tmp_path: Path, model_folder: Callable[..., Path]) -> Iterator[str]:
     quarter = model_folder(constant_mask(0.25))
     model_folder(constant_mask(0.5)).rename(runs / "half")
     settings = Settings(model=str(quarter), models_folder=runs, max_bytes=MAX_BYTES)
-    app = create_app(settings, root, start_worker=worker_thread)
+    app = App(settings, root, start_worker=worker_thread)
     with listening("127.0.0.1", None) as bound:
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="critical", ws="none", timeout_graceful_shutdown=1)

@@ -6,7 +6,7 @@ import pytest
 from helpers import constant_mask, worker_thread
 from starlette.testclient import TestClient
 
-from denoisecli.serving.app import Settings, create_app
+from denoisecli.serving.app import App, Settings
 
 ADDRESS = "http://localhost:8765"
 
@@ -33,9 +33,7 @@ def start(
 
     def start(**settings: Any) -> TestClient:
         values = {"model": str(model), "models_folder": tmp_path / "runs", **settings}
-        app = create_app(
-            Settings(**values), root, start_worker=worker_thread, on_error=errors.append
-        )
+        app = App(Settings(**values), root, start_worker=worker_thread, on_error=errors.append)
         client = TestClient(app, ADDRESS)
         clients.append(client)
         return client.__enter__()
