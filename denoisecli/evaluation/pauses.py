@@ -26,7 +26,9 @@ FLOOR_DB = -120.0
 MIN_SECONDS = 1.0
 """Shortest recording in s whose levels are defined."""
 
-_FRAME_SECONDS = 0.05
+FRAME_SECONDS = 0.05
+"""Length of a frame in s."""
+
 _SMOOTHED_FRAMES = 5
 _LOUDEST = 0.95
 
@@ -60,16 +62,16 @@ def levels(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> L
     undefined = Levels(math.nan, math.nan, math.nan)
     if reference.size < MIN_SECONDS * sample_rate:
         return undefined
-    found = _find(_powers(reference, sample_rate))
+    found = find_frames(_powers(reference, sample_rate))
     if found is None:
         return undefined
     pauses, speech = found
     powers = _powers(estimate, sample_rate)
     noise = float(powers[pauses].mean())
-    floor = _level(noise)
+    floor = level_of(noise)
     if not speech.any():
         return Levels(floor, math.nan, math.nan)
-    level = _level(max(float(powers[speech].mean()) - noise, 0.0))
+    level = level_of(max(float(powers[speech].mean()) - noise, 0.0))
     return Levels(floor, level, level - floor)
 
 
@@ -79,14 +81,18 @@ _Mask = Bool[np.ndarray, "frames"]
 
 def _powers(sound: AudioVector, sample_rate: int) -> _Powers:
     """Return the mean power of each frame without the mean of the sound, 0 for a constant one."""
-    length = max(round(_FRAME_SECONDS * sample_rate), 1)
+    length = max(round(FRAME_SECONDS * sample_rate), 1)
     count = sound.size // length
     frames = sound[: count * length].reshape(count, length)
     return np.where(np.ptp(frames, axis=1) > 0, np.square(frames - sound.mean()).mean(axis=1), 0.0)
 
 
-def _find(powers: _Powers) -> tuple[_Mask, _Mask] | None:
-    """Return which frames are pauses and which are speech; None if all are digital silence."""
+def find_frames(powers: _Powers) -> tuple[_Mask, _Mask] | None:
+    """Return which frames are pauses and which are speech; None if all are digital silence.
+
+    Args:
+        powers: Mean power of each frame of FRAME_SECONDS, without the mean of the sound.
+    """
     sounding = powers > 10 ** (FLOOR_DB / 10)  # what an editor has muted is not a pause
     if not sounding.any():
         return None
@@ -100,5 +106,6 @@ def _find(powers: _Powers) -> tuple[_Mask, _Mask] | None:
     return pauses, ~pauses & (powers >= threshold)
 
 
-def _level(power: float) -> float:
+def level_of(power: float) -> float:
+    """Return the level of a power in dBFS, FLOOR_DB or more."""
     return 10 * math.log10(max(power, 10 ** (FLOOR_DB / 10)))

@@ -10,12 +10,12 @@ import soundfile
 from jaxtyping import Float
 
 from denoisecli.audio import loudness
-from denoisecli.audio.level import dbfs
 from denoisecli.audio.panels import WINDOW, StreamedPower, layout
 from denoisecli.audio.reading import AudioReader
 from denoisecli.audio.resampling import StreamResampler, fit_length, resampled_length
 from denoisecli.audio.spectrogram import decibels
 from denoisecli.audio.writing import writer
+from denoisecli.evaluation.pauses import FRAME_SECONDS, MIN_SECONDS, find_frames, level_of
 from denoisecli.types import AudioBlock, AudioChannels, AudioVector
 
 _RATES = (8_000, 48_000)  # lowest and highest sample rate in Hz of the sound
@@ -23,12 +23,6 @@ _RATES = (8_000, 48_000)  # lowest and highest sample rate in Hz of the sound
 _COLUMNS = 1200  # approximate width of the spectrograms
 _ROWS = 256  # largest height of the spectrograms
 _STEPS_PER_DB = 2  # of a byte of a spectrogram: 255 is 0 dBFS, 254 is -0.5 dBFS
-
-_PAUSE_SHARE = 0.1  # of the recording, the quietest one, that is taken for pauses
-_FRAME_SECONDS = 0.05
-_SMOOTHED_FRAMES = 5
-_MIN_FRAMES = 10
-_FLOOR_DB = -120.0
 
 
 def warm_up() -> None:
@@ -92,14 +86,14 @@ def write_preview(
 
 
 class _Pauses:
-    """The level in the pauses, the median of their frames, before and after.
+    """The level in the pauses, as ``evaluation.pauses`` defines them, before and after.
 
     Args:
         sample_rate: Sample rate in Hz.
     """
 
     def __init__(self, sample_rate: int) -> None:
-        self._length = max(round(_FRAME_SECONDS * sample_rate), 1)
+        self._length = max(round(FRAME_SECONDS * sample_rate), 1)
         self._waiting: AudioChannels = np.zeros((2, 0), np.float32)
         self._powers: list[Float[np.ndarray, "2 frames"]] = []
 
@@ -111,17 +105,13 @@ class _Pauses:
         self._powers.append(sound[:, :used].reshape(2, -1, self._length).var(axis=2))
 
     def levels(self) -> list[float] | None:
-        """Return the levels before and after in dBFS; None if there are too few pauses."""
-        before, after = np.concatenate(self._powers, axis=1)
-        sounds = before > 10 ** (_FLOOR_DB / 10)
-        if np.count_nonzero(sounds) < _MIN_FRAMES:
+        """Return the levels in dBFS; None if the recording is too short or silent."""
+        powers = np.concatenate(self._powers, axis=1)
+        found = find_frames(powers[0])
+        if found is None or powers.shape[1] * FRAME_SECONDS < MIN_SECONDS:
             return None
-        padded = np.pad(before, _SMOOTHED_FRAMES // 2, mode="edge")
-        smoothed = np.convolve(padded, np.full(_SMOOTHED_FRAMES, 1 / _SMOOTHED_FRAMES), "valid")
-        pauses = smoothed <= np.quantile(smoothed[sounds], _PAUSE_SHARE)
-        return [
-            max(dbfs(math.sqrt(np.median(powers[pauses]))), _FLOOR_DB) for powers in (before, after)
-        ]
+        pauses, _ = found
+        return [level_of(float(part[pauses].mean())) for part in powers]
 
 
 class _Loudness:
