@@ -34,7 +34,7 @@ def generated_noise(
     for number in range(count):
         if number % 4 == 3:
             starts = rng.integers(max(1, speech.size - timesteps), size=VOICES)
-            piece = sum(np.resize(speech[start:], timesteps) for start in starts)
+            piece = np.sum([np.resize(speech[start:], timesteps) for start in starts], axis=0)
         else:
             kind = kinds[(number - number // 4) % len(kinds)]
             seed = int(rng.integers(2**31))

@@ -319,14 +319,12 @@ def whistles(rng: Rng, n: int) -> AudioVector:
         for frequency in log_uniform(rng, 350, 1200) * np.cumprod(rng.uniform(1.15, 1.4, 4)):
             sound += np.sin(phase_of(frequency * (1 + 0.003 * wander(rng, n, 3)), n))
         return sound * fade(n, rng.uniform(0.1, 1), rng.uniform(0.3, 2))
-    frequency = log_uniform(rng, *{"kettle": (1500, 6000), "feedback": (300, 9000)}.get(
-        style, (6000, 15000)
-    ))  # fmt: skip
+    limits = {"kettle": (1500, 6000), "feedback": (300, 9000)}.get(style, (6000, 15000))
     depth = 0.0005 if style == "feedback" else 0.01
-    frequency = frequency * (1 + depth * wander(rng, n, rng.uniform(1, 8)))
+    course = log_uniform(rng, *limits) * (1 + depth * wander(rng, n, rng.uniform(1, 8)))
     if style == "kettle":
-        frequency *= 1 - rng.uniform(0.1, 0.5) * np.exp(-time / rng.uniform(0.5, 4))
-    sound = np.sin(phase_of(frequency, n)) * np.exp(0.3 * wander(rng, n, 4))
+        course *= 1 - rng.uniform(0.1, 0.5) * np.exp(-time / rng.uniform(0.5, 4))
+    sound = np.sin(phase_of(course, n)) * np.exp(0.3 * wander(rng, n, 4))
     if style == "feedback":
         growth = np.minimum(np.exp((time % rng.uniform(3, 8)) * rng.uniform(0.5, 3)) * 0.05, 1.5)
         return np.tanh(sound * growth) + 0.003 * noise(rng, n, -3)
@@ -375,8 +373,8 @@ def insects(rng: Rng, n: int) -> AudioVector:
         if style == "cicada":
             low = log_uniform(rng, 3000, 9000)
             one = noise(rng, n, low=low, high=low * rng.uniform(1.2, 2.2), order=6)
-            rate = rng.uniform(40, 300) * (1 + 0.03 * wander(rng, n, 2))
-            one *= (0.5 + 0.5 * np.sin(phase_of(rate, n))) ** rng.uniform(0.5, 4)
+            pulses = rng.uniform(40, 300) * (1 + 0.03 * wander(rng, n, 2))
+            one *= (0.5 + 0.5 * np.sin(phase_of(pulses, n))) ** rng.uniform(0.5, 4)
             one *= np.exp(rng.uniform(0, 0.8) * wander(rng, n, rng.uniform(0.2, 3)))
         elif style == "cricket":
             frequency = log_uniform(rng, 2200, 8000) * (1 + 0.003 * wander(rng, n, 5))
