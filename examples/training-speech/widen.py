@@ -1,11 +1,12 @@
-"""Begin a model for a higher sample rate with the weights of one for a lower rate.
+"""Begin a model for another sample rate with the weights of a trained one.
 
     python examples/training-speech/widen.py MODEL SPEC FOLDER
 
-SPEC describes the same network at a higher rate: frames and hops of the same duration, and bands
-(``features.bands``) above the highest frequency of MODEL. All weights have the same shapes, since
-they are shared along frequency. The first convolution is scaled, because the longer frames have
-larger spectra, so that the new model does below that frequency what MODEL does.
+SPEC describes the same network at a higher or lower rate: frames and hops of the same duration, and
+at the higher rate bands (``features.bands``) above the highest frequency of the lower one. All
+weights have the same shapes, since they are shared along frequency. The first convolution is
+scaled, because longer frames have larger spectra, so that below that frequency the new model does
+what MODEL does.
 """
 
 import argparse
@@ -25,7 +26,9 @@ def widen(model: ModelFolder, spec_path: Path, target: ModelFolder) -> None:
     scale = (spec.stft.n_fft / model.spec.stft.n_fft) ** -spec.features.compression
     first.set_weights([scale * first.get_weights()[0], *first.get_weights()[1:]])
     target.path.mkdir(parents=True)
-    target.write_network(network)
+    difference = target.write_network(network)
+    figures = {"validation": {}, "test": {}, "onnx_difference": difference}
+    target.write_metrics(model.read_metrics().model_copy(update=figures))
 
 
 def main() -> None:
