@@ -14,13 +14,14 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from denoisecli.adaptation.blending import SHARES, seconds_of_share, write_blend
+from denoisecli.adaptation.blending import SHARES, write_blend
 from denoisecli.adaptation.generated import PIECES, SECONDS, generated_noise
 from denoisecli.adaptation.judgement import (
     METRICS,
     Verdict,
     comparison_sets,
     judge,
+    seconds_to_judge,
     write_sets,
 )
 from denoisecli.adaptation.material import (
@@ -57,11 +58,8 @@ LEAST_TRAINING = 0.3
 LEAST_RESUMED = 0.01
 """The same for a training that was interrupted and is continued with fewer minutes."""
 
-JUDGING = 4.0
-"""Time for writing and judging the adapted model, relative to that of scoring one share."""
-
-CHOICE = 24
-"""Number of held-out mixtures that the share is chosen with; others decide in the end."""
+WRITING = 15.0
+"""Time in s for writing the adapted model and for starting the processes that compare."""
 
 NOISE_WEIGHTS = {"own": 1.0, "generated": 1.0}
 """How often noise is drawn from the user's recordings and from what is generated."""
@@ -199,9 +197,9 @@ def adapt(
 
     A third of the noise and of the speech is held out. The new model is written only if its SI-SDR
     and ESTOI are better there (by the bootstrap interval over the mixtures, which share the voices
-    and the noise), and if it is not worse on generated noise and on clean speech. Weights are
+    and the noise), and if it is not worse on generated noise and on clean speech. The weights are
     averaged with those of the start (Wortsman et al. 2022, "Robust fine-tuning of zero-shot
-    models") by a share that is chosen on held-out mixtures, too.
+    models"), half each, or with three quarters of the start if the model is worse there otherwise.
 
     Spawns processes: a script that calls this function needs ``if __name__ == "__main__":``.
 
@@ -277,10 +275,10 @@ def adapt(
     )
     _report_material(material, bool(files["recordings"]), observer)
     spec = adaptation_spec(start.spec, output.name)
-    choice = comparison_sets(material, SEED + 1, CHOICE)
+    sets = comparison_sets(material, SEED)
     if begun is None:
-        share_seconds = seconds_of_share(spec, start, choice)
-        spent = time.monotonic() - began + (len(SHARES) + 1 + JUDGING) * share_seconds
+        judging = seconds_to_judge(sets, denoiser, material.sample_rate)
+        spent = time.monotonic() - began + judging + WRITING
         begun = _Begun(
             run=uuid.uuid4().hex,
             inputs=inputs,
@@ -307,22 +305,18 @@ def adapt(
             minutes=training_minutes,
             device=Device.AUTO,
         )
-    share = write_blend(
-        spec.model_copy(update={"description": _describe(spec, material)}),
-        start,
-        trained,
-        choice,
-        work / "model",
-        lambda done, total: observer.on_stage("choosing the share of the start", done, total),
-    )
-    sets = comparison_sets(material, SEED)
+    described = spec.model_copy(update={"description": _describe(spec, material)})
     pairs = write_sets(sets, work / "mixtures", material.sample_rate)
-    verdict = judge(
-        pairs,
-        start.path,
-        work / "model",
-        lambda done, total: observer.on_stage("comparing the models", done, total),
-    )
+    for share in SHARES:
+        write_blend(described, start, trained, share, work / "model")
+        verdict = judge(
+            pairs,
+            start.path,
+            work / "model",
+            lambda done, total: observer.on_stage("comparing the models", done, total),
+        )
+        if verdict.is_better or not verdict.gains:
+            break  # more of the start would only gain less
     page_error: DenoiseError | None = None
     if report is not None:
         try:

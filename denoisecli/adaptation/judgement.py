@@ -1,6 +1,7 @@
 """Compare an adapted model with the one it came from, on mixtures that neither was trained on."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,11 @@ from denoisecli.adaptation.material import (
     with_noise,
 )
 from denoisecli.audio.files import write
+from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.errors import DenoiseError
 from denoisecli.evaluation.estimators import Model
 from denoisecli.evaluation.evaluate import evaluate
+from denoisecli.evaluation.metrics import measure
 from denoisecli.evaluation.pairs import Pair
 from denoisecli.evaluation.scores import Evaluation, bootstrap
 from denoisecli.system.pools import cpu_cores
@@ -35,6 +38,9 @@ LEAST_MIXTURES = 40
 
 GENERATED, CLEAN = 24, 9
 """Numbers of mixtures with generated noise, and of clean recordings, that must not get worse."""
+
+TIMED = 6
+"""About how many mixtures the time of a comparison is estimated with."""
 
 LIMITS = {"si_sdr": 0.1, "estoi": 0.002}
 """Largest loss allowed on those: SI-SDR in dB, ESTOI in its own unit."""
@@ -133,6 +139,19 @@ def write_sets(sets: dict[str, Mixtures], folder: Path, sample_rate: int) -> lis
                 write(path, sound, sample_rate, subtype="FLOAT", overwrite=True)
             pairs.append(Pair(stem, clean, noisy, noise=name))
     return pairs
+
+
+def seconds_to_judge(sets: dict[str, Mixtures], denoiser: Denoiser, sample_rate: int) -> float:
+    """Return the time in s that `judge` takes on this computer, from a few mixtures."""
+    mixtures = [mixture for set_ in sets.values() for mixture in set_]
+    few = mixtures[:: max(1, len(mixtures) // TIMED)]
+    began = time.monotonic()
+    for noisy, clean in few:
+        estimate = denoiser.clean(noisy, sample_rate)
+        for sound in (noisy, estimate, estimate):  # the input, and both models
+            measure(clean, sound, sample_rate, METRICS)
+        denoiser.clean(noisy, sample_rate)
+    return (time.monotonic() - began) / len(few) * len(mixtures) / cpu_cores()
 
 
 def judge(

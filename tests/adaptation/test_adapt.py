@@ -53,13 +53,11 @@ def fan(audio_file: Callable[..., Path], rng: np.random.Generator) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train for a few steps on little sound, and compare few shares on few mixtures."""
+    """Train for a few steps on little sound, and compare on few mixtures."""
     voice = material.voices()[:1]  # minutes
     monkeypatch.setattr(material, "voices", lambda: voice)
     monkeypatch.setattr(module, "SECONDS", 1.5)
     monkeypatch.setattr(module, "LEAST_TRAINING", 0.01)
-    monkeypatch.setattr(module, "CHOICE", 2)
-    monkeypatch.setattr(blending, "SHARES", (0.5,))
     for name in ("GENERATED", "CLEAN"):
         monkeypatch.setattr(judgement, name, 2)
 
@@ -79,9 +77,10 @@ def judged(monkeypatch: pytest.MonkeyPatch, *reasons: str) -> None:
     monkeypatch.setattr(module, "judge", lambda *_: Verdict(ROWS, list(reasons)))
 
 
-def fake_blend(spec: Spec, start: ModelFolder, trained: ModelFolder, *others: Any) -> float:
-    shutil.copytree(trained.path, others[1], dirs_exist_ok=True)
-    return 0.5
+def fake_blend(
+    spec: Spec, start: ModelFolder, trained: ModelFolder, share: float, target: Path
+) -> None:
+    shutil.copytree(trained.path, target, dirs_exist_ok=True)
 
 
 @pytest.mark.slow
@@ -205,7 +204,7 @@ def test_a_page_that_fails_or_is_interrupted_costs_nothing(
     found = Material(RATE, sound, sound, sound, sound, sound, 0.0)
     monkeypatch.setattr(module, "gather", lambda *_: found)
     monkeypatch.setattr(module, "_write_sources", lambda material, folder: folder.mkdir())
-    monkeypatch.setattr(module, "seconds_of_share", lambda *_: 1.0)
+    monkeypatch.setattr(module, "seconds_to_judge", lambda *_: 1.0)
     monkeypatch.setattr(module, "comparison_sets", lambda *_: {})
     for expected, written in ((Interrupted, False), (DenoiseError, True)):
         with pytest.raises(expected):

@@ -12,7 +12,15 @@ from helpers import pink_noise
 from denoisecli.adaptation import adapt as module
 from denoisecli.adaptation import material
 from denoisecli.adaptation.adapt import WORK, adapt
-from denoisecli.adaptation.judgement import Verdict
+from denoisecli.adaptation.judgement import (
+    METRICS,
+    OTHERS,
+    SPEECH,
+    YOURS,
+    Comparison,
+    Verdict,
+    reasons,
+)
 from denoisecli.adaptation.material import Material, voices
 from denoisecli.audio.files import read_mono
 from denoisecli.cleaning.denoiser import Denoiser
@@ -165,10 +173,9 @@ def test_speech_in_recordings_of_noise_is_reported(
 def finished(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adapt without a training: the model is better."""
 
-    def blend(*arguments: Any) -> float:
-        arguments[4].mkdir()
+    def blend(*arguments: Any) -> None:
+        arguments[4].mkdir(exist_ok=True)
         (arguments[4] / "spec.json").touch()
-        return 0.5
 
     sound = [[np.ones(RATE, np.float32)]]
     gathered = Material(RATE, sound, sound, sound, sound, sound, 0.0)
@@ -176,13 +183,57 @@ def finished(monkeypatch: pytest.MonkeyPatch) -> None:
         "Denoiser": lambda path: None,
         "gather": lambda *_: gathered,
         "_write_sources": lambda material, folder: folder.mkdir(),
-        "seconds_of_share": lambda *_: 1.0,
+        "seconds_to_judge": lambda *_: 1.0,
         "train": lambda *_, **options: None,
         "write_blend": blend,
         "comparison_sets": lambda *_: {},
         "judge": lambda *_: Verdict([], []),
     }.items():
         monkeypatch.setattr(module, name, value)
+
+
+@pytest.mark.parametrize(
+    ("worse", "shares", "is_written"),
+    [
+        ([None], [0.5], True),
+        ([OTHERS, None], [0.5, 0.75], True),
+        ([SPEECH, SPEECH], [0.5, 0.75], False),
+        ([YOURS], [0.5], False),  # more of the start would gain even less
+    ],
+)
+def test_more_of_the_start_is_taken_if_the_model_is_only_worse_elsewhere(
+    fan: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finished: None,
+    worse: list[str | None],
+    shares: list[float],
+    is_written: bool,
+) -> None:
+    """`worse` is the set on which the model is worse, in the comparison of each share."""
+    tried, found = [], iter(worse)
+    blend = module.write_blend
+
+    def note(*arguments: Any) -> None:
+        tried.append(arguments[3])
+        blend(*arguments)
+
+    def judge(*_: Any) -> Verdict:
+        gains = dict.fromkeys((YOURS, OTHERS, SPEECH), 1.0) | {next(found): -1.0}
+        rows = [
+            Comparison(name, metric, 0.0, gain, gain, gain, gain, 48)
+            for name, gain in gains.items()
+            if name
+            for metric in METRICS
+        ]
+        return Verdict(rows, reasons(rows))
+
+    monkeypatch.setattr(module, "write_blend", note)
+    monkeypatch.setattr(module, "judge", judge)
+    result = adapt([], tmp_path / "new", noise=[fan])
+    assert tried == shares
+    assert result.start_share == shares[-1]
+    assert (result.output is not None) == is_written
 
 
 def test_a_page_that_fails_does_not_hide_that_the_model_was_written(

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from helpers import constant_mask, pink_noise, speech_like
 
-from denoisecli.adaptation import blending, judgement
-from denoisecli.adaptation.blending import CAUTION, choose_share
+from denoisecli.adaptation import judgement
 from denoisecli.adaptation.judgement import (
     CLEAN,
     GENERATED,
-    LIMITS,
     METRICS,
     OTHERS,
     SPEECH,
@@ -113,21 +111,6 @@ def test_a_model_that_does_not_gain_or_loses_elsewhere_is_not_kept(
     assert verdict.gains == (rows[index].test != YOURS)
 
 
-def test_passages_for_which_a_metric_is_undefined_are_left_out_for_all_models() -> None:
-    """ESTOI is with too little speech; the others count."""
-    scores = {
-        share: {
-            name: {"si_sdr": np.array([1.0, 2.0, share]), "estoi": np.array([nan, 0.5, share])}
-            for name in (YOURS, OTHERS, SPEECH)
-        }
-        for share, nan in ((1.0, 0.5), (0.5, math.nan), (0.8, 0.25))
-    }
-    found = blending._means(scores)
-    assert found[0.5][YOURS] == {"si_sdr": pytest.approx(3.5 / 3), "estoi": 0.5}
-    assert found[1.0][OTHERS]["estoi"] == 0.75
-    assert choose_share(found) == 0.8  # and a share is still allowed
-
-
 def test_a_comparison_leaves_out_undefined_values_and_distrusts_a_lack_of_them() -> None:
     def scores(estimator: str, *values: float) -> list[Score]:
         costs = (0.0, 4.0, math.nan, 0.0)
@@ -144,18 +127,6 @@ def test_a_comparison_leaves_out_undefined_values_and_distrusts_a_lack_of_them()
     assert math.isnan(none.gain)
     assert reasons([none])
     assert reasons([judgement._compare(result, ["1"], YOURS, "estoi")])
-
-
-def means(yours: float, others: float = 0.0, speech: float = 0.0) -> dict[str, dict[str, float]]:
-    values = {YOURS: yours, OTHERS: others, SPEECH: speech}
-    return {name: {"si_sdr": float(value), "estoi": 0.0} for name, value in values.items()}
-
-
-def test_the_share_gains_most_of_those_that_lose_nothing_elsewhere() -> None:
-    allowed = -CAUTION * LIMITS["si_sdr"]
-    table = {1.0: means(0), 0.0: means(3, allowed - 0.01), 0.4: means(2, allowed + 0.01)}
-    assert choose_share(table | {0.8: means(1)}) == 0.4
-    assert choose_share({1.0: means(0), 0.0: means(3, -1), 0.8: means(1, 0, -1)}) == 0.8
 
 
 @pytest.mark.slow
