@@ -108,7 +108,12 @@ class FrameStream:
         return self._drained(0, self._hop)
 
     def _drained(self, start: int, end: int) -> AudioBlock:
-        """Remove and return the next samples of the sum: these of the last frame."""
+        """Remove and return the first samples of the sum.
+
+        Args:
+            start: Position of the first of them in the last frame.
+            end: Position after the last of them.
+        """
         count = end - start
         clean = self._sum[:, :count] / self._weights[self._frames - 1, start:end]
         self._sum[:, :-count] = self._sum[:, count:]
