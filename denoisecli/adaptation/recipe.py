@@ -38,18 +38,19 @@ def adaptation_spec(start: Spec, name: str) -> Spec:
     )
     training = start.training.model_copy(
         update={
-            "batch_size": 8,
+            "batch_size": 4,
             "gradient_steps": 1,
             "segment_seconds": 3.0,
             "epochs": 200,  # the time ends it
-            "steps_per_epoch": 25,
-            "learning_rate": 3e-4,
+            "steps_per_epoch": 50,
+            "learning_rate": 5e-4,
             "schedule": "warmup_stable_decay",
             "warmup_steps": 10,
             "decay_share": 0.7,
             "final_learning_rate": 0.02,
             "average_decay": 0.0,
             "start_share": 0.0,  # chosen afterwards
+            "fixed_normalization": True,  # little data has other statistics than speech in general
             "monitor": "val_loss",
             "perceptual_every": None,
             "early_stopping": None,

@@ -294,6 +294,11 @@ class Training(Section):
         description="With `--init-from`: share of the starting weights in the final weights, which "
         "keeps more of what the starting model has learnt.",
     )
+    fixed_normalization: bool = Field(
+        False,
+        description="With `--init-from`: keep the batch normalizations of the starting model as "
+        "they are, which suits a short training on little data.",
+    )
     monitor: MonitoredMetric = Field(
         "val_loss", description="Validation metric that selects the best epoch."
     )

@@ -13,6 +13,11 @@ STATISTICS_BATCHES = 16
 """Number of batches that the statistics are estimated from."""
 
 
+def batch_normalizations(network: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """Return the batch normalizations of a network."""
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
 class BatchStatistics(keras.Model):
     """Estimates the means and variances of the batch normalizations for the current weights.
 
@@ -28,11 +33,7 @@ class BatchStatistics(keras.Model):
         super().__init__(name="batch_statistics", dtype="float32")
         self.model = model
         self.seen = self.add_weight(name="seen", initializer="zeros", trainable=False)
-        self.normalizations = [
-            layer
-            for layer in model.network.layers
-            if isinstance(layer, keras.layers.BatchNormalization)
-        ]
+        self.normalizations = batch_normalizations(model.network)
 
     def call(self, noisy: Any, training: bool | None = None) -> Any:
         """Run the network in training mode and average the statistics of all batches so far."""

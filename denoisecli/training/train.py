@@ -133,6 +133,8 @@ def train(
                 )
         elif init_from is not None:
             trainer.start_from(init_from)
+        elif spec.training.fixed_normalization:
+            raise UsageError("training.fixed_normalization needs a model to start from")
         position: list[float] = [trainer.state.epoch, trainer.state.step]
         if devices.broadcast(position) != position:
             raise UsageError(f"{run} is not the same folder for all processes; share it")

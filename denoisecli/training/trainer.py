@@ -52,7 +52,11 @@ from denoisecli.training.run_folder import (
     trained_on,
 )
 from denoisecli.training.scoring import CLIPS, SCORES, scoring
-from denoisecli.training.statistics import STATISTICS_BATCHES, BatchStatistics
+from denoisecli.training.statistics import (
+    STATISTICS_BATCHES,
+    BatchStatistics,
+    batch_normalizations,
+)
 from denoisecli.training.stream import Batch, for_keras, predict
 from denoisecli.training.waveform_model import WaveformModel, build_network
 from denoisecli.training.weights import assign, get_arrays, transfer_weights
@@ -150,6 +154,9 @@ class Trainer:
         self.plain.compile(jit_compile=compiled)
         with devices.scope():
             self.network = build_network(spec, training.precision)
+            if training.fixed_normalization:
+                for layer in batch_normalizations(self.network):
+                    layer.trainable = False
             # Several TensorFlow devices sum up their gradients; those of JAX act as one.
             summed = devices.replicas if on_tensorflow else 1
             self.model = WaveformModel(spec, self.network, summed)
@@ -240,17 +247,19 @@ class Trainer:
 
         Raises:
             UsageError: No layer matches, or one does not although the spec keeps a share of the
-                start.
+                start or its normalizations.
             ModelError: The weights cannot be loaded.
         """
         matched, missing, others = transfer_weights(self.network, folder)
         self.best = get_arrays(self.network.weights)
-        if self.spec.training.start_share:
-            if missing:
+        training = self.spec.training
+        for key in ("start_share", "fixed_normalization"):
+            if getattr(training, key) and missing:
                 raise UsageError(
-                    f"training.start_share needs a model with all layers of {self.spec.name!r}; "
+                    f"training.{key} needs a model with all layers of {self.spec.name!r}; "
                     f"missing in {folder}: {', '.join(missing)}"
                 )
+        if training.start_share:
             self.start = self.best
         self.state.init_from = str(folder)
         unmatched = f"; layers not found in it: {', '.join(missing)}" if missing else ""

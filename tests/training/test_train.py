@@ -726,13 +726,14 @@ class TestStartFromAnotherModel:
     def test_layers_that_differ_are_named(
         self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path
     ) -> None:
-        document = spec_of(start_share=0.5).model_dump(mode="json")
-        wider = parse_spec({**document, "upsampling": [{"filters": 5}]})
-        new = trainer_of(wider, tiny_dataset, tmp_path)
+        wider = {"upsampling": [{"filters": 5}]}
         missing = "up0_0_convolution, up0_0_norm, output"
-        message = rf"needs a model with all layers of 'test'; missing in .*model: {missing}"
-        with pytest.raises(UsageError, match=message):
-            new.start_from(finished[0] / "model")
+        for settings in ({"start_share": 0.5}, {"fixed_normalization": True}):
+            document = spec_of(**settings).model_dump(mode="json")
+            new = trainer_of(parse_spec({**document, **wider}), tiny_dataset, tmp_path)
+            message = rf"needs a model with all layers of 'test'; missing in .*model: {missing}"
+            with pytest.raises(UsageError, match=message):
+                new.start_from(finished[0] / "model")
         new.spec = spec_of()
         new.start_from(finished[0] / "model")
         (message,) = new.observer.messages
@@ -756,6 +757,21 @@ class TestStartFromAnotherModel:
         assert any(np.abs(o - n).max() > 1e-3 for o, n in zip(old, new, strict=True))
         for o, n, m in zip(old, new, mean, strict=True):
             np.testing.assert_allclose(m, 0.25 * o + 0.75 * n, rtol=1e-5, atol=1e-6)
+
+    def test_fixed_normalizations_stay_as_they_are(
+        self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path, no_logs: None
+    ) -> None:
+        settings = {"epochs": 1, "steps_per_epoch": 2, "learning_rate": 0.02}
+        spec = spec_of(**settings, fixed_normalization=True)
+        with pytest.raises(UsageError, match="fixed_normalization needs a model to start from"):
+            train(spec, tiny_dataset, tmp_path / "run", Recorder())
+        before = finished[0] / "model"
+        train(spec, tiny_dataset, tmp_path / "run", Recorder(), init_from=before)
+        old = ModelFolder(before).load_network()
+        new = ModelFolder(tmp_path / "run/model").load_network()
+        for first, second in zip(old.weights, new.weights, strict=True):
+            is_same = np.array_equal(first, second)
+            assert is_same == ("_norm/" in first.path), first.path
 
 
 def test_wrong_paths(tiny_dataset: Path, tmp_path: Path) -> None:
