@@ -1,6 +1,9 @@
-"""Enumerations of this room, apart from the code that uses them: importing them costs nothing."""
+"""Enumerations and limits of this room, apart from the code that uses them: they import nothing."""
 
 from enum import StrEnum
+
+HIGHEST_SAMPLE_RATE = 768_000
+"""Highest sample rate of an output in Hz, the highest of audio hardware."""
 
 
 class Clip(StrEnum):

@@ -26,7 +26,7 @@ from denoisecli.audio.remuxing import remuxed
 from denoisecli.audio.resampling import resampled_length
 from denoisecli.audio.writing import writer
 from denoisecli.cleaning.checks import require_number, require_sample_rate, require_whole
-from denoisecli.cleaning.choices import Clip
+from denoisecli.cleaning.choices import HIGHEST_SAMPLE_RATE, Clip
 from denoisecli.cleaning.normalization import Normalization, finish_normalized
 from denoisecli.cleaning.stream import Piece, PieceStream
 from denoisecli.cleaning.tracks import Sink, Track, finish_tracks
@@ -88,6 +88,11 @@ class FileOptions:
     def __post_init__(self) -> None:
         if self.sample_rate is not None:
             require_sample_rate(self.sample_rate)
+            if self.sample_rate > HIGHEST_SAMPLE_RATE:
+                raise UsageError(
+                    f"the sample rate of the output must be at most {HIGHEST_SAMPLE_RATE} Hz, "
+                    f"not {self.sample_rate}"
+                )
         if self.track is not None:
             require_whole(self.track, "the track")
         if self.loudness is not None:

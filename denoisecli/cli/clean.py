@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from denoisecli.cleaning.choices import Clip, Device, Engine
+from denoisecli.cleaning.choices import HIGHEST_SAMPLE_RATE, Clip, Device, Engine
 from denoisecli.cli import console, displays
 from denoisecli.cli.options import ModelClass, Overwrite, load_keras, refuse_given
 from denoisecli.errors import AudioError, DenoiseError, UsageError
@@ -96,7 +96,12 @@ Subtype = Annotated[
     _output(help="Sample format of the output, such as PCM_24 (default: same as the input)."),
 ]
 SampleRate = Annotated[
-    int | None, _output(min=1, help="Output sample rate in Hz (default: same as the input).")
+    int | None,
+    _output(
+        min=1,
+        max=HIGHEST_SAMPLE_RATE,
+        help="Output sample rate in Hz (default: same as the input).",
+    ),
 ]
 Mono = Annotated[bool, _output("--mono", help="Average the channels before cleaning.")]
 
