@@ -24,8 +24,8 @@ from denoisecli.training.losses.tensor_stft import stft
 POWER_FLOOR = 1e-5
 """Power added to |X|² before compression: that of white noise at -74 dBFS in 512 samples."""
 
-LEVEL_FLOOR = 1e-5
-"""Power added to the mean of |X|² in a band before its level is taken: white noise at -74 dBFS.
+LEVEL_FLOOR = 1e-7
+"""Power added to the mean of |X|² in a band before its level is taken: white noise at -94 dBFS.
 
 Clean recordings may have more noise, which a model would learn to keep in pauses:
 `augmentation.target_pause_db` attenuates it.
