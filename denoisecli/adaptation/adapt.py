@@ -96,16 +96,17 @@ class _Silent:
 
 
 class _TrainingObserver:
-    """Forwards the progress of the training, whose end is known by time only.
+    """Forwards the progress of the training, which ends by its time or by its steps.
 
     Args:
         observer: The observer of the adaptation.
-        minutes: Time in minutes of the training.
+        minutes: Largest time in minutes of the training.
     """
 
     def __init__(self, observer: AdaptObserver, minutes: float) -> None:
         self.observer, self.seconds = observer, 60 * minutes
         self.began = time.monotonic()
+        self.epochs, self.steps = 1, 1
 
     def on_message(self, text: str) -> None:
         """Forward a message."""
@@ -113,12 +114,14 @@ class _TrainingObserver:
 
     def on_train_begin(self, epochs: int, steps: int, epoch: int) -> None:
         """Show that the training begins."""
+        self.epochs, self.steps = epochs, steps
         self.observer.on_stage("training", 0, self.seconds)
 
     def on_batch_end(self, epoch: int, step: int, logs: dict[str, float]) -> None:
-        """Show how much of the time has passed."""
-        passed = min(time.monotonic() - self.began, self.seconds)
-        self.observer.on_stage("training", passed, self.seconds)
+        """Show the larger share of the time that has passed and of the steps that are done."""
+        share = (epoch * self.steps + step) / (self.epochs * self.steps)
+        passed = max(time.monotonic() - self.began, share * self.seconds)
+        self.observer.on_stage("training", min(passed, self.seconds), self.seconds)
 
     def on_epoch_end(self, row: Row, *, best: bool) -> None:
         """Forward the loss."""
@@ -214,7 +217,7 @@ def adapt(
             with the package.
         model: Model folder or name of a bundled model to start with. Recordings up to 16 kHz take
             the counterpart of a bundled model for them, as `Denoiser` does.
-        minutes: Approximate total time in minutes.
+        minutes: Largest total time in minutes, approximately.
         fresh: Start over instead of continuing an interrupted call.
         overwrite: Replace an existing output.
         report: Page to write, with sounds before and after (.html). A page that cannot be written
@@ -274,7 +277,7 @@ def adapt(
         lambda done, total: observer.on_stage("reading recordings", done, total),
     )
     _report_material(material, bool(files["recordings"]), observer)
-    spec = adaptation_spec(start.spec, output.name)
+    spec = adaptation_spec(start.spec, output.name, minutes if begun is None else begun.minutes)
     sets = comparison_sets(material, SEED)
     if begun is None:
         judging = seconds_to_judge(sets, denoiser, material.sample_rate)

@@ -9,12 +9,22 @@ SEED = 21
 """Seed of the training and of the mixtures that are compared."""
 
 
-def adaptation_spec(start: Spec, name: str) -> Spec:
+STEPS_PER_EPOCH = 50
+
+EPOCHS_PER_MINUTE = 0.6
+"""Most epochs in a minute of the whole adaptation: a faster computer finishes early.
+
+Longer trainings lose more on other recordings than they gain on the user's.
+"""
+
+
+def adaptation_spec(start: Spec, name: str, minutes: float) -> Spec:
     """Return the spec of an adaptation: the network of the start, and a short gentle training.
 
     Args:
         start: Spec of the model that is adapted.
         name: Name of the new model; characters that no name of a spec may have become hyphens.
+        minutes: Largest total time of the adaptation in minutes.
     """
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:100] or "adapted"
     given = start.training.augmentation or Augmentation()
@@ -41,8 +51,8 @@ def adaptation_spec(start: Spec, name: str) -> Spec:
             "batch_size": 4,
             "gradient_steps": 1,
             "segment_seconds": 3.0,
-            "epochs": 200,  # the time ends it
-            "steps_per_epoch": 50,
+            "epochs": max(1, round(EPOCHS_PER_MINUTE * minutes)),  # or as many as there is time for
+            "steps_per_epoch": STEPS_PER_EPOCH,
             "learning_rate": 5e-4,
             "schedule": "warmup_stable_decay",
             "warmup_steps": 10,

@@ -63,7 +63,7 @@ def adapt(
         str, typer.Option(help="Model folder or bundled model to start with.")
     ] = "speech",
     minutes: Annotated[
-        float, typer.Option(min=0.1, help="Approximate total time in minutes.")
+        float, typer.Option(min=0.1, help="Largest total time in minutes, approximately.")
     ] = 5.0,
     report: Annotated[
         Path | None,

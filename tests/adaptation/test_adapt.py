@@ -229,7 +229,7 @@ def test_wrong_use_is_refused_at_once(fan: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["speech", "speech-live", "tiny"])
 def test_the_recipe_is_a_spec_that_keeps_the_network(name: str) -> None:
     start = load_spec(name)
-    spec = adaptation_spec(start, "../my studio!")
+    spec = adaptation_spec(start, "../my studio!", 5.0)
     assert spec.name == "my-studio"
     assert parse_spec(json.loads(spec.model_dump_json())) == spec
     for section in ("audio", "stft", "features", "downsampling", "valley", "upsampling", "output"):

@@ -294,7 +294,7 @@ def test_little_noise_is_enough_to_train_with(
     _write_sources(found, tmp_path)
     for piece in (tmp_path / "noise" / "own").iterdir():
         assert soundfile.info(piece).duration > 0.7
-    spec = adaptation_spec(load_spec("speech-16k"), "new")
+    spec = adaptation_spec(load_spec("speech-16k"), "new", 5.0)
     folders = Folders(tmp_path / "clean", tmp_path / "noise")
     mixing = Mixing(folders, noise_weights=NOISE_WEIGHTS, cache=tmp_path / "cache")
     batches = mix_batches(mixing, spec, tmp_path)
