@@ -174,10 +174,11 @@ def test_the_virtual_microphone_gives_clean_speech(server, speech, noise, tmp_pa
     )
     assert recorded.size == raw.size == round(facts["seconds"] * RATE)
     print(facts)
-    if facts["lost"] or facts["dropouts"] > 1:  # one when the sound begins to be taken
+    heard, cleaned = aligned(raw, noisy), aligned(recorded, noisy)
+    is_late = min(heard.size, cleaned.size) < clean.size  # the end had not come when it was stopped
+    if facts["lost"] or facts["dropouts"] > 1 or is_late:  # one when the sound begins to be taken
         pytest.skip("other programs keep this computer from live sound")
-    before = si_sdr(aligned(raw, noisy), clean)
-    assert si_sdr(aligned(recorded, noisy), clean) > before
+    assert si_sdr(cleaned, clean) > si_sdr(heard, clean)
     assert taken_si_sdr(taken, noisy, clean) > taken_si_sdr(raw, noisy, clean)
 
 
