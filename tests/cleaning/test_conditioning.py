@@ -121,10 +121,13 @@ def test_bundled_models_clean_them_as_any_other(
     noisy = clean + 0.3 * noise(6, rate)
     scale = np.float32(10 ** (level / 20) / rms(noisy))
     denoiser = Denoiser(model)
-    usual = si_sdr(denoiser.clean(noisy * np.float32(10 ** (-25 / 20) / rms(noisy)), rate), clean)
+    usual = denoiser.clean(noisy * np.float32(10 ** (-25 / 20) / rms(noisy)), rate)
     got = denoiser.clean(noisy * scale + np.float32(offset), rate)
     assert abs(got.mean()) < 0.02 * offset + 1e-4
-    assert si_sdr(got - got.mean(), clean) > usual - 0.5
+    got -= got.mean()
+    # What models do in the first seconds differs a little from level to level.
+    for start, loss in ((0, 1.5), (2 * rate, 0.5)):
+        assert si_sdr(got[start:], clean[start:]) > si_sdr(usual[start:], clean[start:]) - loss
 
 
 def test_strength_mixes_the_offset_back(
