@@ -3,7 +3,7 @@
 import re
 
 from denoisecli.spec.document import Spec
-from denoisecli.spec.training import Augmentation
+from denoisecli.spec.training import PERCEPTUAL_SAMPLE_RATE, Augmentation, Loss
 
 SEED = 21
 """Seed of the training and of the mixtures that are compared."""
@@ -15,6 +15,20 @@ EPOCHS_PER_MINUTE = 0.6
 """Most epochs in a minute of the whole adaptation: a faster computer finishes early.
 
 Longer trainings lose more on other recordings than they gain on the user's.
+"""
+
+LOSSES = (
+    Loss(kind="compressed_magnitude", weight=10.0),
+    Loss(kind="compressed_complex", weight=8.0),
+    Loss(kind="band_levels", weight=0.1),
+    Loss(kind="si_sdr", weight=2.5),
+    Loss(kind="perceptual", weight=1.0),
+    Loss(kind="intelligibility", weight=20.0),
+)
+"""Losses of the bundled models, with more weight on SI-SDR, PESQ and ESTOI.
+
+With the weights of the bundled models, 150 steps for the noise of a washing machine gained 0.53 dB
+there and lost 0.04 dB on other recordings; with these they gain 0.64 and 0.05 dB.
 """
 
 
@@ -65,6 +79,11 @@ def adaptation_spec(start: Spec, name: str, minutes: float) -> Spec:
             "perceptual_every": None,
             "early_stopping": None,
             "augmentation": augmentation,
+            "losses": tuple(
+                loss
+                for loss in LOSSES
+                if loss.kind != "perceptual" or start.stft_at(PERCEPTUAL_SAMPLE_RATE) is not None
+            ),
             "seed": SEED,
         }
     )

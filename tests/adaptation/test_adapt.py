@@ -13,7 +13,7 @@ from denoisecli.adaptation import blending, judgement, material, page
 from denoisecli.adaptation.adapt import WORK, AdaptResult, adapt
 from denoisecli.adaptation.judgement import METRICS, SPEECH, YOURS, Comparison, Verdict, reasons
 from denoisecli.adaptation.material import Material
-from denoisecli.adaptation.recipe import adaptation_spec
+from denoisecli.adaptation.recipe import LOSSES, adaptation_spec
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.cli import adapting
 from denoisecli.errors import DenoiseError, Interrupted, UsageError
@@ -234,7 +234,16 @@ def test_the_recipe_is_a_spec_that_keeps_the_network(name: str) -> None:
     assert parse_spec(json.loads(spec.model_dump_json())) == spec
     for section in ("audio", "stft", "features", "downsampling", "valley", "upsampling", "output"):
         assert getattr(spec, section) == getattr(start, section)
-    assert spec.training.losses == start.training.losses
+    assert spec.training.losses == LOSSES
+
+
+def test_the_recipe_fits_models_at_any_rate() -> None:
+    document = json.loads(load_spec("tiny").model_dump_json())
+    document["audio"]["sample_rate"] = 11025
+    document["training"]["losses"] = ["si_sdr"]
+    spec = adaptation_spec(parse_spec(document), "new", 5.0)
+    assert {x.kind for x in LOSSES} - {x.kind for x in spec.training.losses} == {"perceptual"}
+    assert parse_spec(json.loads(spec.model_dump_json())) == spec
 
 
 def test_the_command_shows_what_was_gained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
