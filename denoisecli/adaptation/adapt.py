@@ -34,6 +34,7 @@ from denoisecli.adaptation.material import (
 from denoisecli.adaptation.page import write_page
 from denoisecli.adaptation.recipe import SEED, adaptation_spec
 from denoisecli.audio.files import find_audio
+from denoisecli.audio.formats import FORMATS, MEDIA
 from denoisecli.audio.reading import reader
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.errors import DenoiseError, Interrupted, UsageError
@@ -41,6 +42,7 @@ from denoisecli.evaluation.metrics import check_metrics
 from denoisecli.evaluation.report import check_report
 from denoisecli.models.catalogue import find_model, for_sample_rate
 from denoisecli.models.folder import ModelFolder
+from denoisecli.models.registry import find_class
 from denoisecli.spec.document import Spec
 from denoisecli.system.atomic_files import refuse_existing, replacing
 from denoisecli.system.extras import require
@@ -225,8 +227,9 @@ def adapt(
 
     Raises:
         UsageError: A file does not exist, there is too little noise, no speech where there should
-            be some, the output exists (or would replace something other than a model), or a package
-            is not installed.
+            be some, the output exists (or would replace something other than a model), a package
+            is not installed, or the model is of a class of the user's own that
+            `denoisecli.models.registry.allow_class` has not loaded.
         DenoiseError: The output or the page cannot be written.
         AudioError: A recording cannot be read.
         Interrupted: By Ctrl-C; the same call continues.
@@ -254,6 +257,7 @@ def adapt(
     if not minutes > 0:
         raise UsageError(f"the time must be more than 0 minutes, not {minutes:g}")
     start = _find_start(model, [*files["recordings"], *files["noise"]], observer)
+    find_class(start.spec.model)
     if fresh:
         shutil.rmtree(work, ignore_errors=True)
     inputs = _digest(files, start)
@@ -435,7 +439,7 @@ def _expand(paths: Sequence[Path | str]) -> list[Path]:
     found = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += find_audio(path)
+            found += find_audio(path, (*FORMATS, *MEDIA))
         elif path.exists():
             found.append(path)
         else:

@@ -3,6 +3,7 @@
 The last third of every source is held out: nothing of it is trained on.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -138,7 +139,8 @@ def gather(
     """
     rate = denoiser.spec.audio.sample_rate
     total = len(recordings) + len(noise) + len(speech)
-    longest = min(LONGEST, LONGEST_OF_ALL / max(1, total))
+    durations = [_duration(path) for path in (*recordings, *noise, *speech)]
+    longest = _longest(durations)
     pauses: list[Stretches] = []
     spoken_parts: list[Stretches] = []
     without_speech: list[Path] = []
@@ -158,7 +160,9 @@ def gather(
         )
     found_seconds = sum(part.size for source in pauses for part in source) / rate
     alone = [_read(path, rate, longest) for path in noise]
+    cut = sum(longest < duration < math.inf for duration in durations)
     warnings = (
+        *([f"warning: only the first {longest:.0f} s of {cut} recordings are used"] if cut else []),
         *(f"warning: there is no speech in {path}; {_NOISE_ALONE}" for path in without_speech),
         *(
             f"warning: there is speech in {path}; with --noise, the model learns to remove it, too"
@@ -199,7 +203,8 @@ def write_pieces(
     """Write pieces of sound to train with as WAV files in a new folder.
 
     There are at least _LEAST_PIECES, unless they would be very short, since the training validates
-    with some of them.
+    with some of them. Their level does not matter, so that of loud pieces is lowered: the training
+    would leave clipped recordings out.
 
     Args:
         sources: The sound.
@@ -215,6 +220,7 @@ def write_pieces(
     stretches = (stretch for source in sources for stretch in source)
     for number, part in enumerate(part for stretch in stretches for part in _cut(stretch, length)):
         piece = _looped(part, seam) if repeats else part
+        piece = piece / np.float32(max(1.0, 2 * np.abs(piece).max()))
         write(folder / f"clip-{number:03d}.wav", piece, sample_rate, subtype="FLOAT")
 
 
@@ -283,6 +289,23 @@ def read_beginning(path: Path, seconds: float) -> tuple[AudioVector, int]:
             if frames >= seconds * rate:
                 break
     return np.concatenate(blocks)[: round(seconds * rate)], rate
+
+
+def _duration(path: Path) -> float:
+    """Return the duration of a recording in s, infinity if its header does not state it."""
+    with reader(path, keep_readable=True) as recording:
+        return recording.info.frames / recording.info.sample_rate or math.inf
+
+
+def _longest(durations: Sequence[float]) -> float:
+    """Return the seconds of each recording that are used: short ones leave more for the others."""
+    left = LONGEST_OF_ALL
+    for number, duration in enumerate(sorted(durations)):
+        share = left / (len(durations) - number)
+        if min(duration, LONGEST) > share:
+            return share
+        left -= min(duration, LONGEST)
+    return LONGEST
 
 
 def _read(path: Path, sample_rate: int, seconds: float) -> Stretch:

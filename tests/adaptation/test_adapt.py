@@ -2,6 +2,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -235,6 +236,22 @@ def test_the_recipe_is_a_spec_that_keeps_the_network(name: str) -> None:
     for section in ("audio", "stft", "features", "downsampling", "valley", "upsampling", "output"):
         assert getattr(spec, section) == getattr(start, section)
     assert spec.training.losses == LOSSES
+
+
+def test_folders_are_searched_for_all_that_can_be_cleaned(tmp_path: Path) -> None:
+    for name in ("a.m4a", "b.wav", "c.txt"):
+        (tmp_path / name).touch()
+    assert module._expand([tmp_path]) == [tmp_path / "a.m4a", tmp_path / "b.wav"]
+
+
+def test_a_class_of_the_users_own_is_asked_for_before_the_work(
+    fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = load_spec("tiny").model_copy(update={"model": "mine:Small"})
+    monkeypatch.setattr(module, "_find_start", lambda *_: SimpleNamespace(spec=spec))
+    with pytest.raises(UsageError, match="--model-class mine:Small"):
+        adapt([fan], tmp_path / "new")
+    assert not (tmp_path / "new.adapting").exists()
 
 
 def test_the_recipe_fits_models_at_any_rate() -> None:

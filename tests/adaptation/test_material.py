@@ -190,6 +190,26 @@ def test_only_the_beginning_of_long_recordings_is_read(
     assert found.seconds([*found.noise, *found.held_out_noise]) == pytest.approx(15)
 
 
+def test_short_recordings_leave_their_share_to_longer_ones(
+    denoiser: Denoiser,
+    rng: np.random.Generator,
+    audio_file: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LONGEST_OF_ALL", 40.0)
+    paths = [
+        audio_file(f"{number}.wav", pink_noise(seconds, RATE, rng), RATE, "FLOAT")
+        for number, seconds in enumerate([30, 2, 2, 2, 2, 2])
+    ]
+    found = gather([], paths, [], denoiser)
+    assert found.seconds([*found.noise, *found.held_out_noise]) == pytest.approx(40)
+    assert not found.warnings
+    monkeypatch.setattr(module, "LONGEST_OF_ALL", 20.0)
+    found = gather([], paths, [], denoiser)
+    assert found.seconds([*found.noise, *found.held_out_noise]) == pytest.approx(20)
+    assert found.warnings == ("warning: only the first 10 s of 1 recordings are used",)
+
+
 @pytest.fixture
 def sines() -> Material:
     """Noise and speech whose frequencies tell where they are from."""
@@ -283,12 +303,14 @@ def test_held_out_mixtures_do_not_click_where_stretches_meet_or_repeat(sines: Ma
         assert not clicks(noise / np.abs(noise).max())
 
 
+@pytest.mark.parametrize("gain", [1.0, 30.0])
 def test_little_noise_is_enough_to_train_with(
-    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gain: float, rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the least noise that is accepted, at least two pieces are trained with."""
+    """At least two pieces of the least noise that is accepted, even if it is clipped."""
     monkeypatch.setattr(adapt, "SECONDS", 0.5)
-    noise, held_out_noise = module._hold_out([pink_noise(LEAST_NOISE, RATE, rng)])
+    sound = (gain * pink_noise(LEAST_NOISE, RATE, rng)).clip(-1, 1)
+    noise, held_out_noise = module._hold_out([sound])
     speech, held_out_speech = module._hold_out([pink_noise(90, RATE, rng)])
     found = Material(RATE, [noise], [speech], [held_out_noise], *2 * [[held_out_speech]], 0.0)
     _write_sources(found, tmp_path)
