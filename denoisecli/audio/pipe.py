@@ -28,6 +28,8 @@ BLOCK_SECONDS = 0.05
 # First bytes of the formats that libsndfile reads from front to back.
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM", b".snd", b"fLaC")
 _HEAD = 2**16
+_LARGEST_HEAD = 2**25  # with the pictures of a FLAC
+_CHUNK_HEADER = 24  # bytes, at most, of the header of a chunk, and of what is read again
 _TAIL = 2**15
 _FIXED_SIZE = ("ULAW", "ALAW", *(name for name in BITS if not name.startswith("ALAC")))
 _WITH_SIZES = ("WAV", "WAVEX", "RF64", "AIFF", "AU")  # of the sound, in their headers
@@ -287,11 +289,24 @@ def _promised_frames(file: SequentialFile) -> int | None:
     return file.frames
 
 
+def _end_of_metadata(head: bytes) -> int:
+    """Return the position up to which a FLAC has metadata, as far as its beginning tells; or 0."""
+    if not head.startswith(FLAC_START):
+        return 0
+    position = len(FLAC_START)
+    while position + 4 <= len(head):
+        is_last = head[position] & 0x80
+        position += 4 + int.from_bytes(head[position + 1 : position + 4])
+        if is_last:
+            return position
+    return position + 4
+
+
 class _Forward(io.RawIOBase):
     """A pipe with as much seeking as libsndfile needs to read a header.
 
-    The beginning is kept, to seek back to it. Beyond what was read from the pipe there is nothing:
-    libsndfile looks for chunks after the samples too, and finds none.
+    The beginning is kept, to seek back to it. Seeking over a chunk of the header reads it. Beyond
+    the samples there is nothing: libsndfile looks for chunks after them too, and finds none.
 
     Args:
         stream: Pipe.
@@ -306,6 +321,7 @@ class _Forward(io.RawIOBase):
         self._stream = stream
         self.head = b""
         self._tail = b""  # the last bytes of FLAC after the first ones
+        self._recent = b""  # the last bytes taken from the stream
         self._reached = 0  # bytes taken from the stream
         self._position = 0
 
@@ -336,6 +352,8 @@ class _Forward(io.RawIOBase):
         count = 0
         if self._position < self._reached:
             kept = self.head[self._position : self._position + len(view)]
+            if not kept and (back := self._reached - self._position) <= len(self._recent):
+                kept = self._recent[-back:][: len(view)]
             view[: len(kept)] = kept
             count = len(kept)
             self._position += count
@@ -356,12 +374,17 @@ class _Forward(io.RawIOBase):
             self._reached += len(data)
             if self.head.startswith(FLAC_START):
                 self._tail = (self._tail + data)[-_TAIL:]
-            if len(self.head) < _HEAD:
+            if len(self.head) < max(_HEAD, min(_end_of_metadata(self.head), _LARGEST_HEAD)):
                 self.head += data
+            self._recent = (self._recent + data[-_CHUNK_HEADER:])[-_CHUNK_HEADER:]
         return count
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to any position; see the class for what can be read there."""
+        is_header = not any(name in self._recent for name in (b"data", b"SSND"))
+        if whence == io.SEEK_CUR and is_header and self._position == self._reached:
+            while offset > 0 and (piece := self.take(min(offset, _HEAD))):
+                offset -= len(piece)
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: _ENDLESS}[whence]
         self._position = start + offset
         return self._position

@@ -18,6 +18,11 @@ _UNKNOWN = 2**32 - 1  # size of the data chunk of an RF64, which its ds64 chunk 
 _MASK_AT = 20  # of the content of the fmt chunk
 _SUBFORMAT_AT = 24
 _TAGS = (b"TAG", b"ID3")  # they may follow the chunks without being one
+_KNOWN_CHUNKS = {
+    *(b"LIST", b"INFO", b"id3 ", b"ID3 ", b"bext", b"iXML", b"_PMX", b"axml", b"cart", b"cue "),
+    *(b"smpl", b"inst", b"acid", b"afsp", b"DISP", b"fact", b"PEAK", b"JUNK", b"PAD ", b"FLLR"),
+    *(b"APPL", b"NAME", b"AUTH", b"(c) ", b"ANNO", b"COMT", b"MARK", b"INST", b"MIDI", b"AESD"),
+}
 _SHORTEST_SECONDS = 0.1  # of bytes after the sound that are worth reading
 
 _AIFF_SAMPLE_BYTES = {
@@ -163,6 +168,12 @@ def sound_layout(path: Path) -> SoundLayout | None:
         raw.seek(min(end, file_size))
         if raw.read(3) in _TAGS:
             end = file_size
+        # An odd chunk may lack the byte that pads it.
+        if not is_w64 and any(
+            _chunk_begins(raw, position, is_aiff, file_size)
+            for position in {sound_end, chunk.start + chunk.size}
+        ):
+            end = file_size  # whatever follows, the stated size is right
         return SoundLayout(
             start,
             max(chunk.size - skipped, 0),
@@ -174,6 +185,17 @@ def sound_layout(path: Path) -> SoundLayout | None:
             24 if is_w64 else skipped,
             is_w64,
         )
+
+
+def _chunk_begins(raw: io.BufferedIOBase, position: int, is_aiff: bool, file_size: int) -> bool:
+    """Return whether a chunk is at a position: a whole one, or one of a known name that is cut."""
+    raw.seek(position)
+    header = raw.read(8)
+    if len(header) < 8:
+        return False
+    name, size = struct.unpack(">4sI" if is_aiff else "<4sI", header)
+    is_whole = position + 8 + size <= file_size
+    return name in _KNOWN_CHUNKS or (is_whole and name.replace(b" ", b"").isalnum())
 
 
 def _wav_sizes(description: bytes) -> tuple[int, int] | None:

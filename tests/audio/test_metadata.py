@@ -146,6 +146,23 @@ def test_a_cue_sheet_of_another_rate_is_named(identity, sound, tmp_path, sample_
     assert len(written.pictures) == 1
 
 
+@pytest.mark.parametrize("size", [1000, 70_000, 1_000_000])
+def test_a_flac_in_a_pipe_keeps_a_picture_of_any_size(identity, sound, tmp_path, size):
+    path, target = tmp_path / "in.flac", tmp_path / "out.flac"
+    with_comments(path, sound)
+    file = FLAC(path)
+    file.clear_pictures()
+    cover = picture()
+    cover.data = bytes(size)
+    file.add_picture(cover)
+    file.save()
+    with path.open("rb") as raw:
+        identity.clean_file(raw, target)
+    written = FLAC(target)
+    assert written.tags["microphone"] == ["left", "right"]
+    assert [len(one.data) for one in written.pictures] == [size]
+
+
 @pytest.mark.parametrize("target", [".flac", ".ogg", ".opus", ".mp3"])
 def test_comments_and_pictures_are_copied(identity, sound, tmp_path, target):
     with_comments(tmp_path / "in.flac", sound)

@@ -143,6 +143,19 @@ def test_compressed_wav_of_unknown_length_is_refused_at_once(speech, subtype):
         pipe_reader(Pipe(without_sizes(content)))
 
 
+@pytest.mark.parametrize("size", [50_000, 90_001, 300_000])
+@pytest.mark.parametrize("container", ["WAV", "AIFF"])
+def test_large_chunks_before_the_sound_are_skipped(stereo, container, size):
+    content = encoded(stereo, 44100, format=container, subtype="PCM_16")
+    mark, kind = {"WAV": (b"fmt ", "<4sI"), "AIFF": (b"COMM", ">4sI")}[container]
+    at = content.index(mark)
+    chunk = struct.pack(kind, b"ID3 ", size) + bytes(size + size % 2)
+    reader = pipe_reader(Pipe(content[:at] + chunk + content[at:], 4321))
+    assert reader.info.frames == stereo.shape[1]
+    expected, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    np.testing.assert_array_equal(sound_of(reader), expected.T)
+
+
 def test_flac_of_unknown_length(stereo):
     content = bytearray(encoded(stereo, 44100, format="FLAC"))
     content[21] &= 0xF0  # the 36 bits that count samples, in the STREAMINFO block

@@ -182,6 +182,33 @@ def test_all_sound_is_read_when_the_header_states_too_little(
     assert f"x.wav states {seconds:.1f} s of sound; all 4" in warnings[0]
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [
+        pytest.param(struct.pack("<4sI", b"id3 ", 20_000) + b"\x7f" * 15_000, id="cut"),
+        pytest.param(
+            struct.pack("<4sI", b"LIST", 21)
+            + b"INFO"
+            + bytes(17)
+            + struct.pack("<4sI", b"_PMX", 9000)
+            + b"\x7f" * 9000,
+            id="not padded",
+        ),
+        pytest.param(struct.pack("<4sI", b"AbCd", 9000) + b"\x7f" * 9001, id="of another program"),
+    ],
+)
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+def test_chunks_behind_the_sound_are_no_sound(tmp_path, noise, subtype, behind):
+    """Even where they are damaged, and where an odd size of the sound is not padded."""
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(1, 16001)[:16001], 16001, subtype)
+    expected = soundfile.read(path, dtype="float32")[0]
+    layout = sound_layout(path)
+    path.write_bytes(path.read_bytes()[: layout.start + layout.stated] + behind)
+    sound, _ = whole(path)
+    np.testing.assert_array_equal(sound[0], expected)
+
+
 @pytest.mark.parametrize("excess", [44, 36])
 @pytest.mark.parametrize("channels", [1, 2, 6])
 def test_size_that_counts_the_header(tmp_path, rng, excess, channels):
