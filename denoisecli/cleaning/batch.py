@@ -6,8 +6,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from multiprocessing.queues import Queue
+from pathlib import Path
 
 from denoisecli.cleaning.denoiser import DenoiserOptions
 from denoisecli.cleaning.file import CleanResult, FileOptions, OnProgress
@@ -99,6 +100,8 @@ def run(
     workers = min(workers, len(planned))
     if workers > 1 and executor is None and denoiser.threads is None:
         denoiser = replace(denoiser, threads=max(1, cpu_cores() // workers))
+    if executor is not None and Path(denoiser.model).is_dir():
+        denoiser = replace(denoiser, model=Path(denoiser.model).absolute())
     task = partial(_clean, denoiser, files or FileOptions(), overwrite)
     if executor is not None:
         results = _run_in_executor(planned, task, executor, on_event)
@@ -122,9 +125,6 @@ def _existing_error(job: Job) -> UsageError | None:
     return None
 
 
-_load = lru_cache(maxsize=1)(DenoiserOptions.load)  # one model per process
-
-
 def _clean(
     denoiser: DenoiserOptions,
     files: FileOptions,
@@ -132,7 +132,7 @@ def _clean(
     job: Job,
     on_progress: OnProgress | None = None,
 ) -> CleanResult:
-    return _load(denoiser).clean_file(
+    return denoiser.load_once().clean_file(
         job.source,
         job.target,
         files,
@@ -164,7 +164,8 @@ def _run_here(jobs: Sequence[Job], task: _Task, on_event: OnEvent) -> Generator[
 def _run_in_executor(
     jobs: Sequence[Job], task: _Task, executor: Executor, on_event: OnEvent
 ) -> Generator[Outcome]:
-    futures = {executor.submit(task, job): job for job in jobs}
+    # Other machines have another working directory.
+    futures = {executor.submit(task, _absolute(job)): job for job in jobs}
     try:
         for job in jobs:
             on_event(Started(job))
@@ -172,6 +173,11 @@ def _run_in_executor(
     finally:
         for future in futures:
             future.cancel()
+
+
+def _absolute(job: Job) -> Job:
+    noise_target = job.noise_target and job.noise_target.absolute()
+    return Job(job.source.absolute(), job.target.absolute(), noise_target)
 
 
 def _run_in_processes(

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from denoisecli.cleaning.file import (
 )
 from denoisecli.cleaning.masking import Blocks, Masking
 from denoisecli.cleaning.stream import DenoiseStream
-from denoisecli.cleaning.strength import Choice, choose_strength
+from denoisecli.cleaning.strength import Choice, choose_strength, count_frames
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.models.catalogue import find_model, for_sample_rate
 from denoisecli.models.registry import allow_class
@@ -51,6 +51,18 @@ class DenoiserOptions:
     def load(self) -> "Denoiser":
         """Load the model."""
         return Denoiser(**vars(self))
+
+    def load_once(self) -> "Denoiser":
+        """Load the model, or return it if it is one of the last two, and was not replaced since."""
+        folder = find_model(self.model)
+        paths = (folder.spec_path, folder.onnx_path, folder.keras_path)
+        versions = (path.stat() for path in paths if path.exists())
+        return _load(self, tuple((stat.st_ino, stat.st_mtime_ns) for stat in versions))
+
+
+@lru_cache(maxsize=2)
+def _load(options: DenoiserOptions, version: tuple[tuple[int, int], ...]) -> "Denoiser":
+    return options.load()
 
 
 _inherited: list[Masking] = []
@@ -283,9 +295,7 @@ class Denoiser:
                 "give a file"
             )
         with source.open(options) as recording:
-            frames = recording.info.frames
-            if not frames:  # the header does not state them
-                frames = sum(block.shape[1] for block in recording)
+            frames = count_frames(recording)
         with source.open(options) as recording:
             rate = recording.info.sample_rate
             return choose_strength(

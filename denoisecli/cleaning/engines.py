@@ -129,7 +129,13 @@ class OnnxEngine:
         if threads > 1 and not gpu:
             self._sessions = _open_stages(folder, threads)
         if not self._sessions:
-            self._sessions = [_open_session(path, threads, gpu=gpu)]
+            try:
+                self._sessions = [_open_session(path, threads, gpu=gpu)]
+            except ModelError:
+                if not gpu:
+                    raise
+                # There is a CUDA build of ONNX Runtime, but no GPU or driver.
+                self._sessions = [_open_session(path, threads)]
         # Where the driver or a library is missing, ONNX Runtime may use the CPU without a message.
         self.on_gpu = _CUDA in self._sessions[0].get_providers()
         if device == Device.GPU and not self.on_gpu:

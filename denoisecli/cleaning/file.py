@@ -1,9 +1,10 @@
 """One recording, from a file or a pipe to a file or a pipe, block by block."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -366,6 +367,8 @@ def clean_recording(
                 options.loudness, options.true_peak, info.sample_rate, channels
             )
         tracks = []
+        if noise_target is not None:  # its file is complete before that of the clean sound
+            stack.enter_context(_removed_after_failure(noise_target.path))
         for place in targets:
             sink = stack.enter_context(place.open(info, options, overwrite=overwrite))
             track = Track(sink, channels, info.sample_rate, sample_rate, spool_folder)
@@ -527,6 +530,18 @@ def _require_clip(name: Path, subtype: str, options: FileOptions) -> None:
             f"{name}: {subtype} has no values beyond full scale; use --clip clamp or rescale, or "
             "--subtype FLOAT"
         )
+
+
+@contextmanager
+def _removed_after_failure(path: Path) -> Iterator[None]:
+    """Remove a file that did not exist before, if the block fails."""
+    existed = os.path.lexists(path)
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _require_different(source: Path, target: Target, noise_target: FileTarget) -> None:

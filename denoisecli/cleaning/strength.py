@@ -60,6 +60,14 @@ Clean = Callable[[AudioChannels], Float[np.ndarray, "channels timesteps"]]
 """Cleans a sound at strength 1."""
 
 
+def count_frames(recording: AudioReader) -> int:
+    """Return the samples per channel of a recording at its beginning.
+
+    It is read to its end if its header does not state them.
+    """
+    return recording.info.frames or sum(block.shape[1] for block in recording)
+
+
 def choose_strength(
     recording: AudioReader, clean: Clean, *, frames: int | None = None, mono: bool = False
 ) -> Choice:
@@ -94,9 +102,9 @@ def choose_strength(
             if rating is not None:
                 found.append(rating)
     if not ratings[0.0]:
-        return Choice(0.0, {}, "the recording is silent and was left unchanged")
+        return Choice(0.0, {}, "the recording is silent, so nothing was removed")
     if after < before * 10 ** (-MAX_DROP_DB / 10):
-        note = "almost nothing would remain, so the recording was left unchanged"
+        note = "almost nothing would remain, so nothing was removed"
         return Choice(0.0, {}, note)
     means = {
         strength: np.mean(found, axis=0) if found else np.zeros(3)
@@ -110,9 +118,9 @@ def choose_strength(
     if ovrl[chosen] >= ovrl[0.0] + WORTHWHILE:
         return Choice(chosen, ovrl)
     if all(ovrl[strength] < ovrl[0.0] for strength in STRENGTHS[1:]):
-        note = "every strength makes it worse by DNSMOS, so it was left unchanged"
+        note = "every strength makes it worse by DNSMOS, so nothing was removed"
     else:
-        note = "no strength improves it clearly by DNSMOS, so it was left unchanged"
+        note = "no strength improves it clearly by DNSMOS, so nothing was removed"
     return Choice(0.0, ovrl, note)
 
 

@@ -64,10 +64,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs, and notes about files among the inputs for which there is no job."""
+    """Jobs, and what among the inputs there is no job for.
+
+    Attributes:
+        jobs: The jobs.
+        notes: Notes about files and folders that are left out.
+        unreadable: Folders that may not be read.
+    """
 
     jobs: list[Job]
     notes: list[str]
+    unreadable: list[Path]
 
 
 def plan(
@@ -120,7 +127,8 @@ def plan(
     target_folder = _as_folder(output, is_one_file) if target_file is None else None
     noise_folder = _as_folder(noise_output, is_one_file) if noise_file is None else None
 
-    notes = [note for source in inputs for note in _notes_on_left_out(Path(source))]
+    unreadable: list[Path] = []
+    notes = [note for source in inputs for note in _notes_on_left_out(Path(source), unreadable)]
     folders = {folder.resolve() for folder in (target_folder, noise_folder) if folder is not None}
     names = _distinct_names(recordings, suffix)
     files = set[Path]()
@@ -154,7 +162,7 @@ def plan(
         raise UsageError("all recordings are in the output folder itself; choose another folder")
     _refuse_inputs_as_targets(list(jobs.values()))
     _refuse_shared_targets(list(jobs.values()))
-    return Plan(list(jobs.values()), notes)
+    return Plan(list(jobs.values()), notes, unreadable)
 
 
 @dataclass(frozen=True)
@@ -294,9 +302,11 @@ def _matches(path: Path) -> tuple[Path, list[Path]]:
     return root, [root / name for name in names]
 
 
-def _notes_on_left_out(source: Path) -> Iterator[str]:
-    """Yield notes about what a folder or a pattern holds that is not cleaned."""
-    unreadable: list[Path] = []
+def _notes_on_left_out(source: Path, unreadable: list[Path]) -> Iterator[str]:
+    """Yield notes about what a folder or a pattern holds that is not cleaned.
+
+    Folders that may not be read are added to a list instead.
+    """
     folders: list[Path] = []
     if source.is_dir():
         paths = list(walk_files(source, unreadable.append))
@@ -314,7 +324,6 @@ def _notes_on_left_out(source: Path) -> Iterator[str]:
         "they are links to nothing or no files": [
             path for path in paths if not path.is_file() and not path.is_dir()
         ],
-        "they cannot be read": unreadable,
         "a pattern stands for files": folders,
     }
     for reason, left_out in reasons.items():

@@ -389,21 +389,32 @@ def _clean_files(
     for note in planned.notes:
         console.info(note)
     pages.check(len(planned.jobs), overwrite=batch.overwrite)  # before the work, not after it
+    _clean_planned(planned.jobs, pages, denoiser, files, batch)
+    if planned.unreadable:
+        names = ", ".join(map(str, planned.unreadable))
+        raise DenoiseError(f"left out, since they cannot be read: {names}")
+
+
+def _clean_planned(
+    jobs: "Sequence[Job]",
+    pages: _Pages,
+    denoiser: "DenoiserOptions",
+    files: "FileOptions",
+    batch: _BatchOptions,
+) -> None:
     if batch.dry_run:
-        for job in planned.jobs:
+        for job in jobs:
             _report_planned(job, batch)
         return
     if pages.report is None and pages.plot is None:
-        _report_cleaned(_run(planned.jobs, denoiser, files, batch))
+        _report_cleaned(_run(jobs, denoiser, files, batch))
         return
     with temporary_folder() as folder:
         in_place = [
-            job
-            for job in planned.jobs
-            if batch.overwrite and job.source.resolve() == job.target.resolve()
+            job for job in jobs if batch.overwrite and job.source.resolve() == job.target.resolve()
         ]
         before = _noisy_copies(in_place, folder, files, whole=pages.plot is not None)
-        outcomes = _run(planned.jobs, denoiser, files, batch)
+        outcomes = _run(jobs, denoiser, files, batch)
         shown = [outcome.job for outcome in outcomes if outcome.error is None]
         if files.keep_readable or files.replace_nan or (pages.plot and files.track):
             others = [job for job in shown if job not in in_place]

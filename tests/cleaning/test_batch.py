@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,41 @@ def test_one_bad_file_does_not_stop_the_others(
         assert sum(isinstance(event, Outcome) for event in mine) == 1
         if workers == 1 and outcome.status == "done":
             assert Advanced(job, 1.0, 1.0) in mine
+
+
+def test_other_machines_get_absolute_paths(
+    half: DenoiserOptions, recordings: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have another working directory."""
+    monkeypatch.chdir(tmp_path)
+    Path("model").symlink_to(half.model)
+    given: list[Any] = []
+
+    class Executor(ThreadPoolExecutor):
+        def submit(self, task: Any, job: Job) -> Any:
+            given.extend([job.source, job.target, job.noise_target, task.args[0].model])
+            return super().submit(task, job)
+
+    jobs = [Job(Path("in/a.wav"), Path("out/a.wav"), Path("noise/a.wav"))]
+    with Executor(1) as executor:
+        (outcome,) = batch.run(jobs, denoiser=DenoiserOptions("model"), executor=executor)
+    assert outcome.status == "done"
+    assert outcome.job == jobs[0]
+    assert all(path.is_absolute() for path in given)
+
+
+def test_a_model_that_is_replaced_is_loaded_again(
+    recordings: list[Job], model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    source, folder = recordings[0].source, tmp_path / "model"
+    for mask in (0.5, 0.25):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(model_folder(constant_mask(mask)), folder)
+        job = Job(source, tmp_path / f"{mask}.wav")
+        (outcome,) = batch.run([job], denoiser=DenoiserOptions(folder, threads=1))
+        assert outcome.status == "done"
+        before, after = (soundfile.read(path)[0] for path in (source, job.target))
+        np.testing.assert_allclose(after, mask * before, atol=1e-4)
 
 
 def test_existing_targets_are_skipped_or_refused(

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -99,6 +100,24 @@ def test_gpu_that_cannot_be_used(trained: ModelFolder, monkeypatch: pytest.Monke
     assert not open_engine(trained, threads=2).on_gpu
     message = "ONNX Runtime cannot use the GPU: CUDA or cuDNN is missing"
     with pytest.raises(UsageError, match=message):
+        open_engine(trained, engine="onnx", device="gpu")
+
+
+def test_a_cuda_build_without_a_gpu_takes_the_cpu(
+    trained: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, opening a session for CUDA fails."""
+    opened = onnxruntime.InferenceSession
+
+    def session(*args: Any, providers: list[str], **options: Any) -> onnxruntime.InferenceSession:
+        if "CUDAExecutionProvider" in providers:
+            raise RuntimeError("CUDA failure 100: no CUDA-capable device is detected")
+        return opened(*args, providers=providers, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(OnnxEngine, "has_gpu", staticmethod(lambda: True))
+    assert not open_engine(trained, threads=2).on_gpu
+    with pytest.raises(UsageError, match="ONNX Runtime cannot use the GPU"):
         open_engine(trained, engine="onnx", device="gpu")
 
 

@@ -196,6 +196,30 @@ def test_the_source_is_closed_before_it_is_replaced(
     assert str(path) not in opened
 
 
+def test_no_noise_remains_if_the_clean_file_fails(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The file of the noise is complete first."""
+    path, target = audio_file("x.wav", speech(1, 16000)), tmp_path / "y.wav"
+    replace = Path.replace
+
+    def fail_at_target(source: Path, place: Path) -> Path:
+        if place == target:
+            assert (tmp_path / "n.wav").exists()
+            raise DenoiseError("the disk is full")
+        return replace(source, place)
+
+    monkeypatch.setattr(Path, "replace", fail_at_target)
+    with pytest.raises(DenoiseError, match="the disk is full"):
+        half.clean_file(path, target, noise_target=tmp_path / "n.wav")
+    assert not target.exists()
+    assert not (tmp_path / "n.wav").exists()
+
+
 def test_noise_must_have_a_file_of_its_own(
     half: Denoiser,
     audio_file: Callable[..., Path],

@@ -222,11 +222,12 @@ def test_dangling_links_and_unreadable_folders_are_named(
     Path("in/gone.wav").symlink_to("nowhere.wav")
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path.name != "deep" and access(path, mode))
-    assert plan(["in"], "out").notes == [
+    planned = plan(["in"], "out")
+    assert planned.notes == [
         "left out, since their suffixes are not those of recordings: in/notes.txt",
         "left out, since they are links to nothing or no files: in/gone.wav",
-        "left out, since they cannot be read: in/deep",
     ]
+    assert planned.unreadable == [Path("in/deep")]
 
 
 @pytest.mark.parametrize("name", ["noext", "a.dat", "a.avi"])
