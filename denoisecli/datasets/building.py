@@ -349,32 +349,39 @@ def load_sets(
     copies, mixed = _read_copies(work, recordings, skipped)
     check_roles(recordings, skipped)
     pairs, unpaired = _matched(recordings)
-    problems = json.loads((work / _PAIRS).read_text())
+    problems: dict[tuple[str, ...], str | None] = {
+        tuple(names): problem for *names, problem in json.loads((work / _PAIRS).read_text())
+    }
     if recipe.pairs:
         skipped += unpaired
         fitting = []
-        for pair, problem in zip(pairs, problems, strict=True):
+        for clean, noisy in pairs:
+            names = (noisy.role, noisy.name, clean.name)
+            problem = problems.get(names, "has a clean recording that is left out")
             if problem is None:
-                fitting.append(pair)
+                fitting.append((clean, noisy))
             else:
-                skipped.append(Skipped(pair[1].role, pair[1].name, problem))
-        sets, notes = split_into_sets(_clean_of(fitting, skipped), recipe, copies)
+                skipped.append(Skipped(noisy.role, noisy.name, problem))
+        kept = _clean_of(fitting, [role for role in recordings if role.endswith("clean")], skipped)
+        sets, notes = split_into_sets(kept, recipe, copies)
         for name, part in sets.items():
             cut, partners = partners_of(part["clean"], fitting)
             sets[name] = {"clean": cut, "noise": partners}
     else:
         sets, notes = split_into_sets(recordings, recipe, copies)
         noises = sum(len(part) for role, part in recordings.items() if role.endswith("noise"))
-        notes += note_on_noisy_speech(mixed, noises) or _suspicion(problems, len(pairs), noises)
+        notes += note_on_noisy_speech(mixed, noises) or _suspicion(
+            [*problems.values()], len(pairs), noises
+        )
     mixtures = StoredPairs if recipe.pairs else Mixtures
     longest = recipe.longest_clip * recipe.sample_rate
-    clean = [recording for part in sets.values() for recording in part["clean"]]
-    if recipe.segment is None and (long := sum(part.samples > longest for part in clean)):
+    spoken = [recording for part in sets.values() for recording in part["clean"]]
+    if recipe.segment is None and (long := sum(part.samples > longest for part in spoken)):
         notes.append(
             f"{long} clean recordings are longer than {recipe.longest_clip:g} s and are cut into "
             "equal clips; --segment sets their length"
         )
-    notes += _narrow_bands(clean, recipe.sample_rate)
+    notes += _narrow_bands(spoken, recipe.sample_rate)
     listed = [[f"{part.role} {part.name}" for part in pair] for pair in copies]
     if listed:
         notes.append(
@@ -476,14 +483,21 @@ def _matched(
 
 
 def _clean_of(
-    pairs: Sequence[tuple[Recording, Recording]], skipped: Sequence[Skipped]
+    pairs: Sequence[tuple[Recording, Recording]], roles: Sequence[Role], skipped: Sequence[Skipped]
 ) -> dict[Role, list[Recording]]:
-    clean: dict[Role, list[Recording]] = {}
+    """Return the clean recordings of pairs; raise DatasetError if one of the roles has none."""
+    clean: dict[Role, list[Recording]] = {role: [] for role in roles}
     for recording, _ in pairs:
-        clean.setdefault(recording.role, []).append(recording)
-    if "clean" not in clean:
-        reasons = "; ".join(f"{skip.file} {skip.reason}" for skip in skipped[:3])
-        raise DatasetError(f"no pair of recordings can be used: {reasons}")
+        clean[recording.role].append(recording)
+    for role, kept in clean.items():
+        if not kept:
+            noisy = role.removesuffix("clean") + "noise"
+            reasons = [
+                f"{skip.file} {skip.reason}" for skip in skipped if skip.role in (role, noisy)
+            ]
+            raise DatasetError(
+                f"no pair of {role} recordings can be used: " + "; ".join(reasons[:3])
+            )
     return clean
 
 
@@ -517,7 +531,14 @@ def _check_pairs(work: Path, recipe: Recipe, workers: Workers) -> None:
         pairs = pairs[:: max(1, len(pairs) // _SUSPECTS)]
     problems = check_pairs(pairs, recipe.sample_rate, workers)
     with replacing(work / _PAIRS, overwrite=True) as path:
-        path.write_text(json.dumps(problems))
+        path.write_text(
+            json.dumps(
+                [
+                    (noisy.role, noisy.name, clean.name, problem)
+                    for (clean, noisy), problem in zip(pairs, problems, strict=True)
+                ]
+            )
+        )
 
 
 def _build_sets(
@@ -563,7 +584,7 @@ def _build_sets(
         notes=notes,
         copies=copies,
         recordings=[
-            Source(role, recording.name, recording.rate, recording.bandwidth)
+            Source(recording.role, recording.name, recording.rate, recording.bandwidth)
             for mixtures in sets.values()
             for role, part in mixtures.recordings.items()
             if role != "room"

@@ -77,16 +77,25 @@ def find_copies(
 ) -> list[tuple[int, int]]:
     """Return the pairs of indices of recordings that are copies of each other.
 
+    Of identical recordings, one stands for all: the others are paired with it and with its copies.
+
     Args:
         recordings: The recordings.
         sample_rate: Their sample rate in Hz.
         workers: Compute the fingerprints.
     """
-    starts = range(0, len(recordings), _TASK_FILES)
-    tasks = [recordings[start : start + _TASK_FILES] for start in starts]
+    identical: dict[str, list[int]] = defaultdict(list)
+    for number, recording in enumerate(recordings):
+        identical[recording.digest].append(number)
+    # One of each is enough, and many of them would look like a value that is common to all.
+    different = [numbers[0] for numbers in identical.values()]
+    tasks = [
+        [recordings[number] for number in different[start : start + _TASK_FILES]]
+        for start in range(0, len(different), _TASK_FILES)
+    ]
     prints = workers.map(partial(_fingerprints, sample_rate), tasks)
     owners: dict[int, list[int]] = defaultdict(list)
-    for number, values in enumerate(chain.from_iterable(prints)):
+    for number, values in zip(different, chain.from_iterable(prints), strict=True):
         for value in values:
             owners[value].append(number)
     shared = Counter(
@@ -95,11 +104,12 @@ def find_copies(
         if len(numbers) <= _COMMON
         for pair in combinations(numbers, 2)
     )
-    return [
-        (one, other)
-        for (one, other), count in sorted(shared.items())
-        if count >= _SHARED and are_copies(recordings[one], recordings[other], sample_rate)
-    ]
+    pairs = {(numbers[0], number) for numbers in identical.values() for number in numbers[1:]}
+    for (one, other), count in shared.items():
+        if count >= _SHARED and are_copies(recordings[one], recordings[other], sample_rate):
+            pairs |= {(one, number) for number in identical[recordings[other].digest]}
+            pairs |= {(number, other) for number in identical[recordings[one].digest]}
+    return sorted((min(pair), max(pair)) for pair in pairs)
 
 
 def are_copies(one: Recording, other: Recording, sample_rate: int) -> bool:

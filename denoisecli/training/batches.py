@@ -12,7 +12,7 @@ from jaxtyping import Bool
 
 from denoisecli.datasets.manifest import Manifest, Row, load_manifest
 from denoisecli.datasets.records import PairRecords, open_records
-from denoisecli.datasets.splitting import groups_of_names
+from denoisecli.datasets.splitting import OWN_ROLES, groups_of_names
 from denoisecli.errors import DatasetError
 from denoisecli.spec.document import Spec
 from denoisecli.training.augmentation.chain import Bands, Chain, CompiledChain
@@ -296,10 +296,14 @@ def _bands(manifest: Manifest, name: str) -> tuple[int, ...]:
     That of a joined clip is the smallest one of its recordings.
     """
     full = manifest.recipe.sample_rate // 2
+    # Folders of different roles may have files of the same names.
+    role = OWN_ROLES[name][0] if name in OWN_ROLES else "clean"
+    if all(source.role != role for source in manifest.recordings):
+        role = "clean"
     known = {
         source.name: known_band(source.bandwidth, manifest.recipe.sample_rate)
         for source in manifest.recordings
-        if source.role == "clean"
+        if source.role == role
     }
     return tuple(
         min(known.get(clean, full) for clean in row.clean_names) for row in manifest.rows(name)

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import speech_like
+from scipy.signal import lfilter
 
 from denoisecli.audio.resampling import resample
 from denoisecli.datasets.building import build
@@ -12,7 +13,7 @@ from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.recordings import Recording
 from denoisecli.errors import DatasetError
-from denoisecli.system.pools import processes
+from denoisecli.system.pools import Workers, processes
 from denoisecli.training.recordings import Folders, open_store
 
 RATE = 16000
@@ -140,3 +141,19 @@ def test_a_long_recording_that_was_trimmed_is_a_copy(
     ]
     with processes(1) as workers:
         assert find_copies(recordings, RATE, workers) == ([(0, 1)] if found else [])
+
+
+def test_identical_recordings_share_their_copies(tmp_path: Path, rng: np.random.Generator) -> None:
+    """However many there are, and wherever they are in the order."""
+    sound = lfilter([1.0], [1.0, -0.9], rng.standard_normal(8 * 8000)).astype(np.float32)
+    other = lfilter([1.0], [1.0, -0.9], rng.standard_normal(8 * 8000)).astype(np.float32)
+    recordings = []
+    for number, kind in enumerate(["near", *["same"] * 25, "other", "near"]):
+        content = {"near": (0.5 * sound)[1000:], "same": sound, "other": other}[kind]
+        pack = tmp_path / f"{number}.f32"
+        content.astype(np.float32).tofile(pack)
+        recordings.append(Recording("clean", str(number), 0.1, kind, content.size, pack, 0))
+    pairs = find_copies(recordings, 8000, Workers())
+    assert {number for pair in pairs for number in pair} == set(range(28)) - {26}
+    assert {(0, number) for number in range(1, 26)} <= set(pairs)
+    assert {(1, 27), (0, 27)} <= set(pairs)

@@ -129,7 +129,7 @@ def test_pairs_that_do_not_fit_are_left_out(
     assert len(manifest.mixtures) == 10
     for path in folders[1].iterdir():
         audio_file(f"noisy/{path.name}", 0.1 * rng.standard_normal(RATE), RATE)
-    with pytest.raises(DatasetError, match="no pair of recordings can be used: "):
+    with pytest.raises(DatasetError, match="no pair of clean recordings can be used: "):
         build(*folders, tmp_path / "none", Recipe(pairs=True, sample_rate=RATE))
 
 
@@ -167,6 +167,56 @@ def test_a_clean_recording_may_have_several_noisy_ones(
             assert np.std(noisy / row.gain - clean / row.gain) == pytest.approx(
                 expected / 2, rel=0.2
             )
+
+
+def test_many_noisy_recordings_of_a_sentence_stay_in_one_set(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    rng: np.random.Generator,
+    tmp_path: Path,
+) -> None:
+    for number in range(4):
+        clean = speech(1, RATE, 100 + 20 * number) + 1e-3 * rng.standard_normal(RATE)
+        for version in range(24):
+            noisy = clean + 0.03 * rng.standard_normal(RATE)
+            audio_file(f"clean/{version:02d}_{number}.wav", clean, RATE)
+            audio_file(f"noisy/{version:02d}_{number}.wav", noisy.clip(-1, 1), RATE)
+    recipe = Recipe(pairs=True, sample_rate=RATE, split=0.5)
+    build(tmp_path / "clean", tmp_path / "noisy", tmp_path / "data", recipe)
+    rows = load_manifest(tmp_path / "data").mixtures
+    assert len(rows) == 96
+    assert len({(Path(row.clean).stem[-1], row.set) for row in rows}) == 4
+
+
+def test_test_pairs_have_folders_of_their_own(
+    folders: tuple[Path, Path],
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    rng: np.random.Generator,
+    tmp_path: Path,
+) -> None:
+    """A copy of theirs is not trained on, and a set without any pair is an error."""
+    clean = speech(2, RATE, 333) + 1e-3 * rng.standard_normal(2 * RATE)
+    noise = 0.05 * rng.standard_normal(clean.size)
+    for name, gain in (("test/clean/t.wav", 1.0), ("clean/copy.wav", 0.5)):
+        audio_file(name, gain * clean, RATE)
+        audio_file(name.replace("clean", "noisy"), gain * (clean + noise), RATE)
+    test = tmp_path / "test" / "clean", tmp_path / "test" / "noisy"
+    recipe = Recipe(pairs=True, sample_rate=RATE, split=1)
+    build(*folders, tmp_path / "data", recipe, test_clean=test[0], test_noise=test[1])
+    manifest = load_manifest(tmp_path / "data")
+    reasons = {skip.file: skip.reason for skip in manifest.skipped}
+    assert reasons["copy.wav"] == "is a copy of test clean file t.wav" or (
+        "copy.wav" in reasons and "copy.wav" not in {row.clean for row in manifest.mixtures}
+    )
+    assert [row.clean for row in manifest.rows("test")] == ["t.wav"]
+    assert {source.role for source in manifest.recordings if source.name == "t.wav"} == {
+        "test clean",
+        "test noise",
+    }
+    audio_file("test/noisy/t.wav", 0.1 * rng.standard_normal(clean.size), RATE)
+    with pytest.raises(DatasetError, match="no pair of test clean recordings can be used"):
+        build(*folders, tmp_path / "none", recipe, test_clean=test[0], test_noise=test[1])
 
 
 def test_pairs_are_not_mixed_again(folders: tuple[Path, Path], tmp_path: Path) -> None:
