@@ -48,7 +48,9 @@ AllowHost = Annotated[
         help="Additional host name of the server, such as that of a reverse proxy; repeatable."
     ),
 ]
-MaxSize = Annotated[float, _limits(min=0.001, help="Largest size of a recording in MiB.")]
+MaxSize = Annotated[
+    float, _limits(min=0.001, max=2**30, help="Largest size of a recording in MiB.")
+]
 MaxWaiting = Annotated[int, _limits(min=1, help="Largest number of waiting recordings.")]
 Keep = Annotated[
     float,

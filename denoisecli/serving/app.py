@@ -402,7 +402,9 @@ class App(Starlette):
         with job.in_use():
             async with self._rendering_slots:
                 try:
-                    choice = await asyncio.to_thread(work.suggest_strength, job.task)
+                    choice = await asyncio.to_thread(
+                        work.suggest_strength, job.task, job.check_present
+                    )
                 except DenoiseError as error:
                     raise as_refused(error, job.plain(str(error))) from error
         return JSONResponse(choice)

@@ -5,6 +5,7 @@ import hmac
 import ipaddress
 import socket
 from collections.abc import Collection
+from html import escape
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -177,7 +178,14 @@ class Guard:
         if given or value or scope["path"] not in ("/", *_LOGIN_PATHS):
             await asyncio.sleep(_WRONG_TOKEN_SECONDS)
         if at_page:
-            return HTMLResponse(ASSETS["login.html"][0], 401)
+            fields = "".join(
+                f'<input type="hidden" name="{escape(name)}" value="{escape(text)}">'
+                for name, values in query.items()
+                for text in values
+                if name != "token"
+            )
+            page = ASSETS["login.html"][0].replace(b"<!-- fields -->", fields.encode())
+            return HTMLResponse(page, 401)
         if scope["path"] in _LOGIN_PATHS:
             return None
         raise Refused(

@@ -158,6 +158,7 @@ class Jobs:
             yield
         finally:
             for job in self._jobs.values():
+                job.removed = True  # which ends its rendering as well
                 if job.state is not None:
                     job.state[1] = 1.0
             for task in tasks:

@@ -21,6 +21,7 @@ SUFFIXES = (*FORMATS, *MEDIA)
 FILE_FIELD = "file"
 """Name of the field with the recording."""
 
+_INVALID_FORM = "the form is not valid multipart/form-data"
 _MAX_FIELDS = 16
 _MAX_FIELD_BYTES = 1024
 _PART_BYTES = 8192  # largest size of a part of the form other than the recording
@@ -117,7 +118,10 @@ class _Form:
         if length.isdecimal() and int(length) > max_bytes + _MAX_FIELDS * _PART_BYTES:
             raise self._too_large()
         self._folder = folder
-        self._parser = self._make_parser(boundary)
+        try:
+            self._parser = self._make_parser(boundary)
+        except FormParserError as error:  # the boundary is too long
+            raise Refused(400, _INVALID_FORM) from error
         self._file: BinaryIO | None = None
         self._path: Path | None = None
         self._name = ""
@@ -153,7 +157,7 @@ class _Form:
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise Refused(400, "the form is not valid multipart/form-data") from error
+            raise Refused(400, _INVALID_FORM) from error
 
     def flush(self) -> None:
         """Write what has arrived of the file."""

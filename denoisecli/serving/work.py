@@ -1,17 +1,17 @@
 """The jobs of a worker process: clean a recording, with or without a preview for the page."""
 
-from collections.abc import MutableSequence
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from denoisecli.audio.reading import reader
-from denoisecli.cleaning.denoiser import Denoiser, DenoiserOptions
+from denoisecli.cleaning.denoiser import DenoiserOptions
 from denoisecli.cleaning.file import CleanResult, FileOptions
-from denoisecli.cleaning.strength import choose_strength
+from denoisecli.cleaning.strength import choose_strength, count_frames
 from denoisecli.errors import DenoiseError
 from denoisecli.serving.preview import write_preview
+from denoisecli.types import AudioChannels
 
 _CLEANING_SHARE = 0.9  # of the time; the rest is the preview
 
@@ -61,12 +61,6 @@ def start(state: State) -> None:
     _Worker.state = state
 
 
-@lru_cache(maxsize=2)
-def load(denoiser: DenoiserOptions) -> Denoiser:
-    """Load a model, or return it if it is one of the last two."""
-    return denoiser.load()
-
-
 def clean(task: Task) -> dict[str, Any]:
     """Clean a recording; return the facts about the result as JSON data."""
     return _record(_clean(task, 1.0))
@@ -91,17 +85,27 @@ def prepare(task: Task) -> dict[str, Any]:
     return {**_record(result), **preview}
 
 
-def suggest_strength(task: Task) -> dict[str, Any]:
+def suggest_strength(task: Task, check_present: Callable[[], None]) -> dict[str, Any]:
     """Choose the strength that suits a recording best, as ``denoise clean --strength auto``.
+
+    Args:
+        task: The task that cleaned the recording.
+        check_present: Called from time to time; raises an exception if the work is to end.
 
     Returns:
         ``strength``, ``ovrl``, the DNSMOS OVRL of the strengths that were compared, and ``note``,
         why a recording should stay as it is, or None.
     """
-    denoiser = load(task.denoiser)
+    denoiser = task.denoiser.load_once()
+
+    def clean(sound: AudioChannels) -> AudioChannels:
+        check_present()
+        return denoiser.clean(sound, rate)
+
     with reader(task.source, keep_readable=task.files.keep_readable) as recording:
-        rate = recording.info.sample_rate
-        choice = choose_strength(recording, lambda sound: denoiser.clean(sound, rate))
+        rate, frames = recording.info.sample_rate, count_frames(recording)
+    with reader(task.source, keep_readable=task.files.keep_readable) as recording:
+        choice = choose_strength(recording, clean, frames=frames)
     return {"strength": choice.strength, "ovrl": choice.ovrl, "note": choice.note}
 
 
@@ -109,7 +113,7 @@ def _clean(task: Task, share: float) -> CleanResult:
     def on_progress(seconds: float, total: float) -> None:
         _advance(share * min(seconds / total, 1.0) if total else 0.0)
 
-    return load(task.denoiser).clean_file(
+    return task.denoiser.load_once().clean_file(
         task.source, task.target, task.files, overwrite=True, on_progress=on_progress
     )
 

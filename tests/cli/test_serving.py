@@ -34,6 +34,11 @@ def test_serves_this_machine_only_without_a_token(
     assert (settings.max_bytes, settings.keep_seconds) == (10 * 2**20, 120)
 
 
+def test_endless_recordings_are_refused(served: list[tuple[Settings, str | None]]) -> None:
+    fails(denoise("serve", "--max-size", "inf"), 2, "--max-size")
+    assert not served
+
+
 def test_beyond_this_machine_a_token_is_made(served: list[tuple[Settings, str | None]]) -> None:
     result = denoise("serve", "--host", "0.0.0.0", "--no-browser", "--allow-host", "example.org")
     ((settings, page),) = served

@@ -336,7 +336,7 @@ def test_a_job_that_is_removed_while_a_file_of_it_is_made(
         for module in (app, rendering):
             monkeypatch.setattr(module, "render", removing(module.render, first=False))
         choice = {"strength": 1.0, "ovrl": {}, "note": None}
-        monkeypatch.setattr(work, "suggest_strength", removing(lambda task: choice, first=False))
+        monkeypatch.setattr(work, "suggest_strength", removing(lambda *_: choice, first=False))
     if path == "/zip":
         archive = zipfile.ZipFile(io.BytesIO(client.get(url).content))
         assert archive.namelist() == ["errors.txt"]

@@ -84,6 +84,13 @@ def test_a_token_is_asked_for(start: Callable[..., TestClient]) -> None:
     assert answer.status_code == 200
 
 
+def test_the_form_keeps_the_rest_of_the_address(start: Callable[..., TestClient]) -> None:
+    page = start(token=TOKEN).get("/?job=a%22b&job=c&token=wrong").text
+    assert '<input type="hidden" name="job" value="a&quot;b">' in page
+    assert '<input type="hidden" name="job" value="c">' in page
+    assert "wrong" not in page
+
+
 def test_the_address_with_the_token_gives_the_browser_a_cookie(
     start: Callable[..., TestClient],
 ) -> None:

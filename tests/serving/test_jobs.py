@@ -59,6 +59,19 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen")
 
 
+def test_what_renders_ends_with_the_server(tmp_path: Path) -> None:
+    async def scenario() -> Job:
+        jobs = Jobs(tmp_path, start_worker=worker_thread)
+        async with jobs.running():
+            job = await add(jobs, succeed)
+            await job.ended.wait()
+            job.check_present()
+        return job
+
+    with pytest.raises(Refused, match="was removed"):
+        asyncio.run(scenario()).check_present()
+
+
 def test_jobs_wait_for_their_turn(tmp_path: Path) -> None:
     async def scenario() -> None:
         jobs = Jobs(tmp_path, start_worker=worker_thread)

@@ -56,6 +56,13 @@ def test_other_kinds_of_bodies_are_refused(client: TestClient) -> None:
         assert "multipart/form-data" in answer.json()["error"]
 
 
+def test_a_boundary_that_is_too_long_is_refused(client: TestClient) -> None:
+    headers = {"Content-Type": f"multipart/form-data; boundary={'a' * 300}"}
+    answer = client.post("/api/jobs", content=b"x", headers=headers)
+    assert answer.status_code == 400
+    assert "not valid" in answer.json()["error"]
+
+
 def test_what_is_too_large_is_refused_before_it_is_read(start: Callable[..., TestClient]) -> None:
     client = start(max_bytes=1000)
     headers = FORM | {"Content-Length": str(10**9)}

@@ -8,7 +8,7 @@ import { channelsText, clock, count, decimal, size } from "./text.js";
 
 const MAX_AT_ONCE = 3; // recordings that are being sent or wait on the server, so that others get a turn
 const POLL_MS = 400;
-const TOUCH_MS = 60_000; // the server removes what nobody asks for
+const TOUCH_MS = 60_000; // at most: the server removes what nobody asks for
 const STEP_SECONDS = 2;
 
 const find = (id) => document.getElementById(id);
@@ -702,11 +702,13 @@ async function restore() {
   }
   history.replaceState(null, "", "/");
   if (!kept.length) return;
-  const query = kept.map(({ id }) => `id=${encodeURIComponent(id)}`).slice(0, 200).join("&");
-  const { jobs } = await json(`/api/jobs?${query}`);
-  for (const job of jobs) {
-    const recording = addRecording({ ...kept.find(({ id }) => id === job.id), name: job.name });
-    take(recording, job);
+  for (let start = 0; start < kept.length; start += 100) { // the server answers 200 at a time
+    const query = kept.slice(start, start + 100).map(({ id }) => `id=${encodeURIComponent(id)}`);
+    const { jobs } = await json(`/api/jobs?${query.join("&")}`);
+    for (const job of jobs) {
+      const recording = addRecording({ ...kept.find(({ id }) => id === job.id), name: job.name });
+      take(recording, job);
+    }
   }
   remember();
   poll();
@@ -739,7 +741,7 @@ async function start() {
     showMessage(error.message, "error");
   }
   showList();
-  setInterval(touch, TOUCH_MS);
+  setInterval(touch, Math.min(TOUCH_MS, 20_000 * (server.keep_minutes ?? 60))); // a third of it
   document.body.classList.add("ready");
 }
 
