@@ -5,6 +5,7 @@ The layers of this package have these traits as methods; Keras's own layers get 
 # ruff: noqa: D102 - the methods of the subclasses are documented in `Traits`
 
 import math
+from collections import Counter
 from typing import Any
 
 import keras
@@ -69,6 +70,15 @@ def traits_of(layer: keras.layers.Layer) -> Traits:
     return KerasTraits(layer)
 
 
+def shared_outputs(network: keras.Model) -> set[int]:
+    """Return the ``id`` of the tensors that are used more than once."""
+    uses = Counter(map(id, network.outputs))
+    for layer in network.layers:
+        if not isinstance(layer, keras.layers.InputLayer):
+            uses.update(map(id, keras.tree.flatten(layer.input)))
+    return {tensor for tensor, count in uses.items() if count > 1}
+
+
 def reaches_of(network: keras.Model) -> dict[int, Reach]:
     """Return the frames of the spectrum that the output of each layer depends on.
 
@@ -96,6 +106,18 @@ class KerasTraits(Traits):
             f"layer {self.layer.name} ({type(self.layer).__name__}) cannot be exported"
         )
 
+    def require(self, **values: Any) -> None:
+        """Raise ModelError if an attribute of the layer has another value; functions have names."""
+        for name, expected in values.items():
+            value = getattr(self.layer, name)
+            value = getattr(value, "__name__", value)
+            if value != expected:
+                instead = "; add a layer Activation" if name == "activation" else ""
+                raise ModelError(
+                    f"layer {self.layer.name} cannot be exported with {name}={value!r}, only with "
+                    f"{expected!r}{instead}"
+                )
+
     @property
     def bias(self) -> np.ndarray | None:
         """Bias of the layer, if it has one."""
@@ -106,6 +128,7 @@ class Convolution(KerasTraits):
     """Conv2D. Maps are padded to multiples of the strides before the first one."""
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        self._check()
         (x,) = inputs
         layer, kernel = self.layer, self.layer.kernel.numpy()
         options: dict[str, Any] = {
@@ -122,6 +145,7 @@ class Convolution(KerasTraits):
         return Map(graph, first=graph.linear("Conv", x.first, kernel, self.bias, 0, **options))
 
     def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
+        self._check()
         (x,) = inputs
         layer, kernel = self.layer, self.layer.kernel.numpy()
         size, taps, channels, _ = kernel.shape
@@ -157,6 +181,9 @@ class Convolution(KerasTraits):
         )
         return Map(graph, first=y)
 
+    def _check(self) -> None:
+        self.require(activation="linear", groups=1)
+
     def _span(self, axis: int) -> int:
         """Return the distance between the first and the last tap of the kernel."""
         return (self.layer.kernel_size[axis] - 1) * self.layer.dilation_rate[axis]
@@ -179,6 +206,9 @@ class Convolution(KerasTraits):
 class DepthwiseConvolution(Convolution):
     """DepthwiseConv2D."""
 
+    def _check(self) -> None:
+        self.require(activation="linear", depth_multiplier=1)
+
     def macs_per_output(self, context: float) -> float:
         return math.prod(self.layer.kernel.shape[:2])
 
@@ -187,6 +217,7 @@ class TransposedConvolution(KerasTraits):
     """Conv2DTranspose with padding "same"."""
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        self.require(activation="linear", padding="same", dilation_rate=(1, 1))
         (x,) = inputs
         layer, kernel = self.layer, self.layer.kernel.numpy()
         sizes = graph.ordered(*zip(kernel.shape[:2], layer.strides, strict=True))
@@ -217,6 +248,7 @@ class Dense(KerasTraits):
     """Dense."""
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        self.require(activation="linear")
         (x,) = inputs
         kernel = self.layer.kernel.numpy()
         return Map(graph, last=graph.linear("MatMul", x.last, kernel, self.bias, 1))
@@ -264,8 +296,15 @@ class Activation(KerasTraits):
             "leaky_relu": "LeakyRelu",
             "elu": "Elu",
             "gelu": "Gelu",
+            "sigmoid": "Sigmoid",
             "tanh": "Tanh",
         }
+        if name not in operators:
+            known = ", ".join(["silu", *operators])
+            raise ModelError(
+                f"layer {self.layer.name} cannot be exported with activation={name!r}, only with "
+                f"{known}"
+            )
         options = {"alpha": 0.2} if name == "leaky_relu" else {}
         return x.elementwise(operators[name], **options)
 
@@ -275,6 +314,7 @@ class Pooling(KerasTraits):
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
+        self.require(strides=self.layer.pool_size, padding="valid")
         is_max = isinstance(self.layer, keras.layers.MaxPooling2D)
         size = graph.ordered(*self.layer.pool_size)
         operator = "MaxPool" if is_max else "AveragePool"
@@ -289,6 +329,7 @@ class UpSampling(KerasTraits):
     """UpSampling2D by repetition."""
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        self.require(interpolation="nearest")
         (x,) = inputs
         y = graph.add(
             "Resize",

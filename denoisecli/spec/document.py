@@ -254,11 +254,19 @@ class Spec(Section):
         skips: list[int] = []
         for level in (*self.downsampling, *self.valley, *self.upsampling):
             joined = channels
-            if isinstance(level, UpLevel) and level.skip == "concatenate":
-                joined += skips.pop() if skips else 0
+            if isinstance(level, UpLevel) and skips:
+                skip = skips.pop()
+                joined += skip if level.skip == "concatenate" else 0
+                stride, time_stride = self.downsampling[len(skips)].strides
+                size = (level.upsampling_size or 2 * stride) * time_stride
+                weights += size * max(channels, level.filters) * level.filters
             if isinstance(level, Convolutions):
                 inner = (level.convolutions - 1) * level.filters
-                weights += prod(level.kernel_size) * (joined + inner) * level.filters
+                size = prod(level.kernel_size)
+                if level.kind == "depthwise_separable":
+                    weights += (joined + inner) * (size + level.filters)
+                else:
+                    weights += size * (joined + inner) * level.filters
                 channels = level.filters
             elif isinstance(level, AttentionBlock):
                 weights += 4 * channels * level.heads * level.key_dim

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import keras
+import numpy as np
 
 from denoisecli.errors import UsageError
 from denoisecli.evaluation.metrics import check_metrics
@@ -33,6 +34,7 @@ from denoisecli.training.run_folder import (
 )
 from denoisecli.training.scoring import SCORES
 from denoisecli.training.trainer import Trainer
+from denoisecli.training.waveform_model import build_network
 
 if TYPE_CHECKING:
     from denoisecli.training.tensorboard import TensorBoardLogs
@@ -120,8 +122,12 @@ def train(
             until_time_is_up=until_time_is_up,
         )
         if spec.model not in CLASSES:  # found now and not after hours of training
+            network = build_network(spec)
+            rng = np.random.default_rng(0)
+            for weight in network.trainable_weights:  # with those of the start, little can differ
+                weight.assign(weight + 0.1 * rng.standard_normal(weight.shape).astype("float32"))
             with temporary_folder() as temporary:
-                ModelFolder(temporary).write_network(trainer.plain.network)
+                ModelFolder(temporary).write_network(network)
         if fresh:
             trainer.how_to_resume = "the same command without --fresh resumes there"
         if trainer.checkpoint.exists() and not fresh:

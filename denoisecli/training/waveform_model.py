@@ -5,15 +5,13 @@ from typing import Any
 import keras
 from keras import ops
 
+from denoisecli.models.layers import BoundedMask, Features
 from denoisecli.models.ops import apply_mask
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import Spec
 from denoisecli.training.losses.signals import SILENCE, within_band
 from denoisecli.training.losses.tensor_stft import as_map, istft, stft
 from denoisecli.training.losses.waveform import si_sdr_db, total_loss
-
-FULL_PRECISION = ("features", "band_mask", "mask")
-"""Layers that always compute in float32, because 16 bits hold neither small powers nor the mask."""
 
 
 class WaveformModel(keras.Model):
@@ -92,6 +90,7 @@ def build_network(spec: Spec, precision: str = "float32") -> keras.Model:
     finally:
         keras.config.set_dtype_policy(policy)
     for layer in network.layers:
-        if layer.name in FULL_PRECISION:
+        # 16 bits hold neither small powers nor the mask.
+        if isinstance(layer, Features | BoundedMask) or layer.name in network.output_names:
             layer.dtype_policy = "float32"
     return network

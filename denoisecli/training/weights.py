@@ -13,6 +13,9 @@ from denoisecli.training.checkpoint import incompatible, load_checkpoint
 from denoisecli.training.run_folder import CHECKPOINT
 from denoisecli.training.waveform_model import build_network
 
+# Sections of a spec, and keys if they are not all, on which the meaning of the weights depends.
+_OF_THE_SOUND = {"audio": None, "stft": None, "features": None, "output": ("mask", "limit")}
+
 
 def get_arrays(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
     """Return copies of the values of variables."""
@@ -33,6 +36,9 @@ def assign(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) ->
 def transfer_weights(network: keras.Model, folder: Path) -> tuple[int, list[str], list[str]]:
     """Copy the weights of a trained model, layer by layer, where names and shapes match.
 
+    Layers of a user-defined class may have no names but those that Keras numbers anew in every
+    network. If no name matches, those of the same class are matched by their order.
+
     If the network is causal and the trained one is not, each convolution kernel is moved so that
     it looks at past frames only: see `make_causal`.
 
@@ -51,12 +57,15 @@ def transfer_weights(network: keras.Model, folder: Path) -> tuple[int, list[str]
     """
     trained = _load_trained(folder)
     becomes_causal = network.spec.causal and not trained.spec.causal
-    sources = {layer.name: layer for layer in trained.layers}
+    own, others = ([layer for layer in each.layers if layer.weights] for each in (network, trained))
+    sources = {layer.name: layer for layer in others}
+    if trained.spec.model == network.spec.model and not any(one.name in sources for one in own):
+        sources = dict(zip((layer.name for layer in own), others, strict=False))
+    if trained.spec.output.offsets != network.spec.output.offsets:
+        sources.pop("taps", None)  # its channels are factors of other frames
     matched, missing = 0, []
-    for layer in network.layers:
+    for layer in own:
         shapes = [weight.shape for weight in layer.weights]
-        if not shapes:
-            continue
         source = sources.get(layer.name)
         if source is None or [weight.shape for weight in source.weights] != shapes:
             missing.append(layer.name)
@@ -71,9 +80,9 @@ def transfer_weights(network: keras.Model, folder: Path) -> tuple[int, list[str]
     before, after = (spec.model_dump(mode="json") for spec in (trained.spec, network.spec))
     other_sound = [
         f"{section}.{key} {value} (here {after[section][key]})"
-        for section in ("audio", "stft", "features")
+        for section, keys in _OF_THE_SOUND.items()
         for key, value in before[section].items()
-        if value != after[section][key]
+        if value != after[section][key] and (keys is None or key in keys)
     ]
     return matched, missing, other_sound
 

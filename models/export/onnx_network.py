@@ -39,7 +39,7 @@ from denoisecli.errors import ModelError
 from denoisecli.models.export.metadata import network_metadata
 from denoisecli.models.export.onnx_graph import Graph, Map
 from denoisecli.models.network import MaskNetwork
-from denoisecli.models.traits import reaches_of, traits_of
+from denoisecli.models.traits import reaches_of, shared_outputs, traits_of
 
 TOLERANCE = 1e-2
 """Largest allowed difference from Keras; rounding alone stays far below it, also on GPUs."""
@@ -63,7 +63,7 @@ def export_onnx(network: keras.Model, path: Path) -> float:
         ModelError: A layer cannot be exported, or the graph computes something else.
     """
     graph = Graph()
-    reaches = reaches_of(network)
+    reaches, shared = reaches_of(network), shared_outputs(network)
     maps: dict[int, Map] = {}
     for layer in network.layers:
         if isinstance(layer, keras.layers.InputLayer):
@@ -72,6 +72,8 @@ def export_onnx(network: keras.Model, path: Path) -> float:
         inputs = [maps[id(tensor)] for tensor in keras.tree.flatten(layer.input)]
         output = traits_of(layer).onnx_nodes(graph, *inputs)
         output.reach = reaches[id(layer.output)]
+        if id(layer.output) in shared:
+            graph.foldable.pop(output.name, None)
         maps[id(layer.output)] = output
     mask = network.outputs[0]
     graph.add("Identity", maps[id(mask)].last, output="mask")

@@ -33,7 +33,7 @@ from denoisecli.models.export.onnx_graph import Map
 from denoisecli.models.export.onnx_network import TOLERANCE
 from denoisecli.models.export.stream_graph import StreamGraph
 from denoisecli.models.ops import apply_mask
-from denoisecli.models.traits import reaches_of, traits_of
+from denoisecli.models.traits import reaches_of, shared_outputs, traits_of
 from denoisecli.spec.document import Spec
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def stream_model(network: "UNet") -> tuple[onnx.ModelProto, float]:
 
 def _stream_model(network: "UNet", delay: int) -> onnx.ModelProto:
     graph = StreamGraph(delay)
-    reaches = reaches_of(network)
+    reaches, shared = reaches_of(network), shared_outputs(network)
     maps: dict[int, Map] = {}
     for layer in network.layers:
         if isinstance(layer, keras.layers.InputLayer):
@@ -108,6 +108,8 @@ def _stream_model(network: "UNet", delay: int) -> onnx.ModelProto:
             inputs = [maps[id(tensor)] for tensor in keras.tree.flatten(layer.input)]
             output = traits_of(layer).stream_nodes(graph, *inputs)
         output.reach = reaches[id(layer.output)]
+        if id(layer.output) in shared:
+            graph.foldable.pop(output.name, None)
         _, bands, _, channels = layer.output.shape
         output.shape = bands - sum(output.padding), channels
         maps[id(layer.output)] = output

@@ -394,6 +394,16 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
             "^the network has about .* million weights, more than 500 million; use fewer filters",
         ),
         (
+            {
+                "downsampling": [{"filters": 4096, "kernel_size": 1}] * 2,
+                "upsampling": [
+                    {"filters": 4096, "kernel_size": 1, "upsampling_size": 255},
+                    {"filters": 4},
+                ],
+            },
+            "^the network has about .* million weights, more than 500 million; use fewer filters",
+        ),
+        (
             {"training": {"augmentation": {"snr_db": [-5000.0, -4000.0]}}},
             r"^training.augmentation.snr_db: must be .*, from -100 to 100, found \[-5000",
         ),
@@ -481,3 +491,8 @@ def test_every_change_of_the_study_changes_something() -> None:
     variants = [with_values(base, values) for values in study["changes"].values()]
     assert all(variant != base for variant in variants)
     assert len({variant.model_dump_json() for variant in variants}) == len(variants) >= 20
+
+
+def test_separable_convolutions_have_few_weights() -> None:
+    level = {"filters": 512, "kernel_size": 7, "kind": "depthwise_separable", "convolutions": 8}
+    assert parse_spec(document(downsampling=[level] * 3, upsampling=[level] * 3))

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 from denoisecli.errors import ModelError, UsageError
+from denoisecli.models import registry
+from denoisecli.models.layers import Features
+from denoisecli.models.network import MaskNetwork
 from denoisecli.models.registry import build_model
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.training.checkpoint import Checkpoint, State, save_checkpoint
+from denoisecli.training.waveform_model import build_network
 from denoisecli.training.weights import assign, get_arrays, transfer_weights
 
 
@@ -88,6 +92,44 @@ def test_layers_that_do_not_match(tmp_path: Path) -> None:
         transfer_weights(network_of(2, **other), tmp_path)
     with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
         transfer_weights(trained, tmp_path / "nowhere")
+
+
+@pytest.fixture
+def own_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class of the user's own, whose layers have the names that Keras numbers."""
+
+    @keras.saving.register_keras_serializable("test")
+    class Own(MaskNetwork):
+        @staticmethod
+        def build_mask(spec: Spec, spectrum: Any) -> Any:
+            x = Features(spec.features.compression, spec.features.channels)(spectrum)
+            x = keras.layers.Conv2D(4, 3, padding="same")(x)
+            return keras.layers.Conv2D(2, 3, padding="same")(x)
+
+    monkeypatch.setitem(registry._own, "own:Own", Own)
+
+
+@pytest.mark.usefixtures("own_class")
+def test_layers_without_names_are_matched_by_their_order(tmp_path: Path) -> None:
+    trained = network_of(1, model="own:Own")
+    trained.save(tmp_path / "model.keras")
+    network = network_of(2, model="own:Own")
+    assert {layer.name for layer in trained.layers} != {layer.name for layer in network.layers}
+    assert transfer_weights(network, tmp_path)[:2] == (2, [])
+    assert all(same(network, trained))
+
+
+@pytest.mark.usefixtures("own_class")
+def test_half_precision_spares_features_and_mask() -> None:
+    network = build_network(spec_of(model="own:Own"), "mixed_float16")
+    policies = [layer.dtype_policy.name for layer in network.layers[1:]]
+    assert policies == ["float32", "mixed_float16", "float32"]
+
+
+def test_taps_of_other_frames_do_not_match(tmp_path: Path) -> None:
+    network_of(1, output={"past_taps": 1, "future_taps": 1}).save(tmp_path / "model.keras")
+    other = network_of(2, output={"past_taps": 2, "limit": 3.0})
+    assert transfer_weights(other, tmp_path) == (5, ["taps"], ["output.limit 2.0 (here 3.0)"])
 
 
 def test_weights_of_another_rate_or_frame_are_reported(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from denoisecli.models.export import onnx_graph
 from denoisecli.models.export import onnx_network as export
 from denoisecli.models.export.onnx_network import export_onnx
 from denoisecli.models.registry import build_model
+from denoisecli.spec.document import parse_spec
 
 # That a whole U-Net of every kind gives what Keras gives is tested with the U-Net.
 
@@ -102,6 +103,44 @@ def test_batch_normalization_is_folded(tmp_path: Path) -> None:
     network = network_of(layers.Activation("tanh"), layers.BatchNormalization(), bins=5)
     assert differences(network, path) < 1e-5
     assert operators(path)["Mul"] == operators(path)["Add"] == 1
+
+
+def test_a_map_that_is_used_twice_stays_as_it_is(tmp_path: Path) -> None:
+    """A normalization changes only what passes it, and a map can be joined with itself."""
+    layers = keras.layers
+    spectrum = keras.Input((12, None, 2), name="spectrum")
+    y = layers.Conv2D(4, 3, padding="same")(spectrum)
+    z = layers.Conv2D(4, 3, padding="same")(layers.BatchNormalization()(y))
+    network = keras.Model(spectrum, layers.Concatenate()([layers.Add()([y, z]), z, z]))
+    generator = np.random.default_rng(0)
+    network.set_weights([generator.uniform(0.2, 1, w.shape) for w in network.get_weights()])
+    assert differences(network, tmp_path / "model.onnx") < 1e-3
+
+
+def test_a_u_net_whose_innermost_level_is_linear(tmp_path: Path) -> None:
+    levels = [{"filters": 4}, {"filters": 8, "activation": "linear"}]
+    spec = {"name": "x", "downsampling": levels, "upsampling": [{"filters": 4}] * 2}
+    assert export_onnx(build_model(parse_spec(spec)), tmp_path / "model.onnx") < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("layer", "problem"),
+    [
+        (keras.layers.Conv2D(2, 3, padding="same", activation="relu"), "activation='relu'"),
+        (keras.layers.Conv2D(2, 3, padding="same", groups=2), "groups=2"),
+        (keras.layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2), "depth_multiplier=2"),
+        (keras.layers.Conv2DTranspose(2, 3), "padding='valid'"),
+        (keras.layers.Dense(2, activation="tanh"), "activation='tanh'"),
+        (keras.layers.Activation("softplus"), "activation='softplus'"),
+        (keras.layers.MaxPooling2D(2, 1), r"strides=\(1, 1\)"),
+        (keras.layers.UpSampling2D(2, interpolation="bilinear"), "interpolation='bilinear'"),
+    ],
+)
+def test_settings_that_cannot_be_exported(
+    layer: keras.layers.Layer, problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=f"layer {layer.name} cannot be exported with {problem}"):
+        export_onnx(network_of(layer), tmp_path / "model.onnx")
 
 
 def test_layers_that_cannot_be_exported(tmp_path: Path) -> None:
