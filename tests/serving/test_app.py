@@ -152,15 +152,23 @@ def test_a_job_is_played_shown_and_written_at_any_strength(client: TestClient, w
 
 
 def test_the_strength_is_suggested(
-    client: TestClient, wav: bytes, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, noise: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def choose(recording: AudioReader, clean: Callable[..., np.ndarray]) -> Choice:
-        (block,) = recording
+    """Also if the header does not state the length, as in a FLAC from a pipe."""
+    content = bytearray(encoded(noise(1.0, RATE), format="FLAC"))
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+
+    def choose(recording: AudioReader, clean: Callable[..., np.ndarray], *, frames: int) -> Choice:
+        block = np.concatenate(list(recording), axis=1)
+        assert recording.info.frames == 0
+        assert frames == block.shape[1] == RATE
         np.testing.assert_allclose(clean(block), block / 4, atol=1e-5)
         return Choice(0.75, {0.0: 1.0, 0.75: 2.0})
 
     monkeypatch.setattr("denoisecli.serving.work.choose_strength", choose)
-    answer = client.post(f"/api/jobs/{add(client, wav)}/strength")
+    job = add(client, bytes(content), "talk.flac")
+    answer = client.post(f"/api/jobs/{job}/strength")
     assert answer.json() == {"strength": 0.75, "ovrl": {"0.0": 1.0, "0.75": 2.0}, "note": None}
 
 
