@@ -552,7 +552,7 @@ def test_answers_have_the_fields_that_are_described(
     client: TestClient, wav: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document = client.get("/api/openapi.json").json()
-    monkeypatch.setattr(work, "choose_strength", lambda *_: Choice(0.75, {0.0: 1.0}))
+    monkeypatch.setattr(work, "choose_strength", lambda *_, **__: Choice(0.75, {0.0: 1.0}))
     job = add(client, wav)
     for path, body in {
         "/api/jobs/{id}/file": {},
