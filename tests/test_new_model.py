@@ -111,7 +111,7 @@ def test_code_is_run_only_if_the_command_names_it(
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        ("return spectrum + 1.0", "calls the operation add, which cannot be exported; put it into"),
+        ("return spectrum + 1.0", ", which cannot be exported; put it into a layer"),
         ("return keras.layers.Dense(3)(spectrum)", "returns the shape (None, 257, None, 3), but"),
         ("return keras.layers.Softmax()(spectrum)", "(Softmax) cannot be exported"),
     ],
