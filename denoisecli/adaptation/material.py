@@ -160,9 +160,13 @@ def gather(
         )
     found_seconds = sum(part.size for source in pauses for part in source) / rate
     alone = [_read(path, rate, longest) for path in noise]
-    cut = sum(longest < duration < math.inf for duration in durations)
+    is_cut = any(longest < duration < math.inf for duration in durations)
     warnings = (
-        *([f"warning: only the first {longest:.0f} s of {cut} recordings are used"] if cut else []),
+        *(
+            [f"warning: only the first {longest:.0f} s of each recording are used"]
+            if is_cut
+            else []
+        ),
         *(f"warning: there is no speech in {path}; {_NOISE_ALONE}" for path in without_speech),
         *(
             f"warning: there is speech in {path}; with --noise, the model learns to remove it, too"

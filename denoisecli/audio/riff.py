@@ -18,6 +18,7 @@ _UNKNOWN = 2**32 - 1  # size of the data chunk of an RF64, which its ds64 chunk 
 _MASK_AT = 20  # of the content of the fmt chunk
 _SUBFORMAT_AT = 24
 _TAGS = (b"TAG", b"ID3")  # they may follow the chunks without being one
+# Chunks that other programs write behind the sound.
 _KNOWN_CHUNKS = {
     *(b"LIST", b"INFO", b"id3 ", b"ID3 ", b"bext", b"iXML", b"_PMX", b"axml", b"cart", b"cue "),
     *(b"smpl", b"inst", b"acid", b"afsp", b"DISP", b"fact", b"PEAK", b"JUNK", b"PAD ", b"FLLR"),

@@ -392,7 +392,7 @@ def _clean_files(
     _clean_planned(planned.jobs, pages, denoiser, files, batch)
     if planned.unreadable:
         names = ", ".join(map(str, planned.unreadable))
-        raise DenoiseError(f"left out, since they cannot be read: {names}")
+        raise DenoiseError(f"some folders cannot be read and were left out: {names}")
 
 
 def _clean_planned(

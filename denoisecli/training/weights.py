@@ -13,8 +13,8 @@ from denoisecli.training.checkpoint import incompatible, load_checkpoint
 from denoisecli.training.run_folder import CHECKPOINT
 from denoisecli.training.waveform_model import build_network
 
-# Sections of a spec, and keys if they are not all, on which the meaning of the weights depends.
-_OF_THE_SOUND = {"audio": None, "stft": None, "features": None, "output": ("mask", "limit")}
+# Sections of a spec, and their keys if not all, on which the meaning of the weights depends.
+_COMPARED = {"audio": None, "stft": None, "features": None, "output": ("mask", "limit")}
 
 
 def get_arrays(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
@@ -48,7 +48,7 @@ def transfer_weights(network: keras.Model, folder: Path) -> tuple[int, list[str]
 
     Returns:
         The number of layers that match, the names of those that do not, and the settings in which
-        the sound that the weights were trained for differs, such as "audio.sample_rate 8000 (here
+        the trained network differs although its weights fit, such as "audio.sample_rate 8000 (here
         16000)".
 
     Raises:
@@ -80,7 +80,7 @@ def transfer_weights(network: keras.Model, folder: Path) -> tuple[int, list[str]
     before, after = (spec.model_dump(mode="json") for spec in (trained.spec, network.spec))
     other_sound = [
         f"{section}.{key} {value} (here {after[section][key]})"
-        for section, keys in _OF_THE_SOUND.items()
+        for section, keys in _COMPARED.items()
         for key, value in before[section].items()
         if value != after[section][key] and (keys is None or key in keys)
     ]

@@ -207,7 +207,7 @@ def test_short_recordings_leave_their_share_to_longer_ones(
     monkeypatch.setattr(module, "LONGEST_OF_ALL", 20.0)
     found = gather([], paths, [], denoiser)
     assert found.seconds([*found.noise, *found.held_out_noise]) == pytest.approx(20)
-    assert found.warnings == ("warning: only the first 10 s of 1 recordings are used",)
+    assert found.warnings == ("warning: only the first 10 s of each recording are used",)
 
 
 @pytest.fixture

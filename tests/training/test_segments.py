@@ -1,12 +1,16 @@
 from collections import Counter
 from itertools import pairwise
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from denoisecli.datasets.manifest import Manifest
 from denoisecli.datasets.records import PairRecords
+from denoisecli.training.batches import _bands
 from denoisecli.training.segments import (
     CHUNKS,
     CLIP_LEVEL,
@@ -112,6 +116,23 @@ def test_clips_are_faded_where_they_meet(rng: np.random.Generator | None) -> Non
         assert np.count_nonzero(sound[[0, -1]]) == 2  # nothing precedes, nothing follows
     whole = read_segment(records, (0, 1), np.array([(0, index) for index in range(12)]), 10, 1000)
     np.testing.assert_array_equal(whole, np.stack(records[0]))
+
+
+def test_bands_are_those_of_the_recordings_of_the_set() -> None:
+    """Folders of different roles may have files of the same names."""
+
+    def source(role: str, bandwidth: int) -> SimpleNamespace:
+        return SimpleNamespace(role=role, name="1.wav", bandwidth=bandwidth)
+
+    for own, expected in (("test clean", 8000), ("room", 4000)):
+        manifest = Mock(
+            Manifest,
+            recipe=SimpleNamespace(sample_rate=16000),
+            recordings=[source("clean", 4000), source(own, 8000)],
+            rows=lambda name: [SimpleNamespace(clean_names=["1.wav"])],
+        )
+        assert _bands(manifest, "train") == (4000,)
+        assert _bands(manifest, "test") == (expected,)
 
 
 def test_bands_are_those_of_the_clips() -> None:
