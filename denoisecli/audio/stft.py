@@ -12,7 +12,7 @@ from denoisecli.types import AudioVector, ComplexSpectrogram
 
 MAX_N_FFT = 2**20
 
-_FRAMES = 64  # transformed at a time
+_FRAMES = 32  # transformed at a time
 
 
 @lru_cache(maxsize=32)

@@ -7,7 +7,8 @@ sample by sample, so that it cannot be heard to change.
 """
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -43,45 +44,54 @@ class Conditioner:
         cell = max(1, round(_CELL_SECONDS * sample_rate))
         self._estimate = _Estimate(channels, cell, sample_rate)
         self._lead_in = int(lead_in * sample_rate)
-        nothing = np.zeros((channels, 0), np.float32)
-        self._waiting: AudioBlock = nothing  # for the lead-in to be complete
-        self._original = nothing  # the samples that are not restored yet
-        self._gain: AudioBlock | None = None  # theirs; None as long as all are 1
+        self._ahead: AudioBlock = np.zeros((channels, 0), np.float32)  # of the end of the lead-in
+        # The sound that is not restored yet, with its gain; None where the gain is 1.
+        self._waiting: deque[tuple[AudioBlock, AudioBlock | None]] = deque()
 
     def process(self, sound: AudioBlock) -> AudioBlock:
         """Take the next samples, and return what the network is to hear of the sound so far."""
         if self._lead_in:
-            sound = self._waiting = np.concatenate([self._waiting, sound], axis=1)
+            sound = self._ahead = np.concatenate([self._ahead, sound], axis=1)
             if sound.shape[1] <= self._lead_in:
                 return sound[:, :0]
             return self.finish()
-        self._original = np.concatenate([self._original, sound], axis=1)
         curves = self._estimate(sound)
-        if curves is None and self._gain is None:
+        if curves is None:
+            self._waiting.append((sound, None))
             return sound
-        waiting = self._original.shape[1] - sound.shape[1]
-        before = (
-            np.ones_like(sound, shape=(len(sound), waiting)) if self._gain is None else self._gain
-        )
-        gain = np.ones_like(sound) if curves is None else curves[1]
-        self._gain = np.concatenate([before, gain], axis=1)
-        return sound if curves is None else (sound - curves[0]) * gain
+        offset, gain = curves
+        self._waiting.append((sound, gain))
+        return (sound - offset) * gain
 
     def finish(self) -> AudioBlock:
-        """Return what the network is to hear of the samples that wait for the lead-in."""
-        sound, self._waiting = self._waiting, self._waiting[:, :0]
+        """Return what the network is to hear of the sound up to the end of the lead-in."""
+        sound, self._ahead = self._ahead, self._ahead[:, :0]
         self._estimate(sound[:, self._lead_in : 0 : -1])
         self._lead_in = 0
         return self.process(sound)
 
     def restore(self, clean: AudioBlock) -> tuple[AudioBlock, AudioBlock]:
         """Return the original of the next clean samples, and those at their original level."""
-        timesteps = clean.shape[1]
-        original, self._original = self._original[:, :timesteps], self._original[:, timesteps:]
-        if self._gain is not None:
-            gain, self._gain = self._gain[:, :timesteps], self._gain[:, timesteps:]
-            clean = clean / gain
-        return original, clean
+        originals, restored, start = [], [], 0
+        while start < clean.shape[1]:
+            sound, gain = self._waiting.popleft()
+            part = clean[:, start : start + sound.shape[1]]
+            count = part.shape[1]
+            if count < sound.shape[1]:
+                self._waiting.appendleft(
+                    (sound[:, count:], None if gain is None else gain[:, count:])
+                )
+            originals.append(sound[:, :count])
+            restored.append(part if gain is None else part / gain[:, :count])
+            start += count
+        return _joined(originals, clean), _joined(restored, clean)
+
+
+def _joined(parts: Sequence[AudioBlock], like: AudioBlock) -> AudioBlock:
+    """Return the parts, one after the other; samples like those of ``like`` if there are none."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([like[:, :0], *parts], axis=1)
 
 
 class _Estimate:

@@ -25,6 +25,9 @@ from denoisecli.types import AudioBlock, AudioChannels, AudioVector
 Factors = Complex[np.ndarray, "taps frequency frames"]
 """One complex factor per tap and bin; the first tap is the frame itself."""
 
+_BINS = 24
+"""Number of bins that the taps are applied to at a time, for the cache of the processor."""
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -238,13 +241,16 @@ def apply_taps(
     Returns:
         The frames that there are factors for.
     """
-    frames = factors.shape[2]
-    total = factors[0] * spectrum[:, first : first + frames]
-    for factor, offset in zip(factors[1:], offsets[1:], strict=True):
-        low = max(-first - offset, 0)
-        high = min(spectrum.shape[1] - first - offset, frames)
-        source = slice(first + offset + low, first + offset + high)
-        total[:, low:high] += factor[:, low:high] * spectrum[:, source]
+    _, bins, frames = factors.shape
+    total = np.empty((bins, frames), np.complex64)
+    for start in range(0, bins, _BINS):
+        rows = slice(start, start + _BINS)
+        np.multiply(factors[0, rows], spectrum[rows, first : first + frames], out=total[rows])
+        for factor, offset in zip(factors[1:, rows], offsets[1:], strict=True):
+            low = max(-first - offset, 0)
+            high = min(spectrum.shape[1] - first - offset, frames)
+            source = slice(first + offset + low, first + offset + high)
+            total[rows, low:high] += factor[:, low:high] * spectrum[rows, source]
     return total
 
 

@@ -151,7 +151,9 @@ class DenoiseStream:
         """Restore the level of clean blocks, and mix the original back in."""
         for block in blocks:
             noisy, clean = self._conditioner.restore(block)
-            yield Piece(noisy, noisy + self._amount * (clean - noisy))
+            if self._amount != 1:
+                clean = noisy + self._amount * (clean - noisy)
+            yield Piece(noisy, clean)
 
     def _join(self, pieces: Iterator[Piece]) -> AudioBlock:
         blocks = [piece.clean for piece in pieces]
