@@ -151,19 +151,15 @@ class Convolution(KerasTraits):
         size, taps, channels, _ = kernel.shape
         # The frames are channels of a convolution along frequency: then they are moved as a whole.
         span = self._span(1)
-        rows = graph.recent(graph.gated(x) if span else x, span)
-        # Of which those are taken that the kernel has taps for, by frame or by channel.
-        taken = np.arange((span + 1) * channels).reshape(-1, channels)[:: layer.dilation_rate[1]]
+        rows = graph.recent(graph.gated(x) if span else x, span, layer.dilation_rate[1])
         options: dict[str, Any] = {}
         if isinstance(layer, keras.layers.DepthwiseConv2D):
-            taken = taken.T
+            by_channel = np.arange(taps * channels).reshape(taps, channels).T.reshape(-1).tolist()
+            rows = graph.add("Gather", rows, graph.integers(*by_channel), axis=1)
             options["group"] = channels
             kernel = kernel.transpose(2, 3, 1, 0).reshape(-1, taps, 1, size)
         else:
             kernel = kernel.transpose(3, 1, 2, 0).reshape(-1, taps * channels, 1, size)
-        taken = taken.reshape(-1)
-        if not np.array_equal(taken, np.arange((span + 1) * channels)):
-            rows = graph.add("Gather", rows, graph.integers(*taken.tolist()), axis=1)
         below, above = x.padding
         if layer.padding == "same":
             _, below, _, above = _halves([0, self._padding(0)])
@@ -252,6 +248,19 @@ class Dense(KerasTraits):
         (x,) = inputs
         kernel = self.layer.kernel.numpy()
         return Map(graph, last=graph.linear("MatMul", x.last, kernel, self.bias, 1))
+
+    def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
+        self.require(activation="linear")
+        (x,) = inputs
+        kernel = self.layer.kernel.numpy()
+        # A single node for the product and the bias, which only matrices have.
+        rows = graph.add("Reshape", x.last, graph.integers(-1, len(kernel)))
+        y = graph.linear("Gemm", rows, kernel, self.bias, 1)
+        z = graph.add(
+            "Reshape", y, graph.integers(-1, self.layer.output.shape[1], 1, kernel.shape[1])
+        )
+        graph.foldable[z] = graph.foldable.pop(y)
+        return Map(graph, last=z)
 
     def macs_per_output(self, context: float) -> float:
         return self.layer.kernel.shape[0]

@@ -96,13 +96,16 @@ class FrameStream:
         if present:
             self._rest.append(rest)
         known = self._transform.to_model(heard).T
-        result = self._engine.run(known, self._state, present=present)
+        result = self._engine.run(known, self._state, present=present, with_mask=rest is not None)
         if result is None:  # the frame lies before the sound
             return self._sound[:, :0]
         cleaned, mask = result
         if not np.isfinite(cleaned.view(np.float32)).all():
             raise ModelError(f"the model {self._spec.name} returned values that are not finite")
-        frame = join(self._transform.from_model(cleaned.T), self._rest.popleft(), mask.T)
+        frame = self._transform.from_model(cleaned.T)
+        rest = self._rest.popleft()
+        if mask is not None:
+            frame = join(frame, rest, mask.T)
         self._sum += np.fft.irfft(frame.T, self._n_fft) * self._window
         self._frames = min(self._frames + 1, len(self._weights))
         return self._drained(0, self._hop)

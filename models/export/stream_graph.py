@@ -50,9 +50,12 @@ class StreamGraph(Graph):
         Args:
             shape: Shape of the part for one channel of sound; the part has one more axis before.
         """
-        part = f"state_{len(self._sizes)}"
-        self._sizes.append(math.prod(shape))
+        part = self._part(math.prod(shape))
         return part if len(shape) == 1 else self.add("Reshape", part, self.integers(-1, *shape))
+
+    def _part(self, size: int) -> str:
+        self._sizes.append(size)
+        return f"state_{len(self._sizes) - 1}"
 
     def remember(self, part: str) -> None:
         """Store the next value of a part of the state; see `remembered`."""
@@ -72,29 +75,56 @@ class StreamGraph(Graph):
         self.nodes.insert(0, self.nodes.pop())
         return self.add("Concat", *self._next_parts, axis=1, output="next_state")
 
-    def recent(self, x: Map, frames: int) -> str:
+    def recent(self, x: Map, frames: int, step: int = 1) -> str:
         """Return the name of the frames of a map up to this one.
 
         Args:
             x: The map.
-            frames: Number of earlier frames.
+            frames: Number of earlier frames, a multiple of ``step``.
+            step: Distance of the frames that are taken.
 
         Returns:
-            Name of a tensor (batch, (frames + 1) * channels, 1, bands), the earliest frame first.
+            Name of a tensor (batch, (frames / step + 1) * channels, 1, bands), the earliest frame
+            first.
         """
         if frames == 0:
             return x.first
         bands, channels = x.shape
-        earlier = self.remembered((frames * channels, 1, bands))
-        y = self.add("Concat", earlier, x.first, axis=1)
-        self.remember(self.slice(y, 1, channels, _END))
-        return y
+        # Parts of the state are taken as they are: slices of it would be copied once more.
+        if step == 1:
+            lengths = taken = [1, frames - 1] if frames > 1 else [1]
+            parts = self._remember_frames(x, lengths)
+        else:
+            taken = [1] * (frames // step)
+            parts = self._remember_frames(x, [1, step - 1] * len(taken))[::2]
+        earlier = [
+            self.add("Reshape", part, self.integers(-1, length * channels, 1, bands))
+            for part, length in zip(parts, taken, strict=True)
+        ]
+        return self.add("Concat", *earlier, x.first, axis=1)
 
     def delayed(self, x: Map, frames: int) -> Map:
         """Return the map of some frames ago."""
         if frames == 0:
             return x
-        return Map(self, first=self.slice(self.recent(x, frames), 1, 0, x.shape[1]))
+        bands, channels = x.shape
+        part, *_ = self._remember_frames(x, [1, frames - 1] if frames > 1 else [1])
+        return Map(self, first=self.add("Reshape", part, self.integers(-1, channels, 1, bands)))
+
+    def _remember_frames(self, x: Map, lengths: Sequence[int]) -> list[str]:
+        """Append the earlier frames of a map to the state, and store those of the next run.
+
+        Args:
+            x: The map.
+            lengths: Numbers of frames, the first one 1; their sum is the number of earlier frames.
+
+        Returns:
+            Names of so many frames each, (batch, frames * channels * bands), the earliest first.
+        """
+        size = math.prod(x.shape)
+        parts = [self._part(length * size) for length in lengths]
+        self._next_parts += [*parts[1:], self.add("Flatten", x.first, axis=1)]
+        return parts
 
     def aligned(self, *maps: Map) -> list[Map]:
         """Return the maps at the same frame: those that look ahead less are delayed."""

@@ -144,7 +144,7 @@ def test_damaged_metadata_and_wrong_frames(folder: ModelFolder, tmp_path: Path) 
 def test_values_that_are_not_finite(folder: ModelFolder) -> None:
     class Broken(FrameEngine):
         def run(
-            self, spectrum: np.ndarray, state: np.ndarray, *, present: bool = True
+            self, spectrum: np.ndarray, state: np.ndarray, **options: bool
         ) -> tuple[np.ndarray, np.ndarray]:
             return np.full_like(spectrum, np.nan), spectrum
 
