@@ -103,6 +103,8 @@ class AudioWriter:
 def clamp(block: AudioBlock) -> tuple[AudioBlock, int]:
     """Limit samples to full scale; return them and the number of those beyond it."""
     # Positive full scale itself is one step too high for PCM, but no audible clipping.
+    if not block.size or (block.max() <= 1 and block.min() >= -1):
+        return block, 0
     return np.clip(block, -1, 1), int(np.count_nonzero(np.abs(block) > 1))
 
 
@@ -123,8 +125,11 @@ def quantize(block: AudioBlock, subtype: str) -> Shaped[np.ndarray, "channels _"
     if subtype in FLOATING or subtype not in BITS:
         return block
     bits = BITS[subtype]
-    steps = np.rint(block * np.float64(2 ** (bits - 1)))
-    steps = np.clip(steps, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    full_scale = 2 ** (bits - 1)
+    # All steps of up to 24 bits are float32 numbers, and the product with a power of two is exact.
+    steps = block * (np.float32 if bits <= 24 else np.float64)(full_scale)
+    np.rint(steps, out=steps)
+    np.clip(steps, -full_scale, full_scale - 1, out=steps)
     return steps.astype(np.int32) << (32 - bits)
 
 

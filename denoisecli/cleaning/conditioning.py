@@ -130,7 +130,7 @@ class _Estimate:
         self._part = joined[:, whole:]
         all_ends = [*self._ends, *self._estimates(cells)]
         self._ends = all_ends[-2:]
-        if all(pair == _NEUTRAL for pairs in all_ends for pair in pairs):
+        if all(pair is _NEUTRAL for pairs in all_ends for pair in pairs):
             return None
         ends = np.transpose(np.array(all_ends, np.float32))
         steps = np.arange(self._cell, dtype=np.float32) / np.float32(self._cell)
@@ -160,12 +160,19 @@ class _Estimate:
                     self._decay * sums[0] + mean,
                     self._decay * sums[1] + power,
                 )
-                mean, power = scale * sums[0], scale * sums[1]
-                share = abs(mean) / math.sqrt(max(power, 1e-30))
-                level = math.sqrt(max(power - mean**2, 1e-30))
-                offset = mean * min(max((share - large) / _PARTLY, 0.0), 1.0)
-                pairs.append((offset, min(max(_LOWEST_LEVEL / level, 1.0), _HIGHEST_GAIN)))
+                pairs.append(_correction(scale * sums[0], scale * sums[1], large))
             yield pairs
+
+
+def _correction(mean: float, power: float, large: float) -> tuple[float, float]:
+    """Return the offset and the gain for a mean and a power, given the share of an offset."""
+    variance = power - mean**2
+    if mean**2 <= large**2 * power and variance >= _LOWEST_LEVEL**2:  # nearly always
+        return _NEUTRAL
+    share = abs(mean) / math.sqrt(max(power, 1e-30))
+    offset = mean * min(max((share - large) / _PARTLY, 0.0), 1.0)
+    level = math.sqrt(max(variance, 1e-30))
+    return offset, min(max(_LOWEST_LEVEL / level, 1.0), _HIGHEST_GAIN)
 
 
 def _large_share(seconds: float) -> float:

@@ -31,6 +31,12 @@ class Graph:
         self.second_stage = 0
         """Index of the node that the second stage begins with; see `onnx_stages`."""
 
+    def subgraph(self) -> "Graph":
+        """Return an empty graph for the body of a loop, whose names are none of this graph."""
+        inner = Graph()
+        inner._numbers = self._numbers
+        return inner
+
     def add(self, operator: str, *inputs: str, output: str | None = None, **options: Any) -> str:
         """Append a node with one output and return the name of that output."""
         output = output or f"{operator.lower()}_{next(self._numbers)}"

@@ -1,8 +1,8 @@
 """A trained Keras network as an ONNX graph, written layer by layer.
 
 General converters turn a recurrent layer into a loop of many small operators, which takes most of
-the time of a small network; ONNX has operators of its own for GRU and LSTM. Batch normalization is
-folded into the convolution before it. Convolutions take maps as (batch, channels, frequency, time),
+the time of a small network; ONNX has operators of its own for GRU and LSTM. Only a GRU along the
+frequencies, with few steps of many rows, is faster as a loop. Batch normalization is folded into the convolution before it. Convolutions take maps as (batch, channels, frequency, time),
 recurrent and dense layers as (batch, frequency, time, channels); a map is transposed only where it
 has to be, since that costs as much as a convolution.
 
