@@ -2,9 +2,10 @@
 
 General converters turn a recurrent layer into a loop of many small operators, which takes most of
 the time of a small network; ONNX has operators of its own for GRU and LSTM. Only a GRU along the
-frequencies, with few steps of many rows, is faster as a loop. Batch normalization is folded into the convolution before it. Convolutions take maps as (batch, channels, frequency, time),
-recurrent and dense layers as (batch, frequency, time, channels); a map is transposed only where it
-has to be, since that costs as much as a convolution.
+frequencies, with few steps of many rows, is faster as a loop. Batch normalization is folded into
+the convolution before it. Convolutions take maps as (batch, channels, frequency, time), recurrent
+and dense layers as (batch, frequency, time, channels); a map is transposed only where it has to be,
+since that costs as much as a convolution.
 
 A network whose only unlimited memory is that of GRUs that run forward along time can process a long
 recording block by block, and the result is exactly that for the whole recording. Its graph has more
