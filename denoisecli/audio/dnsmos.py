@@ -35,10 +35,13 @@ _WINDOW = int(WINDOW_SECONDS * SAMPLE_RATE)
 _HOP = HOP_SECONDS * SAMPLE_RATE
 _MODEL = "dnsmos_models/sig_bak_ovr.onnx"
 
-# From the output of the network to the scale of the listeners; the highest power comes first.
-_SIG = (-0.08397278, 1.22083953, 0.0052439)
-_BAK = (-0.13166888, 1.60915514, -0.39604546)
-_OVRL = (-0.06766283, 1.11546468, 0.04602535)
+RATING_CURVES = (
+    (-0.08397278, 1.22083953, 0.0052439),
+    (-0.13166888, 1.60915514, -0.39604546),
+    (-0.06766283, 1.11546468, 0.04602535),
+)
+"""Polynomials from the outputs of the network to the scale of the listeners, for the speech, the
+background and overall; the highest power comes first."""
 
 
 class Dnsmos(NamedTuple):
@@ -88,7 +91,7 @@ def dnsmos(sound: AudioVector, sample_rate: int) -> Dnsmos | None:
     outputs = np.array(raw, np.float64).T
     sig, bak, ovrl = (
         float(np.polyval(np.array(curve), output).mean())
-        for curve, output in zip((_SIG, _BAK, _OVRL), outputs, strict=True)
+        for curve, output in zip(RATING_CURVES, outputs, strict=True)
     )
     return Dnsmos(sig, bak, ovrl)
 
@@ -100,16 +103,24 @@ def window_starts(timesteps: int) -> list[int]:
     return [int(index) * _HOP for index in chosen]
 
 
-@cache
-def _session() -> "InferenceSession":
-    require("dnsmos", "speechmos", purpose="DNSMOS")
-    import onnxruntime
+def network_path() -> Path:
+    """Return the ONNX file of the network.
 
+    Raises:
+        UsageError: The package that brings it is not installed.
+    """
+    require("dnsmos", "speechmos", purpose="DNSMOS")
     spec = find_spec("speechmos")  # found, but not imported: it needs packages that it lacks
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
+    return Path(folders[0], _MODEL)
+
+
+@cache
+def _session() -> "InferenceSession":
+    path = network_path()
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3  # the graph has unused initializers
-    return onnxruntime.InferenceSession(
-        str(Path(folders[0], _MODEL)), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -282,9 +282,10 @@ class Spec(Section):
 
     def _check_losses(self) -> None:
         for index, loss in enumerate(self.training.losses):
-            if loss.kind == "perceptual" and self.stft_at(PERCEPTUAL_SAMPLE_RATE) is None:
+            wide = loss.kind in ("perceptual", "listening_quality")
+            if wide and self.stft_at(PERCEPTUAL_SAMPLE_RATE) is None:
                 raise ValueError(
-                    f"training.losses[{index}]: 'perceptual' needs an audio.sample_rate of "
+                    f"training.losses[{index}]: '{loss.kind}' needs an audio.sample_rate of "
                     f"{PERCEPTUAL_SAMPLE_RATE}, or a higher one at which stft.n_fft and "
                     f"stft.hop_length are whole numbers of samples at {PERCEPTUAL_SAMPLE_RATE}, "
                     f"found {self.audio.sample_rate}; leave it out"

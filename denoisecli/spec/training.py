@@ -21,7 +21,7 @@ MonitoredMetric = Literal["val_loss", "val_si_sdr_improvement", "val_pesq", "val
 ReverberationTarget = Literal["dry", "early", "reverberant"]
 
 PERCEPTUAL_SAMPLE_RATE = 16000
-"""Sample rate in Hz of the loss "perceptual"."""
+"""Sample rate in Hz of the losses "perceptual" and "listening_quality"."""
 
 
 LossName = Literal[
@@ -34,6 +34,7 @@ LossName = Literal[
     "weighted_sdr",
     "perceptual",
     "intelligibility",
+    "listening_quality",
 ]
 
 
@@ -53,6 +54,8 @@ class Loss(Section):
     - `perceptual`: a differentiable wide-band PESQ, which covers up to 8 kHz, subtracted from the
       best score; it needs a sample rate of at least 16 kHz
     - `intelligibility`: a differentiable ESTOI, subtracted from 1
+    - `listening_quality`: the overall rating that DNSMOS predicts, subtracted from 5; it covers up
+      to 8 kHz, and needs a sample rate of at least 16 kHz and the extra `[dnsmos]`
     """
 
     kind: LossKind = Field(

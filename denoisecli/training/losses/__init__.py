@@ -7,6 +7,7 @@ Files:
 - ``own``: user-defined losses, which a spec names as ``module:name``
 - ``pesq``: a differentiable model of the perceptual speech quality
 - ``estoi``: a differentiable model of the speech intelligibility
+- ``listening``: the rating by listeners, as DNSMOS predicts it
 - ``tensor_stft``: the STFT and its inverse for batches of tensors
 
 May import ``models``, ``audio``, ``spec`` and what lies below them.

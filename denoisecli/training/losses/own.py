@@ -2,6 +2,7 @@
 
 from denoisecli.errors import UsageError
 from denoisecli.spec.document import Spec
+from denoisecli.system.extras import require
 from denoisecli.system.references import load_reference
 from denoisecli.training.losses.waveform import LOSSES
 
@@ -23,10 +24,12 @@ def allow_loss(reference: str) -> None:
 
 
 def require_losses(spec: Spec) -> None:
-    """Raise UsageError if a spec names a loss that `allow_loss` has not loaded."""
+    """Raise UsageError if a spec names a loss that `allow_loss` has not loaded, or cannot run."""
     for index, loss in enumerate(spec.training.losses):
         if loss.kind not in LOSSES:
             raise UsageError(
                 f"training.losses[{index}]: {loss.kind} is code that is not part of denoise; "
                 f"--loss {loss.kind} runs it"
             )
+        if loss.kind == "listening_quality":
+            require("dnsmos", "speechmos", purpose=f"the loss {loss.kind}")

@@ -17,6 +17,7 @@ from denoisecli.spec.document import Spec
 from denoisecli.spec.network import Stft
 from denoisecli.spec.training import PERCEPTUAL_SAMPLE_RATE as SAMPLE_RATE
 from denoisecli.training.losses.estoi import estoi
+from denoisecli.training.losses.listening import ratings
 from denoisecli.training.losses.pesq import degradation
 from denoisecli.training.losses.signals import SILENCE, Signals
 from denoisecli.training.losses.tensor_stft import stft
@@ -30,6 +31,8 @@ LEVEL_FLOOR = 1e-7
 Clean recordings may have more noise, which a model would learn to keep in pauses:
 `augmentation.target_pause_db` attenuates it.
 """
+
+_UNRATED = 2  # examples that `listening_quality` leaves out for each that it rates
 
 RESOLUTIONS = (
     Stft(n_fft=256, hop_length=64, window="hann"),
@@ -137,6 +140,19 @@ def intelligibility(signals: Signals) -> Any:
     return ops.where(signals.audible, 1 - value, 0.0)
 
 
+def listening_quality(signals: Signals) -> Any:
+    """Compute 5 minus the overall rating that DNSMOS predicts (see `listening`), about 0 to 4.
+
+    Its network costs more than the one that is trained. So the first examples of the batch are
+    rated, and their mean is the value of every example. Silent clean parts count as 0.
+    """
+    estimate, _ = signals.at_16k
+    rated = (ops.shape(estimate)[0] + _UNRATED) // (1 + _UNRATED)
+    rating = ratings(estimate[:rated])[:, 2]
+    loss = ops.mean(ops.where(signals.audible[:rated], 5 - rating, 0.0))
+    return loss * ops.ones_like(estimate[:, 0])
+
+
 LOSSES = {
     loss.__name__: loss
     for loss in (
@@ -149,6 +165,7 @@ LOSSES = {
         weighted_sdr,
         perceptual,
         intelligibility,
+        listening_quality,
     )
 }
 """Loss by its name in a spec."""
