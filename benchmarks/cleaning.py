@@ -101,7 +101,8 @@ def time_by_operator(model: Path, seconds: float = 4.0) -> dict[str, float]:
         events = json.loads(Path(session.end_profiling()).read_text())
     spent: dict[str, float] = defaultdict(float)
     for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+        kernel = event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+        if kernel and event["args"]["op_name"] != "Scan":  # whose own nodes are counted
             spent[event["args"]["op_name"]] += event["dur"]
     total = sum(spent.values())
     return {name: spent[name] / total for name in sorted(spent, key=lambda name: -spent[name])}

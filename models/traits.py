@@ -154,8 +154,10 @@ class Convolution(KerasTraits):
         rows = graph.recent(graph.gated(x) if span else x, span, layer.dilation_rate[1])
         options: dict[str, Any] = {}
         if isinstance(layer, keras.layers.DepthwiseConv2D):
-            by_channel = np.arange(taps * channels).reshape(taps, channels).T.reshape(-1).tolist()
-            rows = graph.add("Gather", rows, graph.integers(*by_channel), axis=1)
+            if taps > 1:
+                order = np.arange(taps * channels).reshape(taps, channels).T
+                by_channel = graph.integers(*order.reshape(-1).tolist())
+                rows = graph.add("Gather", rows, by_channel, axis=1)
             options["group"] = channels
             kernel = kernel.transpose(2, 3, 1, 0).reshape(-1, taps, 1, size)
         else:

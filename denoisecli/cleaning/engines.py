@@ -174,8 +174,6 @@ class FrameEngine:
     def __init__(self, folder: ModelFolder) -> None:
         self._path = folder.stream_path
         self._session = _open_session(self._path, 1)
-        self._options = onnxruntime.RunOptions()
-        self._options.only_execute_path_to_fetches = True
         self.metadata = self._session.get_modelmeta().custom_metadata_map
         try:
             self.delay = int(self.metadata["delay_frames"])
@@ -195,10 +193,8 @@ class FrameEngine:
         state: FrameState,
         *,
         present: bool = True,
-        with_mask: bool = True,
     ) -> (
-        tuple[Complex[np.ndarray, "channels bins"], Complex[np.ndarray, "channels bins"] | None]
-        | None
+        tuple[Complex[np.ndarray, "channels bins"], Float[np.ndarray, "channels bins parts"]] | None
     ):
         """Process the next frame of every channel.
 
@@ -207,11 +203,10 @@ class FrameEngine:
             state: State of the stream, which is replaced by that after the frame.
             present: False for the silence after the end of the sound, which returns what the
                 network has delayed.
-            with_mask: Whether the mask is wanted as well, which takes time.
 
         Returns:
-            The cleaned frame and its mask or None, of ``delay`` frames ago; None if that is before
-            the beginning of the sound.
+            The cleaned frame and its mask, of ``delay`` frames ago, or None if that is before the
+            beginning of the sound.
         """
         shape = (*spectrum.shape, 1, 2)
         inputs = {
@@ -221,21 +216,15 @@ class FrameEngine:
         if self.delay:
             inputs["present"] = np.array([present], np.float32)
         try:
-            cleaned, state.values, *masks = self._session.run(
-                ["cleaned", "next_state", *["mask"] * with_mask], inputs, self._options
+            cleaned, state.values, mask = self._session.run(
+                ["cleaned", "next_state", "mask"], inputs
             )
         except Exception as error:  # ONNX Runtime has no common base class for its errors
             raise ModelError(f"{self._path} does not fit its spec: {error}") from error
         if state.ahead:
             state.ahead -= 1
             return None
-        frame = cleaned[:, :, 0].view(np.complex64)[..., 0]
-        if not masks:
-            return frame, None
-        parts = masks[0][:, :, 0]
-        if parts.shape[-1] == 1:
-            return frame, parts[..., 0].astype(np.complex64)
-        return frame, np.ascontiguousarray(parts[..., :2]).view(np.complex64)[..., 0]
+        return cleaned[:, :, 0].view(np.complex64)[..., 0], mask[:, :, 0]
 
 
 def open_frame_engine(folder: ModelFolder) -> FrameEngine | None:

@@ -96,7 +96,7 @@ class FrameStream:
         if present:
             self._rest.append(rest)
         known = self._transform.to_model(heard).T
-        result = self._engine.run(known, self._state, present=present, with_mask=rest is not None)
+        result = self._engine.run(known, self._state, present=present)
         if result is None:  # the frame lies before the sound
             return self._sound[:, :0]
         cleaned, mask = result
@@ -104,8 +104,8 @@ class FrameStream:
             raise ModelError(f"the model {self._spec.name} returned values that are not finite")
         frame = self._transform.from_model(cleaned.T)
         rest = self._rest.popleft()
-        if mask is not None:
-            frame = join(frame, rest, mask.T)
+        if rest is not None:
+            frame = join(frame, rest, _own_factors(mask).T)
         self._sum += np.fft.irfft(frame.T, self._n_fft) * self._window
         self._frames = min(self._frames + 1, len(self._weights))
         return self._drained(0, self._hop)
@@ -124,6 +124,15 @@ class FrameStream:
         skipped = min(self._skipped, count)
         self._skipped -= skipped
         return clean[:, skipped:]
+
+
+def _own_factors(
+    mask: Float[np.ndarray, "channels bins parts"],
+) -> Complex[np.ndarray, "channels bins"]:
+    """Return the factors of the frame itself in a mask, without those of its other taps."""
+    if mask.shape[-1] == 1:
+        return mask[..., 0].astype(np.complex64)
+    return np.ascontiguousarray(mask[..., :2]).view(np.complex64)[..., 0]
 
 
 def _weights(window: AudioVector, hop_length: int) -> Float[np.ndarray, "frames n_fft"]:

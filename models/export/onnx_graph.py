@@ -32,7 +32,7 @@ class Graph:
         """Index of the node that the second stage begins with; see `onnx_stages`."""
 
     def subgraph(self) -> "Graph":
-        """Return an empty graph for the body of a loop, whose names are none of this graph."""
+        """Return an empty graph for the body of a loop, whose names do not occur in this graph."""
         inner = Graph()
         inner._numbers = self._numbers
         return inner

@@ -144,9 +144,9 @@ def test_damaged_metadata_and_wrong_frames(folder: ModelFolder, tmp_path: Path) 
 def test_values_that_are_not_finite(folder: ModelFolder) -> None:
     class Broken(FrameEngine):
         def run(
-            self, spectrum: np.ndarray, state: np.ndarray, **options: bool
+            self, spectrum: np.ndarray, state: np.ndarray, *, present: bool = True
         ) -> tuple[np.ndarray, np.ndarray]:
-            return np.full_like(spectrum, np.nan), spectrum
+            return np.full_like(spectrum, np.nan), np.ones((*spectrum.shape, 2), np.float32)
 
     with pytest.raises(ModelError, match="not finite"):
         list(FrameStream(folder.spec, Broken(folder), 1).process(np.zeros((1, 600), np.float32)))

@@ -25,7 +25,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {
         "stft": SMALL,
         "downsampling": [{"filters": 4, "kernel_size": [8, 3], "strides": [4, 1]}, {"filters": 6}],
-        "valley": [{**GRU, "axis": "frequency"}, GRU],
+        "valley": [
+            {**GRU, "axis": "frequency"},
+            GRU,
+            {**GRU, "axis": "frequency", "bidirectional": False},
+        ],
         "upsampling": [{"filters": 4}, {"filters": 3}],
     },
     "pooled": {

@@ -34,7 +34,7 @@ def ratings(sound: Any) -> Any:
     sound is rated nearly as its repetition.
 
     Args:
-        sound: Speech at 16 kHz, full scale -1..1, at least 0.5 s.
+        sound: Speech at 16 kHz, full scale -1..1, at least 0.09 s.
 
     Returns:
         Ratings of the speech, of the background and overall, 1 (bad) to 5 (excellent).

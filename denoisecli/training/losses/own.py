@@ -24,7 +24,12 @@ def allow_loss(reference: str) -> None:
 
 
 def require_losses(spec: Spec) -> None:
-    """Raise UsageError if a spec names a loss that `allow_loss` has not loaded, or cannot run."""
+    """Check that all losses of a spec can be computed.
+
+    Raises:
+        UsageError: The spec names a loss that `allow_loss` has not loaded, or one whose package is
+            not installed.
+    """
     for index, loss in enumerate(spec.training.losses):
         if loss.kind not in LOSSES:
             raise UsageError(

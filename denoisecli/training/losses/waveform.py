@@ -32,7 +32,7 @@ Clean recordings may have more noise, which a model would learn to keep in pause
 `augmentation.target_pause_db` attenuates it.
 """
 
-_UNRATED = 2  # examples that `listening_quality` leaves out for each that it rates
+_RATED_OF = 3  # the share of the examples that `listening_quality` rates is one of these
 
 RESOLUTIONS = (
     Stft(n_fft=256, hop_length=64, window="hann"),
@@ -143,14 +143,17 @@ def intelligibility(signals: Signals) -> Any:
 def listening_quality(signals: Signals) -> Any:
     """Compute 5 minus the overall rating that DNSMOS predicts (see `listening`), about 0 to 4.
 
-    Its network costs more than the one that is trained. So the first examples of the batch are
-    rated, and their mean is the value of every example. Silent clean parts count as 0.
+    Its network costs more than the one that is trained. So only the first third of the batch is
+    rated; the other examples count as 0, and the rated ones three times, so that the mean is
+    theirs. Examples whose clean part is silent count as 0 as well.
     """
     estimate, _ = signals.at_16k
-    rated = (ops.shape(estimate)[0] + _UNRATED) // (1 + _UNRATED)
+    batch = ops.shape(estimate)[0]
+    rated = -(-batch // _RATED_OF)
     rating = ratings(estimate[:rated])[:, 2]
-    loss = ops.mean(ops.where(signals.audible[:rated], 5 - rating, 0.0))
-    return loss * ops.ones_like(estimate[:, 0])
+    loss = ops.where(signals.audible[:rated], 5 - rating, 0.0)
+    scale = ops.cast(batch, loss.dtype) / ops.cast(rated, loss.dtype)
+    return ops.concatenate([scale * loss, ops.zeros_like(estimate[rated:, 0])])
 
 
 LOSSES = {
