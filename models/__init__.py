@@ -18,6 +18,6 @@ traits to `traits`. A model class is a subclass of `network.MaskNetwork`: docs/n
 how to use one without a change of this package; to bundle it, add it to `registry.CLASSES` and to
 `Spec.model`.
 
-This room imports `spec`, `audio`, `system` and `errors`. `catalogue`, `folder` and `registry`
+This room imports `spec`, `system` and `errors`. `catalogue`, `folder` and `registry`
 import Keras and ONNX only inside the functions that need them.
 """

@@ -22,7 +22,7 @@ class MaskNetwork(keras.Model):
           `spec.output.offsets`
 
     Raises:
-        UsageError: The mask has another shape, or is computed by something else than layers.
+        UsageError: The mask has another shape, or is computed by something other than layers.
     """
 
     def __init__(self, spec: Spec, **kwargs: Any):

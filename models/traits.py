@@ -52,7 +52,7 @@ class Traits:
         return inputs
 
     def macs_per_output(self, context: float) -> float:
-        """Return the number of multiply-accumulates per number of the output; by default 0.
+        """Return the number of multiply-accumulates per output value; by default 0.
 
         Args:
             context: Number of frames that a layer which looks at all frames is counted for.
@@ -107,7 +107,7 @@ class KerasTraits(Traits):
         )
 
     def require(self, **values: Any) -> None:
-        """Raise ModelError if an attribute of the layer has another value; functions have names."""
+        """Raise ModelError if an attribute of the layer differs; functions are compared by name."""
         for name, expected in values.items():
             value = getattr(self.layer, name)
             value = getattr(value, "__name__", value)

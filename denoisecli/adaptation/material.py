@@ -183,7 +183,7 @@ def gather(
     material = Material(
         rate,
         [first for first, _ in divided_noise],
-        # What the model cleaned is no reference to compare it with another one by.
+        # Speech that a model has cleaned is no reference for comparing that model with another.
         [*(first for first, _ in divided_speech), *filter(None, spoken_parts)],
         [last for _, last in divided_noise],
         [last for _, last in divided_speech],
@@ -363,7 +363,7 @@ def _divide(
     """Return the pauses of a recording, and its speech as cleaned where it is hardly noisy.
 
     Speech is what the detector hears as such before or after cleaning: in loud noise it misses some
-    of it, and the model may keep as speech what is none.
+    of it, and the model may keep noise as if it were speech.
 
     Returns:
         Stretches of noise, and of speech; None instead of speech if there is none at all.

@@ -20,8 +20,8 @@ _MEMORY_SECONDS = 2.0  # time constant of the estimates
 _LOWEST_LEVEL = 10 ** (-35 / 20)  # RMS to which quieter sound is raised for the network
 _HIGHEST_GAIN = 10 ** (45 / 20)  # the noise of a digital recording is not raised to the usual level
 
-# A mean is taken for an offset if its share of the RMS is above the second value, after the time in
-# s that is the first one: over a short time, low frequencies have a mean as well.
+# Pairs of a time in s and a share: a mean over that time counts as an offset if its share of the
+# RMS is larger. Over a short time, low frequencies have a mean as well.
 _LARGE_SHARE = ((0.1, 0.85), (0.75, 0.6), (2.0, 0.5))
 _NEUTRAL = (0.0, 1.0)  # the offset and the gain of sound that needs neither
 _PARTLY = 0.1  # range of shares above it in which only part of the offset is removed
@@ -35,16 +35,16 @@ class Conditioner:
     Args:
         channels: Number of channels.
         sample_rate: Sample rate in Hz.
-        lead_in: Length in s of the beginning of the recording that the estimates start with,
-            reversed like that which the network hears before the recording; it has to be waited
-            for.
+        lead_in: Seconds from the beginning of the recording that the estimates start with, in
+            reverse, as the network does. Nothing is returned until they have arrived.
     """
 
     def __init__(self, channels: int, sample_rate: int, lead_in: float = 0.0) -> None:
         cell = max(1, round(_CELL_SECONDS * sample_rate))
         self._estimate = _Estimate(channels, cell, sample_rate)
         self._lead_in = int(lead_in * sample_rate)
-        self._ahead: AudioBlock = np.zeros((channels, 0), np.float32)  # of the end of the lead-in
+        # What has come of the lead-in so far.
+        self._ahead: AudioBlock = np.zeros((channels, 0), np.float32)
         # The sound that is not restored yet, with its gain; None where the gain is 1.
         self._waiting: deque[tuple[AudioBlock, AudioBlock | None]] = deque()
 
@@ -71,7 +71,7 @@ class Conditioner:
         return self.process(sound)
 
     def restore(self, clean: AudioBlock) -> tuple[AudioBlock, AudioBlock]:
-        """Return the original of the next clean samples, and those at their original level."""
+        """Return the original of the next clean samples, and these with the gain undone."""
         originals, restored, start = [], [], 0
         while start < clean.shape[1]:
             sound, gain = self._waiting.popleft()
@@ -88,7 +88,7 @@ class Conditioner:
 
 
 def _joined(parts: Sequence[AudioBlock], like: AudioBlock) -> AudioBlock:
-    """Return the parts, one after the other; samples like those of ``like`` if there are none."""
+    """Return the parts, one after the other; without any, an empty block of as many channels."""
     if len(parts) == 1:
         return parts[0]
     return np.concatenate([like[:, :0], *parts], axis=1)

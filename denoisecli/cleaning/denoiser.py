@@ -130,7 +130,7 @@ class Denoiser:
         self._others: dict[Path, Denoiser] = {}
 
     def _at(self, sample_rate: int) -> "Denoiser":
-        """Return what cleans recordings of a sample rate: this, or another bundled model."""
+        """Return the denoiser for a sample rate: this one, or that of the bundled counterpart."""
         require_sample_rate(sample_rate)
         model = for_sample_rate(self._folder, sample_rate)
         if model is self._folder:
@@ -169,7 +169,7 @@ class Denoiser:
             comes close to it.
 
         Raises:
-            UsageError: The sample rate is no whole number above 0.
+            UsageError: The sample rate is not a positive integer.
             AudioError: There are no samples, they are not floating-point numbers, they are NaN or
                 infinite, or the axes are the wrong way round.
         """
@@ -215,7 +215,7 @@ class Denoiser:
             A stream with ``process(block)``, ``finish()``, and its ``delay`` in seconds.
 
         Raises:
-            UsageError: The sample rate or the number of channels is no whole number above 0.
+            UsageError: The sample rate or the number of channels is not a positive integer.
         """
         denoiser = self._at(sample_rate)
         masking = denoiser._own_masking()

@@ -35,10 +35,12 @@ from denoisecli.errors import UsageError
 from denoisecli.types import AudioBlock
 
 _CANCELLING_DB = 12.0
-"""The mean of uncorrelated channels is 3 dB below two channels, and 9 dB below eight."""
+"""A downmix that is this many dB below its channels is worth a warning. The mean of uncorrelated
+channels is 3 dB below two channels, and 9 dB below eight."""
 
 _SILENT_DB = 60.0
-"""What is left of channels that cancel each other out is rounding errors, so far below them."""
+"""A downmix that is this many dB below its channels is called silent: only rounding errors are left
+of channels that cancel each other out."""
 
 OnProgress = Callable[[float, float], None]
 """Called with the seconds of audio cleaned so far, and their total (0 if it is unknown)."""
@@ -104,10 +106,10 @@ class FileOptions:
         if not -20 <= self.true_peak <= 0:
             raise UsageError(f"the true peak must be -20 to 0 dBTP, not {self.true_peak:g}")
         if self.loudness is not None and self.keep_loudness:
-            raise UsageError("loudness and keep_loudness exclude each other")
+            raise UsageError("loudness and keep_loudness cannot be combined")
         if self.normalizes and self.clip == Clip.RESCALE:
             raise UsageError(
-                "rescaling and a change of loudness exclude each other; the latter never exceeds "
+                "rescaling and a change of loudness cannot be combined; the latter never exceeds "
                 "full scale"
             )
         if self.clip not in list(Clip):
@@ -502,8 +504,8 @@ class _Downmix:
             return ()
         level = "silent" if lost > _SILENT_DB else f"{lost:.0f} dB below them"
         return (
-            f"the mean of the channels is {level}, since they cancel each other out; one may have "
-            "the inverse polarity, so clean without --mono and keep one channel",
+            f"the mean of the channels is {level}, since they cancel each other out; one channel "
+            "may have inverted polarity, so clean without --mono and keep one channel",
         )
 
 

@@ -136,7 +136,7 @@ def _own_factors(
 
 
 def _weights(window: AudioVector, hop_length: int) -> Float[np.ndarray, "frames n_fft"]:
-    """Return what to divide the sum of the frames by after 1, 2, ... frames and any more of them.
+    """Return the normalization of the overlap-add after 1, 2, ... frames.
 
     This is the sum of their squared windows from the beginning of the last frame on; infinity where
     it is nearly zero, so that the result is zero there.

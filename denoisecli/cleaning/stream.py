@@ -99,7 +99,7 @@ class DenoiseStream:
             The next float32 samples of the output (channels, timesteps), possibly none.
 
         Raises:
-            UsageError: The block is no array or has another shape, the samples are not
+            UsageError: The block is not an array or has another shape, the samples are not
                 floating-point numbers, or the stream has ended.
             AudioError: There are NaN or infinite samples.
         """

@@ -61,7 +61,7 @@ Clean = Callable[[AudioChannels], Float[np.ndarray, "channels timesteps"]]
 
 
 def count_frames(recording: AudioReader) -> int:
-    """Return the samples per channel of a recording at its beginning.
+    """Return the number of samples per channel of a recording that has not been read yet.
 
     It is read to its end if its header does not state them.
     """
@@ -118,16 +118,16 @@ def choose_strength(
     if ovrl[chosen] >= ovrl[0.0] + WORTHWHILE:
         return Choice(chosen, ovrl)
     if all(ovrl[strength] < ovrl[0.0] for strength in STRENGTHS[1:]):
-        note = "every strength makes it worse by DNSMOS, so nothing was removed"
+        note = "according to DNSMOS, every strength makes it worse, so nothing was removed"
     else:
-        note = "no strength improves it clearly by DNSMOS, so nothing was removed"
+        note = "according to DNSMOS, no strength improves it clearly, so nothing was removed"
     return Choice(0.0, ovrl, note)
 
 
 def _heard_channels(sound: AudioChannels) -> list[int]:
     """Return the channels whose mean is rated: all, or the loudest if they cancel each other out.
 
-    They do if one of two has the inverse polarity.
+    They do if one of two has inverted polarity.
     """
     levels = [rms(channel) for channel in sound]
     if rms(sound.mean(axis=0)) >= max(levels) * 10 ** (-CANCELLING_DB / 20):

@@ -64,7 +64,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs, and what among the inputs there is no job for.
+    """Jobs, and notes on inputs that are left out.
 
     Attributes:
         jobs: The jobs.
@@ -321,10 +321,10 @@ def _notes_on_left_out(source: Path, unreadable: list[Path]) -> Iterator[str]:
         "their suffixes are not those of recordings": [
             path for path in files if path.suffix.lower() not in _SUFFIXES
         ],
-        "they are links to nothing or no files": [
+        "they are broken links or special files": [
             path for path in paths if not path.is_file() and not path.is_dir()
         ],
-        "a pattern stands for files": folders,
+        "a pattern matches files, not folders": folders,
     }
     for reason, left_out in reasons.items():
         if left_out:

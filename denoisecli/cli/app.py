@@ -164,7 +164,7 @@ def _shared_options(quiet: Quiet = False, verbose: Verbose = False, debug: Debug
     )
     console.set_verbosity(verbosity)
     if verbosity.quiet and verbosity.verbose:
-        raise UsageError("--quiet and --verbose exclude each other")
+        raise UsageError("--quiet and --verbose cannot be combined")
 
 
 def _add_commands(panel: str, **commands: Callable[..., None]) -> None:

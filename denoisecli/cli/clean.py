@@ -280,7 +280,7 @@ def clean(
     )
     batch = _BatchOptions(jobs, cluster, skip_existing, overwrite, dry_run, as_json)
     if skip_existing and overwrite:
-        raise UsageError("--skip-existing and --overwrite exclude each other")
+        raise UsageError("--skip-existing and --overwrite cannot be combined")
     if raw_rate is None:
         given = {"--raw-channels": raw_channels, "--raw-subtype": raw_subtype}
         refuse_given(given, "needs --raw-rate")

@@ -257,7 +257,7 @@ def _open_pairs(
     if recordings is not None:
         if dataset is not None or listed is not None or folders:
             raise UsageError(
-                "--recordings and a dataset, --clean, --noisy or --pairs exclude each other"
+                "--recordings and a dataset, --clean, --noisy or --pairs cannot be combined"
             )
         pairs = real_recordings(recordings)
         if others := files_left_out(recordings):

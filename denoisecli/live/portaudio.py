@@ -28,7 +28,7 @@ class SoundSystemError(DenoiseError):
 class PortAudio:
     """PortAudio, started while the object is used as a context manager.
 
-    On Linux its calls are made in a thread: the main thread would wait without end for a sound
+    On Linux its calls are made in a thread: the main thread would wait forever for a sound
     server that has gone away, and Ctrl-C would not end that. A stream whose start failed or never
     returned is left alone, since closing it would abort the process; ending PortAudio closes all
     streams, so from then on it is neither ended nor started again. Elsewhere a device belongs to
@@ -198,5 +198,5 @@ def _sounddevice() -> Any:
         ) from error
     except Exception as error:  # PortAudio cannot start
         raise DenoiseError(f"the sound system cannot be reached: {error}") from error
-    atexit.unregister(sounddevice._exit_handler)  # it would wait without end as well
+    atexit.unregister(sounddevice._exit_handler)  # it would wait forever as well
     return sounddevice

@@ -117,7 +117,7 @@ def _remove_abandoned() -> None:
 
 
 def _identity(process: int) -> str | None:
-    """Return the number and the start of a process, since numbers are used again.
+    """Return the ID and the start time of a process, since IDs are reused.
 
     The start is in ticks after that of the system, or 0 where there is no /proc. The result is None
     if there is no such process.

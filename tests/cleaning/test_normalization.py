@@ -168,8 +168,8 @@ def test_silence_is_left_as_it_is(
     [
         ({"loudness": -60.0}, "-50 to -5 LUFS"),
         ({"loudness": -16.0, "true_peak": 1.0}, "-20 to 0 dBTP"),
-        ({"loudness": -16.0, "keep_loudness": True}, "exclude each other"),
-        ({"loudness": -16.0, "clip": "rescale"}, "exclude each other"),
+        ({"loudness": -16.0, "keep_loudness": True}, "cannot be combined"),
+        ({"loudness": -16.0, "clip": "rescale"}, "cannot be combined"),
     ],
 )
 def test_wrong_options_are_refused(options: Any, message: str) -> None:

@@ -209,7 +209,7 @@ def test_other_files_in_a_folder_are_named(tree: Path) -> None:
 def test_what_a_pattern_leaves_out_is_named(tree: Path) -> None:
     assert plan(["in/*"], "out").notes == [
         "left out, since their suffixes are not those of recordings: in/notes.txt",
-        "left out, since a pattern stands for files: in/deep",
+        "left out, since a pattern matches files, not folders: in/deep",
     ]
     (note,) = plan(["in/**"], "out").notes
     assert note.endswith(": in/notes.txt")
@@ -225,7 +225,7 @@ def test_dangling_links_and_unreadable_folders_are_named(
     planned = plan(["in"], "out")
     assert planned.notes == [
         "left out, since their suffixes are not those of recordings: in/notes.txt",
-        "left out, since they are links to nothing or no files: in/gone.wav",
+        "left out, since they are broken links or special files: in/gone.wav",
     ]
     assert planned.unreadable == [Path("in/deep")]
 

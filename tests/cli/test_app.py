@@ -97,7 +97,7 @@ class TestSharedOptions:
 
     def test_quiet_and_verbose_exclude_each_other(self, mixed: list[object]) -> None:
         for arguments in (["-q", *mixed, "-v"], ["-qv", *mixed], [*mixed, "-qv"]):
-            fails(denoise(*arguments), 2, "--quiet and --verbose exclude each other")
+            fails(denoise(*arguments), 2, "--quiet and --verbose cannot be combined")
 
     def test_the_value_of_an_option_may_look_like_one(self, mixed: list[object]) -> None:
         mixed[mixed.index("--snr") + 1] = "--quiet"

@@ -91,7 +91,7 @@ def test_options_are_checked_before_the_work(
     target = source.with_name("out.wav")
     for options, message in (
         (("--plot", "x.jpg"), "x.jpg: a picture is written to a .png, .svg or .pdf file"),
-        (("--skip-existing", "--overwrite"), "exclude each other"),
+        (("--skip-existing", "--overwrite"), "cannot be combined"),
     ):
         result = denoise("clean", source, "-o", target, "--model", halving, *options)
         fails(result, 2, message)

@@ -184,7 +184,7 @@ def test_the_loudness_is_known_before_and_set_in_the_file(
     url = client.post(f"/api/jobs/{job}/file", json={"loudness": before}).json()["url"]
     np.testing.assert_allclose(decoded(client.get(url).content), decoded(content), atol=2e-3)
     both = {"loudness": -16, "keep_loudness": True}
-    refused(client.post(f"/api/jobs/{job}/file", json=both), 400, "exclude each other")
+    refused(client.post(f"/api/jobs/{job}/file", json=both), 400, "cannot be combined")
 
 
 def test_only_the_last_files_of_a_job_are_kept(client: TestClient, wav: bytes, root: Path) -> None:
