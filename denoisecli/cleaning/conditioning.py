@@ -49,7 +49,7 @@ class Conditioner:
         self._waiting: deque[tuple[AudioBlock, AudioBlock | None]] = deque()
 
     def process(self, sound: AudioBlock) -> AudioBlock:
-        """Take the next samples, and return what the network is to hear of the sound so far."""
+        """Take the next samples, and return the input of the network for the sound so far."""
         if self._lead_in:
             sound = self._ahead = np.concatenate([self._ahead, sound], axis=1)
             if sound.shape[1] <= self._lead_in:
@@ -64,7 +64,7 @@ class Conditioner:
         return (sound - offset) * gain
 
     def finish(self) -> AudioBlock:
-        """Return what the network is to hear of the sound up to the end of the lead-in."""
+        """Return the input of the network for the sound up to the end of the lead-in."""
         sound, self._ahead = self._ahead, self._ahead[:, :0]
         self._estimate(sound[:, self._lead_in : 0 : -1])
         self._lead_in = 0
