@@ -3,8 +3,9 @@
 import inspect
 import os
 import sys
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, wraps
+from importlib import import_module
 from importlib.metadata import version
 from shutil import get_terminal_size
 from typing import Annotated, Any
@@ -12,29 +13,38 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Group, RenderableType
-from rich.markdown import Markdown
 from rich.padding import Padding
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-from denoisecli.cli import (
-    adapting,
-    clean,
-    console,
-    datasets,
-    live,
-    measuring,
-    models,
-    serving,
-    sound,
-    training,
-    tuning,
-)
+from denoisecli.cli import console
 from denoisecli.cli.options import Debug, Quiet, Verbose
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.caches import prepare_caches
 from denoisecli.system.early_exit import exit_on_signals
 from denoisecli.system.interrupts import Terminated, raise_pending, signals_raised
+
+_COMMANDS = {
+    "Clean and look": {
+        "clean": "clean",
+        "live": "live",
+        "serve": "serving",
+        "spectrogram": "sound",
+        "plot": "sound",
+    },
+    "Datasets": {"mix": "sound", "build-dataset": "datasets", "dataset": "datasets"},
+    "Training": {
+        "adapt": "adapting",
+        "spec": "models",
+        "train": "training",
+        "tune": "tuning",
+        "runs": "training",
+    },
+    "Models and measuring": {"models": "models", "evaluate": "measuring", "export": "models"},
+}
+"""The module of every command, by its name and the heading above it in the help of the program."""
+
+_MARKUP = "markdown"
 
 _NARROW = 80
 """Below so many columns, Rich's tables of options would cut the names of the options."""
@@ -57,6 +67,8 @@ class HelpForNarrowTerminals:
         if width >= _NARROW:
             super().format_help(ctx, formatter)  # type: ignore[misc]
             return
+        from rich.markdown import Markdown
+
         command = ctx.command
         entries = [param.get_help_record(ctx) for param in self.get_params(ctx)]
         if isinstance(command, TyperGroup):
@@ -71,6 +83,10 @@ class HelpForNarrowTerminals:
 
 class Program(HelpForNarrowTerminals, TyperGroup):
     """The group of all commands, which turns exceptions into a message and an exit code."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = _Commands()
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -120,7 +136,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=_MARKUP,
 )
 
 
@@ -167,57 +183,46 @@ def _shared_options(quiet: Quiet = False, verbose: Verbose = False, debug: Debug
         raise UsageError("--quiet and --verbose cannot be combined")
 
 
-def _add_commands(panel: str, **commands: Callable[..., None]) -> None:
-    """Add commands to the program, each with the shared options behind its own.
-
-    Args:
-        panel: Heading above the commands in the help of the program.
-        commands: The functions by their names, in which ``_`` stands for ``-``.
-    """
+def _with_shared_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with the shared options behind its own."""
     shared = inspect.signature(_shared_options).parameters
 
-    def with_shared_options(function: Callable[..., None]) -> Callable[..., None]:
-        @wraps(function)
-        def run(**values: Any) -> None:
-            _shared_options(**{name: values.pop(name) for name in shared})
-            function(**values)
+    @wraps(function)
+    def run(**values: Any) -> None:
+        _shared_options(**{name: values.pop(name) for name in shared})
+        function(**values)
 
-        signature = inspect.signature(function)
-        parameters = [*signature.parameters.values(), *shared.values()]
-        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return run
-
-    for name, function in commands.items():
-        register = app.command(name.replace("_", "-"), cls=Command, rich_help_panel=panel)
-        register(with_shared_options(function))
+    signature = inspect.signature(function)
+    parameters = [*signature.parameters.values(), *shared.values()]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
-_add_commands(
-    "Clean and look",
-    clean=clean.clean,
-    live=live.live,
-    serve=serving.serve,
-    spectrogram=sound.spectrogram,
-    plot=sound.plot,
-)
-_add_commands(
-    "Datasets",
-    mix=sound.mix,
-    build_dataset=datasets.build_dataset,
-    dataset=datasets.dataset,
-)
-_add_commands(
-    "Training",
-    adapt=adapting.adapt,
-    spec=models.spec,
-    train=training.train,
-    tune=tuning.tune,
-    runs=training.runs,
-)
-_add_commands(
-    "Models and measuring",
-    models=models.models,
-    evaluate=measuring.evaluate,
-    export=models.export,
-)
+@cache
+def _command(name: str) -> Any:
+    """Import a command, and return it.
+
+    Raises:
+        KeyError: There is no such command.
+    """
+    panel = next((panel for panel, modules in _COMMANDS.items() if name in modules), "")
+    module = import_module(f"denoisecli.cli.{_COMMANDS[panel][name]}")
+    function = getattr(module, name.replace("-", "_"))
+    alone = typer.Typer(add_completion=False, rich_markup_mode=_MARKUP)
+    register = alone.command(name, cls=Command, rich_help_panel=panel)
+    register(_with_shared_options(function))
+    return typer.main.get_command(alone)
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is first used."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for modules in _COMMANDS.values() for name in modules)
+
+    def __len__(self) -> int:
+        return sum(map(len, _COMMANDS.values()))

@@ -55,7 +55,7 @@ class Loss(Section):
       best score; it needs a sample rate of at least 16 kHz
     - `intelligibility`: a differentiable ESTOI, subtracted from 1
     - `listening_quality`: the overall rating that DNSMOS predicts, subtracted from 5, of the first
-      third of each batch; it covers up to 8 kHz, and needs a sample rate of at least 16 kHz and
+      quarter of each batch; it covers up to 8 kHz, and needs a sample rate of at least 16 kHz and
       the extra `[dnsmos]`
     """
 

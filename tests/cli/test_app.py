@@ -131,6 +131,22 @@ def test_unknown_command_is_wrong_use() -> None:
     fails(denoise("cleen"), 2, "Did you mean 'clean'?")
 
 
+def test_a_command_loads_no_other_command() -> None:
+    code = """
+import sys
+from denoisecli.cli.app import app
+
+before = set(sys.modules)
+try:
+    app(["runs", "-h"])
+except SystemExit as end:
+    commands = {name for name in set(sys.modules) - before if name.startswith("denoisecli.cli.")}
+    sys.exit(end.code or str(commands) * (commands != {"denoisecli.cli.training"}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_commands_that_do_not_train_never_load_tensorflow(
     tmp_path: Path, speech: Callable[..., np.ndarray], halving: Path, tiny_dataset: Path

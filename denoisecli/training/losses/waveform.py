@@ -32,7 +32,7 @@ Clean recordings may have more noise, which a model would learn to keep in pause
 `augmentation.target_pause_db` attenuates it.
 """
 
-_RATED_OF = 3  # the share of the examples that `listening_quality` rates is one of these
+_RATED_OF = 4  # the share of the examples that `listening_quality` rates is one of these
 
 RESOLUTIONS = (
     Stft(n_fft=256, hop_length=64, window="hann"),
@@ -143,8 +143,8 @@ def intelligibility(signals: Signals) -> Any:
 def listening_quality(signals: Signals) -> Any:
     """Compute 5 minus the overall rating that DNSMOS predicts (see `listening`), about 0 to 4.
 
-    Its network costs more than the one that is trained. So only the first third of the batch is
-    rated; the other examples count as 0, and the rated ones three times, so that the mean is
+    Its network costs more than the one that is trained. So only the first quarter of the batch is
+    rated; the other examples count as 0, and the rated ones four times, so that the mean is
     theirs. Examples whose clean part is silent count as 0 as well.
     """
     estimate, _ = signals.at_16k

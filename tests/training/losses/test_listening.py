@@ -66,8 +66,8 @@ def test_silence_costs_nothing(sounds: np.ndarray) -> None:
     np.testing.assert_array_equal(loss, 0)
 
 
-@pytest.mark.parametrize(("batch", "rated"), [(1, 1), (3, 1), (4, 2), (8, 3)])
-def test_a_third_of_the_batch_is_rated(
+@pytest.mark.parametrize(("batch", "rated"), [(1, 1), (4, 1), (5, 2), (8, 2)])
+def test_a_quarter_of_the_batch_is_rated(
     batch: int, rated: int, sounds: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: list[int] = []
