@@ -8,7 +8,7 @@ from functools import cache, wraps
 from importlib import import_module
 from importlib.metadata import version
 from shutil import get_terminal_size
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -44,7 +44,7 @@ _COMMANDS = {
 }
 """The module of every command, by its name and the heading above it in the help of the program."""
 
-_MARKUP = "markdown"
+_MARKUP: Literal["markdown"] = "markdown"
 
 _NARROW = 80
 """Below so many columns, Rich's tables of options would cut the names of the options."""
@@ -86,7 +86,7 @@ class Program(HelpForNarrowTerminals, TyperGroup):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.commands = _Commands()
+        self.commands = _Commands()  # type: ignore[assignment]
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
