@@ -248,19 +248,21 @@ class Dense(KerasTraits):
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         self.require(activation="linear")
         (x,) = inputs
-        kernel = self.layer.kernel.numpy()
-        return Map(graph, last=graph.linear("MatMul", x.last, kernel, self.bias, 1))
+        shape = graph.slice(graph.add("Shape", x.last), 0, 0, 3)
+        return self._product(graph, x, graph.add("Concat", shape, graph.integers(-1), axis=0))
 
     def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
         self.require(activation="linear")
         (x,) = inputs
+        _, bands, _, channels = self.layer.output.shape
+        return self._product(graph, x, graph.integers(-1, bands, 1, channels))
+
+    def _product(self, graph: Graph, x: Map, shape: str) -> Map:
+        """Append a single node for the product and the bias, which only matrices have."""
         kernel = self.layer.kernel.numpy()
-        # A single node for the product and the bias, which only matrices have.
         rows = graph.add("Reshape", x.last, graph.integers(-1, len(kernel)))
         y = graph.linear("Gemm", rows, kernel, self.bias, 1)
-        z = graph.add(
-            "Reshape", y, graph.integers(-1, self.layer.output.shape[1], 1, kernel.shape[1])
-        )
+        z = graph.add("Reshape", y, shape)
         graph.foldable[z] = graph.foldable.pop(y)
         return Map(graph, last=z)
 

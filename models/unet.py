@@ -56,7 +56,10 @@ class _Builder:
             to_bands, to_bins = band_matrices(spec)
             x = layers.FrequencyMatrix(to_bands, name="bins_to_bands")(x)
         whole = x
-        x = layers.PadToMultiple(spec.total_strides, name="pad")(x)
+        bands_stride, frames_stride = spec.total_strides
+        padded = whole.shape[1] % bands_stride != 0 or frames_stride > 1
+        if padded:
+            x = layers.PadToMultiple(spec.total_strides, name="pad")(x)
         skips = []
         for index, level in enumerate(spec.downsampling):
             x, skip = self.down(x, level, f"down{index}")
@@ -66,7 +69,8 @@ class _Builder:
         for index, up in enumerate(spec.upsampling):
             last = index == len(spec.upsampling) - 1
             x = self.up(x, skips.pop(), up, spec.downsampling[-1 - index], f"up{index}", last)
-        x = layers.CropLike(name="crop")(x, whole)
+        if padded:
+            x = layers.CropLike(name="crop")(x, whole)
         output = spec.output
         if spec.features.bands is None:
             return layers.BoundedMask(output.mask, output.limit, output.gain, name="mask")(x)

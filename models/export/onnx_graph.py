@@ -81,7 +81,7 @@ class Graph:
         """Append a linear node that `fold` can change later, and return the name of its output.
 
         Args:
-            operator: ONNX operator, or "MatMul" for a matrix product and an addition.
+            operator: ONNX operator.
             x: Name of the input.
             weight: Weight of the operator.
             bias: Bias of the operator; None for zeros.
@@ -90,10 +90,7 @@ class Graph:
         """
         w = self.constant(weight)
         b = self.constant(np.zeros(weight.shape[axis]) if bias is None else bias)
-        if operator == "MatMul":
-            y = self.add("Add", self.add("MatMul", x, w), b)
-        else:
-            y = self.add(operator, x, w, b, **options)
+        y = self.add(operator, x, w, b, **options)
         self.foldable[y] = w, b, axis
         return y
 

@@ -149,13 +149,12 @@ def _append_filter(graph: StreamGraph, spec: Spec, mask: Map, spectrum: Map) -> 
     chosen = graph.add("Gather", frames, graph.integers(*parts, *swapped), axis=1)
     factors = graph.add("Concat", mask.first, mask.first, axis=1)
     products = graph.add("Mul", chosen, factors)  # (batch, products, 1, bins)
-    sums = np.zeros((2, len(parts), 2), np.float32)
-    sums[0, :, 0] = np.tile([1, -1], len(indices))
-    sums[1, :, 1] = 1
+    sums = np.zeros((2, 2, len(parts)), np.float32)
+    sums[0, 0] = np.tile([1, -1], len(indices))
+    sums[1, 1] = 1
     rows = graph.add("Reshape", products, graph.integers(0, 2 * len(parts), -1))
-    # ONNX Runtime makes one operator of both.
+    rows = graph.add("MatMul", graph.constant(sums.reshape(2, -1)), rows)
     rows = graph.add("Transpose", rows, perm=[0, 2, 1])
-    rows = graph.add("MatMul", rows, graph.constant(sums.reshape(-1, 2)))
     graph.add("Reshape", rows, graph.integers(0, -1, 1, 2), output="cleaned")
 
 

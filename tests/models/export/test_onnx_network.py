@@ -92,11 +92,10 @@ def test_batch_normalization_is_folded(tmp_path: Path) -> None:
         layers.BatchNormalization(),
     )
     assert differences(network, path) < 1e-3
-    assert set(operators(path)) == {
+    assert set(operators(path)) - {"Shape", "Slice", "Concat", "Reshape"} == {
         "Conv",
         "ConvTranspose",
-        "MatMul",
-        "Add",
+        "Gemm",
         "Transpose",
         "Identity",
     }
