@@ -1,5 +1,6 @@
 """Answers of the API: errors as sentences, and files that are removed once they are sent."""
 
+import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -43,6 +44,8 @@ def as_refused(error: BaseException, message: str) -> Refused:
         return Refused(400, message)
     if isinstance(error, AudioError):
         return Refused(422, message)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Refused(507, message)
     return Refused(500, message)
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,10 @@ def die(task: Task) -> dict[str, Any]:
 
 def fail(task: Task) -> dict[str, Any]:
     raise AudioError(f"{task.source} is damaged; --keep-readable cleans the rest")
+
+
+def fill_the_disk(task: Task) -> dict[str, Any]:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(task.target))
 
 
 def break_down(task: Task) -> dict[str, Any]:
@@ -120,6 +125,19 @@ def test_errors_name_the_recording_and_no_path_or_option(tmp_path: Path) -> None
     asyncio.run(scenario())
     assert len(errors) == 1
     assert "ZeroDivisionError" in errors[0]
+
+
+def test_a_disk_that_is_full_during_the_work_is_no_fault_of_the_program(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        jobs = Jobs(tmp_path, start_worker=worker_thread)
+        async with jobs.running():
+            job = await add(jobs, fill_the_disk)
+            await job.ended.wait()
+            assert job.error is not None
+            assert job.error.status == 507
+            assert str(tmp_path) not in str(job.error)
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("where", ["start", "submit"])
