@@ -31,6 +31,10 @@ class ModelError(DenoiseError):
     """A model cannot be loaded, or its training failed."""
 
 
+class StorageError(DenoiseError):
+    """A file cannot be written, mostly because the disk is full."""
+
+
 class UsageError(DenoiseError):
     """The request itself is wrong: an invalid option, a missing file or package."""
 

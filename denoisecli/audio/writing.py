@@ -26,7 +26,7 @@ from denoisecli.audio.metadata import (
 )
 from denoisecli.audio.reading import SequentialFile, reason_of
 from denoisecli.audio.riff import make_plain, write_aiff_length, write_mask
-from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.errors import DenoiseError, StorageError, UsageError
 from denoisecli.system.atomic_files import replacing
 from denoisecli.types import AudioBlock
 
@@ -184,7 +184,7 @@ def writer(
 
     def explain(error: soundfile.LibsndfileError) -> DenoiseError:
         if error.code == _SYSTEM_ERROR:
-            return DenoiseError(f"cannot write {path}; is the disk full?")
+            return StorageError(f"cannot write {path}; is the disk full?")
         return DenoiseError(f"{path}: cannot write {content}{reason_of(error)}")
 
     with replacing(path, overwrite=overwrite, source=source) as part:

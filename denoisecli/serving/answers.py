@@ -8,7 +8,7 @@ from urllib.parse import quote
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from denoisecli.errors import AudioError, DenoiseError, UsageError
+from denoisecli.errors import AudioError, DenoiseError, StorageError, UsageError
 
 
 class Refused(DenoiseError):
@@ -44,7 +44,10 @@ def as_refused(error: BaseException, message: str) -> Refused:
         return Refused(400, message)
     if isinstance(error, AudioError):
         return Refused(422, message)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, StorageError) or getattr(error, "errno", 0) in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+    ):
         return Refused(507, message)
     return Refused(500, message)
 

@@ -1,5 +1,4 @@
 import asyncio
-import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from helpers import worker_thread
 
 from denoisecli.cleaning.denoiser import DenoiserOptions
 from denoisecli.cleaning.file import FileOptions
-from denoisecli.errors import AudioError
+from denoisecli.errors import AudioError, StorageError
 from denoisecli.serving import work
 from denoisecli.serving.answers import Refused
 from denoisecli.serving.jobs import Job, Jobs, Stage, worker_process
@@ -41,7 +40,7 @@ def fail(task: Task) -> dict[str, Any]:
 
 
 def fill_the_disk(task: Task) -> dict[str, Any]:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(task.target))
+    raise StorageError(f"cannot write {task.target}; is the disk full?")
 
 
 def break_down(task: Task) -> dict[str, Any]:
