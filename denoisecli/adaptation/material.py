@@ -28,7 +28,7 @@ from denoisecli.audio.reading import reader
 from denoisecli.audio.resampling import resample
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.datasets.mix import SILENCE_RMS, fit_noise
-from denoisecli.errors import UsageError
+from denoisecli.errors import AudioError, UsageError
 from denoisecli.types import AudioVector
 
 HELD_OUT = 1 / 3
@@ -144,9 +144,10 @@ def gather(
     pauses: list[Stretches] = []
     spoken_parts: list[Stretches] = []
     without_speech: list[Path] = []
+    warnings: list[str] = []
     for number, path in enumerate(recordings):
         on_progress(number, total)
-        sound = _read(path, rate, longest)
+        sound = _read(path, rate, longest, warnings)
         found, spoken = _divide(sound, denoiser.clean(sound, rate), rate)
         pauses.append(found)
         if spoken is None:
@@ -159,24 +160,20 @@ def gather(
             f"{_NOISE_ALONE}"
         )
     found_seconds = sum(part.size for source in pauses for part in source) / rate
-    alone = [_read(path, rate, longest) for path in noise]
-    is_cut = any(longest < duration < math.inf for duration in durations)
-    warnings = (
-        *(
-            [f"warning: only the first {longest:.0f} s of each recording are used"]
-            if is_cut
-            else []
-        ),
-        *(f"warning: there is no speech in {path}; {_NOISE_ALONE}" for path in without_speech),
-        *(
-            f"warning: there is speech in {path}; with --noise, the model learns to remove it, too"
-            for path, sound in zip(noise, alone, strict=True)
-            if has_speech(voice_activity(sound, rate))
-        ),
-    )
+    alone = [_read(path, rate, longest, warnings) for path in noise]
+    if any(longest < duration < math.inf for duration in durations):
+        warnings.append(f"warning: only the first {longest:.0f} s of each recording are used")
+    warnings += [
+        f"warning: there is no speech in {path}; {_NOISE_ALONE}" for path in without_speech
+    ]
+    warnings += [
+        f"warning: there is speech in {path}; with --noise, the model learns to remove it, too"
+        for path, sound in zip(noise, alone, strict=True)
+        if has_speech(voice_activity(sound, rate))
+    ]
     all_noise = [*pauses, *(_audible(sound, rate) for sound in alone)]
     divided_noise = [_hold_out(source) for source in all_noise if source]
-    own = [_spoken(path, _read(path, rate, longest), rate) for path in speech]
+    own = [_spoken(path, _read(path, rate, longest, warnings), rate) for path in speech]
     on_progress(total, total)
     shipped = [[read_mono(path, rate)[0]] for path in voices()]
     divided_speech = [_hold_out(source) for source in [*own, *shipped]]
@@ -189,7 +186,7 @@ def gather(
         [last for _, last in divided_speech],
         [last for _, last in divided_speech[len(own) :]],
         found_seconds,
-        warnings,
+        tuple(warnings),
     )
     amount = material.seconds([*material.noise, *material.held_out_noise])
     if amount < LEAST_NOISE:
@@ -275,11 +272,12 @@ def passages(material: Material, count: int, rng: np.random.Generator) -> list[A
     return found
 
 
-def read_beginning(path: Path, seconds: float) -> tuple[AudioVector, int]:
+def read_beginning(path: Path, seconds: float) -> tuple[AudioVector, int, str | None]:
     """Read the beginning of a recording as the mean of its channels.
 
     Returns:
-        The samples, and their sample rate in Hz, which is that of the file.
+        The samples; their sample rate in Hz, which is that of the file; and why there are fewer
+        than there should be, if that is so.
 
     Raises:
         AudioError: It cannot be read.
@@ -292,7 +290,9 @@ def read_beginning(path: Path, seconds: float) -> tuple[AudioVector, int]:
             frames += block.shape[1]
             if frames >= seconds * rate:
                 break
-    return np.concatenate(blocks)[: round(seconds * rate)], rate
+    if not blocks:
+        raise AudioError(recording.problem or f"{path} has no samples")
+    return np.concatenate(blocks)[: round(seconds * rate)], rate, recording.problem
 
 
 def _duration(path: Path) -> float:
@@ -312,8 +312,10 @@ def _longest(durations: Sequence[float]) -> float:
     return LONGEST
 
 
-def _read(path: Path, sample_rate: int, seconds: float) -> Stretch:
-    sound, rate = read_beginning(path, seconds)
+def _read(path: Path, sample_rate: int, seconds: float, warnings: list[str]) -> Stretch:
+    sound, rate, problem = read_beginning(path, seconds)
+    if problem is not None:
+        warnings.append(f"warning: {problem}; what is before is used")
     if rms(sound) <= SILENCE_RMS:
         raise UsageError(f"{path} is silent")
     return resample(sound, rate, sample_rate)

@@ -114,16 +114,29 @@ def _key(recording: Recording) -> str:
 def partners_of(
     parts: Sequence[Recording], pairs: Sequence[tuple[Recording, Recording]]
 ) -> tuple[list[Recording], list[Recording]]:
-    """Return recordings of a set, or parts of them, and their noisy ones, of equal lengths."""
+    """Return recordings of a set, or parts of them, and their noisy ones, of equal lengths.
+
+    The noisy part of a recording that is split in time gets the same label as the clean one.
+    """
     known = {(clean.role, clean.name): (clean, noisy) for clean, noisy in pairs}
     cut, partners = [], []
     for part in parts:
-        clean, noisy = known[part.role, part.name]
+        whole = known.get((part.role, part.name))
+        clean, noisy = whole or next(pair for pair in pairs if _holds(pair[0], part))
         first = part.start - clean.start
         length = min(part.samples, noisy.samples - first)
         cut.append(replace(part, samples=length))
-        partners.append(replace(noisy, start=noisy.start + first, samples=length))
+        path = PurePosixPath(noisy.name)
+        label = PurePosixPath(part.name).stem.removeprefix(PurePosixPath(clean.name).stem)
+        name = path.with_name(f"{path.stem}{label}{path.suffix}").as_posix()
+        partners.append(replace(noisy, name=name, start=noisy.start + first, samples=length))
     return cut, partners
+
+
+def _holds(recording: Recording, part: Recording) -> bool:
+    """Return whether a part is one of a recording."""
+    end = recording.start + recording.samples
+    return recording.pack == part.pack and recording.start <= part.start < end
 
 
 class StoredPairs(Mixtures):

@@ -152,10 +152,12 @@ def _with_valid(
         if role not in recordings:
             continue
         group_by = _group_by(role, recipe)
-        try:
-            kept = split(recordings[role], shares, recipe.seed, group_by).parts["train"]
-        except DatasetError:
-            return shares  # it is raised again
+        kept: Sequence[Recording] = recordings[role]
+        if not _splits_in_time(kept, shares, group_by, rate):
+            try:
+                kept = split(kept, shares, recipe.seed, group_by).parts["train"]
+            except DatasetError:
+                return shares  # it is raised again
         count = len({*group_keys(kept, group_by)})
         if count < VALID_GROUPS:
             unit = group_by if group_by in ("file", "folder") else "group"

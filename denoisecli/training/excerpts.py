@@ -33,11 +33,8 @@ def sample_excerpts(batches: Iterable[Batch], count: int) -> Excerpts:
         count: Maximum number of clips.
     """
     total = sum(len(noisy) for noisy, *_ in batches)
-    step = max(1, total // count)
-    chosen: list[tuple[np.ndarray, np.ndarray]] = []
+    numbers = {*np.linspace(0, total - 1, min(count, total)).astype(int).tolist()}
     pairs = (pair for noisy, clean, *_ in batches for pair in zip(noisy, clean, strict=True))
-    for number, pair in enumerate(pairs):
-        if number % step == 0 and len(chosen) < count:
-            chosen.append(pair)
+    chosen = [pair for number, pair in enumerate(pairs) if number in numbers]
     noisy_clips, clean_clips = zip(*chosen, strict=True)
     return Excerpts(np.stack(noisy_clips), np.stack(clean_clips))

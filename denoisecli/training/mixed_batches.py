@@ -50,6 +50,8 @@ SPLIT = (0.9, 0.05, 0.05)
 REVERBERANT_SHARE = 0.5
 """Share of the speech that is put into rooms, if there are some and the spec has no share."""
 
+_FIXED_BATCH = 32  # largest batch of mixtures that validate or test
+
 MOST_SEGMENTS = 480
 """Largest number of segments to validate or to test with."""
 
@@ -190,11 +192,14 @@ class MixedBatches(BatchSource):
         }
 
     def _fixed(self, name: str, stream: int) -> Stream:
-        size, seed = self.spec.training.batch_size, self.spec.training.seed
+        seed = self.spec.training.seed
         segments = stored_order(self._voices[name].chunks)
         segments = segments[:: -(-len(segments) // MOST_SEGMENTS)]
-        if len(segments) > size:  # a program is compiled for every size
-            segments = segments[: len(segments) // size * size]
+        # Batches of one size, since a program is compiled for every size. It is not that of the
+        # spec, so that the mixtures are the same with another one.
+        count = -(-len(segments) // _FIXED_BATCH)
+        size = len(segments) // count
+        segments = segments[: count * size]
         augment = self._augment[name]
 
         def make(start: int) -> Batch:

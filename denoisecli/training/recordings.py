@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import Float, Int16
@@ -24,7 +23,7 @@ from denoisecli.datasets.recordings import (
 )
 from denoisecli.datasets.rooms import require_pyroomacoustics
 from denoisecli.errors import DenoiseError
-from denoisecli.system.atomic_files import replacing
+from denoisecli.system.atomic_files import replacing, temporary_folder
 from denoisecli.system.pools import Workers, cpu_cores, processes
 
 INDEX = "recordings.json"
@@ -196,10 +195,10 @@ def open_store(
         cache.mkdir(parents=True, exist_ok=True)
         try:
             with (
-                TemporaryDirectory(dir=cache, prefix=".decoding-") as work,
+                temporary_folder(cache, ".decoding-") as work,
                 processes(jobs) as workers,
             ):
-                index = _decode(found, recipe, digest, Path(work), cache, workers)
+                index = _decode(found, recipe, digest, work, cache, workers)
         except OSError as error:
             raise DenoiseError(f"cannot write {cache}: {error.strerror or error}") from error
     return RecordingStore(cache, index)

@@ -96,10 +96,8 @@ def train(
             checkpoint is damaged.
         Interrupted: By Ctrl-C, after saving a checkpoint.
     """
-    if spec.training.perceptual_every is not None:
-        check_metrics(SCORES.values())
-    find_class(spec.model)
-    require_losses(spec)
+    resumes = not fresh and (run / CHECKPOINT).exists()
+    check_spec(spec, has_start=resumes or init_from is not None)
     devices = find_devices(device, cluster, cpu_parts)
     observer.on_message(f"training on {devices.name}")
     if not fresh and (run / MODEL).exists() and not (run / CHECKPOINT).exists():
@@ -139,8 +137,6 @@ def train(
                 )
         elif init_from is not None:
             trainer.start_from(init_from)
-        elif spec.training.fixed_normalization:
-            raise UsageError("training.fixed_normalization needs a model to start from")
         position: list[float] = [trainer.state.epoch, trainer.state.step]
         if devices.broadcast(position) != position:
             raise UsageError(f"{run} is not the same folder for all processes; share it")
@@ -164,6 +160,25 @@ def train(
     if is_first:
         shutil.rmtree(run / RECORDINGS, ignore_errors=True)
     return run / MODEL
+
+
+def check_spec(spec: Spec, *, has_start: bool) -> None:
+    """Check what a training needs beside its data, before it begins.
+
+    Args:
+        spec: Spec of the model.
+        has_start: Whether the training starts with the weights of a model.
+
+    Raises:
+        UsageError: A package that the spec needs is missing, it names a class or loss of the user's
+            own that `allow_class` or `allow_loss` has not loaded, or it needs a start.
+    """
+    if spec.training.perceptual_every is not None:
+        check_metrics(SCORES.values())
+    find_class(spec.model)
+    require_losses(spec)
+    if spec.training.fixed_normalization and not has_start:
+        raise UsageError("training.fixed_normalization needs a model to start from")
 
 
 def _open(

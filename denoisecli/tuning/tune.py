@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from denoisecli.errors import UsageError
-from denoisecli.models.registry import find_class
 from denoisecli.spec.document import Spec
 from denoisecli.training.batches import open_batches
 from denoisecli.training.devices import Device, find_devices
-from denoisecli.training.losses.own import require_losses
 from denoisecli.training.run_folder import locked
+from denoisecli.training.train import check_spec
 from denoisecli.tuning.cluster import RemoteScheduler, serve
 from denoisecli.tuning.method import Method
 from denoisecli.tuning.oracle import Oracle
@@ -72,8 +71,9 @@ def tune(
         All trials, in the order in which they started; none for a worker.
 
     Raises:
-        UsageError: The spec has no `search` section, or searches the number of epochs although
-            ``epochs`` or Hyperband sets it; the folder holds another search, or ``chief`` cannot be
+        UsageError: The spec has no `search` section, needs a model to start from or a package that
+            is missing, or searches the number of epochs although ``epochs`` or Hyperband sets it;
+            the folder holds another search, or ``chief`` cannot be
             listened on.
         DatasetError: The dataset cannot be used.
         DenoiseError: No trial completed, or the chief does not answer.
@@ -85,8 +85,7 @@ def tune(
         )
     if any(fnmatchcase("training.epochs", path) for path in spec.search.space):
         _check_that_epochs_can_be_searched(method, epochs)
-    find_class(spec.model)
-    require_losses(spec)
+    check_spec(spec, has_start=False)
     if chief is not None and worker is not None:
         raise UsageError("a process is either the chief or a worker; give one address")
     about = {

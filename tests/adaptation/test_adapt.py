@@ -221,10 +221,28 @@ def test_wrong_use_is_refused_at_once(fan: Path, tmp_path: Path) -> None:
         adapt([tmp_path / "missing.wav"], tmp_path / "new")
     with pytest.raises(UsageError, match="already exists"):
         adapt([fan], tmp_path)
+    with pytest.raises(UsageError, match="must be a new folder"):
+        adapt([fan], ".")
     with pytest.raises(UsageError, match=r"\.html"):
         adapt([fan], tmp_path / "new", report=tmp_path / "page.txt")
     with pytest.raises(UsageError, match="more than 0 minutes"):
         adapt([fan], tmp_path / "new", minutes=0.0)
+
+
+def test_what_is_given_alone_is_no_noisy_recording(
+    fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roles: list[list[Path]] = []
+
+    def gather(*files: list[Path]) -> None:
+        roles.extend(files[:3])
+        raise DenoiseError("stop here")
+
+    monkeypatch.setattr(module, "gather", gather)
+    takes = [shutil.copy(fan, fan.with_name(name)) for name in ("me.wav", "take.wav")]
+    with pytest.raises(DenoiseError, match="stop here"):
+        adapt([fan.parent], tmp_path / "new", noise=[fan], speech=[takes[0]])
+    assert roles == [[fan.with_name("take.wav")], [fan], [fan.with_name("me.wav")]]
 
 
 @pytest.mark.parametrize("name", ["speech", "speech-live", "tiny"])

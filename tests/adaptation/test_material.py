@@ -25,7 +25,7 @@ from denoisecli.adaptation.recipe import SEED, adaptation_spec
 from denoisecli.adaptation.voice_activity import spans, voice_activity, widened
 from denoisecli.audio.files import read_mono
 from denoisecli.cleaning.denoiser import Denoiser
-from denoisecli.errors import UsageError
+from denoisecli.errors import AudioError, UsageError
 from denoisecli.evaluation.metrics import snr
 from denoisecli.models.catalogue import load_spec
 from denoisecli.training.mixed_batches import Folders, Mixing, mix_batches
@@ -175,6 +175,23 @@ def test_takes_without_speech_are_reported(
     noise = audio_file("noise.wav", pink_noise(4, RATE, rng), RATE, "FLOAT")
     (warning,) = gather([spoken, noise], [], [], denoiser).warnings
     assert warning.startswith(f"warning: there is no speech in {noise}; if it is noise alone")
+
+
+@pytest.mark.usefixtures("one_voice")
+def test_damaged_recordings_are_reported(
+    denoiser: Denoiser, rng: np.random.Generator, audio_file: Callable[..., Path]
+) -> None:
+    path = audio_file("fan.flac", 0.1 * pink_noise(40, RATE, rng), RATE)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) // 2))
+    found = gather([], [path], [], denoiser)
+    (warning,) = found.warnings
+    assert "fan.flac is damaged" in warning
+    assert 15 < found.seconds([*found.noise, *found.held_out_noise]) < 25
+    audio = data.index(b"\xff\xf8")
+    path.write_bytes(data[: audio + 40])
+    with pytest.raises(AudioError, match=r"fan\.flac"):
+        gather([], [path], [], denoiser)
 
 
 @pytest.mark.usefixtures("one_voice")

@@ -112,6 +112,25 @@ def test_pairs_are_cut_and_mixed_by_no_other_noise(
     assert list(verify(tmp_path / "data")) == []
 
 
+def test_few_pairs_are_split_in_time(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    rng: np.random.Generator,
+    tmp_path: Path,
+) -> None:
+    clean = speech(60, RATE) + 1e-3 * rng.standard_normal(60 * RATE)
+    audio_file("clean/take.wav", clean, RATE)
+    audio_file("noisy/take.flac", clean + 0.02 * rng.standard_normal(clean.size), RATE)
+    recipe = Recipe(pairs=True, sample_rate=RATE, segment=2.0)
+    build(tmp_path / "clean", tmp_path / "noisy", tmp_path / "data", recipe, jobs=1)
+    manifest = load_manifest(tmp_path / "data")
+    assert {"train", "test"} <= set(manifest.sets)
+    assert list(verify(tmp_path / "data")) == []
+    for row in manifest.mixtures:
+        assert Path(row.clean).stem == Path(row.noise).stem
+        assert row.clean_offset == row.noise_offset
+
+
 def test_pairs_that_do_not_fit_are_left_out(
     folders: tuple[Path, Path], audio_file: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -196,6 +196,14 @@ def test_few_recordings_make_no_validation_set_and_this_is_noted() -> None:
     assert forced["test"] == sets["test"]
 
 
+def test_one_noise_for_many_recordings_is_split_in_time_and_this_is_noted() -> None:
+    noise = [replace(fake("fan.wav", "noise"), samples=600 * Recipe(ratio=0.5).sample_rate)]
+    sets, notes = split_into_sets({"clean": fakes(range(100)), "noise": noise}, Recipe(ratio=0.5))
+    assert list(sets) == ["train", "test"]
+    assert "no validation set is stored" in notes[0]
+    assert "1 noise recording is split in time" in notes[1]
+
+
 def test_own_validation_recordings_are_the_validation_set() -> None:
     recordings: dict[Role, list[Recording]] = {
         role: fakes(range(40), role) for role in ("clean", "noise", "room")

@@ -11,7 +11,7 @@ import soundfile
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.spec.document import Spec, parse_spec
-from denoisecli.training import recordings
+from denoisecli.training import mixed_batches, recordings
 from denoisecli.training.losses.waveform import total_loss
 from denoisecli.training.mixed_batches import MixedBatches, Mixing, mix_batches
 from denoisecli.training.recordings import INDEX, Folders, open_store
@@ -186,6 +186,25 @@ def test_mixtures(folders: Folders, cache: Path) -> None:
             np.testing.assert_allclose(10 * np.log10(levels[2]), -30, atol=0.01)
     first, second = arrays(batches.validation()), arrays(batches.validation())
     for batch, same in zip(first, second, strict=True):
+        for part, same_part in zip(batch, same, strict=True):
+            np.testing.assert_array_equal(part, same_part)
+
+
+def test_mixtures_that_validate_do_not_depend_on_the_batch_size(
+    folders: Folders, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mixed_batches, "_FIXED_BATCH", 3)
+    found = [
+        arrays(batches_of(folders, cache, spec_of(batch_size=size)).validation())
+        for size in (2, 64)
+    ]
+    segments = len(stored_order(batches_of(folders, cache, spec_of())._voices["valid"].chunks))
+    for sets in found:
+        sizes = {len(noisy) for noisy, *_ in sets}
+        assert len(sizes) == 1  # a program is compiled for every size
+        assert sizes.pop() <= 3
+        assert segments - len(sets) < sum(len(noisy) for noisy, *_ in sets) <= segments
+    for batch, same in zip(*found, strict=True):
         for part, same_part in zip(batch, same, strict=True):
             np.testing.assert_array_equal(part, same_part)
 

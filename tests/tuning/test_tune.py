@@ -289,6 +289,9 @@ def test_wrong_use(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.Monke
             tune(spec, **options)
 
     refused(UsageError, "'test' has no `search` section", parse_spec(TINY_SPEC))
+    fixed = WIDE_SPEC.training.model_copy(update={"fixed_normalization": True})
+    spec = WIDE_SPEC.model_copy(update={"training": fixed})
+    refused(UsageError, "fixed_normalization needs a model to start from", spec)
     refused(DatasetError, "nowhere", WIDE_SPEC, data=tmp_path / "nowhere")
     refused(UsageError, "either the chief or a worker", WIDE_SPEC, chief="a:1", worker="a:1")
     monkeypatch.setattr(cluster, "CHIEF_SECONDS", 0.1)
