@@ -120,20 +120,24 @@ class LoudnessMeter:
             self._peak = float(values.get("lavfi.r128.true_peak", 0.0))
 
 
+_LOWEST_LIMIT = 0.0625  # of FFmpeg's alimiter
+
+
 class Limiter:
     """Keeps a stream of sound below a level, with a short look-ahead and no delay.
 
     Args:
         sample_rate: Sample rate in Hz.
         channels: Number of channels.
-        ceiling_db: Largest sample in dBFS. The true peak between samples can be higher.
+        ceiling_db: Largest sample in dBFS, -24 or more (below it, -24 is taken). The true peak
+            between samples can be higher.
 
     Raises:
         UsageError: PyAV is not installed, or there are more than eight channels.
     """
 
     def __init__(self, sample_rate: int, channels: int, ceiling_db: float) -> None:
-        limit = 10 ** (ceiling_db / 20)
+        limit = max(10 ** (ceiling_db / 20), _LOWEST_LIMIT)
         options = (
             f"limit={limit:.6f}:level=false:latency=true:attack={_ATTACK_MS}:release={_RELEASE_MS}"
         )

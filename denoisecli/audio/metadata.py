@@ -236,10 +236,10 @@ def not_kept(container: str, names: list[str]) -> str:
     return f"not kept, because {container} files cannot store it: {join_names(names)}"
 
 
-def channel_mask_comment(path: Path) -> int:
-    """Return the channel mask in the comments of a FLAC file; 0 if there is none."""
-    with suppress(OSError, *_TAG_ERRORS):
-        for name, value in FLAC(path).tags or ():
+def channel_mask_comment(source: Path | bytes) -> int:
+    """Return the channel mask in the comments of a FLAC file or its beginning; 0 without one."""
+    with suppress(OSError, *_TAG_ERRORS), _opened(source) as file:
+        for name, value in FLAC(file).tags or ():
             if name.lower() == _MASK:
                 return int(value, 16)
     return 0

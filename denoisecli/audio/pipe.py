@@ -10,9 +10,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import soundfile
 
+from denoisecli.audio.channels import default_mask
 from denoisecli.audio.formats import BITS
 from denoisecli.audio.integrity import is_unknown_size
 from denoisecli.audio.joined import FLAC_START
+from denoisecli.audio.metadata import channel_mask_comment
 from denoisecli.audio.reading import AudioReader, SequentialFile, reason_of
 from denoisecli.audio.riff import read_mask
 from denoisecli.audio.writing import clamp, quantize
@@ -121,7 +123,7 @@ def pipe_reader(
     reader = AudioReader(
         file,
         STDIN,
-        mask=read_mask(io.BytesIO(forward.head)) if file.format == "WAVEX" else 0,
+        mask=_mask(file, forward.head),
         head=b"" if raw is not None else forward.head,
         frames=promised or 0,
         promised=promised,
@@ -137,6 +139,15 @@ def pipe_reader(
             f"not kept, because they follow the sound in a pipe: {join_names(names)}"
         )
     return reader
+
+
+def _mask(file: SequentialFile, head: bytes) -> int:
+    """Return the channel mask in the beginning of a file; 0 if it is unknown, or a usual one."""
+    if file.format in ("WAVEX", "RF64"):
+        return read_mask(io.BytesIO(head))
+    if file.format == "FLAC" and file.channels > 2:
+        return channel_mask_comment(head) or default_mask(file.channels)
+    return 0
 
 
 def _open_with_header(stream: "_Forward") -> SequentialFile:

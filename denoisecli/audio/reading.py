@@ -274,9 +274,9 @@ class AudioReader:
         if (error := self._read_error()) is not None:
             seconds = position / self.info.sample_rate
             self._report(f"{path} cannot be read beyond {seconds:.1f} s: {error}")
+        if position == 0:  # `keep_readable` has nothing to keep
+            raise AudioError(self.problem or f"{path} is damaged: no samples can be decoded")
         if self.problem is None:
-            if position == 0:
-                raise AudioError(f"{path} is damaged: no samples can be decoded")
             if self._version_at_start is None and self._holds_another():
                 self._report_another()
             lacking = 0 if self._promised is None else self._promised - position

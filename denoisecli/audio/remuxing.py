@@ -32,7 +32,7 @@ from denoisecli.audio.metadata import (
 )
 from denoisecli.audio.resampling import StreamResampler
 from denoisecli.audio.writing import clamp
-from denoisecli.errors import AudioError, DenoiseError, UsageError
+from denoisecli.errors import AudioError, StorageError, UsageError
 from denoisecli.system.atomic_files import replacing
 from denoisecli.system.extras import require
 from denoisecli.types import AudioBlock
@@ -268,7 +268,7 @@ def remuxed(
     Raises:
         UsageError: PyAV is not installed, the source is not a file, or the target exists or cannot
             hold the picture or the number of channels.
-        DenoiseError: The target cannot be written.
+        StorageError: The target cannot be written.
     """
     require("media", "av", purpose=f"writing {target}")
     import av
@@ -303,7 +303,7 @@ def remuxed(
                 writer.warnings.append(not_kept(target.suffix[1:].upper(), sorted(set(lost))))
         except _av_errors() as error:
             reason = getattr(error, "strerror", None) or error
-            raise DenoiseError(f"cannot write {target}: {reason}") from error
+            raise StorageError(f"cannot write {target}: {reason}") from error
 
 
 def _tags(metadata: dict[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from denoisecli.audio.resampling import StreamResampler, fit_length, resampled_length
-from denoisecli.errors import DenoiseError
+from denoisecli.errors import StorageError
 from denoisecli.types import AudioBlock
 
 _SPOOL_FRAMES = 2**16
@@ -100,7 +100,7 @@ class Track:
             try:
                 self._spool.write(np.ascontiguousarray(block.T).tobytes())
             except OSError as error:
-                raise DenoiseError(f"cannot store the sound until its end: {error}") from error
+                raise StorageError(f"cannot store the sound until its end: {error}") from error
 
 
 def finish_tracks(tracks: Sequence[Track]) -> float:

@@ -285,4 +285,5 @@ class _Least:
 
     def value(self) -> float | None:
         """Return the smallest value of the last span, or None if there was none yet."""
-        return float(self._least) if np.isfinite(self._least) else None
+        least = self._least  # which another thread may reset at any moment
+        return float(least) if np.isfinite(least) else None

@@ -268,7 +268,7 @@ class Jobs:
                         job = None
                         if not survived:
                             break
-            except OSError as error:  # no process can be started now; the job waits
+            except (OSError, RuntimeError) as error:  # no process or thread can be started now
                 self._on_error("".join(traceback.format_exception(error)))
                 await asyncio.sleep(RETRY_SECONDS)
 

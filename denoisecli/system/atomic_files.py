@@ -16,7 +16,7 @@ from tempfile import gettempdir
 
 from filelock import FileLock
 
-from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.errors import StorageError, UsageError
 from denoisecli.system.locks import is_locked
 
 _SUFFIX = ".denoise-part"  # of a temporary folder
@@ -50,7 +50,7 @@ def replacing(
 
     Raises:
         UsageError: The target exists and ``overwrite`` is false.
-        DenoiseError: The target cannot be written, or the disk is full.
+        StorageError: The target cannot be written, or the disk is full.
     """
     target = Path(target)
     refuse_existing(target, overwrite=overwrite)
@@ -65,7 +65,7 @@ def replacing(
                 folder = stack.enter_context(beside)
             except OSError as error:
                 reason = error.strerror or error
-                raise DenoiseError(f"cannot write to {target.parent}: {reason}") from error
+                raise StorageError(f"cannot write to {target.parent}: {reason}") from error
             try:
                 part = folder / f"part{target.suffix}"
                 yield part
@@ -84,7 +84,7 @@ def replacing(
             except OSError as error:
                 if error.filename is not None and not Path(error.filename).is_relative_to(folder):
                     raise  # the error is about another file
-                raise DenoiseError(f"cannot write {target}: {error.strerror or error}") from error
+                raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         _remove_empty(new_folders)
 

@@ -8,6 +8,7 @@ from helpers import constant_mask
 
 from denoisecli.audio.channels import fits_ogg, from_ogg_order, mask_of_names, to_ogg_order
 from denoisecli.audio.files import probe
+from denoisecli.audio.pipe import pipe_reader
 from denoisecli.audio.reading import reader
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.cleaning.file import FileOptions
@@ -107,6 +108,23 @@ def test_the_mask_goes_through_pipes(identity, tmp_path):
     with (tmp_path / "in.wav").open("rb") as source, (tmp_path / "out.wav").open("wb") as target:
         identity.clean_file(source, target)
     assert tuple(tones_of(tmp_path / "out.wav")) == ("FL", "FR", "FC", "LFE", "SL", "SR")
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("WAVEX", "wav"), ("RF64", "rf64"), ("FLAC", "flac")])
+@pytest.mark.parametrize("mask", [0x60F, 0])
+def test_a_pipe_has_the_mask_of_the_file(identity, tmp_path, form, suffix, mask):
+    source, path = tmp_path / "in.wav", tmp_path / f"file.{suffix}"
+    if mask:
+        write_with(source, "5.1(side)", 6)
+    else:
+        soundfile.write(source, tones(6).T, RATE, "PCM_16")
+    if form == "WAVEX":
+        path = source
+    else:
+        identity.clean_file(source, path)
+    with reader(path) as file, path.open("rb") as stream:
+        assert pipe_reader(stream).info.mask == file.info.mask
+    assert (file.info.mask == 0x60F) == bool(mask)
 
 
 @pytest.mark.parametrize("channels", range(1, 10))

@@ -63,6 +63,12 @@ def test_the_limiter_keeps_quiet_samples_in_their_places():
     np.testing.assert_allclose(result[:, 30000:], sound[:, 30000:], atol=1e-3)
 
 
+def test_a_very_low_limit_is_the_lowest_there_is():
+    limiter = Limiter(RATE, 1, -60.0)
+    parts = [*limiter.process(tone(1.0, 0.5)), *limiter.finish()]
+    assert abs(np.concatenate(parts, axis=1)).max() == pytest.approx(10 ** (-24.08 / 20), abs=1e-3)
+
+
 def test_cleaned_speech_becomes_as_loud_as_it_was_in_the_noise():
     """Speech at -20 LUFS in noise at -30 LUFS, of which cleaning keeps half of the amplitude."""
     speech = np.repeat([True, False], 20)

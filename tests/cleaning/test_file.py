@@ -336,6 +336,24 @@ def test_cut_off_file(
     assert result.seconds == 1.5
 
 
+@pytest.mark.parametrize("kept", [3000, None])
+def test_a_recording_of_which_nothing_can_be_read_stays(
+    half: Denoiser,
+    audio_file: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
+    kept: int | None,
+) -> None:
+    path = audio_file("x.flac", noise(4, 16000))
+    data = path.read_bytes()
+    start = data.index(b"\xff\xf8")  # of the first frame
+    data = data[: start + 20] + bytes(len(data) - start - 20) if kept is None else data[:kept]
+    path.write_bytes(data)
+    options = FileOptions(keep_readable=True)
+    with pytest.raises(AudioError, match=r"x\.flac is (damaged|cut off)"):
+        half.clean_file(path, path, options, overwrite=True)
+    assert path.read_bytes() == data
+
+
 def test_file_that_changes_while_it_is_read(
     half: Denoiser,
     audio_file: Callable[..., Path],

@@ -230,3 +230,10 @@ def test_the_least_of_a_span():
     assert least.value() == 8
     least.reset()
     assert least.value() is None
+
+
+def test_the_least_may_be_reset_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [3.0, np.inf]
+    changing = property(lambda self: values.pop(0), lambda self, value: None)
+    monkeypatch.setattr(live_filter._Least, "_least", changing, raising=False)
+    assert live_filter._Least(300).value() == 3

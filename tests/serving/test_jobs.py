@@ -140,8 +140,9 @@ def test_a_disk_that_is_full_during_the_work_is_no_fault_of_the_program(tmp_path
 
 
 @pytest.mark.parametrize("where", ["start", "submit"])
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])  # the latter for threads
 def test_a_worker_that_cannot_be_started_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, kind: type[Exception]
 ) -> None:
     monkeypatch.setattr("denoisecli.serving.jobs.RETRY_SECONDS", 0.01)
     errors: list[str] = []
@@ -150,7 +151,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
     def fail_at_first() -> None:
         if failures:
             failures.pop()
-            raise OSError("no process can be started")
+            raise kind("no process can be started")
 
     @contextmanager
     def start_worker() -> Iterator[Any]:

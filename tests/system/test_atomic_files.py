@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -5,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.errors import DenoiseError, StorageError, UsageError
 from denoisecli.system import atomic_files
 from denoisecli.system.atomic_files import replacing
 
@@ -79,6 +80,16 @@ def test_a_failure_leaves_no_new_folders(tmp_path: Path) -> None:
     with replacing(tmp_path / "a" / "b" / "c" / "x") as part:
         part.touch()
     assert (tmp_path / "a" / "b" / "c" / "x").is_file()
+
+
+@pytest.mark.parametrize("kind", [errno.ENOSPC, errno.EACCES])
+def test_a_target_that_cannot_be_written_is_named(tmp_path: Path, kind: int) -> None:
+    with (
+        pytest.raises(StorageError, match=rf"cannot write .*out\.wav: {os.strerror(kind)}"),
+        replacing(tmp_path / "out.wav") as part,
+    ):
+        raise OSError(kind, os.strerror(kind), str(part))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("exists", [True, False])
