@@ -4,7 +4,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, wraps
+from functools import wraps
 from importlib import import_module
 from importlib.metadata import version
 from shutil import get_terminal_size
@@ -199,7 +199,6 @@ def _with_shared_options(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-@cache
 def _command(name: str) -> Any:
     """Import a command, and return it.
 
@@ -218,8 +217,13 @@ def _command(name: str) -> Any:
 class _Commands(Mapping[str, Any]):
     """The commands by name, each imported when it is first used."""
 
+    def __init__(self) -> None:
+        self._used: dict[str, Any] = {}
+
     def __getitem__(self, name: str) -> Any:
-        return _command(name)
+        if name not in self._used:
+            self._used[name] = _command(name)
+        return self._used[name]
 
     def __iter__(self) -> Iterator[str]:
         return (name for modules in _COMMANDS.values() for name in modules)

@@ -68,15 +68,16 @@ CleanWeight = Annotated[
     list[str] | None,
     _recordings(
         metavar="FOLDER=NUMBER",
-        help="Weight of the clean recordings in a folder: FOLDER=3 makes three times as many "
-        "mixtures.",
+        help="Weight of the clean recordings in a folder, a whole number: FOLDER=3 makes three "
+        "times as many mixtures, and FOLDER=0 none. A pattern, such as '*_take?.wav', works too.",
     ),
 ]
 NoiseWeight = Annotated[
     list[str] | None,
     _recordings(
         metavar="FOLDER=NUMBER",
-        help="Weight of the noises in a folder: FOLDER=0.5 draws them half as often.",
+        help="Weight of the noises in a folder: FOLDER=0.5 draws them half as often, and FOLDER=0 "
+        "never.",
     ),
 ]
 SampleRate = Annotated[
@@ -123,12 +124,19 @@ Pad = Annotated[bool, _clips("--pad", help="Pad clips with silence to the length
 MinActive = Annotated[
     float,
     _clips(
-        min=0, max=1, help="Leave out clips that are active for less than this share of the time."
+        min=0,
+        max=1,
+        help="Leave out clips of which less than this share is active, such as 0.3: frames within "
+        "25 dB of the level of the recording.",
     ),
 ]
 
 Ratio = Annotated[
-    str | None, _mixing(help="Share of the noise, from 0 to 1, or a range such as 0.05:0.5.")
+    str | None,
+    _mixing(
+        help="Share of the noise, from 0 to 1, or a range such as 0.05:0.5. This or --snr is "
+        "required, except with --pairs."
+    ),
 ]
 Snr = Annotated[
     str | None,
@@ -143,7 +151,11 @@ DrawNoise = Annotated[
     _mixing(help="Draw noises evenly over folders, over files, or in proportion to their length."),
 ]
 Level = Annotated[
-    str | None, _mixing(help="RMS level of the noisy sound in dBFS, or a range such as -45:-12.")
+    str | None,
+    _mixing(
+        help="RMS level of the noisy sound in dBFS, or a range such as -45:-12 (default: that "
+        "which results)."
+    ),
 ]
 Reverb = Annotated[Path | None, _rooms(help="Folder of impulse responses of rooms.")]
 Rooms = Annotated[int, _rooms(min=0, help="Number of synthetic rooms.")]
@@ -152,7 +164,7 @@ ReverbShare = Annotated[
 ]
 Target = Annotated[
     ReverbTarget,
-    _rooms(help="Clean part of a mixture in a room: dry, or with the early reflections."),
+    _rooms(help="What the clean part keeps of the room: nothing, or its early reflections."),
 ]
 
 OutputFolder = Annotated[

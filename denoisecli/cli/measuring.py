@@ -78,9 +78,9 @@ CompareWith = Annotated[str, _estimators(help="Name of the estimator to compare 
 MetricNames = Annotated[
     str | None,
     typer.Option(
-        help=f"all, or metrics separated by commas: {_METRICS}; without clean recordings: "
-        f"{_BLIND}. pesq is wide band, or narrow band if the clean recordings are below "
-        "16 kHz; dnsmos is all three of its ratings (default: "
+        help=f"all, or metrics separated by commas: {_METRICS}; also without clean "
+        f"recordings: {_BLIND}. pesq is wide band, or narrow band if the clean recordings are "
+        "below 16 kHz; dnsmos is all three of its ratings (default: "
         f"{_DEFAULT}; with --recordings all)."
     ),
 ]

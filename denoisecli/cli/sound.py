@@ -168,7 +168,10 @@ def mix(
     noise: Annotated[Path, typer.Argument(help="Noise recording.")],
     output: Output,
     ratio: Annotated[
-        float | None, typer.Option(help="Share of the noise, from 0 to 1, such as 0.2.")
+        float | None,
+        typer.Option(
+            help="Share of the noise, from 0 to 1, such as 0.2. This or --snr is required."
+        ),
     ] = None,
     snr: Annotated[
         float | None,

@@ -72,14 +72,16 @@ CleanWeights = Annotated[
     list[str] | None,
     _recordings(
         metavar="FOLDER=NUMBER",
-        help="Weight of the clean recordings in a folder: FOLDER=3 uses them three times as often.",
+        help="Weight of the clean recordings in a folder, a whole number: FOLDER=3 uses them three "
+        "times as often, and FOLDER=0 never.",
     ),
 ]
 NoiseWeights = Annotated[
     list[str] | None,
     _recordings(
         metavar="FOLDER=NUMBER",
-        help="Weight of the noises in a folder: FOLDER=0.5 draws them half as often.",
+        help="Weight of the noises in a folder: FOLDER=0.5 draws them half as often, and FOLDER=0 "
+        "never.",
     ),
 ]
 RunFolder = Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/NAME).")]
