@@ -142,7 +142,7 @@ class OnnxEngine:
             raise UsageError("ONNX Runtime cannot use the GPU: CUDA or cuDNN is missing")
         # Each stage has its own thread, so that the blocks of a channel pass it in their order.
         self._threads = [ThreadPoolExecutor(1) for _ in self._sessions]
-        self.ahead = len(self._sessions)
+        self.ahead = len(self._sessions) - 1
         self.reach = _reach(self._sessions[0], path)
 
     @staticmethod

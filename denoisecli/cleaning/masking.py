@@ -54,11 +54,11 @@ LEAD_IN = 2.0
 0.14 dB; 4 or 8 s raise it no further."""
 
 
-CARRIED = Blocks(length=12.0, lead_in=LEAD_IN)
+CARRIED = Blocks(length=9.0, lead_in=LEAD_IN)
 """For files, with a network that carries its state.
 
-Neighbouring blocks of `speech` share 0.6 s: blocks of 6 s take 3 % longer, and those of 24 s need
-two thirds more memory.
+Neighbouring blocks of `speech` share 0.6 s: blocks of 6 s take 2 % longer, and those of 12 s need a
+quarter more memory.
 """
 
 WHOLE = Blocks(length=48.0, before=16.0, after=16.0, lead_in=LEAD_IN)
