@@ -184,7 +184,9 @@ class Guard:
                 for text in values
                 if name != "token"
             )
+            message = '<p class="worse" role="alert">This token is wrong.</p>' if given else ""
             page = ASSETS["login.html"][0].replace(b"<!-- fields -->", fields.encode())
+            page = page.replace(b"<!-- message -->", message.encode())
             return HTMLResponse(page, 401)
         if scope["path"] in _LOGIN_PATHS:
             return None

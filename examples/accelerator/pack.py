@@ -72,6 +72,8 @@ def main() -> None:
         if getattr(options, name) is not None
     }
     options.output.mkdir(parents=True, exist_ok=True)
+    for part in options.output.glob("part-*.tar"):  # of an earlier call, perhaps with more of them
+        part.unlink()
     number, size = -1, PART_BYTES
     with ExitStack() as stack:
         for name, content in encoded(folders, options.rate):

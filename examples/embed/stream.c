@@ -1,7 +1,7 @@
 /* Clean raw sound frame by frame with the C API of ONNX Runtime.
  *
  *     denoise export speech-live --format onnx-stream -o stream.onnx
- *     cc -O2 stream.c -I include -L lib -l onnxruntime -lm -o stream
+ *     cc -O2 stream.c -I include -L lib -l onnxruntime -Wl,-rpath,'$ORIGIN/lib' -lm -o stream
  *     ./stream stream.onnx < noisy.f32 > clean.f32
  *
  * The sound is mono, float32, at the rate of the model. The output begins n_fft - hop samples

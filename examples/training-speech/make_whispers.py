@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    paths = sorted(path for path in options.speech.rglob("*") if path.is_file())
+    paths = files.find_audio(options.speech)
     rng = np.random.default_rng(options.seed)
     seconds = 0.0
     for number in rng.permutation(len(paths)):

@@ -181,6 +181,32 @@ def test_choose_a_folder(page: Page, takes: Path) -> None:
     expect(page.locator("#list li[data-stage=done]")).to_have_count(2)
 
 
+def test_a_recording_plays_after_another_was_looked_at(page: Page, takes: Path) -> None:
+    add(page, takes / "talk.wav")
+    page.set_input_files("#files", takes / "broken.wav")
+    expect(page.locator("#list li[data-stage=failed]")).to_have_count(1)
+    names = page.locator("#list .name")
+    names.filter(has_text="broken.wav").click()
+    expect(page.locator("#wait")).to_be_visible()
+    names.filter(has_text="talk.wav").click()
+    assert min(heard(page)) > 1e-3
+
+
+def test_a_model_that_keys_choose_is_used_once_it_is_confirmed(page: Page, takes: Path) -> None:
+    add(page, takes / "talk.wav")
+    page.focus("#model")
+    chosen = page.locator("#model").input_value()
+    for key in ("Home", "End"):  # one of them is another model
+        if page.locator("#model").input_value() == chosen:
+            page.keyboard.press(key)
+    assert page.locator("#model").input_value() != chosen
+    expect(page.locator("#studio")).to_be_visible()
+    page.keyboard.press("Enter")
+    expect(page.locator("#wait")).to_be_visible()
+    expect(page.locator("#studio")).to_be_visible()
+    assert page.locator("#model").input_value() != chosen
+
+
 def test_what_is_heard_follows_the_switch_and_the_slider(page: Page, tmp_path: Path) -> None:
     """The mixture is computed in the page, in step, for each channel."""
     tone = 0.4 * np.sin(2 * np.pi * 440 * np.arange(8 * RATE) / RATE)

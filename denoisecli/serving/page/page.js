@@ -261,6 +261,7 @@ function select(recording) {
   selected = recording;
   spectrogram = null;
   player.unload();
+  if (recording) recording.shown = null; // the player holds nothing now
   showPlayer();
   showList();
 }
@@ -496,9 +497,10 @@ async function suggest() {
 async function cleanAgain(model) {
   const recording = selected;
   if (recording?.stage !== "done" || model === recording.model) return;
-  player.unload();
   try {
-    take(recording, await json(`/api/jobs/${recording.id}`, { model }));
+    const job = await json(`/api/jobs/${recording.id}`, { model });
+    if (recording === selected) player.unload();
+    take(recording, job);
     poll();
   } catch (error) {
     find("model").value = recording.model;
@@ -524,11 +526,15 @@ function showRecording(peak, seconds) {
 
 async function startRecording() {
   player.pause();
+  find("record").disabled = true;
   try {
     await recorder.start();
   } catch (error) {
+    recorder.stop();
     showMessage(error.message, "error");
     return;
+  } finally {
+    find("record").disabled = false;
   }
   showRecording(0, 0);
   find("recorder").showModal();
@@ -573,7 +579,7 @@ function listen() {
     applyStrength();
     remember();
   });
-  find("model").addEventListener("change", ({ target }) => cleanAgain(target.value));
+  listenToModel();
   find("auto").addEventListener("click", suggest);
   find("download").addEventListener("click", download);
   find("download-all").addEventListener("click", downloadAll);
@@ -588,6 +594,19 @@ function listen() {
   listenToPictures();
   document.addEventListener("keydown", onKey);
   new ResizeObserver(() => selected?.result && drawAxis(selected.result.seconds)).observe(find("axis"));
+}
+
+// An arrow key changes the choice at once; Enter, or leaving the field, confirms it.
+function listenToModel() {
+  const model = find("model");
+  let byKey = false;
+  model.addEventListener("pointerdown", () => { byKey = false; });
+  model.addEventListener("keydown", ({ key }) => {
+    byKey = true;
+    if (key === "Enter") cleanAgain(model.value);
+  });
+  model.addEventListener("change", () => byKey || cleanAgain(model.value));
+  model.addEventListener("blur", () => cleanAgain(model.value));
 }
 
 function listenToDrops() {

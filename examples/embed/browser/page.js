@@ -11,6 +11,9 @@ export async function openModel(url = "stream.onnx") {
     worker.onmessage = ({ data }) => (data.error ? reject(new Error(data.error)) : resolve(data));
     worker.onerror = (event) => reject(new Error(event.message));
     worker.postMessage({ url: new URL(url, location.href).href });
+  }).catch((error) => {
+    worker.terminate();
+    throw error;
   });
   return { worker, facts };
 }
@@ -18,10 +21,20 @@ export async function openModel(url = "stream.onnx") {
 export async function start() {
   const { worker, facts } = await openModel();
   const context = new AudioContext({ sampleRate: facts.sampleRate, latencyHint: "interactive" });
-  await context.audioWorklet.addModule("worklet.js");
-  const microphone = await navigator.mediaDevices.getUserMedia({
-    audio: { noiseSuppression: false, echoCancellation: true, autoGainControl: false },
-  });
+  let microphone;
+  try {
+    await context.audioWorklet.addModule("worklet.js");
+    microphone = await navigator.mediaDevices.getUserMedia({
+      audio: { noiseSuppression: false, echoCancellation: true, autoGainControl: false },
+    });
+  } catch (error) {
+    worker.terminate();
+    context.close();
+    throw error;
+  }
+  worker.onmessage = ({ data }) => {
+    state.textContent = data.error;
+  };
   const node = new AudioWorkletNode(context, "denoise", {
     numberOfInputs: 1, numberOfOutputs: 1, outputChannelCount: [1],
     processorOptions: { hop: facts.hop },
@@ -48,11 +61,13 @@ export async function start() {
   return { context, node, report };
 }
 
-document.getElementById("start").onclick = async () => {
+document.getElementById("start").onclick = async ({ target }) => {
+  target.disabled = true; // one is enough
   state.textContent = "loading the model";
   try {
     window.running = await start();
   } catch (error) {
     state.textContent = String(error);
+    target.disabled = false;
   }
 };

@@ -142,7 +142,10 @@ let stream;
 function serve(port) {
   let last = Promise.resolve();
   port.onmessage = ({ data }) => {
-    last = last.then(() => stream.process(data)).then((result) => port.postMessage(result));
+    last = last
+      .then(() => stream.process(data))
+      .then((result) => port.postMessage(result))
+      .catch((error) => self.postMessage({ error: String(error) })); // and the next hop is tried
   };
 }
 
