@@ -45,9 +45,17 @@ def for_sample_rate(model: ModelFolder, sample_rate: int) -> ModelFolder:
 
 
 def local_models(folder: Path) -> list[ModelFolder]:
-    """Return the trained models in and below a folder such as ``runs``, sorted by path."""
+    """Return the trained models in and below a folder such as ``runs``, sorted by path.
+
+    Hidden folders are left out: a model that is being written is in one.
+    """
+    paths = folder.rglob(ModelFolder(folder).onnx_path.name)
     return sorted(
-        (ModelFolder(path.parent) for path in folder.rglob(ModelFolder(folder).onnx_path.name)),
+        (
+            ModelFolder(path.parent)
+            for path in paths
+            if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ),
         key=lambda model: model.path,
     )
 

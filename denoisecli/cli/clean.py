@@ -515,11 +515,20 @@ def _write_report(
         write_cleaning_report(
             recordings,
             report,
-            model=Path(denoiser.model).name,
+            model=_shown_name(denoiser.model),
             overwrite=batch.overwrite,
             on_progress=on_progress,
         )
     console.info(f"wrote {report}: {report.stat().st_size / 2**20:.1f} MiB")
+
+
+def _shown_name(model: str | Path) -> str:
+    """Return the name of a model for a page, on which that of the noisy sound is taken."""
+    from denoisecli.evaluation.scores import INPUT
+    from denoisecli.models.folder import ModelFolder
+
+    name = ModelFolder(Path(model).absolute()).named_path.name
+    return f"{name}-model" if name == INPUT else name
 
 
 def _run(

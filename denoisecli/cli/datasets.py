@@ -16,6 +16,7 @@ from denoisecli.cli.options import (
     load_tensorflow,
     number_or_range,
     parse_weights,
+    refuse_given,
 )
 from denoisecli.datasets.choices import Kind, NoiseDraw, ReverbTarget
 from denoisecli.errors import DatasetError, UsageError
@@ -341,7 +342,9 @@ def dataset(
             metavar="COUNT FOLDER", help="Write this number of pairs to a folder as WAV files."
         ),
     ] = None,
-    name: Annotated[str, typer.Option("--set", help="Set to export pairs from.")] = "train",
+    name: Annotated[
+        str | None, typer.Option("--set", help="Set to export pairs from (default: train).")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -352,12 +355,14 @@ def dataset(
     from denoisecli.datasets import inspection
     from denoisecli.evaluation import formatting
 
+    if export is None:
+        refuse_given({"--set": name}, "applies to --export only")
     if plot is not None or export is not None or verify:
         load_tensorflow("reading the pairs of a dataset")
     summary = inspection.summarize(folder)
     if export is not None:
         count, target = export
-        rows = inspection.export(folder, count, target, name=name, overwrite=overwrite)
+        rows = inspection.export(folder, count, target, name=name or "train", overwrite=overwrite)
         console.info(f"wrote {len(rows)} pairs to {target}")
     if plot is not None:
         from denoisecli.datasets.inspection_plot import plot_dataset

@@ -10,7 +10,7 @@ import typer
 
 from denoisecli.audio.files import probe
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import Overwrite
+from denoisecli.cli.options import Overwrite, refuse_given
 from denoisecli.errors import DenoiseError, UsageError, join_names
 from denoisecli.system.atomic_files import refuse_existing, temporary_folder
 
@@ -117,8 +117,10 @@ ReportPage = Annotated[
     Path | None,
     _output(help="HTML page for a report with figures, pictures and sound, such as report.html."),
 ]
+_REPORT_FILES = 9
 ReportFiles = Annotated[
-    int, _output(min=0, help="Number of recordings in the report with pictures and sound.")
+    int | None,
+    _output(min=0, help="Number of recordings in the report with pictures and sound (default: 9)."),
 ]
 ScoreFile = Annotated[
     Path | None,
@@ -150,7 +152,7 @@ def evaluate(
     jobs: Jobs = 2,
     keep: CleanedFolder = None,
     report: ReportPage = None,
-    report_files: ReportFiles = 9,
+    report_files: ReportFiles = None,
     csv: ScoreFile = None,
     as_json: Json = False,
     overwrite: Overwrite = False,
@@ -183,6 +185,8 @@ def evaluate(
         metrics = _DEFAULT if recordings is None else "all"
     blind = recordings is not None
     check_metrics(_metric_names(metrics, blind=blind, lowest_rate=None))
+    if report is None:
+        refuse_given({"--report-files": report_files}, "applies to --report only")
     recognizer = _make_recognizer(asr, transcripts, language)
     estimators = _make_estimators([*filter(None, [model]), *(models or [])], estimate, baseline)
     if report is not None and not estimators.keys() - {compare_with}:
@@ -216,7 +220,13 @@ def evaluate(
         if csv is not None:
             result.to_csv(csv, overwrite=overwrite)
         if report is not None:
-            write_report(result, found, report, files=report_files, overwrite=overwrite)
+            write_report(
+                result,
+                found,
+                report,
+                files=9 if report_files is None else report_files,
+                overwrite=overwrite,
+            )
             console.info(f"wrote {report}: {report.stat().st_size / 2**20:.1f} MiB")
     if as_json:
         console.print_json(result.to_dict())

@@ -150,8 +150,11 @@ def spec(
     if not resolved:  # before the spec is read: nothing can be shown without it
         require("train", "keras", "onnx", purpose="showing the network of a spec")
     from denoisecli.models.catalogue import load_spec
+    from denoisecli.spec.search_space import with_values
 
     loaded = load_spec(name)
+    if model_class is not None:
+        loaded = with_values(loaded, {"model": model_class})
     if resolved:
         console.print_json(loaded.model_dump(mode="json"), indent=2)
         return

@@ -78,10 +78,14 @@ def tune(
     runs/tiny-tune/best.json`
     """
     from denoisecli.models.catalogue import load_spec
+    from denoisecli.spec.search_space import with_values
     from denoisecli.tuning.trials import rank, trial_table
 
     require("tune", "keras_tuner", purpose="tuning")
     loaded = load_spec(spec)  # before TensorFlow, so that errors in the spec show at once
+    if model_class is not None:
+        changed = with_values(loaded, {"model": model_class})
+        loaded = changed.model_copy(update={"search": loaded.search})
     load_keras("tuning")
     allow_code(model_class, loss)
     from denoisecli.tuning.tune import BEST, PICTURE, TABLE

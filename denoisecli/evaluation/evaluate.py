@@ -154,6 +154,7 @@ def evaluate(
         costs={name: _cost(scores[name], runs[name], timed=systems[name].timed) for name in runs},
         scores=[score for column in scores.values() for score in column],
         baseline=baseline,
+        blind=all(pair.clean is None for pair in pairs),
         files={
             name: {
                 pair.name: output.path
@@ -340,7 +341,8 @@ def _load(estimator: Estimator) -> float:
 
 
 def _clean(name: str, noisy: Path, output: Path) -> _Output:
-    output.parent.mkdir(parents=True, exist_ok=True)
+    if _loaded.timed:  # the others write nothing
+        output.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     path = _loaded.clean(name, noisy, output)
     return _Output(path, time.perf_counter() - start if _loaded.timed else math.nan)
@@ -395,12 +397,30 @@ def _score_pair(metrics: Sequence[str], align: bool, task: _Task) -> _Scored:
                 aligned = align or abs(delay) <= DELAY_TOLERANCE
                 if aligned:
                     sound = np.pad(sound, (max(-delay, 0), 0))[max(delay, 0) :]
-                values = measure(reference, fit_length(sound, reference.size), rate, metrics)
+                before, after = (fit_length(part, reference.size) for part in (noisy, sound))
+                values = _measure(reference, before, after, rate, metrics)
                 score = replace(score, values=values, delay_seconds=delay / rate, aligned=aligned)
             except DenoiseError as error:
                 score = replace(score, error=str(error))
         scores.append(score)
     return scores, signature(reference, rate)
+
+
+def _measure(
+    reference: AudioVector,
+    noisy: AudioVector,
+    estimate: AudioVector,
+    rate: int,
+    metrics: Sequence[str],
+) -> dict[str, float]:
+    """Compute metrics; those that need no clean recording find its pauses in the noisy one."""
+    blind = [name for name in metrics if name in BLIND_METRICS]
+    others = [name for name in metrics if name not in blind]
+    values = {
+        **measure(reference, estimate, rate, others),
+        **measure(noisy, estimate, rate, blind),
+    }
+    return {name: values[name] for name in metrics}
 
 
 def _failed(metrics: Sequence[str], task: _Task, error: str) -> _Scored:

@@ -38,8 +38,9 @@ def failures(interval: Interval) -> str:
 def cost_cells(cost: Cost) -> tuple[str, ...]:
     """Format a cost; the speed is in seconds of audio per second of processing."""
     factor = cost.real_time_factor
+    speed = 1 / factor if math.isfinite(factor) and factor > 0 else math.nan
     return (
-        f"{1 / factor:.0f}x" if math.isfinite(factor) and factor > 0 else MISSING,
+        MISSING if math.isnan(speed) else f"{speed:.0f}x" if speed >= 10 else f"{speed:.2g}x",
         number(cost.load_seconds, 1),
         number(cost.peak_memory_mb, 0),
         number(1000 * cost.delay_seconds, 0),

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from denoisecli.audio.files import read_mono
@@ -151,10 +151,19 @@ def read_transcripts(pairs: Sequence[Pair], source: Path | None) -> dict[str, li
     found = {
         pair.name: texts[key]
         for pair in pairs
-        for key in [next((k for k in (pair.name, pair.reference.stem) if k in texts), None)]
+        for key in [next((name for name in _names(pair) if name in texts), None)]
         if key is not None
     }
     missing = sorted({pair.name for pair in pairs} - found.keys())
     if missing:
         raise UsageError(f"{source} has no transcript of {join_names(missing)}")
     return found
+
+
+def _names(pair: Pair) -> list[str]:
+    """Return the names that a transcript of a pair may have, the most specific one first."""
+    # The clean files of a dataset have numbers for names; their sources have those of the user.
+    sources = pair.sources or (pair.reference.name,)
+    paths = [PurePosixPath(source) for source in sources] if len(sources) == 1 else []
+    of_clean = [name for path in paths for name in (path.with_suffix("").as_posix(), path.stem)]
+    return [pair.name, *map(normalize_name, of_clean)]

@@ -3,15 +3,16 @@
 import csv
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Literal, TextIO
 
 import numpy as np
 
 from denoisecli.errors import DenoiseError
-from denoisecli.evaluation.metrics import BLIND_METRICS, DESCRIPTIONS, LOUDNESS, WER
+from denoisecli.evaluation.metrics import DESCRIPTIONS, WER
 from denoisecli.system.atomic_files import replacing
 
 INPUT = "input"
@@ -124,6 +125,7 @@ class Evaluation:
         scores: One score for each estimator and pair.
         baseline: Name of the estimator that the others are compared with.
         files: Paths of the cleaned files that still exist, by estimator and pair.
+        blind: The clean sound of the recordings is unknown.
     """
 
     metrics: list[str]
@@ -131,6 +133,7 @@ class Evaluation:
     scores: list[Score]
     baseline: str = INPUT
     files: dict[str, dict[str, Path]] = field(default_factory=dict)
+    blind: bool = False
 
     @property
     def errors(self) -> list[Score]:
@@ -145,12 +148,6 @@ class Evaluation:
     def ranking(self) -> str:
         """The metric that recordings are ranked by."""
         return next((name for name in RANKING if name in self.metrics), self.metrics[0])
-
-    @property
-    def blind(self) -> bool:
-        """Whether the metrics are those of recordings whose clean sound is unknown."""
-        others = BLIND_METRICS.keys() | LOUDNESS.keys() | {WER}
-        return bool(self.metrics) and others >= set(self.metrics)
 
     @property
     def compared(self) -> list[str]:
@@ -315,31 +312,38 @@ def partial_csv(path: Path, metrics: Sequence[str]) -> Iterator[Callable[[Sequen
         DenoiseError: The file cannot be written.
     """
     partial = partial_path(path)
-    written = 0
-    done = False
 
-    def add(scores: Sequence[Score]) -> None:
-        nonlocal written
+    @contextmanager
+    def explained() -> Iterator[None]:
         try:
-            _write_rows(table, scores)
-            file.flush()
+            yield
         except OSError as error:
             raise DenoiseError(f"cannot write {partial}: {error.strerror or error}") from error
-        written += len(scores)
 
-    try:
+    is_new = not partial.exists()
+    with explained():
         partial.parent.mkdir(parents=True, exist_ok=True)
-        file = partial.open("w", newline="", encoding="utf-8")
-    except OSError as error:
-        raise DenoiseError(f"cannot write {partial}: {error.strerror or error}") from error
-    try:
-        with file:
-            table = _csv_table(file, metrics)
+        partial.open("a").close()  # an earlier call may have left scores there
+    with ExitStack() as stack:
+
+        @cache
+        def opened() -> tuple[TextIO, "csv.DictWriter[str]"]:
+            file = stack.enter_context(partial.open("w", newline="", encoding="utf-8"))
+            return file, _csv_table(file, metrics)
+
+        def add(scores: Sequence[Score]) -> None:
+            with explained():
+                file, table = opened()
+                _write_rows(table, scores)
+                file.flush()
+
+        try:
             yield add
-        done = True
-    finally:
-        if done or not written:
-            partial.unlink(missing_ok=True)
+        except BaseException:
+            if is_new and not opened.cache_info().currsize:
+                partial.unlink(missing_ok=True)
+            raise
+    partial.unlink(missing_ok=True)
 
 
 def _csv_table(file: TextIO, metrics: Sequence[str]) -> "csv.DictWriter[str]":

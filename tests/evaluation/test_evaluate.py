@@ -20,7 +20,7 @@ from denoisecli.evaluation import evaluate as module
 from denoisecli.evaluation import formatting
 from denoisecli.evaluation.estimators import Command, Estimator, Folder, Model
 from denoisecli.evaluation.evaluate import DELAY_TOLERANCE, evaluate
-from denoisecli.evaluation.pairs import folder_pairs
+from denoisecli.evaluation.pairs import Pair, folder_pairs
 from denoisecli.evaluation.recognition import Recognizer
 from denoisecli.evaluation.scores import partial_csv, partial_path
 from denoisecli.system.pools import WorkerDied
@@ -237,6 +237,27 @@ def test_delay_is_reported_and_removed_on_request(folders, tmp_path, audio_file)
     assert result.costs["cleaned"].delay_seconds == result.costs["input"].delay_seconds == 0
     assert result.values("cleaned", "snr")["a"] == 100
     assert result.values("cleaned", "si_sdr")["b"] > 15  # its first 12.5 ms are gone
+
+
+def test_pauses_are_those_of_the_noisy_recording(audio_file, speech, noise, tmp_path):
+    """Digital silence in the clean recording, as between joined clips, hides no pause."""
+    rate = 16000
+    clean = speech(4.0, rate)
+    clean.reshape(4, -1)[:, : rate // 3] = 0
+    hiss = noise(4.0, rate)
+    noisy = clean + 10 ** (-50 / 20) * hiss / np.std(hiss)
+    audio_file("clean/a.wav", clean, rate)
+    audio_file("noisy/a.wav", noisy, rate)
+    pairs = folder_pairs(tmp_path / "clean", tmp_path / "noisy")
+    result = evaluate(pairs, {}, metrics=["noise_floor", "snr"])
+    assert result.mean("input", "noise_floor").mean == pytest.approx(-50, abs=2)
+    assert not result.blind
+    alone = [Pair("a", None, tmp_path / "noisy" / "a.wav")]
+    blind = evaluate(alone, {}, metrics=["noise_floor"])
+    assert blind.blind
+    assert blind.mean("input", "noise_floor").mean == pytest.approx(
+        result.mean("input", "noise_floor").mean
+    )
 
 
 def test_metrics_hear_all_of_the_clean_recording(audio_file, noise, tmp_path):

@@ -24,6 +24,8 @@ def test_half_width_and_failures():
 
 def test_cost_cells():
     assert formatting.cost_cells(Cost(0.25, 0.008, 150.4, 0.032)) == ("125x", "0.2", "150", "32")
+    assert formatting.cost_cells(Cost(0.25, 0.4, 150.4, 0.0))[0] == "2.5x"
+    assert formatting.cost_cells(Cost(0.25, 2.5, 150.4, 0.0))[0] == "0.4x"
     assert formatting.cost_cells(Cost(NAN, NAN, NAN, 0.0)) == ("-", "-", "-", "0")
     assert len(formatting.COST_LABELS) == 4
 

@@ -125,6 +125,12 @@ def test_transcripts_in_a_table(tmp_path):
     assert read_transcripts(pairs, table) == {"x_0dB": ["yes", "sir"], "x_5dB": ["no"]}
     with pytest.raises(UsageError, match="no transcript of other"):
         read_transcripts([*pairs, Pair("other", tmp_path / "o.wav", tmp_path / "n.wav")], table)
+    table.write_text("name,text\n1,one\nspeakers/é,two\n")
+    pairs = [  # of a dataset, whose clean files have numbers
+        Pair("1_2", tmp_path / "2.wav", tmp_path / "n.wav", sources=("1.flac",)),
+        Pair("2_1", tmp_path / "1.wav", tmp_path / "n.wav", sources=("speakers/e\u0301.wav",)),
+    ]
+    assert read_transcripts(pairs, table) == {"1_2": ["one"], "2_1": ["two"]}
     table.write_text("name,transcript\na,b\n")
     with pytest.raises(UsageError, match="must have the headings name and text"):
         read_transcripts(pairs, table)

@@ -153,6 +153,9 @@ def test_partial_scores_are_kept_only_if_the_evaluation_fails(tmp_path):
         raise KeyboardInterrupt
     assert partial_path(path).name == "scores.partial.csv"
     assert len(partial_path(path).read_text().splitlines()) == 3
+    with pytest.raises(KeyboardInterrupt), partial_csv(path, ["snr"]):  # before there are scores
+        raise KeyboardInterrupt
+    assert len(partial_path(path).read_text().splitlines()) == 3
     (tmp_path / "file").touch()
     with (
         pytest.raises(DenoiseError, match="cannot write"),

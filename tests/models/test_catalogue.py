@@ -57,6 +57,10 @@ def test_find_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_model("run").path == find_model("run/model").path == Path("run/model")
     assert find_model("folder").path == Path("folder")
     assert [model.path.name for model in local_models(tmp_path)] == ["folder", "speech", "model"]
+    written = tmp_path / "run" / ".model.0123.denoise-part" / "part" / "model.onnx"
+    written.parent.mkdir(parents=True)
+    written.write_bytes(b"")
+    assert [model.path.name for model in local_models(tmp_path)] == ["folder", "speech", "model"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"empty is not a model folder: it contains no model.onnx"):
         find_model("empty")
