@@ -154,7 +154,7 @@ def test_an_interrupted_adaptation_continues(
     pieces = {path: path.stat().st_mtime_ns for path in (work / "noise").iterdir()}
     assert pieces
     with pytest.raises(UsageError, match="other recordings"):
-        adapt([fan], output, noise=[fan], model=tiny_run)
+        adapt([shutil.copy(fan, tmp_path / "take.wav")], output, noise=[fan], model=tiny_run)
     monkeypatch.setattr(module, "train", real)
     monkeypatch.setattr(module, "write_blend", interrupted)
     with pytest.raises(Interrupted):  # after the training

@@ -17,7 +17,7 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     ("module", "number"),
     [
         ("denoisecli.cli.app", signal.SIGINT),
-        ("denoisecli.cli.tuning", signal.SIGTERM),
+        ("denoisecli.cli.clean", signal.SIGTERM),
         ("soundfile", signal.SIGINT),
     ],
 )
