@@ -48,6 +48,7 @@ Momentary = Float[np.ndarray, "blocks"]
 """Momentary loudness in LUFS every BLOCK_SECONDS; -inf where there is no sound."""
 
 _ATTACK_MS, _RELEASE_MS = 5, 50
+_LOWEST_LIMIT = 0.0625  # of FFmpeg's alimiter
 _PAUSE_LU = 20.0  # a block that is further below the speech is a pause
 _MIN_PAUSES = 5
 _LOWEST_SPEECH = 0.1  # share of the power of a block that is speech at least
@@ -118,9 +119,6 @@ class LoudnessMeter:
             self._momentary.append(float(values["lavfi.r128.M"]))
             self._integrated = float(values["lavfi.r128.I"])
             self._peak = float(values.get("lavfi.r128.true_peak", 0.0))
-
-
-_LOWEST_LIMIT = 0.0625  # of FFmpeg's alimiter
 
 
 class Limiter:

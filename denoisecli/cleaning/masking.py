@@ -57,8 +57,8 @@ LEAD_IN = 2.0
 CARRIED = Blocks(length=9.0, lead_in=LEAD_IN)
 """For files, with a network that carries its state.
 
-Neighbouring blocks of `speech` share 0.6 s: blocks of 6 s take 2 % longer, and those of 12 s need a
-quarter more memory.
+Neighbouring blocks of `speech` share 0.6 s, which are computed twice: longer blocks take less time,
+but those of 12 s need a quarter more memory.
 """
 
 WHOLE = Blocks(length=48.0, before=16.0, after=16.0, lead_in=LEAD_IN)

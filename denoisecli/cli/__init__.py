@@ -7,7 +7,8 @@
 - ``clean``, ``live``, ``adapting``, ``serving``, ``sound``, ``datasets``, ``training``, ``tuning``,
   ``measuring``, ``models``: commands
 
-It may import every other room; no room imports it. TensorFlow, librosa and matplotlib are imported
+It may import every other room; no room imports it. A command is imported when it is used, and
+TensorFlow, librosa and matplotlib are imported
 only by the functions that need them, so that help and errors come at once.
 """
 
@@ -16,7 +17,7 @@ from denoisecli.system.early_exit import exit_on_signals
 
 def main() -> None:
     """Run the `denoise` script."""
-    exit_on_signals()  # importing the commands takes a while
+    exit_on_signals()  # importing the program and the command takes a while
     from denoisecli.cli import app
 
     app.main()

@@ -117,7 +117,6 @@ ReportPage = Annotated[
     Path | None,
     _output(help="HTML page for a report with figures, pictures and sound, such as report.html."),
 ]
-_REPORT_FILES = 9
 ReportFiles = Annotated[
     int | None,
     _output(min=0, help="Number of recordings in the report with pictures and sound (default: 9)."),

@@ -15,6 +15,7 @@ from denoisecli.datasets.manifest import Row
 from denoisecli.datasets.mixtures import Mixtures, Pair, checksum, finite
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.recordings import Recording, Role, Skipped
+from denoisecli.datasets.splitting import labelled
 from denoisecli.system.pools import Workers
 
 LENGTH_SECONDS = 0.01
@@ -126,9 +127,8 @@ def partners_of(
         first = part.start - clean.start
         length = min(part.samples, noisy.samples - first)
         cut.append(replace(part, samples=length))
-        path = PurePosixPath(noisy.name)
         label = PurePosixPath(part.name).stem.removeprefix(PurePosixPath(clean.name).stem)
-        name = path.with_name(f"{path.stem}{label}{path.suffix}").as_posix()
+        name = labelled(noisy.name, label)
         partners.append(replace(noisy, name=name, start=noisy.start + first, samples=length))
     return cut, partners
 

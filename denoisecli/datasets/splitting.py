@@ -193,17 +193,22 @@ def split_in_time(
         for name, share in shares.items():
             last = min(first + round(share * left), recording.samples)
             label = f" [{first / sample_rate:.1f}-{last / sample_rate:.1f} s]"
-            path = PurePosixPath(recording.name)
             parts[name].append(
                 replace(
                     recording,
-                    name=path.with_name(f"{path.stem}{label}{path.suffix}").as_posix(),
+                    name=labelled(recording.name, label),
                     samples=last - first,
                     start=recording.start + first,
                 )
             )
             first = last + gap
     return parts
+
+
+def labelled(name: str, label: str) -> str:
+    """Return the name of a recording with a label in front of its suffix."""
+    path = PurePosixPath(name)
+    return path.with_name(f"{path.stem}{label}{path.suffix}").as_posix()
 
 
 def _splits_in_time(
