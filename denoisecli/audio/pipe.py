@@ -304,7 +304,7 @@ def _end_of_metadata(head: bytes) -> int:
     """Return the position up to which a FLAC has metadata, as far as its beginning tells; or 0."""
     if not head.startswith(FLAC_START):
         return 0
-    position = len(FLAC_START)
+    position = len(b"fLaC")
     while position + 4 <= len(head):
         is_last = head[position] & 0x80
         position += 4 + int.from_bytes(head[position + 1 : position + 4])
@@ -331,6 +331,7 @@ class _Forward(io.RawIOBase):
         self.error: BaseException | None = None
         self._stream = stream
         self.head = b""
+        self._kept = _HEAD  # number of bytes that are kept, at least
         self._tail = b""  # the last bytes of FLAC after the first ones
         self._recent = b""  # the last bytes taken from the stream
         self._reached = 0  # bytes taken from the stream
@@ -385,8 +386,10 @@ class _Forward(io.RawIOBase):
             self._reached += len(data)
             if self.head.startswith(FLAC_START):
                 self._tail = (self._tail + data)[-_TAIL:]
-            if len(self.head) < max(_HEAD, min(_end_of_metadata(self.head), _LARGEST_HEAD)):
+            if len(self.head) < self._kept:
                 self.head += data
+                if len(self.head) >= self._kept:
+                    self._kept = max(_HEAD, min(_end_of_metadata(self.head), _LARGEST_HEAD))
             self._recent = (self._recent + data[-_CHUNK_HEADER:])[-_CHUNK_HEADER:]
         return count
 

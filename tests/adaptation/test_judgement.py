@@ -11,7 +11,6 @@ from helpers import constant_mask, pink_noise, speech_like
 from denoisecli.adaptation import judgement
 from denoisecli.adaptation.judgement import (
     CLEAN,
-    GENERATED,
     METRICS,
     OTHERS,
     SPEECH,
@@ -44,6 +43,12 @@ def material() -> Material:
     )
 
 
+@pytest.fixture(autouse=True)
+def few_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make few mixtures with generated noise, as it takes seconds."""
+    monkeypatch.setattr(judgement, "GENERATED", 8)
+
+
 def test_the_sets_that_must_not_get_worse_do_not_depend_on_the_recordings(
     material: Material,
 ) -> None:
@@ -60,7 +65,7 @@ def test_the_sets_that_must_not_get_worse_do_not_depend_on_the_recordings(
 
 def test_the_three_sets_are_what_they_are_called(material: Material) -> None:
     sets = comparison_sets(material, seed=1, mixtures=6)
-    assert [len(mixtures) for mixtures in sets.values()] == [6, GENERATED, CLEAN]
+    assert [len(mixtures) for mixtures in sets.values()] == [6, judgement.GENERATED, CLEAN]
     for noisy, clean in sets[SPEECH]:
         np.testing.assert_array_equal(noisy, clean)
     snrs = [snr(clean, noisy, RATE) for noisy, clean in sets[OTHERS]]

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from helpers import pink_noise
 
-from denoisecli.adaptation import adapt
+from denoisecli.adaptation import adapt, judgement
 from denoisecli.adaptation import material as module
 from denoisecli.adaptation.adapt import NOISE_WEIGHTS, _write_sources
 from denoisecli.adaptation.judgement import YOURS, comparison_sets
@@ -46,9 +46,20 @@ def voice() -> AudioVector:
 
 
 @pytest.fixture
-def one_voice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read one of the voices that come with the package, as they are minutes long."""
-    monkeypatch.setattr(module, "voices", lambda: voices()[:1])
+def one_voice(
+    voice: AudioVector, audio_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read seconds of one voice instead of the minutes of three that come with the package."""
+    path = audio_file("voice.wav", voice, RATE, "FLOAT")
+    monkeypatch.setattr(module, "voices", lambda: [path])
+
+
+@pytest.fixture
+def few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generate little noise, as it takes seconds."""
+    monkeypatch.setattr(adapt, "PIECES", 4)
+    monkeypatch.setattr(adapt, "SECONDS", 0.5)
+    monkeypatch.setattr(judgement, "GENERATED", 2)
 
 
 def take(voice: AudioVector, noise: AudioVector) -> tuple[AudioVector, AudioVector]:
@@ -207,6 +218,7 @@ def test_only_the_beginning_of_long_recordings_is_read(
     assert found.seconds([*found.noise, *found.held_out_noise]) == pytest.approx(15)
 
 
+@pytest.mark.usefixtures("one_voice")
 def test_short_recordings_leave_their_share_to_longer_ones(
     denoiser: Denoiser,
     rng: np.random.Generator,
@@ -263,6 +275,7 @@ def test_pieces_to_train_with_hold_nothing_that_is_held_out(
     assert seconds == pytest.approx(22 - 0.05 * len(noise))  # all but the seams
 
 
+@pytest.mark.usefixtures("few_pieces")
 def test_speech_is_trained_with_at_several_speeds_and_noise_at_its_own(
     sines: Material, tmp_path: Path
 ) -> None:
@@ -320,12 +333,12 @@ def test_held_out_mixtures_do_not_click_where_stretches_meet_or_repeat(sines: Ma
         assert not clicks(noise / np.abs(noise).max())
 
 
+@pytest.mark.usefixtures("few_pieces")
 @pytest.mark.parametrize("gain", [1.0, 30.0])
 def test_little_noise_is_enough_to_train_with(
-    gain: float, rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gain: float, rng: np.random.Generator, tmp_path: Path
 ) -> None:
     """At least two pieces of the least noise that is accepted, even if it is clipped."""
-    monkeypatch.setattr(adapt, "SECONDS", 0.5)
     sound = (gain * pink_noise(LEAST_NOISE, RATE, rng)).clip(-1, 1)
     noise, held_out_noise = module._hold_out([sound])
     speech, held_out_speech = module._hold_out([pink_noise(90, RATE, rng)])

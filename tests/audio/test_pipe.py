@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import soundfile
 from helpers import constant_mask
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from denoisecli.audio import pipe
 from denoisecli.audio.pipe import PipeWriter, RawFormat, pipe_reader
@@ -420,3 +422,18 @@ def test_a_size_that_counts_the_header_in_a_pipe(stereo):
     pipe = pipe_reader(Pipe(with_size(content, stereo.size * 2 + 44)))
     np.testing.assert_allclose(sound_of(pipe), stereo, atol=1e-4)
     assert "includes the header itself" in pipe.warnings[0]
+
+
+@given(st.lists(st.binary(max_size=300), min_size=1, max_size=5), st.integers(16, 65535))
+@settings(max_examples=50, deadline=None)
+def test_the_end_of_the_metadata_of_a_flac(blocks, block_size):
+    """Its beginning tells how many bytes must be kept, however much of it was read."""
+    stream_info = struct.pack(">HH", block_size, block_size) + bytes(30)
+    content = b"fLaC"
+    for number, block in enumerate([stream_info, *blocks]):
+        kind = (4 if number else 0) | (0x80 if number == len(blocks) else 0)
+        content += bytes([kind]) + len(block).to_bytes(3) + block
+    assert pipe._end_of_metadata(content) == len(content)
+    assert pipe._end_of_metadata(content + bytes(1000)) == len(content)
+    for length in range(8, len(content)):
+        assert length < pipe._end_of_metadata(content[:length]) <= len(content) + 4

@@ -132,6 +132,7 @@ def test_build(folders: tuple[Path, Path], tmp_path: Path) -> None:
         assert count is None or len(used[0] | used[1]) == count
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_files(
     folders: tuple[Path, Path],
     tmp_path: Path,

@@ -79,6 +79,7 @@ def wait_forever(folder: Path) -> None:
         time.sleep(600)
 
 
+@pytest.mark.slow
 def test_an_exception_makes_the_workers_give_up_and_clean_up(tmp_path: Path) -> None:
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt), process_pool(2) as pool:

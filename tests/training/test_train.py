@@ -712,6 +712,7 @@ class TestStartFromAnotherModel:
             new.state.init_from = str(folder.path)
             assert ("?" in new.training_sources().split()) == ("not record" in words)
 
+    @pytest.mark.slow
     def test_an_unfinished_run_knows_its_recordings(
         self, tiny_dataset: Path, tmp_path: Path
     ) -> None:
@@ -758,6 +759,7 @@ class TestStartFromAnotherModel:
         for o, n, m in zip(old, new, mean, strict=True):
             np.testing.assert_allclose(m, 0.25 * o + 0.75 * n, rtol=1e-5, atol=1e-6)
 
+    @pytest.mark.slow
     def test_fixed_normalizations_stay_as_they_are(
         self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path, no_logs: None
     ) -> None:

@@ -79,8 +79,8 @@ def searched(
     return folder, results, recorder
 
 
+@pytest.mark.slow
 class TestSearch:
-    @pytest.mark.slow
     def test_every_trial_is_accounted_for(
         self, searched: tuple[Path, list[TrialResult], Recorder]
     ) -> None:

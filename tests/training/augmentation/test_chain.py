@@ -78,6 +78,14 @@ def only(**fields: Any) -> Augmentation:
     return OFF.model_copy(update={"low_pass_hz": NEW["low_pass_hz"], **fields})
 
 
+ALONE = [
+    only(remix=True),
+    only(equalization_db=12.0),
+    only(level_dbfs=(-30.0, -20.0)),
+    *[only(**{name: value}) for name, value in NEW.items() if name not in CUTOFFS],
+]
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -87,10 +95,7 @@ def only(**fields: Any) -> Augmentation:
             clean_only=0.3,
             noise_only=0.3,
         ),
-        only(remix=True),
-        only(equalization_db=12.0),
-        only(level_dbfs=(-30.0, -20.0)),
-        *[only(**{name: value}) for name, value in NEW.items() if name not in CUTOFFS],
+        *[pytest.param(settings, marks=pytest.mark.slow) for settings in ALONE],
         ALL,
     ],
 )

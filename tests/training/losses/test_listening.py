@@ -31,6 +31,7 @@ def sounds(speech: Callable[..., np.ndarray], noise: Callable[..., np.ndarray]) 
     return np.stack([clean + share * hiss for share in (0, 0.1, 0.5)]).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_ratings_are_those_of_dnsmos(sounds: np.ndarray) -> None:
     found = ops.convert_to_numpy(ratings(sounds))
     for sound, rating in zip(sounds, found, strict=True):
@@ -39,6 +40,7 @@ def test_ratings_are_those_of_dnsmos(sounds: np.ndarray) -> None:
         np.testing.assert_allclose(rating, expected, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_three_seconds_are_rated_nearly_as_nine(sounds: np.ndarray) -> None:
     short = sounds[:, : 3 * SAMPLE_RATE]
     repeated = np.tile(short, 4)[:, : sounds.shape[1]]

@@ -96,6 +96,7 @@ def mos_lqo(estimate: np.ndarray, clean: np.ndarray) -> np.ndarray:
     return 0.999 + 4 / (1 + np.exp(3.8224 - 1.3669 * raw))
 
 
+@pytest.mark.slow
 def test_agrees_with_pesq(rng: np.random.Generator) -> None:
     pairs = []
     for index, snr_db in enumerate((-5, 5, 15, 30)):
@@ -209,6 +210,7 @@ def test_silent_clean_counts_as_zero(clean: np.ndarray, rng: np.random.Generator
     assert found > 1
 
 
+@pytest.mark.slow
 def test_graph_of_any_shape(clean: np.ndarray) -> None:
     sounds = np.stack([clean, clean[::-1]])
     noisy = sounds + 0.1 * np.roll(sounds, 1000, axis=1)
