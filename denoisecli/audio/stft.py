@@ -12,7 +12,7 @@ from denoisecli.types import AudioVector, ComplexSpectrogram
 
 MAX_N_FFT = 2**20
 
-_FRAMES = 32  # transformed at a time
+_FRAMES = 64  # transformed at a time
 
 
 @lru_cache(maxsize=32)
@@ -145,7 +145,7 @@ def istft(
     else:
         _divide(sound, weights)
     sound = sound.reshape(-1)[n_fft // 2 :][:length]
-    return np.pad(sound, (0, length - sound.size))
+    return np.pad(sound, (0, length - sound.size)) if sound.size < length else sound
 
 
 def _divide(sound: np.ndarray, weights: np.ndarray) -> None:

@@ -262,7 +262,7 @@ def _run_stage(
     for name in names:
         if name.startswith("next_"):
             state[name.removeprefix("next_")] = outputs.pop(name)
-    return {**arrays, **outputs}
+    return outputs if "mask" in outputs else {**arrays, **outputs}
 
 
 def _done(arrays: Arrays) -> "Future[Arrays]":
@@ -289,6 +289,8 @@ def _open_session(path: Path, threads: int, *, gpu: bool = False) -> onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # its warnings are not for users
+    # Memory that is planned for the shape of a block is added to that of the first blocks.
+    options.enable_mem_pattern = False
     try:
         return onnxruntime.InferenceSession(
             path,

@@ -54,11 +54,11 @@ LEAD_IN = 2.0
 0.14 dB; 4 or 8 s raise it no further."""
 
 
-CARRIED = Blocks(length=9.0, lead_in=LEAD_IN)
+CARRIED = Blocks(length=6.0, lead_in=LEAD_IN)
 """For files, with a network that carries its state.
 
 Neighbouring blocks of `speech` share 0.6 s, which are computed twice: longer blocks take less time,
-but those of 12 s need a quarter more memory.
+shorter ones less memory.
 """
 
 WHOLE = Blocks(length=48.0, before=16.0, after=16.0, lead_in=LEAD_IN)
@@ -179,8 +179,10 @@ class Masking:
             network does not fit its spec, or returns values that are not finite.
         """
         hop_length = self.transform.stft.hop_length
-        whole = fit_length(block.sound, self.round_up(block.sound.size))
-        spectrum = stft(whole, **self._stft_options)
+        sound, timesteps = block.sound, self.round_up(block.sound.size)
+        if sound.size < timesteps:
+            sound = fit_length(sound, timesteps)
+        spectrum = stft(sound, **self._stft_options)
         heard, rest = self.transform.split(spectrum)
         low, high = 0, spectrum.shape[1]
         arrays: dict[str, np.ndarray] = {}
