@@ -1,7 +1,7 @@
 """Generated sound, small networks and specs, and calls of the program."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -34,6 +34,17 @@ TINY_SPEC: dict[str, Any] = {
     },
 }
 """A network for the 4 kHz of the fixture tiny_dataset that is traced and trained in seconds."""
+
+
+def mostly_slow(values: Iterable[Any], *quick: Any) -> list[Any]:
+    """Return the parameters of a test, which is slow with all but the quick ones."""
+    return [
+        pytest.param(
+            *(value if isinstance(value, tuple) else (value,)),
+            marks=() if value in quick else pytest.mark.slow,
+        )
+        for value in values
+    ]
 
 
 class SilentObserver:

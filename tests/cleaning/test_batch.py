@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from distributed import LocalCluster
-from helpers import constant_mask
+from helpers import constant_mask, mostly_slow
 
 from denoisecli.cleaning import batch
 from denoisecli.cleaning.batch import Advanced, Outcome, Started
@@ -207,7 +207,7 @@ def test_a_failing_callback_cancels_what_waits_in_an_executor(
     assert [future.cancelled() for future in executor.futures] == [False, True, True]
 
 
-@pytest.mark.parametrize("kind", [Started, Outcome])
+@pytest.mark.parametrize("kind", mostly_slow([Started, Outcome], Outcome))
 def test_a_failing_callback_ends_the_worker_processes(
     half: DenoiserOptions, recordings: list[Job], kind: type
 ) -> None:

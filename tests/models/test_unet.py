@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import tensorflow as tf
+from helpers import mostly_slow
 
 from denoisecli.models.export.onnx_network import export_onnx
 from denoisecli.models.layers import BoundedMask
@@ -151,7 +152,9 @@ def run(network: UNet, spectrum: np.ndarray) -> np.ndarray:
     return np.asarray(compiled(network)(spectrum))
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(
+    scope="module", params=mostly_slow(VARIANTS, "plain", "separable", "mel bands", "causal")
+)
 def network(request: pytest.FixtureRequest) -> UNet:
     network = build_model(parse_spec({"name": "test", **VARIANTS[request.param]}))
     randomize(network)

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from helpers import mostly_slow
 
 from denoisecli.errors import ModelError
 from denoisecli.models.export import onnx_stream
@@ -87,7 +88,7 @@ def trained(sections: dict[str, Any]) -> UNet:
     return network
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", mostly_slow(STREAMS, "causal", "looks ahead"))
 def test_frame_by_frame_equals_keras(name: str, tmp_path: Path) -> None:
     """From the first frame to the last: `export_stream` compares with Keras."""
     delay, sections = STREAMS[name]
