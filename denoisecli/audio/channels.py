@@ -28,7 +28,7 @@ _OGG_ORDER = {
 _CAF_BITMAP = 1 << 16
 _CAF_MASKS = {
     **{108: 0x33, 113: 0x7, 115: 0x107, 117: 0x607, 121: 0x60F, 132: 0x603, 133: 0xB},
-    **{125: 0x13F, 134: 0x10B, 137: 0xF, 138: 0x10F},
+    **{125: 0x13F, 131: 0x103, 134: 0x10B, 136: 0xF, 137: 0x10F},
 }
 """Masks of the layout tags of CAF (its upper 16 bits) whose channels are in the order of WAV."""
 

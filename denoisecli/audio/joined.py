@@ -63,7 +63,7 @@ def with_all_flac(path: Path) -> tuple[Patched, int, int, int] | None:
     if found is None or stated == 0 or found <= stated or second_start(path) is not None:
         return None
     right = bytes([head[_TOTAL_AT] & 0xF0 | found >> 32]) + (found & 0xFFFF_FFFF).to_bytes(4, "big")
-    return Patched(path, _TOTAL_AT, right), stated, found, int.from_bytes(head[18:21], "big") >> 4
+    return Patched(path, {_TOTAL_AT: right}), stated, found, int.from_bytes(head[18:21], "big") >> 4
 
 
 def _end_of_last_frame(tail: bytes, block_size: int) -> int | None:

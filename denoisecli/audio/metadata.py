@@ -15,9 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import mutagen
+import soundfile
 from mutagen.easyid3 import EasyID3
 from mutagen.flac import FLAC, Picture
-from mutagen.id3 import APIC, ID3, TXXX, Frame, ID3NoHeaderError
+from mutagen.id3 import APIC, COMM, ID3, TXXX, Frame, ID3NoHeaderError
 from mutagen.mp4 import MP4
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
@@ -32,6 +33,7 @@ _LARGEST_RIFF = 2**32 - 2**16
 _OF_SAMPLES = (b"fmt ", b"data", b"ds64", b"fact", b"PEAK", b"levl", b"MD5 ", b"COMM", b"SSND")
 _PADDING = (b"JUNK", b"junk", b"PAD ", b"FLLR", b"filr", b"FVER")
 _OF_CHANNELS = (b"chna", b"axml", b"CHNL")  # which they describe one by one
+_AIFF_TEXTS = (b"NAME", b"AUTH", b"(c) ", b"ANNO")
 _PICTURE = "metadata_block_picture"
 _MASK = "waveformatextensible_channel_mask"
 _DROPPED_COMMENTS = (_PICTURE, _MASK, "encoder", "encoder_options")
@@ -47,12 +49,14 @@ _INFO = {
 }
 """Fields of LIST INFO that soundfile does not read, and the names of tags for them."""
 _CUE_SHEET = "cue sheet"  # label of a block whose positions count samples
-_HELD = "ID3"  # label of what tags and pictures hold as well
+_HELD = "tags"  # label of what tags and pictures hold as well
 
 ATTACHED_PICTURE = 1024
 """FFmpeg's AV_DISPOSITION_ATTACHED_PIC: the picture is the cover of a recording."""
 
 _IMAGES = {"mjpeg": "jpeg"}  # FFmpeg's names of codecs that differ from the MIME type
+_COMMENTS = ("", "ID3v1 Comment")  # descriptions of comments: none, and mutagen's of an ID3v1
+
 _TECHNICAL = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "creation_time"),
     *("handler_name", "vendor_id", "duration", "encoded_by"),
@@ -123,7 +127,8 @@ class Metadata:
         """Return the tags that libsndfile has to write; it need not if all of them are copied."""
         if _kind_of(container) is self.kind and self.chunks:
             return {}
-        return {name: text for name, text in self.comments if name in SOUNDFILE_TAGS} | tags
+        own = {name: text for name, text in self.comments if name in SOUNDFILE_TAGS}
+        return own | {name: text for name, text in tags.items() if text}
 
 
 def read_metadata(
@@ -154,16 +159,22 @@ def read_metadata(
 
 
 def write_metadata(
-    metadata: Metadata, path: Path, container: str, sample_rate: int, channels: int
+    metadata: Metadata,
+    path: Path,
+    container: str,
+    sample_rate: int,
+    channels: int,
+    tags: Mapping[str, str],
 ) -> list[str]:
     """Add metadata to a complete audio file.
 
     Args:
         metadata: The metadata of another file.
-        path: Audio file, to which libsndfile has written ``Metadata.soundfile_tags``.
+        path: Audio file.
         container: libsndfile's name of its format.
         sample_rate: Sample rate in Hz.
         channels: Number of channels.
+        tags: ``Metadata.soundfile_tags``, which libsndfile was to write to the file.
 
     Returns:
         Names of what the file cannot hold.
@@ -181,9 +192,20 @@ def write_metadata(
             lost += [name for name, _ in metadata.comments if name not in SOUNDFILE_TAGS]
             lost += ["pictures"] * bool(metadata.pictures)
             lost += [name for name, _ in metadata.chunks if name not in ("LIST INFO", _HELD)]
+        if kind not in (Kind.COMMENTS, Kind.ID3):  # whose tags mutagen has written
+            lost += _unwritten(tags, path)
     except _TAG_ERRORS:
         lost.append("tags")
     return sorted({name or "a tag without a name" for name in lost})
+
+
+def _unwritten(tags: Mapping[str, str], path: Path) -> list[str]:
+    """Return the names of the tags that libsndfile has no place for in a file."""
+    if not tags:
+        return []
+    with soundfile.SoundFile(path) as file:
+        written = file.copy_metadata()
+    return [name for name, text in tags.items() if text and not written.get(name)]
 
 
 def blocks_of(metadata: Metadata) -> list[str]:
@@ -275,7 +297,7 @@ def _read_chunks(source: Path | bytes, found: Metadata) -> Metadata:
     lost = []
     with _opened(source) as file:
         for chunk in walk_chunks(file):
-            if chunk.name in (b"RIFF", b"RF64", b"FORM"):
+            if chunk.name in (b"RIFF", b"RF64", b"BW64", b"FORM"):
                 break  # another recording
             if chunk.name in _OF_SAMPLES or chunk.name in _PADDING:
                 continue
@@ -295,6 +317,8 @@ def _read_chunks(source: Path | bytes, found: Metadata) -> Metadata:
             elif chunk.name.upper() == b"ID3 ":
                 label = _HELD
                 content, found = _read_id3_chunk(content, found)
+            elif chunk.name in _AIFF_TEXTS and found.kind is Kind.AIFF:
+                label = _HELD  # soundfile reads them as tags
             elif chunk.name == b"bext" and content[346:348] >= b"\2":  # its version
                 levels = _UNKNOWN_LEVEL * 5
                 content = content[: _BEXT_LEVELS.start] + levels + content[_BEXT_LEVELS.stop :]
@@ -490,6 +514,8 @@ def _read_id3(source: Path | bytes, found: Metadata) -> Metadata:
     comments = [(name, value) for name in easy for value in easy[name] if not is_of_level(name)]
     for frame in tags.getall("TXXX"):
         comments += [(frame.desc.lower(), str(value)) for value in frame.text]
+    for frame in tags.getall("COMM"):
+        comments += [("comment", str(value)) for value in frame.text if frame.desc in _COMMENTS]
     pictures = []
     for frame in tags.getall("APIC"):
         picture = Picture()
@@ -537,11 +563,14 @@ def _write_id3(metadata: Metadata, path: Path) -> list[str]:
     if easy:
         easy.save(path)
     try:
-        tags = ID3(path)
+        tags = ID3(path, load_v1=False)
     except ID3NoHeaderError:
         tags = ID3()
     for name, values in others.items():
-        tags.add(TXXX(encoding=3, desc=name, text=values))
+        if name == "comment":  # which has no name in EasyID3; the language is that of LAME
+            tags.add(COMM(encoding=3, lang="eng", desc="", text=values))
+        else:
+            tags.add(TXXX(encoding=3, desc=name, text=values))
     for picture in metadata.pictures:
         tags.add(
             APIC(

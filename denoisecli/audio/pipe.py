@@ -1,5 +1,6 @@
 """Sound through pipes, which cannot seek and often do not know their length."""
 
+import errno
 import io
 import struct
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from denoisecli.audio.integrity import is_unknown_size
 from denoisecli.audio.joined import FLAC_START
 from denoisecli.audio.metadata import channel_mask_comment
 from denoisecli.audio.reading import AudioReader, SequentialFile, reason_of
-from denoisecli.audio.riff import read_mask
+from denoisecli.audio.riff import KNOWN_CHUNKS, read_mask, walk_chunks
 from denoisecli.audio.writing import clamp, quantize
 from denoisecli.errors import AudioError, DenoiseError, UsageError, join_names
 from denoisecli.types import AudioBlock
@@ -51,7 +52,7 @@ class ByteSink(Protocol):
     """A stream to write bytes to, such as ``sys.stdout.buffer``."""
 
     def write(self, data: bytes, /) -> int | None:
-        """Write bytes."""
+        """Write bytes, and return how many; None for all of them."""
 
     def flush(self) -> None:
         """Send buffered bytes."""
@@ -118,7 +119,8 @@ def pipe_reader(
     sound: _Sound | None = None
     if raw is None and file.subtype in _FIXED_SIZE and file.format in _WITH_SIZES:
         frame_bytes = file.channels * BITS.get(file.subtype, 8) // 8
-        sound = _Sound(forward, None if promised is None else promised * frame_bytes, file.format)
+        size = None if promised is None else _stated_size(forward.head, promised, frame_bytes)
+        sound = _Sound(forward, size, file.format)
         file = _Endless(file, sound, forward.head)
     reader = AudioReader(
         file,
@@ -139,6 +141,16 @@ def pipe_reader(
             f"not kept, because they follow the sound in a pipe: {join_names(names)}"
         )
     return reader
+
+
+def _stated_size(head: bytes, frames: int, frame_bytes: int) -> int:
+    """Return the size in bytes of the sound that a header states, which may end within a frame."""
+    size = frames * frame_bytes
+    for chunk in walk_chunks(io.BytesIO(head)):
+        if chunk.name in (b"data", b"SSND"):
+            stated = chunk.size - (8 if chunk.name == b"SSND" else 0)
+            return stated if size <= stated < size + frame_bytes else size
+    return size
 
 
 def _mask(file: SequentialFile, head: bytes) -> int:
@@ -265,27 +277,29 @@ class _Sound:
     def _read_on(self) -> None:
         """Find out whether there is sound after the stated end, and read on or end."""
         data = self._stream.take(8 + self._padding)
+        if data[:4] in KNOWN_CHUNKS:  # an odd chunk may lack the byte that pads it
+            self._padding = 0
         name = data[self._padding : self._padding + 4]
         is_chunk = self._has_chunks and name.replace(b" ", b"").isalnum()
         if len(data) < 8 or is_chunk:
             self._ended = True
             self.holds_another = name in (b"RIFF", b"RF64", b"FORM")
-            if is_chunk and not self.holds_another and len(data) == 8 + self._padding:
+            if is_chunk and not self.holds_another:
                 self._name_chunks(data[self._padding :])
             return
         self.on_wrong_size("its header states less sound than there is; all of it is read")
         self._left, self._kept = _ENDLESS, data
 
-    def _name_chunks(self, header: bytes) -> None:
-        """Read the chunks behind the sound, and name them."""
+    def _name_chunks(self, begun: bytes) -> None:
+        """Read the chunks behind the sound, whose first bytes are given, and name them."""
         names = []
-        while len(header) == 8:
-            name, size = struct.unpack(">4sI" if self._is_big else "<4sI", header)
+        while len(begun) >= 8:
+            name, size = struct.unpack_from(">4sI" if self._is_big else "<4sI", begun)
             names.append(name.decode("latin-1").strip())
-            left = size + size % 2
-            while left and (piece := self._stream.take(min(left, _HEAD))):
+            left = size + size % 2 - (len(begun) - 8)
+            while left > 0 and (piece := self._stream.take(min(left, _HEAD))):
                 left -= len(piece)
-            header = self._stream.take(8)
+            begun = self._stream.take(8)
         if found := sorted(set(names) - {"JUNK", "PAD", "PEAK", "fact"}):
             self.on_chunks(found)
 
@@ -395,7 +409,8 @@ class _Forward(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to any position; see the class for what can be read there."""
-        is_header = not any(name in self._recent for name in (b"data", b"SSND"))
+        # The header of the sound is 8 bytes, to which SSND adds 8 more.
+        is_header = self._recent[-8:-4] != b"data" and self._recent[-16:-12] != b"SSND"
         if whence == io.SEEK_CUR and is_header and self._position == self._reached:
             while offset > 0 and (piece := self.take(min(offset, _HEAD))):
                 offset -= len(piece)
@@ -478,7 +493,13 @@ class PipeWriter:
 
     def _send(self, data: bytes) -> None:
         try:
-            self._stream.write(data)
+            while data:
+                count = self._stream.write(data)
+                if count is None and isinstance(self._stream, io.RawIOBase):
+                    raise BlockingIOError(errno.EAGAIN, "it is non-blocking, and full")
+                if count == 0:
+                    raise OSError(errno.EIO, "nothing more is accepted")
+                data = b"" if count is None else data[count:]  # a file without buffer takes a part
             self._stream.flush()
         except OSError as error:
             raise DenoiseError(f"cannot write to {STDOUT}: {error.strerror}") from error

@@ -26,6 +26,7 @@ from denoisecli.audio.riff import (
     FileSlice,
     Patched,
     SoundLayout,
+    as_libsndfile_knows,
     read_mask,
     sound_layout,
     with_all_sound,
@@ -462,6 +463,8 @@ def _open(
             if layout.is_w64:  # libsndfile would read them
                 end = layout.start + layout.available - layout.trailing
                 source = stack.enter_context(FileSlice(path, 0, end))
+        if source is path and (patched := as_libsndfile_knows(path)):
+            source = stack.enter_context(patched)
         links = ogg_links(path)
         try:
             # libsndfile itself would read the first link only, or nothing if the last is cut off.

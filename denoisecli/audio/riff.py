@@ -1,29 +1,34 @@
-"""The chunks of WAV, RF64, W64, AIFF and CAF files, and headers whose sizes do not fit the file."""
+"""The chunks of WAV, RF64, W64, AIFF and CAF files, and headers whose sizes do not fit the file.
+
+What holds for RF64 holds for BW64, too.
+"""
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 _HEADERS = {
-    **{b"RIFF": "<4sI", b"RF64": "<4sI", b"FORM": ">4sI"},
+    **{b"RIFF": "<4sI", b"RF64": "<4sI", b"BW64": "<4sI", b"FORM": ">4sI"},
     **{b"riff": "<4s12xQ", b"caff": ">4sq"},
 }
 _FIRST_AT = {b"riff": 40, b"caff": 8}  # position of the first chunk; 12 in other files
 _PADDED_TO = {b"riff": 8, b"caff": 1}  # bytes; 2 in other files
+_LONG = (b"RF64", b"BW64")  # EBU Tech 3306 and ITU-R BS.2088, the same up to the name
 _UNKNOWN = 2**32 - 1  # size of the data chunk of an RF64, which its ds64 chunk states
 _MASK_AT = 20  # of the content of the fmt chunk
 _SUBFORMAT_AT = 24
 _TAGS = (b"TAG", b"ID3")  # they may follow the chunks without being one
-# Chunks that other programs write behind the sound.
-_KNOWN_CHUNKS = {
+KNOWN_CHUNKS = {
     *(b"LIST", b"INFO", b"id3 ", b"ID3 ", b"bext", b"iXML", b"_PMX", b"axml", b"cart", b"cue "),
     *(b"smpl", b"inst", b"acid", b"afsp", b"DISP", b"fact", b"PEAK", b"JUNK", b"PAD ", b"FLLR"),
     *(b"APPL", b"NAME", b"AUTH", b"(c) ", b"ANNO", b"COMT", b"MARK", b"INST", b"MIDI", b"AESD"),
 }
+"""Chunks that other programs write behind the sound."""
+
 _SHORTEST_SECONDS = 0.1  # of bytes after the sound that are worth reading
 
 _AIFF_SAMPLE_BYTES = {
@@ -84,13 +89,17 @@ def walk_chunks(raw: io.BufferedIOBase) -> Iterator[Chunk]:
             size = max(size - header_size, 0)
         elif size < 0:  # in CAF, the sound reaches to the end of the file
             size = file_size - start
-        elif name == b"ds64" and kind == b"RF64":
+        elif name == b"ds64" and kind in _LONG:
             long_size_at = start + 8
         elif name == b"data" and size == _UNKNOWN and long_size_at:
             size_at, size_format = long_size_at, "<Q"
             raw.seek(size_at)
             size = int.from_bytes(raw.read(8), "little")
-        position = start + size + -size % _PADDED_TO.get(kind, 2)
+        padding = -size % _PADDED_TO.get(kind, 2)
+        if padding == 1 and start + size < file_size:  # some programs leave it out
+            raw.seek(start + size)
+            padding = 0 if raw.read(4) in KNOWN_CHUNKS else 1
+        position = start + size + padding
         yield Chunk(name, start, size, position, size_at, size_format)
 
 
@@ -141,7 +150,7 @@ def sound_layout(path: Path) -> SoundLayout | None:
         file_size = raw.seek(0, io.SEEK_END)
         if head.startswith(b".snd") and len(head) == 24:
             return _au_layout(head, file_size)
-        is_wav = head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE"
+        is_wav = head[:4] in (b"RIFF", *_LONG) and head[8:12] == b"WAVE"
         is_aiff = head.startswith(b"FORM") and head[8:11] == b"AIF"
         is_w64 = head.startswith(b"riff\x2e\x91\xcf\x11")
         if not (is_wav or is_aiff or is_w64):
@@ -196,7 +205,7 @@ def _chunk_begins(raw: io.BufferedIOBase, position: int, is_aiff: bool, file_siz
         return False
     name, size = struct.unpack(">4sI" if is_aiff else "<4sI", header)
     is_whole = position + 8 + size <= file_size
-    return name in _KNOWN_CHUNKS or (is_whole and name.replace(b" ", b"").isalnum())
+    return name in KNOWN_CHUNKS or (is_whole and name.replace(b" ", b"").isalnum())
 
 
 def _wav_sizes(description: bytes) -> tuple[int, int] | None:
@@ -318,17 +327,16 @@ class _View(io.RawIOBase):
 
 
 class Patched(_View):
-    """A file that is read with other bytes at one position.
+    """A file that is read with other bytes at some positions.
 
     Args:
         path: The file.
-        position: Position of the first byte that is replaced.
-        replacement: The bytes that are read there.
+        patches: The bytes that are read instead of those that are stored, by their positions.
     """
 
-    def __init__(self, path: Path, position: int, replacement: bytes) -> None:
+    def __init__(self, path: Path, patches: Mapping[int, bytes]) -> None:
         super().__init__(path)
-        self._position, self._replacement = position, replacement
+        self._patches = patches
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position."""
@@ -339,12 +347,10 @@ class Patched(_View):
         view = memoryview(buffer).cast("B")
         start = self._raw.tell()
         count = self._raw.readinto(view)
-        low = max(start, self._position)
-        high = min(start + count, self._position + len(self._replacement))
-        if low < high:
-            view[low - start : high - start] = self._replacement[
-                low - self._position : high - self._position
-            ]
+        for position, replacement in self._patches.items():
+            low, high = max(start, position), min(start + count, position + len(replacement))
+            if low < high:
+                view[low - start : high - start] = replacement[low - position : high - position]
         return count
 
 
@@ -380,4 +386,27 @@ def with_all_sound(path: Path, layout: SoundLayout) -> Patched:
     replacement = struct.pack(layout.size_format, min(size + layout.counted, largest))
     if layout.size_format == "<Q" and not layout.is_w64:  # in RF64 the number of frames follows
         replacement += struct.pack("<Q", size // layout.frame_bytes)
-    return Patched(path, layout.size_at, replacement)
+    return Patched(path, {layout.size_at: replacement, **_for_libsndfile(path)})
+
+
+def as_libsndfile_knows(path: Path) -> Patched | None:
+    """Open a BW64 as RF64, and a CAF that was written to a pipe as if it stated its length.
+
+    Returns:
+        None for other files.
+    """
+    patches = _for_libsndfile(path)
+    return Patched(path, patches) if patches else None
+
+
+def _for_libsndfile(path: Path) -> dict[int, bytes]:
+    """Return the bytes of a header that libsndfile does not know, as those that it knows."""
+    with path.open("rb") as raw:
+        kind = raw.read(4)
+        if kind == b"BW64":
+            return {0: b"RF64"}
+        if kind == b"caff":
+            for chunk in walk_chunks(raw):
+                if chunk.name == b"data":
+                    return {chunk.size_at: struct.pack(chunk.size_format, chunk.size)}
+    return {}

@@ -217,7 +217,7 @@ def writer(
                 write_aiff_length(part, output.frames, channels)
             if not output.failed:
                 _require_complete(part, output.frames)
-            lost = write_metadata(metadata, part, container, sample_rate, channels)
+            lost = write_metadata(metadata, part, container, sample_rate, channels, tags)
             if mask and not (fits and _write_mask(part, container, mask, channels)):
                 lost.append("channel mask")
             if lost:

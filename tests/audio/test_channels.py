@@ -1,5 +1,7 @@
 """Which channel is which loudspeaker, from one format to another."""
 
+import struct
+
 import av
 import numpy as np
 import pytest
@@ -168,3 +170,19 @@ def test_a_caf_without_a_layout_has_no_mask(tmp_path):
     soundfile.write(tmp_path / "x.caf", np.zeros((80, 4)), 8000)
     with reader(tmp_path / "x.caf") as file:
         assert file.info.mask == 0
+
+
+@pytest.mark.parametrize(
+    ("tag", "channels", "mask"),
+    [(131, 3, 0x103), (133, 3, 0xB), (134, 4, 0x10B), (136, 4, 0xF), (137, 5, 0x10F), (138, 5, 0)],
+)
+def test_layouts_of_caf_are_those_of_its_specification(tmp_path, tag, channels, mask):
+    """Their numbers, and those of channels, are in CoreAudioTypes.h; 138 has another order."""
+    path = tmp_path / "x.caf"
+    soundfile.write(path, np.zeros((80, channels)), 8000)
+    content = path.read_bytes()
+    layout = b"chan" + struct.pack(">qIII", 12, tag << 16 | channels, 0, 0)
+    start = content.index(b"data")
+    path.write_bytes(content[:start] + layout + content[start:])
+    with reader(path) as file:
+        assert file.info.mask == mask

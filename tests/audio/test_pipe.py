@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denoisecli.audio import pipe
+from denoisecli.audio.metadata import read_metadata
 from denoisecli.audio.pipe import PipeWriter, RawFormat, pipe_reader
+from denoisecli.audio.reading import reader
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.cleaning.file import FileOptions
 from denoisecli.errors import AudioError, DenoiseError, UsageError
@@ -437,3 +439,77 @@ def test_the_end_of_the_metadata_of_a_flac(blocks, block_size):
     assert pipe._end_of_metadata(content + bytes(1000)) == len(content)
     for length in range(8, len(content)):
         assert length < pipe._end_of_metadata(content[:length]) <= len(content) + 4
+
+
+class Sink(io.RawIOBase):
+    """A file without a buffer, which takes at most so many bytes at a time."""
+
+    def __init__(self, *limits):
+        self.limits = limits
+        self.content = b""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        limit = self.limits[min(len(self.content), len(self.limits) - 1)]
+        if limit is not None:
+            self.content += data[:limit]
+        return limit if limit is None else min(limit, len(data))
+
+
+def test_a_file_without_a_buffer_gets_everything(rng):
+    sink = Sink(100)
+    PipeWriter(sink, 8000, 1, "PCM_16").write(rng.uniform(-1, 1, (1, 1000)).astype(np.float32))
+    assert len(sink.content) == 44 + 2000
+
+
+@pytest.mark.parametrize(("limit", "message"), [(None, "non-blocking"), (0, "nothing more")])
+def test_what_a_full_pipe_does_not_take_is_an_error(limit, message):
+    with pytest.raises(DenoiseError, match=rf"cannot write to standard output: .*{message}"):
+        PipeWriter(Sink(44, limit), 8000, 1, "PCM_16").write(np.zeros((1, 10), np.float32))
+
+
+LIST = b"LIST" + struct.pack("<I", 24) + b"INFOICMT" + struct.pack("<I", 12) + b"field data!\0"
+
+
+def riff(*chunks):
+    content = b"WAVE" + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(content)) + content
+
+
+def data_chunk(content, padding=b""):
+    return b"data" + struct.pack("<I", len(content)) + content + padding
+
+
+FMT = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 2, 8000, 32000, 4, 16)
+FMT_8_BITS = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "frames"),
+    [
+        (riff(FMT, data_chunk(bytes(4002)), LIST * 300), 1000),
+        (riff(FMT_8_BITS, data_chunk(b"\x80" * 4001, b"\0"), LIST * 300), 4001),
+        (riff(FMT_8_BITS, data_chunk(b"\x80" * 4001), LIST * 300), 4001),
+    ],
+    ids=["part of a frame", "padded", "not padded"],
+)
+def test_chunks_behind_sound_of_any_size_are_no_sound(tmp_path, content, frames):
+    found = pipe_reader(Pipe(content))
+    assert sound_of(found).shape[1] == frames
+    assert found.warnings == ["not kept, because they follow the sound in a pipe: LIST"]
+    (tmp_path / "x.wav").write_bytes(content)
+    with reader(tmp_path / "x.wav") as file:
+        assert sum(block.shape[1] for block in file) == frames
+        assert not file.warnings
+    kept = read_metadata(content, "WAV", 8000, 1).chunks
+    assert [name for name, _ in kept] == ["LIST INFO"] * 300
+
+
+@pytest.mark.parametrize("size", [1000, 70_000, 1_000_000])
+def test_a_text_that_ends_in_data_is_no_sound(size):
+    text = LIST[:-12] + b"a field data"
+    filler = b"JUNK" + struct.pack("<I", size) + bytes(size)
+    found = pipe_reader(Pipe(riff(FMT, text, filler, data_chunk(bytes(4000)))))
+    assert sound_of(found).shape == (2, 1000)

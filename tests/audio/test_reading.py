@@ -444,3 +444,29 @@ def test_aac_named_mp3(tmp_path, speech):
         path.write_bytes(content)
         with reader(path) as file:
             assert sum(block.shape[1] for block in file) == pytest.approx(sound.size, abs=2048)
+
+
+def test_bw64_is_read_as_rf64(tmp_path, noise):
+    """ITU-R BS.2088 gives RF64 another name."""
+    path, sound = tmp_path / "x.wav", noise(0.5, 16000)
+    soundfile.write(path, sound, 16000, format="RF64")
+    content = path.read_bytes()
+    assert content.startswith(b"RF64")
+    for stated in (content, content[:-3000]):
+        path.write_bytes(b"BW64" + stated[4:])
+        with reader(path, keep_readable=True) as file:
+            found = np.concatenate(list(file), axis=1)
+            assert file.info.sample_rate == 16000
+        assert found.shape[1] == sound.size - (len(content) - len(stated)) // 2
+        np.testing.assert_allclose(found[0], sound[: found.shape[1]], atol=1e-4)
+
+
+def test_a_caf_that_was_written_to_a_pipe(tmp_path, noise):
+    """Its size is -1: up to the end of the file (Core Audio Format, Audio Data chunk)."""
+    path, sound = tmp_path / "x.caf", noise(0.5, 16000)
+    soundfile.write(path, sound, 16000)
+    content = path.read_bytes()
+    size_at = content.index(b"data") + 4
+    path.write_bytes(content[:size_at] + b"\xff" * 8 + content[size_at + 8 :])
+    with reader(path) as file:
+        np.testing.assert_allclose(np.concatenate(list(file), axis=1)[0], sound, atol=1e-4)
