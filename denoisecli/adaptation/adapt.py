@@ -27,7 +27,6 @@ from denoisecli.adaptation.judgement import (
 from denoisecli.adaptation.material import (
     SPEEDS,
     Material,
-    at_speed,
     gather,
     write_pieces,
 )
@@ -311,6 +310,8 @@ def adapt(
             Mixing(
                 Folders(work / "clean", work / "noise"),
                 noise_weights=NOISE_WEIGHTS,
+                group_by="folder",  # a passage of speech at all speeds
+                group_noise_by="file",
             ),
             run,
             _TrainingObserver(observer, training_minutes),
@@ -410,9 +411,7 @@ def _require_writable(path: Path) -> None:
 def _write_sources(material: Material, folder: Path) -> None:
     """Write the speech and the noise to train with."""
     rate = material.sample_rate
-    for speed in SPEEDS:  # one after the other, because half an hour at all of them is 1.7 GB
-        faster = at_speed(material.speech, speed, rate)
-        write_pieces(faster, folder / "clean" / f"speed-{speed:g}", rate)
+    write_pieces(material.speech, folder / "clean", rate, speeds=SPEEDS)
     write_pieces(material.noise, folder / "noise" / "own", rate, repeats=True)
     speech = np.concatenate([part for source in material.speech for part in source])
     rng = np.random.default_rng([SEED, 3])

@@ -199,7 +199,12 @@ def gather(
 
 
 def write_pieces(
-    sources: Sequence[Stretches], folder: Path, sample_rate: int, *, repeats: bool = False
+    sources: Sequence[Stretches],
+    folder: Path,
+    sample_rate: int,
+    *,
+    repeats: bool = False,
+    speeds: Sequence[float] = (),
 ) -> None:
     """Write pieces of sound to train with as WAV files in a new folder.
 
@@ -213,6 +218,8 @@ def write_pieces(
         sample_rate: Sample rate in Hz.
         repeats: Fade the end of each piece into its beginning, because it is looped where it is
             mixed with longer speech.
+        speeds: Speeds that each piece is written at, into a folder of its own, instead of the file.
+            They change its pitch and formants as well.
     """
     seam = round(_SEAM * sample_rate)
     folder.mkdir(parents=True)
@@ -222,17 +229,17 @@ def write_pieces(
     for number, part in enumerate(part for stretch in stretches for part in _cut(stretch, length)):
         piece = _looped(part, seam) if repeats else part
         piece = piece / np.float32(max(1.0, 2 * np.abs(piece).max()))
-        write(folder / f"clip-{number:03d}.wav", piece, sample_rate, subtype="FLOAT")
-
-
-def at_speed(sources: Sequence[Stretches], speed: float, sample_rate: int) -> list[Stretches]:
-    """Return sounds at another speed, which changes their pitch and formants as well."""
-    orig_sr = round(speed * sample_rate)
-    return [[resample(part, orig_sr, sample_rate) for part in source] for source in sources]
+        name = f"clip-{number:03d}"
+        if not speeds:
+            write(folder / f"{name}.wav", piece, sample_rate, subtype="FLOAT")
+        for speed in speeds:
+            (folder / name).mkdir(exist_ok=True)
+            other = resample(piece, round(speed * sample_rate), sample_rate)
+            write(folder / name / f"speed-{speed:g}.wav", other, sample_rate, subtype="FLOAT")
 
 
 def held_out_mixtures(material: Material, count: int, seed: int) -> Mixtures:
-    """Mix held-out speech with held-out noise, each source equally often, at SNRS_DB in turn.
+    """Mix held-out speech with held-out noise, each source and each of SNRS_DB equally often.
 
     Returns:
         (noisy, clean) of MIXTURE_SECONDS each.
@@ -241,10 +248,12 @@ def held_out_mixtures(material: Material, count: int, seed: int) -> Mixtures:
     speech = passages(material, count, rng)
     seam = round(_SEAM * material.sample_rate)
     noises = [_looped(_joined(source, seam), seam) for source in material.held_out_noise]
+    order = rng.permutation(np.arange(count) % len(noises))
+    snrs_db = rng.permutation(np.resize(SNRS_DB, count))
     pairs = []
-    for number, clean in enumerate(speech):
-        noise, _ = fit_noise(noises[number % len(noises)], clean.size, rng)
-        pairs.append((with_noise(clean, noise, SNRS_DB[number % len(SNRS_DB)]), clean))
+    for clean, index, snr_db in zip(speech, order, snrs_db, strict=True):
+        noise, _ = fit_noise(noises[index], clean.size, rng)
+        pairs.append((with_noise(clean, noise, float(snr_db)), clean))
     return pairs
 
 

@@ -91,8 +91,49 @@ def _mp3_timesteps(path: Path) -> int:
         while len(header := raw.read(4)) == 4:
             size, samples = _mp3_frame(header)
             timesteps += samples
-            raw.seek(size - 4 if size else -3, io.SEEK_CUR)  # the next frame or the next byte
+            raw.seek(size - 4 if size else -4, io.SEEK_CUR)
+            if not size and not _seek_mp3_frame(raw):
+                break
     return timesteps
+
+
+def _seek_mp3_frame(raw: io.BufferedReader) -> bool:
+    """Move past tags and other bytes to the next frame that another one of its kind follows.
+
+    Returns:
+        False if there is none.
+    """
+    position = raw.tell()
+    while len(data := raw.read(2**16)) >= 10:
+        if data.startswith(b"ID3"):
+            position += 10 + _id3_size(data)
+        elif data.startswith(b"APETAGEX"):  # its header, which APEv2 places before the items
+            position += 32 + int.from_bytes(data[12:16], "little")
+        else:
+            for match in re.finditer(b"ID3|APETAGEX|\xff[\xe2-\xff]", data):
+                if match.start() > 0 and match[0] in (b"ID3", b"APETAGEX"):
+                    position += match.start()
+                    break
+                if _is_followed(raw, position + match.start()):
+                    raw.seek(position + match.start())
+                    return True
+            else:
+                position += len(data) - 7  # the beginning of a tag may be at its end
+        raw.seek(position)
+    return False
+
+
+def _is_followed(raw: io.BufferedReader, position: int) -> bool:
+    """Return whether a frame is at a position, and another one of its kind or the end after it."""
+    raw.seek(position)
+    header = raw.read(4)
+    size, _ = _mp3_frame(header)
+    if not size:
+        return False
+    raw.seek(position + size)
+    after = raw.read(4)
+    same_kind = after[1:2] == header[1:2] and after[2:3] and not (after[2] ^ header[2]) & 0x0C
+    return not after or bool(same_kind and _mp3_frame(after)[0])
 
 
 def _mp3_frame(header: bytes) -> tuple[int, int]:
@@ -100,6 +141,8 @@ def _mp3_frame(header: bytes) -> tuple[int, int]:
 
     See ISO 11172-3, section 2.4.2.3.
     """
+    if len(header) < 4:
+        return 0, 0
     first, high, low, _ = header
     version, rate_index, bitrate = high >> 3 & 3, low >> 2 & 3, low >> 4
     is_layer_3 = first == 0xFF and high & 0xE6 == 0xE2
@@ -140,9 +183,12 @@ def _lacks_bytes(path: Path) -> bool:
 def skip_id3(raw: io.BufferedReader) -> None:
     """Move past the ID3v2 tag at the beginning of an MP3 file, if there is one."""
     head = raw.read(10)
-    size = -10
-    if head.startswith(b"ID3"):
-        size = 0
-        for byte in head[6:]:  # seven bits per byte
-            size = size << 7 | byte
-    raw.seek(10 + size)
+    raw.seek(10 + _id3_size(head) if head.startswith(b"ID3") else 0)
+
+
+def _id3_size(head: bytes) -> int:
+    """Return the size in bytes of an ID3v2 tag without its first ten bytes, which are given."""
+    size = 0
+    for byte in head[6:10]:  # seven bits per byte
+        size = size << 7 | byte & 0x7F
+    return size

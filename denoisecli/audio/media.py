@@ -9,7 +9,6 @@ import numpy as np
 
 from denoisecli.audio.av_frames import FORMAT, from_frame
 from denoisecli.audio.channels import mask_of_names, wav_order
-from denoisecli.audio.integrity import has_frame_count
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.system.extras import require
 from denoisecli.types import AudioBlock
@@ -39,6 +38,8 @@ _DEFAULT = 1  # FFmpeg's AV_DISPOSITION_DEFAULT
 
 _WITHOUT_CLOCK = ("aac", "mp3", "avi", "ac3", "eac3", "dts", "amr", "flac", "ogg")
 """Containers whose timestamps are counted, estimated from the bit rate, or absent."""
+
+_MP3_TAGS = (b"ID3", b"APETAGEX")  # between joined files
 
 _LATE_SECONDS = 0.03  # by which sound begins later than the picture, or else it is a rounding
 _GAP_SECONDS = (0.003, 0.03)  # the shortest gap is half a frame, within these limits
@@ -119,10 +120,11 @@ class MediaFile:
         if (self.codec, stream.codec_context.format.name) in _DEEP:
             self.subtype = "PCM_24"
         self._tags = {**self._container.metadata, **stream.metadata}
-        estimated = self.format == "aac" or (self.format == "mp3" and not has_frame_count(path))
+        estimated = self.format in ("aac", "mp3")  # of a joined MP3, too
         seconds = None if estimated else _stated_seconds(stream)
         begin = self._end = start_of(self._container)
         self.longest_frame = 0
+        self._in_tag = False
         if seconds is not None and stream.metadata.get("DURATION"):
             seconds -= begin  # Matroska states the last timestamp
         self.promised = None if seconds is None else round(seconds * self.samplerate)
@@ -213,13 +215,17 @@ class MediaFile:
             missing -= part
 
     def _frames(self, packet: "Packet") -> "list[AudioFrame]":
-        """Decode a packet; the tag between two joined MP3 files is not sound."""
+        """Decode a packet; the tags between two joined MP3 files are not sound."""
         try:
-            return packet.decode()  # type: ignore[return-value]
+            frames = packet.decode()
         except self._errors:
-            if self.format == "mp3" and b"ID3" in bytes(packet):
-                return []
-            raise
+            if self.format == "mp3":
+                self._in_tag = self._in_tag or any(tag in bytes(packet) for tag in _MP3_TAGS)
+            if not self._in_tag:
+                raise
+            return []
+        self._in_tag = False
+        return frames  # type: ignore[return-value]
 
 
 def channel_names(context: "AudioCodecContext") -> list[str]:

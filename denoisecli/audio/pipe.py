@@ -314,7 +314,7 @@ def _promised_frames(file: SequentialFile) -> int | None:
     return file.frames
 
 
-def _end_of_metadata(head: bytes) -> int:
+def _end_of_metadata(head: bytes | bytearray) -> int:
     """Return the position up to which a FLAC has metadata, as far as its beginning tells; or 0."""
     if not head.startswith(FLAC_START):
         return 0
@@ -337,19 +337,23 @@ class _Forward(io.RawIOBase):
         stream: Pipe.
 
     Attributes:
-        head: The first bytes, which are kept.
         error: Error that ended the pipe, if any.
     """
 
     def __init__(self, stream: ByteSource) -> None:
         self.error: BaseException | None = None
         self._stream = stream
-        self.head = b""
+        self._head = bytearray()
         self._kept = _HEAD  # number of bytes that are kept, at least
         self._tail = b""  # the last bytes of FLAC after the first ones
         self._recent = b""  # the last bytes taken from the stream
         self._reached = 0  # bytes taken from the stream
         self._position = 0
+
+    @property
+    def head(self) -> bytes:
+        """The first bytes, which are kept."""
+        return bytes(self._head)
 
     def peek(self, count: int) -> bytes:
         """Return the first bytes without consuming them."""
@@ -377,7 +381,7 @@ class _Forward(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         count = 0
         if self._position < self._reached:
-            kept = self.head[self._position : self._position + len(view)]
+            kept = bytes(self._head[self._position : self._position + len(view)])
             if not kept and (back := self._reached - self._position) <= len(self._recent):
                 kept = self._recent[-back:][: len(view)]
             view[: len(kept)] = kept
@@ -398,12 +402,12 @@ class _Forward(io.RawIOBase):
             count += len(data)
             self._position += len(data)
             self._reached += len(data)
-            if self.head.startswith(FLAC_START):
+            if self._head.startswith(FLAC_START):
                 self._tail = (self._tail + data)[-_TAIL:]
-            if len(self.head) < self._kept:
-                self.head += data
-                if len(self.head) >= self._kept:
-                    self._kept = max(_HEAD, min(_end_of_metadata(self.head), _LARGEST_HEAD))
+            if len(self._head) < self._kept:
+                self._head += data
+                if len(self._head) >= self._kept:
+                    self._kept = max(_HEAD, min(_end_of_metadata(self._head), _LARGEST_HEAD))
             self._recent = (self._recent + data[-_CHUNK_HEADER:])[-_CHUNK_HEADER:]
         return count
 

@@ -1,5 +1,6 @@
 """Audio files read block by block, and the errors in them."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -107,52 +108,57 @@ class ChainedFile:
     """
 
     def __init__(self, path: Path, links: Sequence[tuple[int, int]]) -> None:
-        self._links: list[FileSlice] = []
-        self._files: list[SequentialFile] = []
+        self._path = path
+        self._left = deque[tuple[int, int]]()
+        self.frames = 0
         for number, link in enumerate(links, 1):
-            self._links.append(FileSlice(path, *link))
             try:
-                self._files.append(SequentialFile(self._links[-1]))
+                with self._opened(link) as file:
+                    if number == 1:
+                        self.samplerate, self.channels = file.samplerate, file.channels
+                        self.format, self.subtype = file.format, file.subtype
+                        self._tags = file.copy_metadata()
+                    layout, frames = (file.samplerate, file.channels), file.frames
             except soundfile.LibsndfileError as error:
                 if number == len(links) and lacks_its_end(path, "OGG"):
                     break  # in its header; it is reported as cut off
-                self.close()
                 if number == 1:
                     raise
                 raise AudioError(
                     f"{path} is damaged: recording {number} of its {len(links)} cannot be opened"
                 ) from error
-        first = self._files[0]
-        for file in self._files:
-            if (file.samplerate, file.channels) != (first.samplerate, first.channels):
-                self.close()
+            if layout != (self.samplerate, self.channels):
                 raise AudioError(
                     f"{path} is a chain of recordings with different sample rates or numbers of "
                     "channels; convert it to one recording first"
                 )
-        self.samplerate, self.channels = first.samplerate, first.channels
-        self.format, self.subtype = first.format, first.subtype
-        self.frames = sum(file.frames for file in self._files)
-        self._current = 0
+            self._left.append(link)
+            self.frames += frames
+        # The link that is read; there may be more of them than files may be open.
+        self._open = ExitStack()
+        self._file = self._open.enter_context(self._opened(self._left.popleft()))
+
+    @contextmanager
+    def _opened(self, link: tuple[int, int]) -> Iterator[SequentialFile]:
+        with FileSlice(self._path, *link) as part, closing(SequentialFile(part)) as file:
+            yield file
 
     def copy_metadata(self) -> dict[str, str]:
         """Return the tags of the first link."""
-        return self._files[0].copy_metadata()
+        return self._tags
 
     def read_block(self, frames: int) -> AudioBlock:
         """Read up to ``frames`` samples per channel as float32, shape (channels, timesteps)."""
-        block = self._files[self._current].read_block(frames)
-        while block.shape[1] == 0 and self._current + 1 < len(self._files):
-            self._current += 1
-            block = self._files[self._current].read_block(frames)
+        block = self._file.read_block(frames)
+        while block.shape[1] == 0 and self._left:
+            self._open.close()
+            self._file = self._open.enter_context(self._opened(self._left.popleft()))
+            block = self._file.read_block(frames)
         return block
 
     def close(self) -> None:
         """Close the file."""
-        for file in self._files:
-            file.close()
-        for link in self._links:
-            link.close()
+        self._open.close()
 
 
 class AudioReader:

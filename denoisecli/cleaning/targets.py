@@ -138,7 +138,7 @@ def plan(
     earlier = dict.fromkeys(
         recording.path
         for recording in recordings
-        if recording.path.resolve() in files or any(map(recording.was_written_to, folders))
+        if recording.path.resolve() in files or recording.was_written_to(folders)
     )
     if earlier:
         notes.append(f"left out, since an earlier call wrote them: {_list_names(list(earlier))}")
@@ -195,10 +195,10 @@ class _Recording:
         """Return the path of its output beside the recording."""
         return self.path.with_name(f"{name.stem}.clean{name.suffix}")
 
-    def was_written_to(self, folder: Path) -> bool:
-        """Return whether a resolved output folder below its root holds the recording."""
-        path, root = self.path.resolve(), self.root.resolve()
-        return path.is_relative_to(folder) and not root.is_relative_to(folder)
+    def was_written_to(self, folders: set[Path]) -> bool:
+        """Return whether one of the resolved output folders is below its root and holds it."""
+        root = self.root.resolve()
+        return not folders.isdisjoint({*self.path.resolve().parents} - {root, *root.parents})
 
 
 def _distinct_names(recordings: Sequence[_Recording], suffix: str | None) -> dict[_Recording, Path]:
@@ -286,7 +286,8 @@ def _find(inputs: Sequence[str | Path]) -> Iterator[_Recording]:
             if not found:
                 is_pattern = glob.has_magic(str(path.relative_to(root)))
                 problem = "matches no recordings" if is_pattern else "does not exist"
-                raise UsageError(f"{source} {problem}")
+                hint = "" if is_pattern or len(inputs) == 1 else "; the output is given with -o"
+                raise UsageError(f"{source} {problem}{hint}")
             for file in sorted(found.values()):
                 yield _Recording(file, root, in_folder=False)
 
@@ -318,7 +319,7 @@ def _notes_on_left_out(source: Path, unreadable: list[Path]) -> Iterator[str]:
             folders = [path for path in paths if path.is_dir()]
     files = [path for path in paths if path.is_file()]
     reasons = {
-        "their suffixes are not those of recordings": [
+        "they do not have the suffix of a recording": [
             path for path in files if path.suffix.lower() not in _SUFFIXES
         ],
         "they are broken links or special files": [

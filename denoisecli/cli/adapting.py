@@ -13,6 +13,8 @@ from denoisecli.system.extras import require
 if TYPE_CHECKING:
     from denoisecli.adaptation.adapt import AdaptResult
 
+_NOTHING_DB = 0.005  # a gain that the table shows as zero
+
 LABELS = {"si_sdr": ("SI-SDR, dB", ".2f"), "estoi": ("ESTOI", ".3f")}
 
 
@@ -64,7 +66,12 @@ def adapt(
     ] = "speech",
     model_class: ModelClass = None,
     minutes: Annotated[
-        float, typer.Option(min=0.1, help="Largest total time in minutes, approximately.")
+        float,
+        typer.Option(
+            min=0.1,
+            help="Largest total time in minutes, approximately; the training gets what finding "
+            "the noise and comparing the models leave.",
+        ),
     ] = 5.0,
     report: Annotated[
         Path | None,
@@ -118,6 +125,9 @@ def adapt(
         finding = f"{start} is already as good on these recordings; nothing was written"
         if result.verdict.gains:
             finding = "the adapted model is not worth keeping, so nothing was written"
+        gains = [one.gain for one in result.verdict.comparisons if one.metric == "si_sdr"]
+        if gains and max(map(abs, gains)) < _NOTHING_DB:
+            finding = "the training was too short to change the model; give more --minutes"
         console.info(f"{finding}: {'; '.join(result.verdict.reasons)}")
     if report is not None:
         console.info(f"wrote {report}")

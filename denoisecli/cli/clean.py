@@ -15,7 +15,7 @@ import typer
 
 from denoisecli.cleaning.choices import HIGHEST_SAMPLE_RATE, Clip, Device, Engine
 from denoisecli.cli import console, displays
-from denoisecli.cli.options import ModelClass, Overwrite, load_keras, refuse_given
+from denoisecli.cli.options import ModelClass, Overwrite, load_keras, refuse_empty, refuse_given
 from denoisecli.errors import AudioError, DenoiseError, UsageError
 from denoisecli.system.atomic_files import temporary_folder
 from denoisecli.system.extras import require
@@ -247,7 +247,7 @@ def clean(
     from denoisecli.cleaning.file import FileOptions
     from denoisecli.models.catalogue import find_model
 
-    _refuse_empty(
+    refuse_empty(
         {
             **{"--output": output, "--keep-noise": keep_noise, "--model": model},
             **{"--plot": plot, "--report": report},
@@ -305,13 +305,6 @@ def clean(
             "--skip-existing, --dry-run and --suffix"
         )
     _clean_pipe(sources[0], output or _PIPE, keep_noise, denoiser, files, batch)
-
-
-def _refuse_empty(names: "Mapping[str, str | Path | None]") -> None:
-    """Raise UsageError if the value of an option is empty, which would be the current folder."""
-    for option, name in names.items():
-        if name in ("", Path()):
-            raise UsageError(f"{option} is empty; is a variable not set?")
 
 
 def _strength(text: str) -> float:

@@ -124,6 +124,7 @@ class CleaningDisplay(BarDisplay):
         self.whole = self.bars.add_task(f"{files} files", total=files, speed="", visible=files > 1)
         self.tasks: dict[Hashable, TaskID] = {}
         self.seconds: dict[Hashable, float] = {}
+        self.done = 0.0  # seconds of all files together
 
     def start(self, job: Hashable, name: str) -> None:
         """Add a bar for a file."""
@@ -131,25 +132,25 @@ class CleaningDisplay(BarDisplay):
 
     def advance(self, job: Hashable, seconds: int | float, total: int | float) -> None:
         """Show how many seconds of a file are done, of a total in seconds or of 0 if unknown."""
-        self.seconds[job] = seconds
-        self._show_speed()
+        self._show_speed(job, seconds)
         if job in self.tasks:
             self.bars.update(self.tasks[job], completed=seconds, total=total or None)
 
     def end(self, job: Hashable, seconds: int | float) -> None:
         """Remove the bar of a file that was cleaned, skipped or given up."""
-        self.seconds[job] = seconds
-        self._show_speed()
+        self._show_speed(job, seconds)
         if job in self.tasks:
             self.bars.remove_task(self.tasks.pop(job))
         self.bars.advance(self.whole)
 
-    def _show_speed(self) -> None:
-        elapsed = max(time.monotonic() - self.started, 1e-3)
-        speed = f"{sum(self.seconds.values()) / elapsed:.0f}x real time"
+    def _show_speed(self, job: Hashable, seconds: int | float) -> None:
+        """Show the speed of all files together, beside their bar and that of a single file."""
+        self.done += seconds - self.seconds.get(job, 0.0)
+        self.seconds[job] = seconds
+        speed = f"{self.done / max(time.monotonic() - self.started, 1e-3):.0f}x real time"
         self.bars.update(self.whole, speed=speed)
-        for task in self.tasks.values():
-            self.bars.update(task, speed=speed if len(self.tasks) == 1 else "")
+        if job in self.tasks:
+            self.bars.update(self.tasks[job], speed=speed if len(self.tasks) == 1 else "")
 
 
 class BuildDisplay(BarDisplay):

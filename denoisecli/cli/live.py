@@ -16,7 +16,7 @@ from rich.table import Table
 
 from denoisecli.cli import console
 from denoisecli.cli.displays import LiveDisplay
-from denoisecli.cli.options import Json, Overwrite
+from denoisecli.cli.options import Json, Overwrite, refuse_empty
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.interrupts import Terminated
 
@@ -108,6 +108,7 @@ def live(
     if list_devices:
         _print_devices(as_json)
         return
+    refuse_empty({"--record": record, "--input": input, "--output": output, "--model": model})
     if virtual and output is not None:
         raise UsageError("--virtual has an output device of its own; leave out --output")
 
@@ -124,7 +125,9 @@ def live(
             f"the delay of this model is {stream.delay:.2f} s; use speech-live for live sound"
         )
     stop = threading.Event()
-    timer = None if duration is None else threading.Timer(duration, stop.set)
+    timer = None
+    if duration is not None and duration <= threading.TIMEOUT_MAX:
+        timer = threading.Timer(duration, stop.set)
     with ExitStack() as exits:
         on_piece = None
         if record is not None:

@@ -203,3 +203,10 @@ def load_tensorflow(purpose: str) -> None:
 
         devices = tensorflow.config.list_physical_devices()
     console.detail(f"TensorFlow {tensorflow.__version__} on {len(devices)} devices")
+
+
+def refuse_empty(names: Mapping[str, str | Path | None]) -> None:
+    """Raise UsageError if the value of an option is empty, which would be the current folder."""
+    for option, name in names.items():
+        if name in ("", Path()):
+            raise UsageError(f"{option} is empty; is a variable not set?")

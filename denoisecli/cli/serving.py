@@ -11,6 +11,7 @@ from urllib.parse import quote
 import typer
 
 from denoisecli.cli import console
+from denoisecli.cli.options import refuse_empty
 from denoisecli.errors import UsageError
 from denoisecli.system.extras import require
 
@@ -54,7 +55,9 @@ MaxSize = Annotated[
 MaxWaiting = Annotated[int, _limits(min=1, help="Largest number of waiting recordings.")]
 Keep = Annotated[
     float,
-    _limits(min=0.1, help="Minutes after which a recording that no page has open is removed."),
+    _limits(
+        min=0.1, max=2**20, help="Minutes after which a recording that no page has open is removed."
+    ),
 ]
 
 
@@ -89,6 +92,7 @@ def serve(
     from denoisecli.serving.server import serve as run
     from denoisecli.system.pools import cpu_cores
 
+    refuse_empty({"--host": host, "--model": model, "--models": models})
     find_model(model)
     if token is not None and len(token) < _SHORTEST_TOKEN:
         raise UsageError(f"the token must have at least {_SHORTEST_TOKEN} characters")

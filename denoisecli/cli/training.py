@@ -90,7 +90,8 @@ Minutes = Annotated[
     typer.Option(
         min=0,
         help="Training time in minutes, such as 90, after which the run ends with its best "
-        "weights; without --epochs it trains that long, whatever number of epochs the spec plans. "
+        "weights; without --epochs, it trains for that long, regardless of the number of epochs in "
+        "the spec. "
         "The learning-rate schedule ends with the run (default: no limit).",
     ),
 ]
@@ -244,7 +245,8 @@ def train(
     model = ModelFolder(folder)
     metrics = model.read_metrics()
     console.info(
-        f"wrote {folder}: {metrics.epochs} epochs, {metrics.audio_hours:.1f} hours of audio, "
+        f"wrote {folder}: {metrics.epochs} epoch{'s' if metrics.epochs != 1 else ''}, "
+        f"{metrics.audio_hours:.1f} hours of audio, "
         f"{metrics.minutes:.1f} minutes"
     )
     console.info(

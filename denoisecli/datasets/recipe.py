@@ -175,7 +175,9 @@ class Recipe(BaseModel):
                     "existing pairs cannot be joined, and cannot get rooms or further noises"
                 )
         elif (self.ratio is None) == (self.snr_db is None):
-            raise ValueError("give either a mixing ratio, for example 0.2, or an SNR in dB")
+            raise ValueError(
+                "give either a mixing ratio (--ratio 0.2) or an SNR in dB (--snr=-5:20)"
+            )
         if self.ratio is not None:
             low, high = limits(self.ratio)
             if low < 0 or high > 1:

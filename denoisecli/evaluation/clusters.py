@@ -83,21 +83,28 @@ def find_clusters(
         for key in keys:
             clusters.merge(first.setdefault(key, index), index)
     for indices in unknown.values():
-        for one, other in _correlated([s for i in indices if (s := signatures[i]) is not None]):
-            clusters.merge(indices[one], indices[other])
+        labels = _correlated([s for i in indices if (s := signatures[i]) is not None])
+        for index, label in zip(indices, labels, strict=True):
+            clusters.merge(index, indices[label])
     names: dict[int, str] = {}
     return {
         pair.name: names.setdefault(clusters[index], pair.name) for index, pair in enumerate(pairs)
     }
 
 
-def _correlated(signatures: Sequence[Signature]) -> list[tuple[int, int]]:
-    """Return the pairs of indices whose signatures correlate."""
+def _correlated(signatures: Sequence[Signature]) -> list[int]:
+    """Return for each signature the index of one that stands for all that it is linked to.
+
+    Two are linked if they correlate, or if both are linked to a third one.
+    """
     matrix = np.zeros((len(signatures), max(row.size for row in signatures)), np.float32)
     for row, values in zip(matrix, signatures, strict=True):
         row[: values.size] = values
-    found = []
+    labels = np.arange(len(matrix))
     for start in range(0, len(matrix), _BLOCK):
         same = matrix[start : start + _BLOCK] @ matrix.T > CORRELATION
-        found += [(start + int(row), int(column)) for row, column in np.argwhere(same)]
-    return found
+        for index, matches in enumerate(same, start):
+            linked = np.unique(labels[np.append(np.flatnonzero(matches), index)])
+            if linked.size > 1:
+                labels[np.isin(labels, linked)] = linked[0]
+    return [int(label) for label in labels]

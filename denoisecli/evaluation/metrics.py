@@ -288,7 +288,8 @@ def blind_metrics(
         names: Names of the metrics; others are left out.
 
     Returns:
-        At least these metrics by name; all are NaN if the reference is silent.
+        At least these metrics by name; all are NaN if the reference is silent. The ratings of a
+        silent estimate are 1, the worst.
 
     Raises:
         UsageError: The package ``speechmos`` is not installed.
@@ -298,7 +299,8 @@ def blind_metrics(
     values: dict[str, float] = {}
     if not set(_RATINGS).isdisjoint(names):
         ratings = dnsmos.dnsmos(estimate, sample_rate) if np.ptp(reference) else None
-        values |= zip(_RATINGS, ratings or [math.nan] * len(_RATINGS), strict=True)
+        unrated = 1.0 if np.ptp(reference) else math.nan
+        values |= zip(_RATINGS, ratings or [unrated] * len(_RATINGS), strict=True)
     if not set(pauses.Levels._fields).isdisjoint(names):
         values |= pauses.levels(reference, estimate.astype(np.float64), sample_rate)._asdict()
     return values

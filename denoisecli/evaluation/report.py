@@ -301,6 +301,8 @@ def _ticks(values: Sequence[float]) -> list[float]:
     from matplotlib.ticker import MaxNLocator
 
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if high - low < 1e-6:
+        low, high = low - 0.5, high + 0.5
     locator = MaxNLocator(_MAX_TICKS - 1, steps=[1, 2, 5, 10])
     return [float(tick) for tick in np.round(locator.tick_values(low, high), 9)]
 

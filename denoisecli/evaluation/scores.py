@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -26,6 +26,8 @@ CONFIDENCE = 0.95
 
 RESAMPLES = 2000
 """Number of resamples of a bootstrap interval."""
+
+_DRAWN = 2**20  # clusters at a time
 
 SNR_STEP = 5.0
 """Width of the groups by input SNR in dB; groups are centred on its multiples."""
@@ -142,7 +144,22 @@ class Evaluation:
 
     def values(self, estimator: str, metric: str) -> dict[str, float]:
         """Return the values of a metric by file."""
-        return {s.file: s.values[metric] for s in self.scores if s.estimator == estimator}
+        return self._columns.get((estimator, metric), {})
+
+    @cached_property
+    def _columns(self) -> dict[tuple[str, str], dict[str, float]]:
+        """The values by file, by estimator and metric."""
+        columns: dict[tuple[str, str], dict[str, float]] = {}
+        for score in self.scores:
+            for metric in self.metrics:
+                column = columns.setdefault((score.estimator, metric), {})
+                column[score.file] = score.values[metric]
+        return columns
+
+    @cached_property
+    def _about(self) -> dict[str, Score]:
+        """A score of each file, for what is true of the file itself."""
+        return {score.file: score for score in self.scores}
 
     @property
     def ranking(self) -> str:
@@ -169,11 +186,18 @@ class Evaluation:
 
         An estimator without a single value does not count, or else there would be no means.
         """
-        defined = [
-            {file for file, value in self.values(name, metric).items() if math.isfinite(value)}
-            for name in self.costs
-        ]
-        return set.intersection(*filter(None, defined)) if any(defined) else set()
+        return self._common[metric]
+
+    @cached_property
+    def _common(self) -> dict[str, set[str]]:
+        common = {}
+        for metric in self.metrics:
+            defined = [
+                {file for file, value in self.values(name, metric).items() if math.isfinite(value)}
+                for name in self.costs
+            ]
+            common[metric] = set.intersection(*filter(None, defined)) if any(defined) else set()
+        return common
 
     def mean(self, estimator: str, metric: str, files: Collection[str] | None = None) -> Interval:
         """Return the mean of a metric over files, by default over all of them.
@@ -189,8 +213,7 @@ class Evaluation:
         return self._interval(metric, self.gains(estimator, metric))
 
     def _interval(self, metric: str, values: Mapping[str, float]) -> Interval:
-        common = self.common(metric)
-        about = {score.file: score for score in self.scores}
+        common, about = self.common(metric), self._about
         valid = {file: value for file, value in values.items() if file in common}
         valid = {file: value for file, value in valid.items() if math.isfinite(value)}
         failed = sum(not math.isfinite(value) for value in values.values())
@@ -240,7 +263,10 @@ class Evaluation:
             else:
                 key = (True, 0.0, "unknown")
             groups.setdefault(key, []).append(score.file)
-        return {key[-1]: groups[key] for key in sorted(groups)}
+        merged: dict[str, list[str]] = {}  # a kind of noise may be called "unknown"
+        for key in sorted(groups):
+            merged.setdefault(key[-1], []).extend(groups[key])
+        return merged
 
     def to_dict(self) -> dict[str, object]:
         """Return everything as plain values for a JSON document, in which NaN becomes null."""
@@ -376,7 +402,11 @@ def bootstrap(
     if sums.size < 2:
         return mean, math.nan, math.nan
     rng = np.random.default_rng(0)  # the same scores have the same intervals
-    drawn = rng.integers(sums.size, size=(RESAMPLES, sums.size))
-    means = sums[drawn].sum(axis=1) / totals[drawn].sum(axis=1)
+    means = np.empty(RESAMPLES)
+    rows = max(1, _DRAWN // sums.size)
+    for start in range(0, RESAMPLES, rows):
+        part = means[start : start + rows]
+        drawn = rng.integers(sums.size, size=(part.size, sums.size))
+        part[:] = sums[drawn].sum(axis=1) / totals[drawn].sum(axis=1)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return mean, float(low), float(high)

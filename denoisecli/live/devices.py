@@ -170,7 +170,7 @@ def _with_names(audio: PortAudio, settings: LiveSettings) -> LiveSettings:
     names = [f"{entry['name']}, {systems[entry['hostapi']]['name']}" for entry in entries]
 
     def name(device: str | None) -> str | None:
-        if device is None or not device.isdigit():
+        if device is None or not device.isdecimal():
             return device
         if int(device) >= len(names):
             raise UsageError(f"there is no device {device}; --list-devices lists them")

@@ -39,7 +39,7 @@ from denoisecli.serving.guard import LOOPBACK, Guard
 from denoisecli.serving.jobs import Job, Jobs, Stage, StartWorker, worker_process
 from denoisecli.serving.page import ASSETS
 from denoisecli.serving.rendering import Body, Rendering, clean_name, render, zip_pieces
-from denoisecli.serving.uploads import SUFFIXES, Upload, receive
+from denoisecli.serving.uploads import SUFFIXES, Upload, chunks_of, receive
 from denoisecli.serving.work import Task
 
 _MAX_BODY = 2**20  # of a request without a recording
@@ -352,7 +352,7 @@ class App(Starlette):
         return JSONResponse(self._record(self._job(request)))
 
     async def _again(self, request: Request) -> Response:
-        form = await _read_body(request, JobForm)
+        form = await self._read(request, JobForm)
         model, folder = await self._choose(form.model)
         job = self._job(request)  # last, since it may be removed meanwhile
         if not job.ended.is_set():
@@ -412,7 +412,7 @@ class App(Starlette):
     # Files to download
 
     async def _render(self, request: Request) -> Response:
-        rendering = await _read_body(request, Rendering)
+        rendering = await self._read(request, Rendering)
         job = self._done(request)
         with job.in_use():
             async with self._rendering_slots:
@@ -440,7 +440,7 @@ class App(Starlette):
         )
 
     async def _archive(self, request: Request) -> Response:
-        body = await _read_body(request, Archive)
+        body = await self._read(request, Archive)
         jobs = [(_require_done(self._jobs.get(entry.id)), entry) for entry in body.jobs]
         for job, entry in jobs:
             entry.suffix(job.upload.name)
@@ -459,6 +459,19 @@ class App(Starlette):
             media_type="application/zip",
             headers={"Content-Disposition": attachment("denoised.zip")},
         )
+
+    async def _read(self, request: Request, form: type[_Form]) -> _Form:
+        """Read a JSON body; an empty one has the defaults."""
+        body = bytearray()
+        async for chunk in chunks_of(request, self._settings.upload_timeout):
+            body.extend(chunk)
+            if len(body) > _MAX_BODY:
+                raise Refused(413, "the body of the request is too large")
+        try:
+            values = json.loads(body or b"{}")
+        except (ValueError, RecursionError) as error:
+            raise Refused(400, "the body is not valid JSON") from error
+        return _validate(form, values)
 
     @asynccontextmanager
     async def _arriving(
@@ -500,20 +513,6 @@ def _validate(form: type[_Form], values: object) -> _Form:
         if problem["type"] == "extra_forbidden":
             message = f"is not known; known are {', '.join(form.model_fields)}"
         raise Refused(400, f"{where}: {message}") from error
-
-
-async def _read_body(request: Request, form: type[_Form]) -> _Form:
-    """Read a JSON body; an empty one has the defaults."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body.extend(chunk)
-        if len(body) > _MAX_BODY:
-            raise Refused(413, "the body of the request is too large")
-    try:
-        values = json.loads(body or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, "the body is not valid JSON") from error
-    return _validate(form, values)
 
 
 async def _drain(request: Request) -> None:

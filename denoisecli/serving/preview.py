@@ -95,18 +95,23 @@ class _Pauses:
     def __init__(self, sample_rate: int) -> None:
         self._length = max(round(FRAME_SECONDS * sample_rate), 1)
         self._waiting: AudioChannels = np.zeros((2, 0), np.float32)
-        self._powers: list[Float[np.ndarray, "2 frames"]] = []
+        # Sum of each frame, and of its squares; the latter are 0 for a constant frame.
+        self._sums: list[Float[np.ndarray, "2 2 frames"]] = []
 
     def add(self, noisy: AudioVector, clean: AudioVector) -> None:
         """Append samples."""
         sound = np.concatenate([self._waiting, np.stack([noisy, clean])], axis=1)
         used = sound.shape[1] // self._length * self._length
         self._waiting = sound[:, used:]
-        self._powers.append(sound[:, :used].reshape(2, -1, self._length).var(axis=2))
+        frames = sound[:, :used].reshape(2, -1, self._length).astype(np.float64)
+        sounding = np.ptp(frames, axis=2) > 0
+        self._sums.append(np.stack([frames.sum(axis=2), np.square(frames).sum(axis=2) * sounding]))
 
     def levels(self) -> list[float] | None:
         """Return the levels in dBFS; None if the recording is too short or silent."""
-        powers = np.concatenate(self._powers, axis=1)
+        sums, squares = np.concatenate(self._sums, axis=2) / self._length
+        mean = sums.mean(axis=1, keepdims=True)  # of the whole sound, up to a part of a frame
+        powers = np.where(squares > 0, squares - 2 * mean * sums + mean**2, 0.0)
         found = find_frames(powers[0])
         if found is None or powers.shape[1] * FRAME_SECONDS < MIN_SECONDS:
             return None

@@ -78,7 +78,7 @@ async def receive(request: Request, folder: Path, *, max_bytes: int, timeout: fl
     """
     form = _Form(request, folder, max_bytes)
     try:
-        async for chunk in _chunks(request, timeout):
+        async for chunk in chunks_of(request, timeout):
             form.feed(chunk)
             if len(form.buffer) >= _BUFFER:
                 await asyncio.to_thread(form.flush)
@@ -90,7 +90,12 @@ async def receive(request: Request, folder: Path, *, max_bytes: int, timeout: fl
             form.close()
 
 
-async def _chunks(request: Request, timeout: float) -> AsyncIterator[bytes]:
+async def chunks_of(request: Request, timeout: float) -> AsyncIterator[bytes]:
+    """Yield the body of a request; ``timeout`` is the longest time in s that nothing may arrive.
+
+    Raises:
+        Refused: Nothing arrived for that time.
+    """
     chunks = request.stream().__aiter__()
     while True:
         try:

@@ -316,10 +316,12 @@ def test_the_command_tells_a_model_that_loses_elsewhere_from_one_that_gains_noth
 ) -> None:
     monkeypatch.setattr(adapting, "load_keras", lambda purpose: None)
     of_noise = Comparison(YOURS, "estoi", 0.5, 0.5001, 0.0001, -0.001, 0.001, 48)
+    unchanged = Comparison(YOURS, "si_sdr", 9.0, 9.001, 0.001, 0.0, 0.002, 48)
     elsewhere = Comparison(SPEECH, "si_sdr", 20.0, 19.7, -0.3, -0.4, -0.2, 9)
     for start, rows, words in (
         ("speech", [of_noise], "the bundled model is already as good on these recordings; nothing"),
         ("my-model", [of_noise, elsewhere], "my-model is already as good on these recordings;"),
+        ("speech", [unchanged], "the training was too short to change the model; give more"),
         ("speech", [elsewhere], "the adapted model is not worth keeping, so nothing was written: "),
     ):
         verdict = Verdict(rows, reasons(rows))

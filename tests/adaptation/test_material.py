@@ -290,10 +290,41 @@ def test_speech_is_trained_with_at_several_speeds_and_noise_at_its_own(
     assert {round(hertz, -1) for hertz in noise} == {100, 200}
 
 
+@pytest.mark.usefixtures("few_pieces")
+def test_a_passage_is_in_one_set_at_all_speeds(
+    sines: Material, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Or else the best epoch would be chosen by speech that was trained on."""
+    _write_sources(replace(sines, speech=[[pink_noise(60, 4000, rng)]]), tmp_path)
+    mixing = Mixing(
+        Folders(tmp_path / "clean", tmp_path / "noise"),
+        group_by="folder",
+        group_noise_by="file",
+        cache=tmp_path / "cache",
+    )
+    spec = adaptation_spec(load_spec("speech-16k"), "new", 5.0)
+    sets = {
+        name: {one.name.split("/")[0] for one in roles["clean"]}
+        for name, roles in mix_batches(mixing, spec, tmp_path)._sets.items()
+    }
+    assert sets["train"]
+    assert sets["valid"]
+    assert sets["train"].isdisjoint(sets["valid"])
+
+
+def test_noise_voice_and_snr_of_held_out_mixtures_are_independent(sines: Material) -> None:
+    """There are three SNRs, and often three voices and three recordings of noise."""
+    parts = [[tone(1.5 + index)] for index in range(3)]
+    drawn = held_out_mixtures(replace(sines, held_out_noise=parts, held_out_speech=parts), 48, 3)
+    snrs = np.round([snr(clean, noisy, 4000) for noisy, clean in drawn])
+    by_voice = [set(snrs[voice::3]) for voice in range(3)]
+    assert by_voice == [{0.0, 5.0, 10.0}] * 3
+
+
 def test_held_out_mixtures_have_the_stated_snrs_and_use_all_sources(sines: Material) -> None:
     pairs = held_out_mixtures(sines, 12, seed=3)
     snrs = [snr(clean, noisy, 4000) for noisy, clean in pairs]
-    assert snrs == pytest.approx([0, 5, 10] * 4, abs=0.1)
+    assert sorted(snrs) == pytest.approx([0] * 4 + [5] * 4 + [10] * 4, abs=0.1)
     assert {round(hertz_of(clean), -1) for _, clean in pairs} == {700, 800}
     assert {round(hertz_of(noisy - clean), -1) for noisy, clean in pairs} == {500, 600}
     again = held_out_mixtures(sines, 12, seed=3)

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from denoisecli.cleaning.targets import Job, Status, plan
@@ -196,7 +197,7 @@ class TestWithoutAnOutput:
 
 
 def test_other_files_in_a_folder_are_named(tree: Path) -> None:
-    why = "left out, since their suffixes are not those of recordings"
+    why = "left out, since they do not have the suffix of a recording"
     assert plan(["in"], "out").notes == [f"{why}: in/notes.txt"]
     assert plan(["in/deep", "a.wav"], "out").notes == []
     for name in ("1.jpg", "2.JPG", "LICENSE"):
@@ -208,7 +209,7 @@ def test_other_files_in_a_folder_are_named(tree: Path) -> None:
 
 def test_what_a_pattern_leaves_out_is_named(tree: Path) -> None:
     assert plan(["in/*"], "out").notes == [
-        "left out, since their suffixes are not those of recordings: in/notes.txt",
+        "left out, since they do not have the suffix of a recording: in/notes.txt",
         "left out, since a pattern matches files, not folders: in/deep",
     ]
     (note,) = plan(["in/**"], "out").notes
@@ -224,7 +225,7 @@ def test_dangling_links_and_unreadable_folders_are_named(
     monkeypatch.setattr(os, "access", lambda path, mode: path.name != "deep" and access(path, mode))
     planned = plan(["in"], "out")
     assert planned.notes == [
-        "left out, since their suffixes are not those of recordings: in/notes.txt",
+        "left out, since they do not have the suffix of a recording: in/notes.txt",
         "left out, since they are broken links or special files: in/gone.wav",
     ]
     assert planned.unreadable == [Path("in/deep")]
@@ -309,3 +310,9 @@ def test_a_dangling_link_is_an_existing_target(tree: Path) -> None:
     job = Job(Path("a.wav"), Path("out.wav"))
     assert job.status(overwrite=False, skip_existing=False) == Status.FAILED
     assert job.status(overwrite=True, skip_existing=False) == Status.PLANNED
+
+
+def test_two_sources_of_which_the_last_is_meant_as_the_output(tmp_path, audio_file):
+    source = audio_file("a.wav", np.zeros(10))
+    with pytest.raises(UsageError, match=r"b\.wav does not exist; the output is given with -o"):
+        plan([source, tmp_path / "b.wav"])

@@ -280,7 +280,7 @@ def test_files_that_are_left_out_are_named(audio_file: Callable[..., Path], tmp_
     (tmp_path / "in" / "cover.jpg").touch()
     arguments = ("clean", tmp_path / "in", "-o", tmp_path / "out", "--dry-run")
     shown = denoise(*arguments)
-    assert "since their suffixes are not those of recordings: " in shown.stderr
+    assert "since they do not have the suffix of a recording: " in shown.stderr
     assert "cover.jpg" in shown.stderr
     assert denoise(*arguments, "--quiet").stderr == ""
 

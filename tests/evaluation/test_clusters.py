@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from denoisecli.evaluation import clusters as module
 from denoisecli.evaluation.clusters import find_clusters, signature
 from denoisecli.evaluation.pairs import Pair
 
@@ -63,3 +64,17 @@ def test_many_recordings(rng, monkeypatch):
     sounds = [rng.standard_normal(RATE).astype(np.float32) for _ in range(4)]
     found = clusters(list("abcdefgh"), [*sounds, *sounds])
     assert found == list("abcdabcd")
+
+
+def test_signatures_are_linked_through_others(rng):
+    """A and B, B and C correlate, but A and C do not; the order does not matter."""
+    a, c, alone = np.linalg.qr(rng.standard_normal((400, 3)))[0].T.astype(np.float32)
+    b = (a + c) / np.float32(np.sqrt(2))
+    for order in ([a, b, c, alone], [a, c, alone, b], [c, alone, a, b]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "CORRELATION", 0.7)
+            labels = module._correlated(order)
+        groups = [labels[i] for i, row in enumerate(order) if row is not alone]
+        (other,) = (labels[i] for i, row in enumerate(order) if row is alone)
+        assert len(set(groups)) == 1
+        assert other not in groups

@@ -5,11 +5,12 @@ import numpy as np
 import pesq as pesq_package
 import pystoi
 import pytest
+from helpers import speech_like
 
 from denoisecli.audio.resampling import resample
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.evaluation import metrics
-from denoisecli.evaluation.metrics import METRICS, measure
+from denoisecli.evaluation.metrics import METRICS, blind_metrics, measure
 
 RATE = 16000
 
@@ -260,3 +261,14 @@ def test_missing_package(clean, noisy, monkeypatch, name, package):
 def test_unknown_metric(clean, noisy):
     with pytest.raises(UsageError, match="no metric 'pesq'; choose from pesq_wb, pesq_nb"):
         measure(clean, noisy, RATE, ["pesq"])
+
+
+def test_a_silent_output_has_the_worst_ratings():
+    """Or else the recordings that were muted would be left out of all means."""
+    pytest.importorskip("speechmos")
+    noisy = speech_like(3, 16000)
+    names = ["dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak"]
+    found = blind_metrics(noisy, np.zeros_like(noisy), 16000, names)
+    assert [found[name] for name in names] == [1.0, 1.0, 1.0]
+    silent = blind_metrics(0 * noisy, 0 * noisy, 16000, names)
+    assert all(math.isnan(silent[name]) for name in names)

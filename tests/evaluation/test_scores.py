@@ -266,3 +266,16 @@ def test_csv(tmp_path):
 def test_errors():
     result = evaluation({"input": {"snr": [1.0]}, "bad": {"snr": [NAN]}}, error="broken")
     assert [(score.estimator, score.error) for score in result.errors] == [("bad", "broken")]
+
+
+def test_a_kind_of_noise_that_is_called_unknown_keeps_its_files() -> None:
+    scores = [
+        Score(file, "input", noise, 0.0, 1.0, 1.0, 0.0, {"si_sdr": 1.0})
+        for file, noise in (("a", "unknown"), ("b", None), ("c", "fan"))
+    ]
+    cost = Cost(0.0, 0.0, 0.0, 0.0)
+    found = Evaluation(["si_sdr"], {"input": cost}, scores).groups("noise")
+    assert {name: sorted(files) for name, files in found.items()} == {
+        "fan": ["c"],
+        "unknown": ["a", "b"],
+    }

@@ -296,14 +296,14 @@ def test_a_job_that_is_removed_while_its_request_is_read(
     client: TestClient, wav: bytes, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     job = add(client, wav)
-    read = app._read_body
+    read = app.App._read
 
-    async def removed(request: Any, form: Any) -> Any:
+    async def removed(self: app.App, request: Any, form: Any) -> Any:
         jobs.remove(jobs.get(job))
-        return await read(request, form)
+        return await read(self, request, form)
 
     jobs = client.app.routes[0].endpoint.__self__._jobs
-    monkeypatch.setattr(app, "_read_body", removed)
+    monkeypatch.setattr(app.App, "_read", removed)
     refused(client.post(f"/api/jobs/{job}{path}", json={}), 404, "no such recording")
 
 

@@ -123,7 +123,8 @@ class Remix:
 
     def apply(self, speech: Any, noise: Any, parameters: Values) -> tuple[Any, Any]:
         """Return the speech and the new noise, whose levels differ by the SNR."""
-        noise = normalize(ops.matmul(parameters["weights"], normalize(noise)))
+        noise = ops.matmul(parameters["weights"], normalize(noise))
+        noise /= ops.maximum(rms(noise), 1.0)[:, None]  # the first noise has 1, or is nearly silent
         level = ops.maximum(rms(speech), SILENT_RMS)  # silent speech gets a faint noise
         level *= parameters["noise_gain"] * db_to_gain(-parameters["snr_db"])
         return parameters["speech_gain"][:, None] * speech, level[:, None] * noise

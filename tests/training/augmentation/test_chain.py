@@ -5,6 +5,7 @@ import pytest
 
 from denoisecli.spec.training import Augmentation
 from denoisecli.training.augmentation.chain import Chain
+from denoisecli.training.augmentation.mixing import Remix
 from denoisecli.training.stream import compiled
 
 BATCH, LENGTH, RATE = 8, 4800, 8000
@@ -220,3 +221,14 @@ def test_ranges_left_to_the_dataset_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="leaves a range to the dataset"):
         augmented(*speech_and_noise, Augmentation())
+
+
+@pytest.mark.parametrize(("dbfs", "softer"), [(-26, 0), (-79, 0), (-100, 20), (-180, 100)])
+def test_nearly_silent_noise_is_not_raised_to_the_level_of_speech(
+    dbfs: int, softer: int, rng: np.random.Generator
+) -> None:
+    speech = 0.05 * unit(rng.standard_normal((BATCH, LENGTH))).astype(np.float32)
+    noise = np.float32(10 ** (dbfs / 20)) * unit(rng.standard_normal((BATCH, LENGTH)))
+    remix = Remix((0.0, 0.0))
+    _, found = remix.apply(speech, noise.astype(np.float32), remix.draw(BATCH, rng))
+    np.testing.assert_allclose(decibels(speech) - decibels(np.asarray(found)), softer, atol=0.1)

@@ -1,0 +1,39 @@
+"""Tags between and behind the frames of MP3 files."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import speech_like
+
+from denoisecli.audio.reading import reader
+
+
+def ape(size: int) -> bytes:
+    """Return an APEv2 tag with random bytes in it, as players add it behind an MP3."""
+    item = struct.pack("<II", size, 2) + b"Cover Art (Front)\0"
+    item += np.random.default_rng(3).bytes(size)
+    length = len(item) + 32
+    header, footer = (
+        b"APETAGEX" + struct.pack("<IIII", 2000, length, 1, flags) + bytes(8)
+        for flags in (0xA0000000, 0x80000000)
+    )
+    return header + item + footer
+
+
+@pytest.mark.parametrize("size", [1000, 3_000_000])
+def test_a_tag_behind_an_mp3_is_no_sound(tmp_path: Path, size: int) -> None:
+    sound = speech_like(3, 44100)
+    soundfile.write(tmp_path / "a.mp3", sound, 44100)
+    content = (tmp_path / "a.mp3").read_bytes()
+    for name, stored, parts in (
+        ("one", content + ape(size), 1),
+        ("two", content + ape(size) + content + ape(size), 2),
+    ):
+        path = tmp_path / f"{name}.mp3"
+        path.write_bytes(stored)
+        with reader(path) as file:
+            found = sum(block.shape[1] for block in file)
+        assert abs(found - parts * sound.size) < 4 * 1152
