@@ -77,6 +77,8 @@ def find_spec(source: str | Path) -> Path:
         return in_model
     if str(source) in spec_names():
         return SPECS / f"{source}.json"
+    if path.suffix.lower() == ".json":
+        raise SpecError(f"{path} does not exist")
     raise SpecError(
         f"no spec {str(source)!r}: neither a JSON file, nor a model folder, "
         f"nor a bundled spec ({', '.join(spec_names())})"

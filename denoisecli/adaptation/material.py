@@ -421,14 +421,15 @@ def _cut(sound: Stretch, length: int) -> Stretches:
 
 def _joined(source: Stretches, seam: int) -> Stretch:
     """Fade the end of each stretch into the beginning of the next one."""
-    sound = source[0]
+    parts, last = [], source[0]
     for part in source[1:]:
-        size = min(seam, sound.size // 2, part.size // 2)
+        size = min(seam, last.size // 2, part.size // 2)
         rise = np.sqrt(np.linspace(0, 1, size, dtype=np.float32))
-        end = sound.size - size
-        mixed = rise[::-1] * sound[end:] + rise * part[:size]
-        sound = np.concatenate([sound[:end], mixed, part[size:]])
-    return sound
+        end = last.size - size
+        mixed = rise[::-1] * last[end:] + rise * part[:size]
+        parts.append(last[:end])
+        last = np.concatenate([mixed, part[size:]])
+    return np.concatenate([*parts, last])
 
 
 def _looped(sound: Stretch, seam: int) -> Stretch:

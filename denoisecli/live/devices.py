@@ -174,7 +174,8 @@ def _with_names(audio: PortAudio, settings: LiveSettings) -> LiveSettings:
             return device
         if int(device) >= len(names):
             raise UsageError(f"there is no device {device}; --list-devices lists them")
-        return names[int(device)]
+        found = names[int(device)]
+        return device if names.count(found) > 1 else found  # the name would not tell which
 
     return replace(settings, input=name(settings.input), output=name(settings.output))
 
@@ -243,7 +244,10 @@ def _open_devices(audio: PortAudio, live: LiveFilter, settings: LiveSettings) ->
     ]
     try:
         for kind, device, callback in devices:
-            watch.streams.append(audio.open(kind, device=device, callback=callback, **options))
+            number_or_name = int(device) if device and device.isdecimal() else device
+            watch.streams.append(
+                audio.open(kind, device=number_or_name, callback=callback, **options)
+            )
         for stream in watch.streams:
             audio.start(stream)
         watch.started = time.monotonic()

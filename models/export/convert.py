@@ -54,7 +54,13 @@ def export_model(
         DenoiseError: The target cannot be written.
     """
     if format.suffix not in ("", target.suffix.lower()):
-        raise UsageError(f"{target}: a file in the format {format} must end in {format.suffix}")
+        other = [
+            each for each in ExportFormat if each.suffix and each.suffix == target.suffix.lower()
+        ]
+        hint = f"; {target.suffix} is the suffix of --format {other[0]}" if other else ""
+        raise UsageError(
+            f"{target}: a file in the format {format} must end in {format.suffix}{hint}"
+        )
     if frames < 1:
         raise UsageError(f"the number of frames must be at least 1, not {frames}")
     refuse_existing(target, overwrite=overwrite)
