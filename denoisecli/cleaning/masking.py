@@ -54,7 +54,7 @@ LEAD_IN = 2.0
 0.14 dB; 4 or 8 s raise it no further."""
 
 
-CARRIED = Blocks(length=6.0, lead_in=LEAD_IN)
+CARRIED = Blocks(length=9.0, lead_in=LEAD_IN)
 """For files, with a network that carries its state.
 
 Neighbouring blocks of `speech` share 0.6 s, which are computed twice: longer blocks take less time,
