@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from denoisecli.audio import files as audio
+from denoisecli.audio import reading, riff
 from denoisecli.audio.reading import reader
 from denoisecli.audio.riff import sound_layout
 from denoisecli.errors import AudioError, UsageError
@@ -264,6 +265,32 @@ def test_chained_ogg(written, suffix):
     path.write_bytes((content * 3)[:-1000])
     with pytest.raises(AudioError, match=r"is cut off|is damaged"):
         audio.read(path)
+
+
+def test_one_link_of_a_chain_is_open_at_a_time(tmp_path, noise, monkeypatch):
+    """There may be more of them than files may be open."""
+    path, count = tmp_path / "x.ogg", 0
+    soundfile.write(path, noise(0.2, 48000), 48000)
+    path.write_bytes(path.read_bytes() * 20)
+    open_at_once = []
+
+    class Counted(riff.FileSlice):
+        def __init__(self, *arguments):
+            nonlocal count
+            super().__init__(*arguments)
+            count += 1
+            open_at_once.append(count)
+
+        def close(self):
+            nonlocal count
+            count -= not self.closed
+            super().close()
+
+    monkeypatch.setattr(reading, "FileSlice", Counted)
+    assert audio.read(path)[0].shape[1] == 20 * 9600
+    assert len(open_at_once) == 40
+    assert max(open_at_once) == 1
+    assert count == 0
 
 
 @pytest.mark.parametrize("suffix", ["ogg", "opus"])

@@ -36,6 +36,8 @@ def test_serves_this_machine_only_without_a_token(
 
 def test_endless_recordings_are_refused(served: list[tuple[Settings, str | None]]) -> None:
     fails(denoise("serve", "--max-size", "inf"), 2, "--max-size")
+    fails(denoise("serve", "--keep", "inf"), 2, "--keep")
+    fails(denoise("serve", "--host", ""), 2, "--host is empty; is a variable not set?")
     assert not served
 
 

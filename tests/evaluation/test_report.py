@@ -233,6 +233,7 @@ def test_scatter_has_the_same_scale_on_both_axes(tmp_path, make_evaluation):
 def test_ticks_hold_all_values(values):
     ticks = report._ticks(values)
     assert ticks == sorted(ticks)
+    assert ticks[0] < ticks[-1]  # the ends of an axis
     assert 2 <= len(ticks) <= 9
     assert all(ticks[0] <= value <= ticks[-1] for value in values)
 
