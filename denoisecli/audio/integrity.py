@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 from pathlib import Path
 
 import soundfile
@@ -14,6 +15,11 @@ UNKNOWN_FRAMES = 2**62
 # libsndfile's log of a header whose sizes exceed the file:
 # "data : 768000 (should be 460782)", in AIFF "SSND", in W64 "riff", in AU "Data Size".
 _SIZES = re.compile(r"^ *(?:data|SSND|riff|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_TAG_HEADER = 32  # bytes of the longer one, that of APE
+_IS_HEADER = 1 << 29  # among the flags of APEv2
+_TAG_OR_FRAME = re.compile(
+    rb"ID3[\x02-\x04].{2}[\x00-\x7f]{4}|APETAGEX.{24}|\xff[\xe2-\xff]", re.DOTALL
+)
 _TAIL = 2**17  # an Ogg page has at most 65307 bytes
 
 
@@ -104,23 +110,31 @@ def _seek_mp3_frame(raw: io.BufferedReader) -> bool:
         False if there is none.
     """
     position = raw.tell()
-    while len(data := raw.read(2**16)) >= 10:
-        if data.startswith(b"ID3"):
-            position += 10 + _id3_size(data)
-        elif data.startswith(b"APETAGEX"):  # its header, which APEv2 places before the items
-            position += 32 + int.from_bytes(data[12:16], "little")
-        else:
-            for match in re.finditer(b"ID3|APETAGEX|\xff[\xe2-\xff]", data):
-                if match.start() > 0 and match[0] in (b"ID3", b"APETAGEX"):
-                    position += match.start()
-                    break
-                if _is_followed(raw, position + match.start()):
-                    raw.seek(position + match.start())
-                    return True
-            else:
-                position += len(data) - 7  # the beginning of a tag may be at its end
+    while len(data := raw.read(2**16)) >= _TAG_HEADER:
+        step = len(data) - _TAG_HEADER + 1  # the header of a tag may be cut off
+        for match in _TAG_OR_FRAME.finditer(data):
+            if size := _tag_size(match[0]):
+                step = match.start() + size
+                break
+            if _is_followed(raw, position + match.start()):
+                raw.seek(position + match.start())
+                return True
+        position += step
         raw.seek(position)
     return False
+
+
+def _tag_size(head: bytes) -> int:
+    """Return the size in bytes of an ID3v2 or APE tag from its header on; 0 for anything else.
+
+    The footer of an APE tag, which may have no header, follows what it describes.
+    """
+    if head.startswith(b"ID3"):
+        return 10 + _id3_size(head)
+    if head.startswith(b"APETAGEX"):
+        size, _, flags = struct.unpack("<III", head[12:24])
+        return _TAG_HEADER + (size if flags & _IS_HEADER else 0)
+    return 0
 
 
 def _is_followed(raw: io.BufferedReader, position: int) -> bool:

@@ -92,7 +92,7 @@ def serve(
     from denoisecli.serving.server import serve as run
     from denoisecli.system.pools import cpu_cores
 
-    refuse_empty({"--host": host, "--model": model, "--models": models})
+    refuse_empty({"--host": host, "--model": model})
     find_model(model)
     if token is not None and len(token) < _SHORTEST_TOKEN:
         raise UsageError(f"the token must have at least {_SHORTEST_TOKEN} characters")

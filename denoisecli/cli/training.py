@@ -91,8 +91,7 @@ Minutes = Annotated[
         min=0,
         help="Training time in minutes, such as 90, after which the run ends with its best "
         "weights; without --epochs, it trains for that long, regardless of the number of epochs in "
-        "the spec. "
-        "The learning-rate schedule ends with the run (default: no limit).",
+        "the spec. The learning-rate schedule ends with the run (default: no limit).",
     ),
 ]
 Epochs = Annotated[int | None, _overrides(min=1, help="Number of epochs, such as 5.")]
@@ -246,8 +245,7 @@ def train(
     metrics = model.read_metrics()
     console.info(
         f"wrote {folder}: {metrics.epochs} epoch{'s' if metrics.epochs != 1 else ''}, "
-        f"{metrics.audio_hours:.1f} hours of audio, "
-        f"{metrics.minutes:.1f} minutes"
+        f"{metrics.audio_hours:.1f} hours of audio, {metrics.minutes:.1f} minutes"
     )
     console.info(
         f"test set: the SI-SDR is {_gain(metrics.test['si_sdr_improvement'])} the noisy input "

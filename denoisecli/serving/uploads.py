@@ -104,7 +104,7 @@ async def chunks_of(request: Request, timeout: float) -> AsyncIterator[bytes]:
             return
         except TimeoutError as error:
             raise Refused(
-                408, f"nothing arrived for {timeout:g} s; the upload was aborted"
+                408, f"nothing arrived for {timeout:g} s; the request was aborted"
             ) from error
 
 

@@ -8,11 +8,12 @@ import pytest
 import soundfile
 from helpers import speech_like
 
+from denoisecli.audio.integrity import _mp3_timesteps
 from denoisecli.audio.reading import reader
 
 
-def ape(size: int) -> bytes:
-    """Return an APEv2 tag with random bytes in it, as players add it behind an MP3."""
+def ape(size: int, *, is_version_1: bool = False) -> bytes:
+    """Return an APE tag with random bytes in it, as players add it behind an MP3."""
     item = struct.pack("<II", size, 2) + b"Cover Art (Front)\0"
     item += np.random.default_rng(3).bytes(size)
     length = len(item) + 32
@@ -20,7 +21,7 @@ def ape(size: int) -> bytes:
         b"APETAGEX" + struct.pack("<IIII", 2000, length, 1, flags) + bytes(8)
         for flags in (0xA0000000, 0x80000000)
     )
-    return header + item + footer
+    return item + footer if is_version_1 else header + item + footer
 
 
 @pytest.mark.parametrize("size", [1000, 3_000_000])
@@ -31,9 +32,19 @@ def test_a_tag_behind_an_mp3_is_no_sound(tmp_path: Path, size: int) -> None:
     for name, stored, parts in (
         ("one", content + ape(size), 1),
         ("two", content + ape(size) + content + ape(size), 2),
+        ("text", content + b"no ID3, but text" * 10 + content, 2),
     ):
         path = tmp_path / f"{name}.mp3"
         path.write_bytes(stored)
         with reader(path) as file:
             found = sum(block.shape[1] for block in file)
         assert abs(found - parts * sound.size) < 4 * 1152
+
+
+def test_frames_behind_a_footer_are_counted(tmp_path: Path) -> None:
+    """A tag of version 1 has no header: its footer states the size of what precedes it."""
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, speech_like(3, 44100), 44100)
+    content, alone = path.read_bytes(), _mp3_timesteps(path)
+    path.write_bytes(content + ape(20_000, is_version_1=True) + content)
+    assert abs(_mp3_timesteps(path) - 2 * alone) <= 1152
