@@ -3,6 +3,7 @@
 Array shapes are checked at run time in every test.
 """
 
+import re
 import signal
 import sys
 from pathlib import Path
@@ -14,12 +15,15 @@ if "jax" not in sys.modules:  # the first use of jaxtyped imports it if it can, 
     jaxtyped(lambda: None, typechecker=None)
     del sys.modules["jax"]
 
-ROOMS = [path.stem for path in (Path(__file__).parents[1] / "denoisecli").iterdir()]
-# Not the layers and networks in models: Keras reads their signatures, which the hook hides.
-ROOMS += [f"models.{name}" for name in ("catalogue", "export", "folder", "summary")]
-install_import_hook(
-    [f"denoisecli.{room}" for room in ROOMS if room != "__init__"], "beartype.beartype"
-)
+PACKAGE = Path(__file__).parents[1] / "denoisecli"
+# Of other modules, mypy checks as much, and the hook costs time in each process and at each call.
+MODULES_WITH_ARRAYS = [
+    ".".join(("denoisecli", *path.relative_to(PACKAGE).with_suffix("").parts))
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "__init__.py"
+    and re.search(r"denoisecli\.types|jaxtyping", path.read_text(encoding="utf-8"))
+]
+install_import_hook(MODULES_WITH_ARRAYS, "beartype.beartype")
 
 import json  # noqa: E402
 from collections.abc import Callable  # noqa: E402
