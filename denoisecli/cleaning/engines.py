@@ -173,7 +173,7 @@ class FrameEngine:
 
     def __init__(self, folder: ModelFolder) -> None:
         self._path = folder.stream_path
-        self._session = _open_session(self._path, 1)
+        self._session = _open_session(self._path, 1, plan_memory=True)
         self.metadata = self._session.get_modelmeta().custom_metadata_map
         try:
             self.delay = int(self.metadata["delay_frames"])
@@ -285,12 +285,15 @@ def _open_stages(folder: ModelFolder, threads: int) -> list[onnxruntime.Inferenc
     return sessions
 
 
-def _open_session(path: Path, threads: int, *, gpu: bool = False) -> onnxruntime.InferenceSession:
+def _open_session(
+    path: Path, threads: int, *, gpu: bool = False, plan_memory: bool = False
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # its warnings are not for users
-    # Memory that is planned for the shape of a block is added to that of the first blocks.
-    options.enable_mem_pattern = False
+    # For inputs of one shape only: planned memory is added to that of the first run, and blocks are
+    # large.
+    options.enable_mem_pattern = plan_memory
     try:
         return onnxruntime.InferenceSession(
             path,
