@@ -30,7 +30,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
         )
-        # TensorFlow divides by one less than the number of values; Keras keeps the mean square.
+        # TensorFlow returns the unbiased variance; Keras keeps a moving average of the biased one.
         count = ops.cast(ops.size(inputs) // inputs.shape[-1], "float32")
         variance = variance * (count - 1) / count
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):

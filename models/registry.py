@@ -49,7 +49,7 @@ def find_class(name: str) -> "type[MaskNetwork]":
     """Return the class that a spec's key ``model`` names.
 
     Raises:
-        UsageError: It is a class of someone's own that `allow_class` has not loaded.
+        UsageError: It is a user-defined class that `allow_class` has not loaded.
     """
     if name in _own:
         return _own[name]

@@ -63,10 +63,10 @@ WRITING = 15.0
 """Time in s for writing the adapted model and for starting the processes that compare."""
 
 NOISE_WEIGHTS = {"own": 1.0, "generated": 1.0}
-"""How often noise is drawn from the user's recordings and from what is generated."""
+"""Relative frequencies at which the user's noise and the generated noise are drawn."""
 
 FACTS = "adaptation.json"
-"""File of the new model folder that says how the model came about."""
+"""File in the new model folder that records how the model was adapted."""
 
 WORK = ".adapting"
 """Suffix of the folder beside the output that holds an unfinished adaptation."""
@@ -231,7 +231,7 @@ def adapt(
             `denoisecli.models.registry.allow_class` has not loaded.
         DenoiseError: The output or the page cannot be written.
         AudioError: A recording cannot be read.
-        Interrupted: By Ctrl-C; the same call continues.
+        Interrupted: Ctrl-C or SIGTERM ended it; the same call resumes the work.
     """
     began = time.monotonic()
     observer = _Silent() if observer is None else observer

@@ -40,10 +40,10 @@ GENERATED, CLEAN = 24, 9
 """Numbers of mixtures with generated noise, and of clean recordings, that must not get worse."""
 
 TIMED = 6
-"""About how many mixtures the time of a comparison is estimated with."""
+"""Approximate number of mixtures that are used to estimate the time of a comparison."""
 
 LIMITS = {"si_sdr": 0.1, "estoi": 0.002}
-"""Largest loss allowed on those: SI-SDR in dB, ESTOI in its own unit."""
+"""Largest loss allowed on generated noise and clean speech: SI-SDR in dB, ESTOI without a unit."""
 
 WORTHWHILE_DB = 0.1
 """Least gain in SI-SDR in dB that is worth another model."""
@@ -54,7 +54,7 @@ YOURS, OTHERS, SPEECH = "held-out noise", "generated noise", "clean speech"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A metric before and after adapting, in the mean over a set.
+    """Mean of a metric over a set, before and after adapting.
 
     Attributes:
         test: Name of the set.
@@ -97,7 +97,7 @@ class Verdict:
 
     @property
     def gains(self) -> bool:
-        """Whether the adapted model is better on the noise, whatever it is elsewhere."""
+        """Whether the adapted model is better on held-out noise, regardless of the other sets."""
         return not any(
             _reason(one) for one in self.comparisons if one.test == YOURS and _is_decided(one)
         )

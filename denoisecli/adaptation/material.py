@@ -88,8 +88,8 @@ class Material:
         sample_rate: The sample rate in Hz.
         noise: Noise of each recording.
         speech: Speech of each recording or voice, to train with.
-        held_out_speech: The same, to compare models with.
-        held_out_noise: The same for noise.
+        held_out_noise: Noise of each recording, to compare models with.
+        held_out_speech: Speech of each recording or voice, to compare models with.
         held_out_voices: Those of `held_out_speech` that come with the package.
         found: Seconds of noise that were found in noisy recordings.
         warnings: What the user should know about the recordings.
@@ -333,7 +333,7 @@ def _read(path: Path, sample_rate: int, seconds: float, warnings: list[str]) -> 
 def _spoken(path: Path, sound: AudioVector, sample_rate: int) -> Stretches:
     """Return a recording of clean speech without its long pauses.
 
-    They could be all that is held out, and speech that is mixed must not be silent.
+    Otherwise the held-out part could consist of pauses, and silence cannot be mixed at an SNR.
 
     Raises:
         UsageError: There is no speech in it.

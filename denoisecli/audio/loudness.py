@@ -27,7 +27,7 @@ SILENCE_LUFS = -70.0
 """The absolute gate of BS.1770: what is quieter than this does not count."""
 
 BLOCK_SECONDS = 0.1
-"""Distance in s of the momentary loudness values, each of which is of 0.4 s."""
+"""Interval in s between momentary loudness values, each measured over 0.4 s."""
 
 RELATIVE_GATE_LU = 10.0
 """The relative gate of BS.1770: blocks further below the mean do not count."""

@@ -363,7 +363,7 @@ class _Forward(io.RawIOBase):
         return bytes(buffer[:filled])
 
     def raise_interrupt(self) -> None:
-        """Raise the exception that ended the pipe if it was none of the pipe, such as Ctrl-C."""
+        """Raise the exception that ended the pipe if it is not an OSError, such as Ctrl-C."""
         if self.error is not None and not isinstance(self.error, OSError):
             raise self.error
 

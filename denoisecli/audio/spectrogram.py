@@ -88,12 +88,12 @@ class Spectrogram:
 
     @property
     def times(self) -> Float[np.ndarray, "timesteps"]:
-        """Middle of each frame in seconds."""
+        """Time of the centre of each frame in seconds."""
         return np.arange(self.matrix.shape[1]) * (self.hop_length / self.sample_rate)
 
     @property
     def frequencies(self) -> Float[np.ndarray, "frequency"]:
-        """Middle of each row in Hz."""
+        """Centre frequency of each row in Hz."""
         if self.n_mels is None:
             return np.fft.rfftfreq(self.n_fft, 1 / self.sample_rate)
         import librosa

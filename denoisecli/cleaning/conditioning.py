@@ -35,8 +35,8 @@ class Conditioner:
     Args:
         channels: Number of channels.
         sample_rate: Sample rate in Hz.
-        lead_in: Seconds from the beginning of the recording that the estimates start with, in
-            reverse, as the network does. Nothing is returned until they have arrived.
+        lead_in: Length in s of the beginning of the recording, which the estimates, like the
+            network, process in reverse first. Nothing is returned until it has arrived.
     """
 
     def __init__(self, channels: int, sample_rate: int, lead_in: float = 0.0) -> None:

@@ -54,7 +54,7 @@ class FrameStream:
         self._weights = _weights(self._window, self._hop)
         self._frames = 0  # that are in the sum
         self._skipped = self._half  # samples of the sums that lie before the sound
-        # What the network does not hear of the frames that it has not returned yet.
+        # The parts of the pending frames that bypass the network.
         self._rest: deque[_Frame | None] = deque()
 
     def process(self, sound: AudioBlock) -> Iterator[AudioBlock]:

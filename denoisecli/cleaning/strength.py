@@ -15,7 +15,7 @@ STRENGTHS = (0.0, 0.5, 0.75, 1.0)
 """The strengths that are compared; 0 leaves the recording as it is."""
 
 MARGIN = 0.05
-"""A strength whose OVRL is lower than the best one by at most this is as good; the least is taken.
+"""Strengths whose OVRL is within this distance of the best one count as equal; the lowest is used.
 
 Repeated ratings of the same sound, shifted by some samples, differ by as much.
 """

@@ -20,7 +20,7 @@ GAIN_BAND = (0.79, 0.915)
 """Band whose mean gain is applied above the model's band, as shares of its highest frequency."""
 
 ROLL_OFF = (0.93, 0.985)
-"""Range in which a network hears less and less of sound with more bins, as shares likewise.
+"""Range in which the input of a network fades out if the sound has more bins; shares as above.
 
 Recordings at the model's rate usually have this roll-off, from the resampler that made them.
 """

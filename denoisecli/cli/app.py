@@ -47,7 +47,7 @@ _COMMANDS = {
 _MARKUP: Literal["markdown"] = "markdown"
 
 _NARROW = 80
-"""Below so many columns, Rich's tables of options would cut the names of the options."""
+"""Width of the terminal in columns below which Rich would truncate the names of options."""
 
 
 class HelpForNarrowTerminals:

@@ -327,7 +327,7 @@ def _keys(press: Callable[[str], bool], stop: threading.Event) -> Iterator[None]
 def _has_keyboard() -> bool:
     """Return whether stdin is a terminal, with this process in its foreground.
 
-    One in the background is stopped when it reads from its terminal, or changes its settings.
+    The system stops a background process that reads from its terminal or changes its settings.
     """
     if sys.stdin is None or not sys.stdin.isatty():
         return False

@@ -20,7 +20,7 @@ FRAME = 0.02
 """Duration of the frames that are active or not, in seconds."""
 
 ACTIVE_DB = -25.0
-"""A frame is active if its level relative to that of the whole recording is not below this."""
+"""Lowest level of an active frame in dB, relative to the level of the whole recording."""
 
 
 class Piece(NamedTuple):

@@ -115,8 +115,8 @@ def find_copies(
 def are_copies(one: Recording, other: Recording, sample_rate: int) -> bool:
     """Return whether two recordings correlate where they overlap, at any delay and level.
 
-    Only the first COMPARED_SECONDS of each are compared: of long recordings, a copy that lacks more
-    than all but MIN_OVERLAP_SECONDS of these is not found.
+    Only the first COMPARED_SECONDS of each are compared: copies of long recordings are found only
+    if these parts overlap by at least MIN_OVERLAP_SECONDS.
     """
     limit = COMPARED_SECONDS * sample_rate
     first, second = (sound.read(0, min(sound.samples, limit)) for sound in (one, other))

@@ -237,8 +237,8 @@ def split(
 ) -> Split:
     """Divide recordings into sets, none of them empty.
 
-    A hash of seed and group is the place of the group in 0..1, of which every set has an interval.
-    The sizes of the sets are therefore those of the shares on average. Groups that share copies
+    A hash of the seed and the group places the group in 0..1, where every set has an interval. On
+    average, the sizes of the sets therefore match the shares. Groups that share copies
     have the place of the one with the most recordings, or else the shortest name, which is rarely
     the copy. A set whose interval is empty gets the group that is nearest to it; any but the last
     set takes it from the first that can spare one.

@@ -28,7 +28,7 @@ Rng = np.random.Generator
 
 
 def samples(seconds: int | float) -> int:
-    """Return a number of samples, at least one."""
+    """Convert a duration in s to a number of samples, at least one."""
     return max(1, round(seconds * SAMPLE_RATE))
 
 

@@ -178,7 +178,7 @@ def pesq_wb(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> 
     The package ``pesq`` computes it. A recording longer than PESQ_SECONDS is scored in equal
     pieces and the mean is returned. It is NaN for less than 0.25 s, if PESQ finds no speech in the
     reference, and below 16 kHz, where :func:`pesq_nb` is meant. It is PESQ_FLOOR if the estimate is
-    digital silence, of which the reference code makes NaN.
+    digital silence, for which the reference code returns NaN.
 
     Raises:
         UsageError: The package is not installed.
@@ -234,11 +234,11 @@ class Composite(NamedTuple):
 def composite(reference: AudioVector, estimate: EstimateVector, sample_rate: int) -> Composite:
     """Predict the ratings of speech, background and overall quality, each 1..5.
 
-    The regressions of Hu and Loizou (2008) on PESQ, LLR, WSS and segmental SNR. They are computed
+    These are the regressions of Hu and Loizou (2008) on PESQ, LLR, WSS and segmental SNR, computed
     at 16 kHz with wide-band PESQ, as is usual in publications on 16 kHz speech; all are NaN for a
-    lower sample rate. For LLR and WSS
-    both signals are rounded to 16 bits; otherwise these measures would depend on inaudible values
-    in the spectral holes of a cleaned recording, and on its sample format.
+    lower sample rate. For LLR and WSS, both signals are rounded to 16 bits; otherwise these
+    measures would depend on inaudible values in the spectral holes of a cleaned recording, and on
+    its sample format.
 
     Raises:
         UsageError: The package ``pesq`` is not installed.
@@ -487,7 +487,7 @@ LOUDNESS: dict[str, Description] = {
         decimals=1,
     ),
 }
-"""Figures of the page about cleaned recordings, which are of all channels, by name."""
+"""Figures on the page about cleaned recordings, computed from all channels, by name."""
 
 WER = "wer"
 """Name of the word error rate, which ``evaluate`` computes from transcripts."""
@@ -560,7 +560,7 @@ def measure(
     if not {"csig", "cbak", "covl"}.isdisjoint(names):
         shared = composite(reference, estimate, sample_rate)._asdict()
         if sample_rate != WIDE_BAND_RATE:
-            del shared["segmental_snr"]  # it is computed at the own rate
+            del shared["segmental_snr"]  # the metric is computed at the rate of the recording
     shared |= blind_metrics(reference, estimate, sample_rate, names)
     return {
         name: shared[name]

@@ -19,7 +19,7 @@ PULSE = "pulse"
 """Device of PortAudio that plays to PulseAudio, to the sink that PULSE_SINK names."""
 
 _FIRST_SECONDS = 5.0  # in which a device must call first; an idle PulseAudio takes 2 s
-_SILENT_SECONDS = 2.0  # without a callback, after which a device is taken for gone
+_SILENT_SECONDS = 2.0  # without a callback, after which a device counts as disconnected
 _RETRY_SECONDS = 1.0
 _POLL_SECONDS = 0.1
 _BLOCK_SECONDS = 0.01

@@ -36,7 +36,7 @@ class Meters:
         load: CPU time of the filter as a share of the time of the sound, smoothed.
         seconds: Length of the sound so far.
         cpu_seconds: CPU time of the filter so far.
-        dropouts: Number of times that the output had no sound, by the filter or the computer.
+        dropouts: Number of gaps in the output, because the filter or the computer was too slow.
         lost: Number of times that input was lost, because the device or the filter was too slow.
         stretched: Samples that were added (or left out, if negative) so that the delay stays.
         waiting: Seconds of clean sound that wait for the output.

@@ -158,7 +158,7 @@ class App(Starlette):
 
     Args:
         settings: Its settings and limits.
-        root: Folder for all files, which whoever made it removes in the end.
+        root: Folder for all files; the caller removes it.
         start_worker: Starts a worker.
         on_error: Called with the traceback of an error that should not happen.
     """

@@ -85,8 +85,8 @@ class Guard:
     """Middleware that answers a request only if its sender may send it.
 
     A page of another site that makes a browser here send a request is refused by its Origin. One
-    that lets its own name point to this machine (DNS rebinding) is refused by the Host. Addresses
-    in numbers need no name server, and are accepted if the server listens beyond loopback.
+    that lets its own name point to this machine (DNS rebinding) is refused by the Host. IP
+    addresses need no name server, and are accepted if the server listens beyond loopback.
 
     Args:
         app: The application.

@@ -121,7 +121,7 @@ class Jobs:
     """All jobs of a server.
 
     Args:
-        root: Folder for their files, which whoever made it removes.
+        root: Folder for their files; the caller removes it.
         start_worker: Starts a worker.
         count: Number of workers.
         max_waiting: Largest number of recordings that wait or are being sent.

@@ -1,9 +1,9 @@
-"""Places of work: this process, worker processes, or a Dask cluster.
+"""Run functions in this process, in worker processes, or on a Dask cluster.
 
 There is one policy for worker processes. They are spawned, because libraries with threads do not
 survive a fork; a script that uses them needs ``if __name__ == "__main__":``. Ctrl-C is left to the
 parent. When the parent stops with an exception, or ends in whatever way, the workers give up what
-they are doing: a ``SystemExit`` is raised in it, so that it removes its temporary files.
+they are doing: ``SystemExit`` is raised in their tasks, so that they remove temporary files.
 """
 
 import multiprocessing

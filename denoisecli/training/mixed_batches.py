@@ -45,7 +45,7 @@ NOISES = (1, 3)
 """Numbers of noises in a mixture, where the spec leaves them open."""
 
 SPLIT = (0.9, 0.05, 0.05)
-"""Shares of the recordings that train, validate and test."""
+"""Shares of the recordings for training, validation and testing."""
 
 REVERBERANT_SHARE = 0.5
 """Share of the speech that is put into rooms, if there are some and the spec has no share."""
@@ -90,7 +90,7 @@ class Mixing:
     noise_weights: dict[str, float] = field(default_factory=dict)
 
     def recipe(self, spec: Spec) -> Recipe:
-        """Return the recipe of the mixtures for a spec, whose sample rate and seed count.
+        """Return the recipe of the mixtures for a spec; only its sample rate and seed are used.
 
         Raises:
             UsageError: A field is not valid.
@@ -175,11 +175,11 @@ class MixedBatches(BatchSource):
         return make
 
     def validation(self) -> Stream:
-        """Return at most `MOST_SEGMENTS` mixtures of the recordings that validate, in batches."""
+        """Return at most `MOST_SEGMENTS` mixtures of validation recordings, in batches."""
         return self._fixed("valid", 4)
 
     def test(self) -> Stream:
-        """Return at most `MOST_SEGMENTS` mixtures of the recordings that test, in batches."""
+        """Return at most `MOST_SEGMENTS` mixtures of test recordings, in batches."""
         return self._fixed("test", 5)
 
     def source_hashes(self, *sets: str) -> set[str]:

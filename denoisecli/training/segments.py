@@ -85,7 +85,7 @@ def stored_order(chunks: tuple[int, ...]) -> list[Places]:
 
 
 def runs_of(places: Places) -> list[tuple[int, int]]:
-    """Return the first index and that after the last one of each run of successive chunks."""
+    """Return the range (start, end) of each run of successive chunks; ``end`` is exclusive."""
     steps = np.diff(places, axis=0)
     starts = np.flatnonzero((steps != (0, 1)).any(axis=1)) + 1
     bounds = [0, *starts.tolist(), len(places)]
@@ -163,7 +163,7 @@ def clip_gain(level: float, rng: np.random.Generator) -> float:
 
 
 def known_band(bandwidth: int, sample_rate: int) -> int:
-    """Return the frequency in Hz up to which a clean recording is taken for known.
+    """Return the frequency in Hz up to which a clean recording is treated as known.
 
     It is half of the sample rate if the recording has the full band, or if its band is not known.
 

@@ -649,7 +649,7 @@ class _Steps(keras.callbacks.CallbackList):
             assign(self.trainer.model.metrics_variables, self.means)
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
-        """Pass the event on to the callbacks of the user's own."""
+        """Pass the event on to the user-defined callbacks."""
         if self.trainer.callbacks.callbacks:
             self.trainer.callbacks.on_train_batch_begin(self.trainer.state.step)
 

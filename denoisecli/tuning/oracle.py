@@ -91,7 +91,7 @@ class Oracle:
         self._oracle.end_trial(trial)
 
     def get_state(self) -> dict[str, Any]:
-        """Return the state as JSON."""
+        """Return the state as a dictionary that can be stored as JSON."""
         trials = [trial.get_state() for trial in self._oracle.trials.values()]
         return {"oracle": self._oracle.get_state(), "trials": trials}
 

@@ -19,7 +19,7 @@ from denoisecli.tuning.trials import NoTrial, Proposal, SearchObserver, Status, 
 STATE = "search.json"
 
 LOST_SECONDS = 60.0
-"""A worker that was silent for this long is taken to be dead."""
+"""Time in s without a message after which a worker is considered dead."""
 
 MAX_ATTEMPTS = 3
 """Number of times that a trial may end its process before it counts as failed."""
@@ -90,22 +90,22 @@ class Scheduler:
 
     @property
     def results(self) -> list[TrialResult]:
-        """Return all trials, in the order in which they started."""
+        """All trials, in the order in which they started."""
         return list(self.table.values())
 
     @property
     def seconds(self) -> float:
-        """Return the duration of the search in s, summed over the processes that ran it."""
+        """Duration of the search in s, summed over the processes that ran it."""
         return self._earlier + time.monotonic() - self._started
 
     @property
     def out_of_time(self) -> bool:
-        """Return whether running trials are to stop, and no more will start."""
+        """Whether the time is up: running trials stop, and no more start."""
         return self.seconds > self.limit
 
     @property
     def is_over(self) -> bool:
-        """Return whether all workers have been sent away."""
+        """Whether the search has ended and no worker is connected any more."""
         return (self._closing or self.out_of_time) and not self._last_seen
 
     def next_trial(self, worker: str) -> Proposal | NoTrial:

@@ -88,7 +88,7 @@ class TrialResult:
 
     @property
     def is_finished(self) -> bool:
-        """Return whether the trial will not be trained any more."""
+        """Whether the trial has ended and will not be trained again."""
         return self.status not in (Status.RUNNING, Status.WAITING)
 
 

@@ -15,7 +15,7 @@ from denoisecli.cli import displays
 
 class TestSpectrogram:
     @pytest.mark.parametrize("channels", [1, 2])
-    def test_and_back(
+    def test_inverting_a_stored_spectrogram_restores_the_sound(
         self,
         channels: int,
         audio_file: Callable[..., Path],

@@ -112,7 +112,7 @@ def test_manifest_of_version_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"x"', "\udcff"])
-def test_nonsense(tmp_path: Path, text: str) -> None:
+def test_an_invalid_manifest_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "dataset.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(DatasetError, match=r"dataset\.json"):
         load_manifest(tmp_path)

@@ -104,7 +104,7 @@ def test_a_terminated_worker_is_reported_as_dead(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == working
 
 
-def test_here() -> None:
+def test_one_job_or_one_item_runs_in_this_process() -> None:
     with processes(1) as workers:
         assert set(workers.map(pid_of, range(5))) == {os.getpid()}
     with processes(2) as workers:  # not worth the start

@@ -225,14 +225,14 @@ def test_augmentation_knows_the_sample_rate(data: Path) -> None:
         np.testing.assert_allclose(target, remove_rumble(clean, 60.0, RATE), atol=1e-5)
 
 
-def test_skip(data: Path) -> None:
+def test_skipped_batches_do_not_change_the_others(data: Path) -> None:
     batches = open_batches(data, spec_of(augmentation={}, steps_per_epoch=8))
     whole = arrays(batches.training(1))
     for skip in (3, 8):
         assert_same(whole[skip:], arrays(batches.training(1, skip=skip)))
 
 
-def test_any_seed(data: Path) -> None:
+def test_the_largest_seed_and_a_late_epoch_are_valid(data: Path) -> None:
     batches = open_batches(data, spec_of(seed=2**32 - 1, augmentation={}, steps_per_epoch=1))
     assert len(arrays(batches.training(10_000))) == 1
 

@@ -55,7 +55,7 @@ class Clipping:
 class Masking:
     """Attenuate stretches of time and bands of frequency of some inputs.
 
-    What SpecAugment does to spectrograms (Park et al. 2019), with smooth gains on the waveform.
+    This is like SpecAugment (Park et al. 2019), but with smooth gains applied to the waveform.
 
     Attributes:
         probability: Probability that an example is changed.
@@ -72,7 +72,7 @@ class Masking:
 
     BANDS = 2
     WIDTH = (0.03, 0.15)
-    """Limits of the width of a band on the square root of frequency, relative to Nyquist's."""
+    """Limits of a band's width on a square-root frequency scale; 1 is the Nyquist frequency."""
 
     EDGE_SECONDS = 0.005
     """Duration of the slope at either end of a stretch in s."""

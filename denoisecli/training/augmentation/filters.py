@@ -67,7 +67,7 @@ class Equalization:
 
 @dataclass(frozen=True)
 class BandLimit:
-    """Remove the highs of some examples, and of half of those the lows: old, muffled, telephone.
+    """Low-pass some examples, and high-pass half of those: old, muffled or telephone sound.
 
     Attributes:
         probability: Probability that an example is changed.

@@ -32,7 +32,7 @@ Clean recordings may have more noise, which a model would learn to keep in pause
 `augmentation.target_pause_db` attenuates it.
 """
 
-_RATED_OF = 4  # the share of the examples that `listening_quality` rates is one of these
+_RATED_OF = 4  # `listening_quality` rates one in this many examples
 
 RESOLUTIONS = (
     Stft(n_fft=256, hop_length=64, window="hann"),

@@ -73,7 +73,7 @@ def test_the_envelope_is_that_of_linear_prediction(rng: np.random.Generator) -> 
         assert np.abs(ratio_db).max() < 1
 
 
-def test_the_tilt() -> None:
+def test_the_tilt_is_0_to_6_db_per_octave() -> None:
     speech = np.stack([speech_like(1.0, RATE)] * 2)
     whisper = Whisper(1.0, RATE)
     parameters = whisper.draw(2, RATE, np.random.default_rng(3))
