@@ -111,17 +111,17 @@ class FrequencyMatrix(Traits, keras.layers.Layer):
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
-        bands, bins = self.matrix.shape
-        if bins < bands or self.kept == 0:
+        size_in, size_out = self.matrix.shape
+        if size_out < size_in or self.kept == 0:
             return self._nodes(graph, x)
         # The mask is wanted with its channels last, and there are fewer bands to transpose.
         low = graph.slice(x.last, 1, 0, self.kept)
-        high = graph.slice(x.last, 1, self.kept, bands)
+        high = graph.slice(x.last, 1, self.kept, size_in)
         matrix = graph.constant(self.matrix[self.kept :, self.kept :].T)
-        high = graph.add("Reshape", high, graph.integers(0, bands - self.kept, -1))
+        high = graph.add("Reshape", high, graph.integers(0, size_in - self.kept, -1))
         high = graph.add("MatMul", matrix, high)
         channels = self.output.shape[-1]
-        high = graph.add("Reshape", high, graph.integers(0, bins - self.kept, -1, channels))
+        high = graph.add("Reshape", high, graph.integers(0, size_out - self.kept, -1, channels))
         return Map(graph, last=graph.add("Concat", low, high, axis=1))
 
     def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
@@ -143,8 +143,8 @@ class FrequencyMatrix(Traits, keras.layers.Layer):
         return Map(graph, first=graph.add("Concat", low, high, axis=axis))
 
     def macs_per_output(self, context: float) -> float:
-        bins, bands = self.matrix.shape
-        return (bins - self.kept) * (bands - self.kept) / bands
+        size_in, size_out = self.matrix.shape
+        return (size_in - self.kept) * (size_out - self.kept) / size_out
 
 
 def _identity_size(matrix: np.ndarray) -> int:

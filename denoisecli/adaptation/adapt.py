@@ -324,7 +324,7 @@ def adapt(
             work / "model",
             lambda done, total: observer.on_stage("comparing the models", done, total),
         )
-        if verdict.is_better or not verdict.gains:
+        if verdict.is_better or not verdict.is_better_on_own_noise:
             break  # more of the start would only gain less
     page_error: DenoiseError | None = None
     if report is not None:
@@ -388,7 +388,7 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
             such as the folder of the recordings, which is never replaced.
         DenoiseError: Its folder cannot be written to.
     """
-    if output.exists() and not (output / "spec.json").is_file():
+    if output.exists() and not ModelFolder(output).spec_path.is_file():
         raise UsageError(f"{output} already exists and is not a model folder; choose another name")
     refuse_existing(output, overwrite=overwrite)
     _require_writable(output)

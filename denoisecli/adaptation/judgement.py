@@ -96,7 +96,7 @@ class Verdict:
         return not self.reasons
 
     @property
-    def gains(self) -> bool:
+    def is_better_on_own_noise(self) -> bool:
         """Whether the adapted model is better on held-out noise, regardless of the other sets."""
         return not any(
             _reason(one) for one in self.comparisons if one.test == YOURS and _is_decided(one)
@@ -179,7 +179,8 @@ def judge(
         jobs=cpu_cores(),
         on_progress=on_progress,
     )
-    for score in result.errors:
+    if result.errors:
+        score = result.errors[0]
         raise DenoiseError(f"a mixture cannot be compared: {score.file}: {score.error}")
     comparisons = [
         _compare(result, [pair.name for pair in pairs if pair.noise == name], name, metric)

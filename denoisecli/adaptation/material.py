@@ -178,15 +178,15 @@ def gather(
     shipped = [[read_mono(path, rate)[0]] for path in voices()]
     divided_speech = [_hold_out(source) for source in [*own, *shipped]]
     material = Material(
-        rate,
-        [first for first, _ in divided_noise],
+        sample_rate=rate,
+        noise=[first for first, _ in divided_noise],
         # Speech that a model has cleaned is no reference for comparing that model with another.
-        [*(first for first, _ in divided_speech), *filter(None, spoken_parts)],
-        [last for _, last in divided_noise],
-        [last for _, last in divided_speech],
-        [last for _, last in divided_speech[len(own) :]],
-        found_seconds,
-        tuple(warnings),
+        speech=[*(first for first, _ in divided_speech), *filter(None, spoken_parts)],
+        held_out_noise=[last for _, last in divided_noise],
+        held_out_speech=[last for _, last in divided_speech],
+        held_out_voices=[last for _, last in divided_speech[len(own) :]],
+        found=found_seconds,
+        warnings=tuple(warnings),
     )
     amount = material.seconds([*material.noise, *material.held_out_noise])
     if amount < LEAST_NOISE:
@@ -342,7 +342,7 @@ def _spoken(path: Path, sound: AudioVector, sample_rate: int) -> Stretches:
     if not has_speech(probabilities):
         raise UsageError(f"there is no speech in {path}, which was given with --speech")
     is_speech = probabilities >= SPEECH
-    chunk = 512 * sample_rate / 16000
+    chunk = CHUNK_SECONDS * sample_rate
     kept = widened(is_speech, round(_LONGEST_PAUSE / 2 * sample_rate / chunk))
     if kept.all():
         return [sound]  # with its last samples, which make no chunk
@@ -382,7 +382,7 @@ def _divide(
     before, after = (voice_activity(sound, sample_rate) for sound in (noisy, cleaned))
     if not before.size:
         return [], None
-    chunk = 512 * sample_rate / 16000
+    chunk = CHUNK_SECONDS * sample_rate
     margin = round(MARGIN_SECONDS * sample_rate / chunk)
     either = np.maximum(before, after)
     is_speech = either >= SPEECH

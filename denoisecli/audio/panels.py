@@ -202,15 +202,15 @@ def _past_the_end(source: Path, start: float, seconds: float) -> UsageError:
     return UsageError(f"{source} is {seconds:.2f} s long; it has nothing at {start:g} s")
 
 
-def _power(spec: Spectrogram) -> SpectrogramMatrix:
+def _power(spectrogram: Spectrogram) -> SpectrogramMatrix:
     """Return the power at each frequency of the STFT, for "mel" that of the nearest band."""
-    if spec.scale != "mel":
-        return magnitude(spec) ** 2
-    assert spec.n_mels is not None
-    filters = mel_filters(spec.sample_rate, spec.n_fft, spec.n_mels)
-    bands = spec.matrix / filters.sum(axis=1, keepdims=True)
-    bins = np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate)
-    return bands[np.abs(bins[:, None] - spec.frequencies).argmin(axis=1)]
+    if spectrogram.scale != "mel":
+        return magnitude(spectrogram) ** 2
+    assert spectrogram.n_mels is not None
+    filters = mel_filters(spectrogram.sample_rate, spectrogram.n_fft, spectrogram.n_mels)
+    bands = spectrogram.matrix / filters.sum(axis=1, keepdims=True)
+    bins = np.fft.rfftfreq(spectrogram.n_fft, 1 / spectrogram.sample_rate)
+    return bands[np.abs(bins[:, None] - spectrogram.frequencies).argmin(axis=1)]
 
 
 class _Pooling:

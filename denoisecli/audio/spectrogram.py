@@ -212,7 +212,7 @@ def spectrogram(
     )
 
 
-def invert(spec: Spectrogram) -> AudioVector:
+def invert(spectrogram: Spectrogram) -> AudioVector:
     """Compute the sound of a spectrogram.
 
     With its phase, a "magnitude", "power" or "db" spectrogram is inverted exactly (to rounding).
@@ -222,23 +222,23 @@ def invert(spec: Spectrogram) -> AudioVector:
     ``librosa.feature.inverse.mel_to_stft``), so that the result is never exact.
 
     Args:
-        spec: Spectrogram.
+        spectrogram: Spectrogram.
 
     Returns:
-        The sound, shape (spec.length,). An estimated one may exceed full scale.
+        The sound, shape (spectrogram.length,). An estimated one may exceed full scale.
 
     Raises:
         UsageError: The windows leave gaps (``hop_length`` is too large for the window).
     """
-    check_invertible(spec.n_fft, spec.hop_length, spec.window)
-    levels = magnitude(spec)
-    padded_length = (levels.shape[1] - 1) * spec.hop_length
-    if spec.phase is not None:
+    check_invertible(spectrogram.n_fft, spectrogram.hop_length, spectrogram.window)
+    levels = magnitude(spectrogram)
+    padded_length = (levels.shape[1] - 1) * spectrogram.hop_length
+    if spectrogram.phase is not None:
         sound = istft(
-            levels * np.exp(1j * spec.phase),
-            n_fft=spec.n_fft,
-            hop_length=spec.hop_length,
-            window=spec.window,
+            levels * np.exp(1j * spectrogram.phase),
+            n_fft=spectrogram.n_fft,
+            hop_length=spectrogram.hop_length,
+            window=spectrogram.window,
             length=padded_length,
         )
     else:
@@ -247,41 +247,43 @@ def invert(spec: Spectrogram) -> AudioVector:
         sound = librosa.griffinlim(
             levels,
             n_iter=_GRIFFIN_LIM_ITERATIONS,
-            hop_length=spec.hop_length,
-            n_fft=spec.n_fft,
-            window=window_vector(spec.window, spec.n_fft),
+            hop_length=spectrogram.hop_length,
+            n_fft=spectrogram.n_fft,
+            window=window_vector(spectrogram.window, spectrogram.n_fft),
             length=padded_length,
             random_state=0,  # the same spectrogram gives the same sound
         )
-    return sound[: spec.length]
+    return sound[: spectrogram.length]
 
 
-def magnitude(spec: Spectrogram) -> SpectrogramMatrix:
+def magnitude(spectrogram: Spectrogram) -> SpectrogramMatrix:
     """Return the STFT magnitudes of a spectrogram of any scale (an estimate for "mel")."""
-    if spec.scale == Scale.POWER:
-        return np.sqrt(spec.matrix)
-    if spec.scale == Scale.DB:
-        level = 10 ** (spec.matrix / 20) * _full_scale(spec.window, spec.n_fft)
-        return np.where(spec.matrix > FLOOR_DB, level, 0)
-    if spec.scale == Scale.MEL:
+    if spectrogram.scale == Scale.POWER:
+        return np.sqrt(spectrogram.matrix)
+    if spectrogram.scale == Scale.DB:
+        level = 10 ** (spectrogram.matrix / 20) * _full_scale(spectrogram.window, spectrogram.n_fft)
+        return np.where(spectrogram.matrix > FLOOR_DB, level, 0)
+    if spectrogram.scale == Scale.MEL:
         from librosa.feature.inverse import mel_to_stft
 
-        return mel_to_stft(spec.matrix, sr=spec.sample_rate, n_fft=spec.n_fft, power=2.0)
-    return spec.matrix
+        return mel_to_stft(
+            spectrogram.matrix, sr=spectrogram.sample_rate, n_fft=spectrogram.n_fft, power=2.0
+        )
+    return spectrogram.matrix
 
 
-def decibels(magnitude: SpectrogramMatrix, *, n_fft: int, window: str) -> SpectrogramMatrix:
+def decibels(magnitudes: SpectrogramMatrix, *, n_fft: int, window: str) -> SpectrogramMatrix:
     """Convert STFT magnitudes to dBFS: a full-scale sine at the centre of a bin reaches 0 dBFS.
 
     Args:
-        magnitude: |STFT|, shape (frequency, timesteps).
+        magnitudes: |STFT|, shape (frequency, timesteps).
         n_fft: The value used for ``stft``.
         window: The value used for ``stft``.
 
     Returns:
         Levels in dBFS, at least ``FLOOR_DB``.
     """
-    relative = magnitude / _full_scale(window, n_fft)
+    relative = magnitudes / _full_scale(window, n_fft)
     np.maximum(relative, np.finfo(np.float32).tiny, out=relative)
     np.log10(relative, out=relative)
     return np.maximum(20 * relative, FLOOR_DB, out=relative)

@@ -104,15 +104,13 @@ def choose_strength(
     if not ratings[0.0]:
         return Choice(0.0, {}, "the recording is silent, so nothing was removed")
     if after < before * 10 ** (-MAX_DROP_DB / 10):
-        note = "almost nothing would remain, so nothing was removed"
-        return Choice(0.0, {}, note)
+        return Choice(0.0, {}, "almost nothing would remain, so nothing was removed")
     means = {
-        strength: np.mean(found, axis=0) if found else np.zeros(3)
+        strength: dnsmos.Dnsmos(*np.mean(found or [dnsmos.Dnsmos(0.0, 0.0, 0.0)], axis=0).tolist())
         for strength, found in ratings.items()
     }
-    ovrl = {strength: float(mean[2]) for strength, mean in means.items()}
-    sig_before = means[0.0][0]
-    allowed = [s for s in STRENGTHS if means[s][0] >= sig_before - MAX_SIG_LOSS]
+    ovrl = {strength: mean.ovrl for strength, mean in means.items()}
+    allowed = [s for s in STRENGTHS if means[s].sig >= means[0.0].sig - MAX_SIG_LOSS]
     best = max(ovrl[strength] for strength in allowed)
     chosen = min(strength for strength in allowed if ovrl[strength] >= best - MARGIN)
     if ovrl[chosen] >= ovrl[0.0] + WORTHWHILE:

@@ -123,7 +123,7 @@ def adapt(
 
         start = "the bundled model" if result.start in model_names() else result.start
         finding = f"{start} is already as good on these recordings; nothing was written"
-        if result.verdict.gains:
+        if result.verdict.is_better_on_own_noise:
             finding = "the adapted model is not worth keeping, so nothing was written"
         gains = [one.gain for one in result.verdict.comparisons if one.metric == "si_sdr"]
         if gains and max(map(abs, gains)) < _NOTHING_DB:

@@ -22,7 +22,7 @@ from denoisecli.cli.options import Debug, Quiet, Verbose
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.caches import prepare_caches
 from denoisecli.system.early_exit import exit_on_signals
-from denoisecli.system.interrupts import Terminated, raise_pending, signals_raised
+from denoisecli.system.interrupts import exit_code_of, raise_pending, signals_raised
 
 _COMMANDS = {
     "Clean and look": {
@@ -104,7 +104,7 @@ class Program(HelpForNarrowTerminals, TyperGroup):
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             console.error(DenoiseError("stopped"))
-            raise typer.Exit(143 if isinstance(error, Terminated) else 130) from error
+            raise typer.Exit(exit_code_of(error)) from error
         except BrokenPipeError as error:  # the reader of our results, such as head, has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from error  # as shells report SIGPIPE

@@ -18,7 +18,7 @@ from denoisecli.cli import console
 from denoisecli.cli.displays import LiveDisplay
 from denoisecli.cli.options import Json, Overwrite, refuse_empty
 from denoisecli.errors import DenoiseError, UsageError
-from denoisecli.system.interrupts import Terminated
+from denoisecli.system.interrupts import exit_code_of
 
 if TYPE_CHECKING:
     from denoisecli.audio.writing import AudioWriter
@@ -175,7 +175,7 @@ def live(
 def _exit_code(end: KeyboardInterrupt | DenoiseError | None) -> int:
     """Return the exit code that the program has after an error."""
     if isinstance(end, KeyboardInterrupt):
-        return 143 if isinstance(end, Terminated) else 130
+        return exit_code_of(end)
     return end.exit_code if end is not None else 0
 
 

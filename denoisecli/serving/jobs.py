@@ -79,7 +79,7 @@ class Job:
     def progress(self) -> float:
         """Share of the work that is done, 0..1."""
         if self.stage is Stage.WORKING and self.state is not None:
-            return self.state[0]
+            return self.state[work.PROGRESS]
         return float(self.stage is Stage.DONE)
 
     def check_present(self) -> None:
@@ -160,7 +160,7 @@ class Jobs:
             for job in self._jobs.values():
                 job.removed = True  # which ends its rendering as well
                 if job.state is not None:
-                    job.state[1] = 1.0
+                    job.state[work.CANCELLED] = 1.0
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -243,7 +243,7 @@ class Jobs:
         self._jobs.pop(job.id, None)
         job.removed = True
         if job.state is not None:
-            job.state[1] = 1.0  # the worker stops, then its files are removed
+            job.state[work.CANCELLED] = 1.0  # the worker stops, then its files are removed
         else:
             shutil.rmtree(job.folder, ignore_errors=True)
 
@@ -259,7 +259,7 @@ class Jobs:
                         if job.removed:
                             job = None
                             continue
-                        state[0] = state[1] = 0.0
+                        state[work.PROGRESS] = state[work.CANCELLED] = 0.0
                         try:
                             future = executor.submit(job.function, job.task)
                         except WorkerDied:

@@ -16,7 +16,13 @@ from denoisecli.types import AudioChannels
 _CLEANING_SHARE = 0.9  # of the time; the rest is the preview
 
 State = MutableSequence[float]
-"""Shared with the server: the share of the job that is done (0..1), and 1 to cancel it."""
+"""Shared with the server; its elements are PROGRESS and CANCELLED."""
+
+PROGRESS = 0
+"""Index of the share of the job that is done, 0..1."""
+
+CANCELLED = 1
+"""Index of the request to cancel the job: 1, otherwise 0."""
 
 
 class Cancelled(DenoiseError):
@@ -119,9 +125,9 @@ def _clean(task: Task, share: float) -> CleanResult:
 
 
 def _advance(share: float) -> None:
-    if _Worker.state[1]:
+    if _Worker.state[CANCELLED]:
         raise Cancelled("the job was cancelled")
-    _Worker.state[0] = share
+    _Worker.state[PROGRESS] = share
 
 
 def _record(result: CleanResult) -> dict[str, Any]:

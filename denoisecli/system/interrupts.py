@@ -15,6 +15,11 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM arrived; what Ctrl-C stops, it stops in the same way."""
 
 
+def exit_code_of(interrupt: KeyboardInterrupt) -> int:
+    """Return the exit code of a program that a signal ended: 128 plus its number, as in shells."""
+    return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+
+
 class _Signal:
     """The signal that ends the program, if one arrived."""
 

@@ -113,7 +113,7 @@ def test_a_model_that_does_not_gain_or_loses_elsewhere_is_not_kept(
     assert re.match(words, reason)
     verdict = Verdict(rows, [reason])
     assert not verdict.is_better
-    assert verdict.gains == (rows[index].test != YOURS)
+    assert verdict.is_better_on_own_noise == (rows[index].test != YOURS)
 
 
 def test_a_comparison_leaves_out_undefined_values_and_distrusts_a_lack_of_them() -> None:
@@ -167,7 +167,7 @@ def test_too_few_mixtures_decide_nothing() -> None:
     assert verdict.reasons == [
         "ESTOI is defined for 39 of the mixtures with held-out noise, and 40 are needed"
     ]
-    assert verdict.gains
+    assert verdict.is_better_on_own_noise
 
 
 def test_a_difference_that_is_rounded_to_zero_has_no_minus() -> None:
