@@ -38,6 +38,7 @@ from denoisecli.audio.reading import reader
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.errors import DenoiseError, Interrupted, UsageError
 from denoisecli.evaluation.metrics import check_metrics
+from denoisecli.evaluation.pairs import Pair
 from denoisecli.evaluation.report import check_report
 from denoisecli.models.catalogue import find_model, for_sample_rate
 from denoisecli.models.folder import ModelFolder
@@ -244,21 +245,8 @@ def adapt(
     _remove_finished(work, output)
     _check_output(output, overwrite=overwrite)
     if report is not None:
-        check_report(report, overwrite=overwrite)
-        _require_writable(report)
-        if report.absolute().is_relative_to(output.absolute()):
-            raise UsageError(f"the report {report} must be outside the new model folder {output}")
-    files = {
-        "recordings": _expand(recordings),
-        "noise": _expand(noise),
-        "speech": _expand(speech),
-    }
-    # What is given as noise or speech alone is not a noisy recording, even if it is in its folder:
-    # parts that are held out in one role would be trained on in the other.
-    alone = {path.resolve() for role in ("noise", "speech") for path in files[role]}
-    files["recordings"] = [path for path in files["recordings"] if path.resolve() not in alone]
-    if not files["recordings"] and not files["noise"]:
-        raise UsageError("adapting needs noisy recordings, or recordings of the noise (--noise)")
+        _check_report(report, output, overwrite=overwrite)
+    files = _files_by_role(recordings, noise, speech)
     if not minutes > 0:
         raise UsageError(f"the time must be more than 0 minutes, not {minutes:g}")
     start = _find_start(model, [*files["recordings"], *files["noise"]], observer)
@@ -266,17 +254,7 @@ def adapt(
     if fresh:
         shutil.rmtree(work, ignore_errors=True)
     inputs = _digest(files, start)
-    begun = _read_begun(work)
-    if begun is not None and begun.inputs != inputs:
-        raise UsageError(
-            f"{work} holds an adaptation with other recordings that was interrupted; --fresh "
-            "starts over, and another -o keeps it"
-        )
-    if begun is not None:
-        change = f" of {begun.minutes:g}"
-        if begun.minutes != minutes:
-            change = f", with {minutes:g} minutes in place" + change
-        observer.on_message(f"continuing the adaptation{change} minutes in {work}")
+    begun = _resumed(work, inputs, minutes, observer)
     denoiser = Denoiser(start.path)
     material = gather(
         files["recordings"],
@@ -316,16 +294,7 @@ def adapt(
         )
     described = spec.model_copy(update={"description": _describe(spec, material)})
     pairs = write_sets(sets, work / "mixtures", material.sample_rate)
-    for share in SHARES:
-        write_blend(described, start, trained, share, work / "model")
-        verdict = judge(
-            pairs,
-            start.path,
-            work / "model",
-            lambda done, total: observer.on_stage("comparing the models", done, total),
-        )
-        if verdict.is_better or not verdict.is_better_on_own_noise:
-            break  # more of the start would only gain less
+    share, verdict = _blend(described, start, trained, pairs, work / "model", observer)
     page_error: DenoiseError | None = None
     if report is not None:
         try:
@@ -364,6 +333,32 @@ def adapt(
     return result
 
 
+def _blend(
+    spec: Spec,
+    start: ModelFolder,
+    trained: ModelFolder,
+    pairs: Sequence[Pair],
+    target: Path,
+    observer: AdaptObserver,
+) -> tuple[float, Verdict]:
+    """Write the average of two models, and compare it with the first one.
+
+    Returns:
+        The share of the first model, and the comparison.
+    """
+    for share in SHARES:
+        write_blend(spec, start, trained, share, target)
+        verdict = judge(
+            pairs,
+            start.path,
+            target,
+            lambda done, total: observer.on_stage("comparing the models", done, total),
+        )
+        if verdict.is_better or not verdict.is_better_on_own_noise:
+            break  # more of the start would only gain less
+    return share, verdict
+
+
 def _describe(spec: Spec, material: Material) -> str:
     """Return the description of the adapted model."""
     weights = " and ".join(f"{weight:g} {name}" for name, weight in NOISE_WEIGHTS.items())
@@ -392,6 +387,20 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{output} already exists and is not a model folder; choose another name")
     refuse_existing(output, overwrite=overwrite)
     _require_writable(output)
+
+
+def _check_report(report: Path, output: Path, *, overwrite: bool) -> None:
+    """Raise an error, before any work, if the page cannot be written.
+
+    Raises:
+        UsageError: It exists and ``overwrite`` is false, has another suffix than .html, or is in
+            the folder of the new model.
+        DenoiseError: Its folder cannot be written to.
+    """
+    check_report(report, overwrite=overwrite)
+    _require_writable(report)
+    if report.absolute().is_relative_to(output.absolute()):
+        raise UsageError(f"the report {report} must be outside the new model folder {output}")
 
 
 def _require_writable(path: Path) -> None:
@@ -457,6 +466,29 @@ def _expand(paths: Sequence[Path | str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def _files_by_role(
+    recordings: Sequence[Path | str], noise: Sequence[Path | str], speech: Sequence[Path | str]
+) -> dict[str, list[Path]]:
+    """Return the files of the three arguments of `adapt` by their names.
+
+    What is given as noise or speech alone is not a noisy recording, even if it is in its folder:
+    parts that are held out in one role would be trained on in the other.
+
+    Raises:
+        UsageError: There are neither recordings nor noise, or a file does not exist.
+    """
+    files = {
+        "recordings": _expand(recordings),
+        "noise": _expand(noise),
+        "speech": _expand(speech),
+    }
+    alone = {path.resolve() for path in [*files["noise"], *files["speech"]]}
+    files["recordings"] = [path for path in files["recordings"] if path.resolve() not in alone]
+    if not files["recordings"] and not files["noise"]:
+        raise UsageError("adapting needs noisy recordings, or recordings of the noise (--noise)")
+    return files
+
+
 def _digest(files: dict[str, list[Path]], start: ModelFolder) -> str:
     """Return a hash that changes with the recordings and the model."""
     facts = [
@@ -472,6 +504,27 @@ def _read_begun(work: Path) -> _Begun | None:
         return _Begun.model_validate_json((work / "begun.json").read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def _resumed(work: Path, inputs: str, minutes: float, observer: AdaptObserver) -> _Begun | None:
+    """Return what an interrupted call with the same inputs has begun, or None.
+
+    Raises:
+        UsageError: The interrupted call had other inputs.
+    """
+    begun = _read_begun(work)
+    if begun is None:
+        return None
+    if begun.inputs != inputs:
+        raise UsageError(
+            f"{work} holds an adaptation with other recordings that was interrupted; --fresh "
+            "starts over, and another -o keeps it"
+        )
+    change = f" of {begun.minutes:g}"
+    if begun.minutes != minutes:
+        change = f", with {minutes:g} minutes in place" + change
+    observer.on_message(f"continuing the adaptation{change} minutes in {work}")
+    return begun
 
 
 def _report_material(material: Material, searched: bool, observer: AdaptObserver) -> None:
