@@ -11,7 +11,6 @@ from itertools import chain, combinations, pairwise
 
 import numpy as np
 from jaxtyping import Float
-from scipy.fft import next_fast_len
 
 from denoisecli.audio.resampling import resample
 from denoisecli.datasets.recordings import Recording
@@ -131,11 +130,11 @@ def _highest_correlation(
     first: Float[np.ndarray, "samples"], second: Float[np.ndarray, "others"], sample_rate: int
 ) -> float:
     """Return the absolute correlation at the best delay, 0 if the overlap there is too short."""
+    from scipy.signal import correlate, correlation_lags  # slow to import
+
     first, second = first - first.mean(), second - second.mean()
-    size = next_fast_len(first.size + second.size, real=True)
-    products = np.fft.irfft(np.fft.rfft(first, size).conj() * np.fft.rfft(second, size), size)
-    lag = int(np.argmax(np.abs(products)))
-    lag = lag if lag < second.size else lag - size
+    products = np.abs(correlate(second, first, method="fft"))
+    lag = int(correlation_lags(second.size, first.size)[products.argmax()])
     a, b = first[max(0, -lag) :], second[max(0, lag) :]
     overlap = min(a.size, b.size)
     if overlap < min(0.5 * min(first.size, second.size), MIN_OVERLAP_SECONDS * sample_rate):

@@ -459,8 +459,11 @@ def _check_length(
 
 def _delay(noisy: AudioVector, estimate: EstimateVector, sample_rate: int) -> int:
     """Return the delay of an estimate in samples, where its correlation with its input peaks."""
-    limit = round(MAX_SHIFT * sample_rate)
-    n_fft = 2 ** math.ceil(math.log2(max(noisy.size, estimate.size) + limit))
-    spectrum = np.fft.rfft(estimate, n_fft) * np.fft.rfft(noisy, n_fft).conj()
-    correlation = np.abs(np.roll(np.fft.irfft(spectrum, n_fft), limit)[: 2 * limit + 1])
-    return int(correlation.argmax()) - limit if estimate.any() else 0
+    from scipy.signal import correlate, correlation_lags  # slow to import
+
+    if not estimate.any():
+        return 0
+    lags = correlation_lags(estimate.size, noisy.size)
+    near = np.abs(lags) <= round(MAX_SHIFT * sample_rate)
+    correlation = np.abs(correlate(estimate, noisy, method="fft")[near])
+    return int(lags[near][correlation.argmax()])
