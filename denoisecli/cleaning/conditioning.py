@@ -2,8 +2,9 @@
 
 A DC offset spreads into the lowest bands of the STFT and hides what is there, and networks are
 trained at usual levels. The estimates look back only and are computed on a fixed grid, so that
-blocks of any size, files and streams give the same result. The gain is undone after the network,
-sample by sample, so that it cannot be heard to change.
+blocks of any size, files and streams give the same result. Where loud sound follows silence, the
+gain falls at once. It is undone after the network, sample by sample, so that it cannot be heard to
+change.
 """
 
 import math
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
+from numpy.lib.stride_tricks import sliding_window_view
 
 from denoisecli.types import AudioBlock
 
@@ -19,12 +21,16 @@ _CELL_SECONDS = 0.016  # in which a mean and a power are computed
 _MEMORY_SECONDS = 2.0  # time constant of the estimates
 _LOWEST_LEVEL = 10 ** (-35 / 20)  # RMS to which quieter sound is raised for the network
 _HIGHEST_GAIN = 10 ** (45 / 20)  # the noise of a digital recording is not raised to the usual level
+_HIGHEST_PEAK = np.float32(10 ** (-10 / 20))  # to which a gain raises a sample
+_HELD_CELLS = 2  # for which a peak limits the gain, since frames of the STFT reach as far
 
 # Pairs of a time in s and a share: a mean over that time counts as an offset if its share of the
 # RMS is larger. Over a short time, low frequencies have a mean as well.
 _LARGE_SHARE = ((0.1, 0.85), (0.75, 0.6), (2.0, 0.5))
 _NEUTRAL = (0.0, 1.0)  # the offset and the gain of sound that needs neither
 _PARTLY = 0.1  # range of shares above it in which only part of the offset is removed
+
+_Peaks = Float[np.ndarray, "channels _"]
 
 
 class Conditioner:
@@ -111,6 +117,8 @@ class _Estimate:
         # Decaying sums of the means and powers of the cells, for every channel.
         self._sums = [(0.0, 0.0)] * channels
         self._part: AudioBlock = np.zeros((channels, 0), np.float32)  # of the cell so far
+        # Peaks of the last cells.
+        self._peaks: _Peaks = np.zeros((channels, _HELD_CELLS), np.float32)
         # Offset and gain of every channel at the beginning and the end of the cell, which follow
         # from earlier cells.
         self._ends: list[list[tuple[float, float]]] = [[_NEUTRAL] * channels] * 2
@@ -131,13 +139,33 @@ class _Estimate:
         all_ends = [*self._ends, *self._estimates(cells)]
         self._ends = all_ends[-2:]
         if all(pair is _NEUTRAL for pairs in all_ends for pair in pairs):
+            self._hold(np.abs(cells).max(axis=2))
             return None
         ends = np.transpose(np.array(all_ends, np.float32))
         steps = np.arange(self._cell, dtype=np.float32) / np.float32(self._cell)
         count = -(-timesteps // self._cell)
         starts, changes = ends[:, :, :count, None], np.diff(ends)[:, :, :count, None]
-        curves = (starts + changes * steps).reshape(2, channels, -1)[:, :, before:timesteps]
-        return curves[0], curves[1]
+        offset, gain = starts + changes * steps
+        padded = np.pad(joined, [(0, 0), (0, count * self._cell - timesteps)])
+        so_far = np.abs(padded.reshape(offset.shape) - offset)
+        np.maximum.accumulate(so_far, axis=2, out=so_far)
+        held = self._hold(so_far[:, :complete, -1])
+        peaks = np.maximum(so_far, held[:, :count, None])
+        limit = np.maximum(_HIGHEST_PEAK / np.maximum(peaks, np.float32(1e-30)), np.float32(1))
+        gain = np.minimum(gain, limit)
+        offset, gain = (curve.reshape(channels, -1) for curve in (offset, gain))
+        return offset[:, before:timesteps], gain[:, before:timesteps]
+
+    def _hold(self, peaks: _Peaks) -> _Peaks:
+        """Take the peaks of the next cells.
+
+        Returns:
+            The highest peak of the `_HELD_CELLS` cells before each of them, and before the one
+            after them.
+        """
+        held = np.concatenate([self._peaks, peaks], axis=1)
+        self._peaks = held[:, -_HELD_CELLS:]
+        return sliding_window_view(held, _HELD_CELLS, axis=1).max(axis=-1)
 
     def _estimates(
         self, cells: Float[np.ndarray, "channels cells samples"]

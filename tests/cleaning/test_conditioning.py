@@ -75,12 +75,31 @@ def test_silence_stays_silence() -> None:
     assert not clean.any()
 
 
-def test_speech_behind_silence_is_not_heard_too_loud(noisy: np.ndarray) -> None:
-    sound = np.concatenate([1e-5 * np.sign(noisy), noisy], axis=1)
-    heard, _ = condition(sound)
-    # The estimate needs one cell.
-    late = heard[:, noisy.shape[1] + 4 * CELL :]
-    assert np.abs(late).max() < 3
+@pytest.mark.parametrize("before", [0.0, 1e-5, 1e-3])
+@pytest.mark.parametrize("start", [0, 100, CELL - 1])
+def test_loud_sound_behind_silence_is_not_raised(
+    noisy: np.ndarray, before: float, start: int
+) -> None:
+    silence = before * np.sign(noisy)[:, : 2 * RATE + start]
+    loud = noisy / np.abs(noisy).max()
+    sound = np.concatenate([silence, loud], axis=1).astype(np.float32)
+    heard, clean = condition(sound, pieces=(100, 7777))
+    late = slice(silence.shape[1], None)
+    assert (np.abs(heard[:, late]) <= np.maximum(np.abs(sound[:, late]), 0.317)).all()
+    np.testing.assert_allclose(clean, sound, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["speech", "speech-live"])
+def test_noise_behind_silence_does_not_come_out_as_a_burst(
+    model: str, rng: np.random.Generator
+) -> None:
+    rate = 48000
+    silence = 1e-4 * rng.standard_normal(2 * rate)
+    noise = 0.3 * rng.standard_normal(rate // 2)
+    sound = np.concatenate([silence, noise]).clip(-1, 1).astype(np.float32)
+    clean = Denoiser(model).clean(sound, rate)
+    for start in range(silence.size, sound.size, rate // 50):
+        assert rms(clean[start : start + rate // 50]) < 0.1
 
 
 @pytest.mark.parametrize("lead_in", [0.0, 2.0])
