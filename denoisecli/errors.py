@@ -46,11 +46,11 @@ class SpecError(UsageError):
 
 
 class Interrupted(DenoiseError):
-    """Ctrl-C or SIGTERM stopped the work, whose progress was saved and can be resumed.
+    """Ctrl-C, SIGTERM or SIGHUP stopped the work, whose progress was saved and can be resumed.
 
     Args:
         message: The message.
-        exit_code: 130 for Ctrl-C, 143 for SIGTERM.
+        exit_code: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
 
     def __init__(self, message: str, exit_code: int = 130) -> None:

@@ -12,6 +12,7 @@ import uvicorn
 from denoisecli.errors import UsageError
 from denoisecli.serving.app import App, Settings
 from denoisecli.system.atomic_files import temporary_folder
+from denoisecli.system.interrupts import stopped_by_hangup
 
 PORT = 8765
 """Port that is used if it is free and no other is asked for."""
@@ -64,7 +65,7 @@ def serve(
     page: str | None = None,
     on_error: Callable[[str], None] = print,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM, which raise KeyboardInterrupt once all files are removed.
+    """Serve until a signal, which raises KeyboardInterrupt once all files are removed.
 
     Args:
         settings: Settings and limits of the application.
@@ -89,7 +90,8 @@ def serve(
         )
         if page is not None:
             threading.Thread(target=_open, args=(server, page), daemon=True).start()
-        server.run(sockets=[bound])
+        with stopped_by_hangup(lambda: setattr(server, "should_exit", True)):
+            server.run(sockets=[bound])
 
 
 def _open(server: uvicorn.Server, page: str) -> None:

@@ -2,9 +2,9 @@
 
 - ``atomic_files``: writes a file or folder beside its target and renames it when it is complete
 - ``caches``: keeps numba and matplotlib from writing beside their own code
-- ``early_exit``: ends the program at once on Ctrl-C and SIGTERM while it has not begun to work
+- ``early_exit``: ends the program at once on a signal while it has not begun to work
 - ``extras``: reports packages that the base installation does not bring
-- ``interrupts``: lets Ctrl-C and SIGTERM wait until a task can stop
+- ``interrupts``: lets signals wait until a task can stop
 - ``locks``: keeps two processes out of the same folder
 - ``pools``: runs tasks in worker processes or on a Dask cluster
 - ``references``: loads user-defined classes and functions, named as ``module:name``

@@ -209,7 +209,9 @@ class _Worker:
 def _start_worker(
     parent: Connection, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all processes
+    for name in ("SIGINT", "SIGHUP"):  # which a terminal sends to all processes
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _give_up)
     threading.Thread(target=_stop_with_parent, args=(parent,), daemon=True).start()
     if initializer is not None:

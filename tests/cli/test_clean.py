@@ -1,3 +1,4 @@
+import fcntl
 import io
 import json
 import os
@@ -6,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -344,7 +346,9 @@ def test_six_channels_do_not_fit_into_an_mp3(
 PROGRAM = "from denoisecli.cli.app import main; main()"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_signal_ends_a_batch_and_leaves_nothing_behind(
     audio_file: Callable[..., Path],
@@ -377,8 +381,36 @@ def test_a_signal_ends_a_batch_and_leaves_nothing_behind(
             time.sleep(0.05)
 
 
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_batch_in_a_terminal_that_is_closed_leaves_nothing_behind(
+    audio_file: Callable[..., Path], halving: Path, tmp_path: Path, jobs: int
+) -> None:
+    """A terminal sends SIGHUP to its processes, and whoever prints to it gets an error."""
+    for name in ("a", "b"):
+        audio_file(f"in/{name}.wav", np.zeros((2, 48000 * 120)), 48000)
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", PROGRAM, "clean", str(tmp_path / "in"), "-o", str(out)]
+    terminal, end = os.openpty()
+    with subprocess.Popen(
+        [*command, "--jobs", str(jobs), "--model", str(halving)],
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:
+        os.close(end)
+        while process.poll() is None and not list(out.glob(".*")):
+            time.sleep(0.01)
+        os.close(terminal)
+        assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert not list(out.glob(".*"))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_while_a_pipe_is_read_leaves_nothing_behind(
     halving: Path, tmp_path: Path, number: int, code: int
 ) -> None:
@@ -403,7 +435,9 @@ def test_a_signal_while_a_pipe_is_read_leaves_nothing_behind(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_keep_readable_keeps_what_a_pipe_held_before_a_signal(
     halving: Path, tmp_path: Path, number: int, code: int
 ) -> None:

@@ -106,7 +106,13 @@ def test_keys_are_read_in_the_foreground_of_a_terminal(monkeypatch, stdin, foreg
 
 @pytest.mark.parametrize(
     ("end", "code"),
-    [(None, 0), (UsageError(""), 2), (KeyboardInterrupt(), 130), (Terminated(), 143)],
+    [
+        (None, 0),
+        (UsageError(""), 2),
+        (KeyboardInterrupt(), 130),
+        (Terminated(), 143),
+        (Terminated(1), 129),
+    ],
 )
 def test_the_exit_code_of_a_process_that_ends_at_once(end, code):
     assert command._exit_code(end) == code

@@ -5,7 +5,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from signal import SIGINT, SIGTERM, Signals
+from signal import SIGHUP, SIGINT, SIGTERM, Signals
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_unknown_addresses_are_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(SIGINT, 130), (SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(SIGINT, 130), (SIGTERM, 143), (SIGHUP, 129)])
 def test_a_signal_ends_the_server_in_the_middle_of_an_upload(
     tmp_path: Path, number: Signals, code: int
 ) -> None:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -19,6 +19,7 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("denoisecli.cli.app", signal.SIGINT),
         ("denoisecli.cli.clean", signal.SIGTERM),
         ("soundfile", signal.SIGINT),
+        ("numpy", signal.SIGHUP),
     ],
 )
 def test_a_signal_during_an_import_ends_the_program(module: str, number: signal.Signals) -> None:

@@ -22,7 +22,9 @@ def test_second_interrupt_does_not_wait() -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_the_exit_code_tells_which_signal_stopped_the_work(number: int, code: int) -> None:
     with stop_requests() as stop:
         os.kill(os.getpid(), number)
@@ -101,6 +103,7 @@ main()
     [
         ("os.kill(os.getpid(), signal.SIGINT)", 130, "error: stopped\n"),
         ("os.kill(os.getpid(), signal.SIGTERM)", 143, "error: stopped\n"),
+        ("os.kill(os.getpid(), signal.SIGHUP)", 129, "error: stopped\n"),
         ("raise ValueError('a mistake')", 1, "initialization failed"),
     ],
 )
