@@ -24,18 +24,38 @@ from importlib import import_module
 TYPE_CHECKING = False  # as type checkers understand it: importing typing takes time
 if TYPE_CHECKING:
     from denoisecli.adaptation.adapt import adapt
+    from denoisecli.audio.pipe import RawFormat
     from denoisecli.cleaning.denoiser import Denoiser
     from denoisecli.cleaning.file import CleanResult, FileOptions
-    from denoisecli.errors import DenoiseError
+    from denoisecli.cleaning.stream import DenoiseStream
+    from denoisecli.errors import AudioError, DenoiseError, ModelError, SpecError, UsageError
 
-__all__ = ["CleanResult", "DenoiseError", "Denoiser", "FileOptions", "adapt"]
+__all__ = [
+    "AudioError",
+    "CleanResult",
+    "DenoiseError",
+    "DenoiseStream",
+    "Denoiser",
+    "FileOptions",
+    "ModelError",
+    "RawFormat",
+    "SpecError",
+    "UsageError",
+    "adapt",
+]
 
 _HOMES = {
     "adapt": "denoisecli.adaptation.adapt",
+    "AudioError": "denoisecli.errors",
     "CleanResult": "denoisecli.cleaning.file",
     "DenoiseError": "denoisecli.errors",
+    "DenoiseStream": "denoisecli.cleaning.stream",
     "Denoiser": "denoisecli.cleaning.denoiser",
     "FileOptions": "denoisecli.cleaning.file",
+    "ModelError": "denoisecli.errors",
+    "RawFormat": "denoisecli.audio.pipe",
+    "SpecError": "denoisecli.errors",
+    "UsageError": "denoisecli.errors",
 }
 
 
@@ -43,4 +63,13 @@ def __getattr__(name: str) -> object:
     """Import a public name on its first use, so that importing the package takes no time."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, which tools complete."""
+    return sorted({*globals(), *__all__, "__version__"})

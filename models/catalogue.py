@@ -3,6 +3,7 @@
 Nothing here imports Keras, so that cleaning with ONNX Runtime starts fast.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from denoisecli.errors import SpecError, UsageError
@@ -39,9 +40,15 @@ def for_sample_rate(model: ModelFolder, sample_rate: int) -> ModelFolder:
     Returns:
         The counterpart, or the model itself.
     """
+    if sample_rate > NARROW_BAND_RATE or not is_bundled(model):
+        return model
     narrow = ModelFolder(model.path.with_name(f"{model.path.name}-16k"))
-    is_bundled = model.path.parent == PRETRAINED and narrow.path.name in model_names()
-    return narrow if is_bundled and sample_rate <= NARROW_BAND_RATE else model
+    return narrow if is_bundled(narrow) else model
+
+
+def is_bundled(model: ModelFolder) -> bool:
+    """Return whether a trained model comes with the package."""
+    return model.path.parent == PRETRAINED and model.path.name in model_names()
 
 
 def local_models(folder: Path) -> list[ModelFolder]:
@@ -113,13 +120,18 @@ def find_model(source: str | Path) -> ModelFolder:
     Raises:
         UsageError: There is no such model.
     """
+    if not isinstance(source, str | Path):
+        raise UsageError(f"a model must be the path of a folder or a name, not {source!r}")
     path = Path(source)
-    for model in (ModelFolder(path / "model"), ModelFolder(path)):  # a run's folder holds its model
-        if model.onnx_path.is_file():
-            return model
+    is_folder = False
+    with suppress(OSError):  # too long for a path
+        for model in (ModelFolder(path / "model"), ModelFolder(path)):  # a run has its model inside
+            if model.onnx_path.is_file():
+                return model
+        is_folder = path.is_dir()
     if str(source) in model_names():
         return ModelFolder(PRETRAINED / str(source))
-    if path.is_dir():
+    if is_folder:
         raise UsageError(f"{path} is not a model folder: it contains no model.onnx")
     raise UsageError(
         f"no model {str(source)!r}: neither a model folder nor a bundled model "

@@ -23,6 +23,8 @@ def test_public_names_are_there(
 ) -> None:
     for name in denoisecli.__all__:
         assert getattr(denoisecli, name).__name__ == name
+    assert {*denoisecli.__all__, "__version__"} <= set(dir(denoisecli))
+    assert denoisecli.__version__[0].isdigit()
     sound = speech(1, 16000)
     cleaned = denoisecli.Denoiser(model_folder(constant_mask(0.5))).clean(sound, 16000)
     np.testing.assert_allclose(cleaned, sound / 2, atol=1e-5)

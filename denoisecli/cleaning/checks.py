@@ -4,21 +4,36 @@ from numbers import Integral, Real
 
 from denoisecli.errors import UsageError
 
+LOWEST_SAMPLE_RATE = 1000
+"""Lowest sample rate in Hz of sound to clean; a lower one is usually meant in kHz."""
+
 
 def require_whole(value: object, name: str, unit: str = "") -> None:
     """Raise UsageError if an argument is not a whole number."""
-    if not isinstance(value, Integral):
+    if not isinstance(value, Integral) or isinstance(value, bool):
         raise UsageError(f"{name} must be a whole number{unit}, not {value!r}")
 
 
 def require_number(value: object, name: str) -> None:
     """Raise UsageError if an argument is not a number."""
-    if not isinstance(value, Real):
+    if not isinstance(value, Real) or isinstance(value, bool):
         raise UsageError(f"{name} must be a number, not {value!r}")
 
 
 def require_sample_rate(value: object) -> None:
-    """Raise UsageError if an argument is not a sample rate in Hz."""
+    """Raise UsageError if an argument is not a sample rate in Hz, or is below the lowest."""
     require_whole(value, "the sample rate", " of Hz")
-    if value < 1:  # type: ignore[operator]
-        raise UsageError(f"the sample rate must be at least 1 Hz, not {value}")
+    if value < LOWEST_SAMPLE_RATE:  # type: ignore[operator]
+        raise UsageError(f"the sample rate must be at least {LOWEST_SAMPLE_RATE} Hz, not {value}")
+
+
+def require_flag(value: object, name: str) -> None:
+    """Raise UsageError if an argument is not a bool."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} must be True or False, not {value!r}")
+
+
+def require_text(value: object, name: str) -> None:
+    """Raise UsageError if an argument is not a string."""
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be a string, not {value!r}")

@@ -10,7 +10,12 @@ from jaxtyping import Float, Shaped
 
 from denoisecli.audio.pipe import ByteSink, ByteSource
 from denoisecli.audio.reading import require_finite
-from denoisecli.cleaning.checks import require_number, require_sample_rate
+from denoisecli.cleaning.checks import (
+    require_number,
+    require_sample_rate,
+    require_text,
+    require_whole,
+)
 from denoisecli.cleaning.choices import Device, Engine
 from denoisecli.cleaning.engines import OnnxEngine, open_engine, open_frame_engine
 from denoisecli.cleaning.file import (
@@ -27,7 +32,7 @@ from denoisecli.cleaning.masking import Blocks, Masking
 from denoisecli.cleaning.stream import DenoiseStream
 from denoisecli.cleaning.strength import Choice, choose_strength, count_frames
 from denoisecli.errors import AudioError, UsageError
-from denoisecli.models.catalogue import find_model, for_sample_rate
+from denoisecli.models.catalogue import find_model, for_sample_rate, is_bundled
 from denoisecli.models.registry import allow_class
 
 _CLEAN_FRAMES = 2**18
@@ -110,12 +115,22 @@ class Denoiser:
             raise UsageError(
                 f"the attenuation limit must be at least 0 dB, not {attenuation_limit_db:g}"
             )
-        self._arguments = DenoiserOptions(
-            model, strength, attenuation_limit_db, engine, device, threads, model_class
-        )
+        if threads is not None:
+            require_whole(threads, "the number of threads")
         if model_class is not None:
+            require_text(model_class, "the class")
             allow_class(model_class)
         self._folder = folder = find_model(model)
+        # Another process may have another working directory, and another machine other paths.
+        self._arguments = DenoiserOptions(
+            folder.path.name if is_bundled(folder) else folder.path.absolute(),
+            strength,
+            attenuation_limit_db,
+            engine,
+            device,
+            threads,
+            model_class,
+        )
         self.spec = folder.spec
         self.amount = strength
         if attenuation_limit_db is not None:
@@ -256,7 +271,9 @@ class Denoiser:
                 has NaN or infinite samples.
             DenoiseError: A target cannot be written.
         """
-        options = options or FileOptions()
+        options = FileOptions() if options is None else options
+        if not isinstance(options, FileOptions):
+            raise UsageError(f"the options must be FileOptions, not {options!r}")
         opened = source_of(source)
         choice = self._choose(opened, options) if options.auto_strength else None
 

@@ -123,7 +123,7 @@ class OnnxEngine:
             raise ModelError(f"{path} does not exist; `denoise train` writes it")
         if device == Device.GPU and not self.has_gpu():
             raise UsageError("ONNX Runtime finds no GPU: it needs CUDA and onnxruntime-gpu")
-        threads = threads or cpu_cores()
+        threads = min(threads or cpu_cores(), cpu_cores())  # more would wait for each other
         gpu = device != Device.CPU and self.has_gpu()
         self._sessions: list[onnxruntime.InferenceSession] = []
         if threads > 1 and not gpu:

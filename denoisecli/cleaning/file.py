@@ -1,5 +1,6 @@
 """One recording, from a file or a pipe to a file or a pipe, block by block."""
 
+import io
 import math
 import os
 import time
@@ -26,7 +27,13 @@ from denoisecli.audio.reading import AudioInfo, AudioReader, reader
 from denoisecli.audio.remuxing import remuxed
 from denoisecli.audio.resampling import resampled_length
 from denoisecli.audio.writing import writer
-from denoisecli.cleaning.checks import require_number, require_sample_rate, require_whole
+from denoisecli.cleaning.checks import (
+    require_flag,
+    require_number,
+    require_sample_rate,
+    require_text,
+    require_whole,
+)
 from denoisecli.cleaning.choices import HIGHEST_SAMPLE_RATE, Clip
 from denoisecli.cleaning.normalization import Normalization, finish_normalized
 from denoisecli.cleaning.stream import Piece, PieceStream
@@ -89,6 +96,12 @@ class FileOptions:
     auto_strength: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("mono", "replace_nan", "keep_readable", "keep_loudness", "auto_strength"):
+            require_flag(getattr(self, name), name)
+        if self.subtype is not None:
+            require_text(self.subtype, "the subtype")
+        if not isinstance(self.raw, RawFormat | None):
+            raise UsageError(f"raw must be a RawFormat, not {self.raw!r}")
         if self.sample_rate is not None:
             require_sample_rate(self.sample_rate)
             if self.sample_rate > HIGHEST_SAMPLE_RATE:
@@ -308,7 +321,7 @@ def source_of(source: Path | str | ByteSource) -> Source:
     """
     if isinstance(source, Path | str):
         return FileSource(Path(source))
-    if not isinstance(source, ByteSource):
+    if not isinstance(source, ByteSource) or isinstance(source, io.TextIOBase):
         raise UsageError(f"a source must be a path or a binary file to read, not {source!r}")
     return PipeSource(source)
 
@@ -321,7 +334,7 @@ def target_of(target: Path | str | ByteSink) -> Target:
     """
     if isinstance(target, Path | str):
         return FileTarget(Path(target))
-    if not isinstance(target, ByteSink):
+    if not isinstance(target, ByteSink) or isinstance(target, io.TextIOBase):
         raise UsageError(f"a target must be a path or a binary file to write, not {target!r}")
     return PipeTarget(target)
 

@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -477,7 +478,7 @@ def test_a_long_array_takes_linear_time(
 def test_wrong_types_are_reported_in_a_sentence(half: Path) -> None:
     """In a process of its own, in which annotations are not checked."""
     program = (
-        "import sys, numpy\n"
+        "import io, sys, numpy\n"
         "from denoisecli import Denoiser\n"
         "denoiser = Denoiser(sys.argv[1])\n"
         "for sound, rate in (([0.0], 16000), (numpy.zeros(9), 16000.5), (numpy.zeros(9), 8e3)):\n"
@@ -498,6 +499,19 @@ def test_wrong_types_are_reported_in_a_sentence(half: Path) -> None:
         "    lambda: denoiser.clean_file('x.wav', 3),\n"
         "    lambda: FileOptions(sample_rate=44100.5),\n"
         "    lambda: FileOptions(loudness='-16'),\n"
+        "    lambda: denoiser.clean(sound, True),\n"
+        "    lambda: denoiser.stream(48000, True),\n"
+        "    lambda: Denoiser(5),\n"
+        "    lambda: Denoiser(b'speech'),\n"
+        "    lambda: Denoiser(threads=1.5),\n"
+        "    lambda: Denoiser(threads='2'),\n"
+        "    lambda: Denoiser(model_class=5),\n"
+        "    lambda: denoiser.clean_file(io.StringIO(), 'x.wav'),\n"
+        "    lambda: denoiser.clean_file('x.wav', io.BytesIO(), {'mono': True}),\n"
+        "    lambda: FileOptions(mono='no'),\n"
+        "    lambda: FileOptions(raw=5),\n"
+        "    lambda: FileOptions(subtype=5),\n"
+        "    lambda: FileOptions(track=True),\n"
         "    lambda: denoiser.stream(8000).process(sound + numpy.nan),\n"
         "):\n"
         "    try:\n"
@@ -507,7 +521,8 @@ def test_wrong_types_are_reported_in_a_sentence(half: Path) -> None:
     )
     command = [sys.executable, "-c", program, str(half)]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert result.stdout.splitlines() == [
+    lines = re.sub("<_io.StringIO.*>", "StringIO", result.stdout).splitlines()
+    assert lines == [
         "audio must be a NumPy array, not list",
         "the sample rate must be a whole number of Hz, not 16000.5",
         "the sample rate must be a whole number of Hz, not 8000.0",
@@ -521,6 +536,19 @@ def test_wrong_types_are_reported_in_a_sentence(half: Path) -> None:
         "a target must be a path or a binary file to write, not 3",
         "the sample rate must be a whole number of Hz, not 44100.5",
         "the loudness must be a number, not '-16'",
+        "the sample rate must be a whole number of Hz, not True",
+        "the number of channels must be a whole number, not True",
+        "a model must be the path of a folder or a name, not 5",
+        "a model must be the path of a folder or a name, not b'speech'",
+        "the number of threads must be a whole number, not 1.5",
+        "the number of threads must be a whole number, not '2'",
+        "the class must be a string, not 5",
+        "a source must be a path or a binary file to read, not StringIO",
+        "the options must be FileOptions, not {'mono': True}",
+        "mono must be True or False, not 'no'",
+        "raw must be a RawFormat, not 5",
+        "the subtype must be a string, not 5",
+        "the track must be a whole number, not True",
         "the stream has a NaN or infinite sample at 0.000 s, channel 1",
     ]
 
@@ -535,6 +563,36 @@ def test_a_denoiser_is_pickled_as_its_arguments(
 
 def _clean_and_send(denoiser: Denoiser, sound: np.ndarray, connection: Connection) -> None:
     connection.send(denoiser.clean(sound, 16000))
+
+
+def test_a_denoiser_finds_its_model_from_another_working_directory(
+    half: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a process that daemonizes, or a worker that was started elsewhere."""
+    monkeypatch.chdir(half.parent)
+    denoiser = Denoiser(half.name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    copy = pickle.loads(pickle.dumps(denoiser))
+    np.testing.assert_allclose(copy.clean(np.ones(800), 16000), np.full(800, 0.5), atol=1e-5)
+    bundled = pickle.dumps(Denoiser("speech"))
+    assert str(catalogue.PRETRAINED).encode() not in bundled  # another machine has another path
+
+
+@pytest.mark.parametrize("sample_rate", [0, 48, 999])
+def test_sample_rates_in_khz_are_incorrect_usage(half: Path, sample_rate: int) -> None:
+    """They would take minutes."""
+    with pytest.raises(UsageError, match=f"must be at least 1000 Hz, not {sample_rate}"):
+        Denoiser(half).clean(np.ones(100), sample_rate)
+
+
+def test_a_name_that_is_too_long_for_a_path_is_no_model() -> None:
+    with pytest.raises(UsageError, match="no model"):
+        Denoiser("x" * 5000)
+
+
+def test_no_more_threads_than_cores_are_started(half: Path) -> None:
+    Denoiser(half, threads=10**6)  # each would cost memory and time
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
