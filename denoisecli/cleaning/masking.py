@@ -128,6 +128,8 @@ class Masking:
 
     Attributes:
         transform: The STFT, and the sample rate of the sound that is cleaned.
+        unit: Samples whose multiples blocks begin at, so that the frames of the STFT and the
+            strides of the network along time are those of the whole recording.
     """
 
     def __init__(self, spec: Spec, engine: MaskEngine, sample_rate: int | None = None) -> None:
@@ -141,6 +143,7 @@ class Masking:
             "hop_length": self.transform.stft.hop_length,
             "window": self.transform.stft.window,
         }
+        self.unit = self.transform.stft.hop_length * spec.total_strides[1]
         # Frames at each end of a block whose window reaches beyond it.
         self._edge = self.transform.edge
 
@@ -179,7 +182,7 @@ class Masking:
             network does not fit its spec, or returns values that are not finite.
         """
         hop_length = self.transform.stft.hop_length
-        sound, timesteps = block.sound, self.round_up(block.sound.size)
+        sound, timesteps = block.sound, _round_up(block.sound.size, hop_length)
         if sound.size < timesteps:
             sound = fit_length(sound, timesteps)
         spectrum = stft(sound, **self._stft_options)
@@ -224,10 +227,9 @@ class Masking:
             return np.moveaxis(mask[0], -1, 0).astype(np.complex64)
         return np.moveaxis(np.ascontiguousarray(mask[0]).view(np.complex64), -1, 0)
 
-    def round_up(self, timesteps: int | float) -> int:
-        """Round up to a multiple of the hop."""
-        hop_length = self.transform.stft.hop_length
-        return math.ceil(timesteps / hop_length) * hop_length
+
+def _round_up(timesteps: int | float, unit: int) -> int:
+    return math.ceil(timesteps / unit) * unit
 
 
 def apply_taps(
@@ -263,8 +265,6 @@ def apply_taps(
 class MaskStream:
     """A stream of sound, cleaned block by block.
 
-    Blocks begin on the grid of the STFT, so that its frames are those of the whole recording.
-
     Args:
         masking: The network.
         blocks: Division of the sound into blocks.
@@ -276,17 +276,14 @@ class MaskStream:
     def __init__(self, masking: Masking, blocks: Blocks) -> None:
         sample_rate, n_fft = masking.transform.sample_rate, masking.transform.stft.n_fft
         self._masking = masking
-        self._length = max(
-            masking.round_up(blocks.length * sample_rate), masking.transform.stft.hop_length
-        )
+        self._length = max(_round_up(blocks.length * sample_rate, masking.unit), masking.unit)
         if masking.overlap is not None:
             self._before, self._after = masking.overlap
         else:
-            self._before = masking.round_up(blocks.before * sample_rate)
+            self._before = _round_up(blocks.before * sample_rate, masking.unit)
             # The frames that reach back into the block extend n_fft beyond it themselves.
-            self._after = masking.round_up(
-                n_fft if masking.spec.causal else max(n_fft, blocks.after * sample_rate)
-            )
+            after = n_fft if masking.spec.causal else max(n_fft, blocks.after * sample_rate)
+            self._after = _round_up(after, masking.unit)
         self.delay = self._length + self._after
         self._lead_in = int(blocks.lead_in * sample_rate)  # samples that are still to be reversed
         self._pending: list[AudioBlock] = []
@@ -329,8 +326,8 @@ class MaskStream:
 
     def _reverse_lead_in(self) -> None:
         """Put the reversed beginning of the recording in front of it, as context."""
-        hop_length = self._masking.transform.stft.hop_length
-        length = min(self._lead_in, self._ready - 1) // hop_length * hop_length
+        unit = self._masking.unit
+        length = min(self._lead_in, self._ready - 1) // unit * unit
         sound = np.concatenate(self._pending, axis=1)
         self._pending = [np.concatenate([sound[:, length:0:-1], sound], axis=1)]
         self._ready += length

@@ -120,6 +120,31 @@ def test_blocks_are_the_whole(
     np.testing.assert_allclose(clean, whole, atol=1e-6)
 
 
+@pytest.mark.parametrize("stride", [2, 3, 8])
+@pytest.mark.parametrize("lead_in", [0.0, 2.0])
+def test_blocks_begin_at_the_strides_of_the_whole(
+    speech: Callable[..., np.ndarray], stride: int, lead_in: float
+) -> None:
+    spec = make_spec(
+        stft={"n_fft": 512, "hop_length": 160},
+        output={"mask": "magnitude"},
+        downsampling=[{"filters": 1, "strides": [1, stride]}],
+    )
+
+    def gain_of_group(spectrum: np.ndarray) -> np.ndarray:
+        """The gain p / (p + 1), p the power of a group of frames."""
+        frames = spectrum.shape[2]
+        power = np.square(spectrum).sum(axis=-1, keepdims=True)
+        power = np.pad(power, [(0, 0), (0, 0), (0, -frames % stride), (0, 0)])
+        groups = power.reshape(*power.shape[:2], -1, stride, 1).sum(axis=3)
+        return np.repeat(groups / (groups + 1), stride, axis=2)[:, :, :frames].astype(np.float32)
+
+    sound = speech(12, 16000)[None, :-7]
+    whole, _ = run(spec, Network(gain_of_group), sound, blocks=Blocks(100.0, 1.0, 1.0, lead_in))
+    clean, _ = run(spec, Network(gain_of_group), sound, blocks=Blocks(1.3, 0.9, 0.7, lead_in))
+    np.testing.assert_allclose(clean, whole, atol=1e-6)
+
+
 def test_block_joins_with_context_on_both_sides(
     speech: Callable[..., np.ndarray],
     noise: Callable[..., np.ndarray],
