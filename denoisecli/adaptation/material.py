@@ -4,7 +4,7 @@ The last third of every source is held out: nothing of it is trained on.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import pairwise
@@ -22,6 +22,7 @@ from denoisecli.adaptation.voice_activity import (
     voice_activity,
     widened,
 )
+from denoisecli.audio.downmix import mono_blocks
 from denoisecli.audio.files import read_mono, write
 from denoisecli.audio.level import dbfs, rms
 from denoisecli.audio.reading import reader
@@ -29,7 +30,7 @@ from denoisecli.audio.resampling import resample
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.datasets.mix import SILENCE_RMS, fit_noise
 from denoisecli.errors import AudioError, UsageError
-from denoisecli.types import AudioVector
+from denoisecli.types import AudioBlock, AudioVector
 
 HELD_OUT = 1 / 3
 """Share of every source, its last part, that is held out."""
@@ -282,7 +283,7 @@ def passages(material: Material, count: int, rng: np.random.Generator) -> list[A
 
 
 def read_beginning(path: Path, seconds: float) -> tuple[AudioVector, int, str | None]:
-    """Read the beginning of a recording as the mean of its channels.
+    """Read the beginning of a recording as the mean of its channels, or as the loudest of them.
 
     Returns:
         The samples; their sample rate in Hz, which is that of the file; and why there are fewer
@@ -291,17 +292,24 @@ def read_beginning(path: Path, seconds: float) -> tuple[AudioVector, int, str | 
     Raises:
         AudioError: It cannot be read.
     """
-    blocks, frames = [], 0
-    with reader(path, keep_readable=True) as recording:
-        rate = recording.info.sample_rate
-        for block in recording:
-            blocks.append(block.mean(axis=0))
-            frames += block.shape[1]
-            if frames >= seconds * rate:
-                break
+    rate, problem = 0, None
+
+    def beginning() -> Iterator[AudioBlock]:
+        nonlocal rate, problem
+        with reader(path, keep_readable=True) as recording:
+            rate = recording.info.sample_rate
+            frames = 0
+            for block in recording:
+                yield block
+                frames += block.shape[1]
+                if frames >= seconds * rate:
+                    break
+        problem = recording.problem
+
+    blocks = mono_blocks(beginning)
     if not blocks:
-        raise AudioError(recording.problem or f"{path} has no samples")
-    return np.concatenate(blocks)[: round(seconds * rate)], rate, recording.problem
+        raise AudioError(problem or f"{path} has no samples")
+    return np.concatenate(blocks, axis=1)[0, : round(seconds * rate)], rate, problem
 
 
 def _duration(path: Path) -> float:

@@ -8,6 +8,7 @@
 - ``integrity``: how many samples a file claims to hold, to detect one that is cut off.
 - ``riff``: the chunks of WAV files, and sizes that do not fit; ``ogg``: chained Ogg files.
 - ``channels``: the order of channels; ``metadata``: tags, chunks and pictures beside the sound.
+- ``downmix``: the mean of channels, unless they cancel each other out.
 - ``resampling``: changes of the sample rate; ``level``: RMS, dBFS and SNR.
 - ``dnsmos``: quality of speech, predicted without a reference; ``loudness``: EBU R 128.
 - ``stft``: the short-time Fourier transform; ``spectrogram``: its scales, inversion and files.

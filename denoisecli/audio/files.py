@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from denoisecli.audio.downmix import mono_blocks
 from denoisecli.audio.formats import FORMATS
 from denoisecli.audio.reading import AudioInfo, reader
 from denoisecli.audio.resampling import resample
 from denoisecli.audio.writing import writer
 from denoisecli.errors import UsageError
-from denoisecli.types import AudioChannels, AudioVector
+from denoisecli.types import AudioBlock, AudioChannels, AudioVector
 
 
 def probe(path: Path | str) -> AudioInfo:
@@ -59,13 +60,21 @@ def read(path: Path | str) -> tuple[AudioChannels, int]:
 def read_mono(path: Path | str, sample_rate: int | None = None) -> tuple[AudioVector, int]:
     """Read a whole audio file as the mean of its channels; otherwise like :func:`read`.
 
+    If the channels cancel each other out, it is the loudest of them.
+
     Args:
         path: Audio file.
         sample_rate: Sample rate in Hz to resample to; by default that of the file.
     """
-    with reader(path) as file:
-        own_rate = file.info.sample_rate
-        audio = np.concatenate([block.mean(axis=0) for block in file])
+    own_rate = 0
+
+    def blocks() -> Iterator[AudioBlock]:
+        nonlocal own_rate
+        with reader(path) as file:
+            own_rate = file.info.sample_rate
+            yield from file
+
+    audio = np.concatenate(mono_blocks(blocks), axis=1)[0]
     if sample_rate is None:
         return audio, own_rate
     return resample(audio, own_rate, sample_rate), sample_rate

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from jaxtyping import Float
 
 from denoisecli.types import AudioBlock, AudioChannels, AudioVector
 
@@ -40,13 +41,18 @@ class LevelMeter:
         self._energies = self._energies + [np.dot(channel, channel) for channel in precise]
 
     @property
-    def dbfs(self) -> float:
-        """Level of all blocks in dBFS; -inf without samples."""
+    def powers(self) -> Float[np.ndarray, "channels"]:
+        """Mean square of all blocks of each channel; 0 without samples."""
         count = max(self.timesteps, 1)
         powers = (self._energies - self._sums**2 / count) / count
         # What remains of a constant is rounding.
         powers[powers * count < 1e-12 * self._energies] = 0
-        return dbfs(math.sqrt(powers.mean()))
+        return powers
+
+    @property
+    def dbfs(self) -> float:
+        """Level of all blocks in dBFS; -inf without samples."""
+        return dbfs(math.sqrt(self.powers.mean()))
 
 
 def snr_db(noisy: AudioVector, clean: AudioVector) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from denoisecli.audio.downmix import Downmix
 from denoisecli.audio.files import probe
 from denoisecli.audio.reading import reader
 from denoisecli.audio.spectrogram import Spectrogram, decibels, invert, magnitude, mel_filters
@@ -107,7 +108,9 @@ def _load_recording(
     duration: float | None,
     waveform: bool,
     on_progress: Callable[[float], object],
+    channel: int | None = None,
 ) -> Panel:
+    """Load a recording as the mean of its channels, or as one of them."""
     info = probe(source)
     first, stop = _sample_range(source, start, duration, info.frames, info.sample_rate)
     length = min(stop, info.frames) - first
@@ -120,8 +123,9 @@ def _load_recording(
     power.add(np.zeros(max(before - first, 0), np.float32))
     position = 0
     with reader(source) as file:
-        for block in file:
-            sound = block.mean(axis=0)
+        mean = Downmix(file)
+        for block in mean if channel is None else (block[[channel]] for block in file):
+            sound = block[0]
             power.add(sound[max(first - before - position, 0) : max(stop + after - position, 0)])
             part = sound[max(first - position, 0) : max(stop - position, 0)]
             extremes.add(np.stack([-part, part]))
@@ -129,6 +133,9 @@ def _load_recording(
             on_progress(min(position / min(stop, info.frames), 1.0))
             if position >= stop + after:
                 break
+    if mean.cancels:
+        options = start, duration, waveform, on_progress, mean.loudest
+        return _load_recording(source, title, columns, *options)
     if position <= first:
         raise _past_the_end(source, start, position / info.sample_rate)
     stop = min(stop, position)

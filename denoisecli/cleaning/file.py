@@ -1,7 +1,6 @@
 """One recording, from a file or a pipe to a file or a pipe, block by block."""
 
 import io
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from denoisecli.audio.downmix import Downmix
 from denoisecli.audio.formats import (
     BITS,
     CONTAINERS,
@@ -40,10 +40,6 @@ from denoisecli.cleaning.stream import Piece, PieceStream
 from denoisecli.cleaning.tracks import Sink, Track, finish_tracks
 from denoisecli.errors import UsageError
 from denoisecli.types import AudioBlock
-
-_CANCELLING_DB = 12.0
-"""A downmix that is this many dB below its channels is worth a warning. The mean of uncorrelated
-channels is 3 dB below two channels, and 9 dB below eight."""
 
 _SILENT_DB = 60.0
 """A downmix that is this many dB below its channels is called silent: only rounding errors are left
@@ -389,7 +385,7 @@ def clean_recording(
             track = Track(sink, channels, info.sample_rate, sample_rate, spool_folder)
             tracks.append(stack.enter_context(closing(track)))
         stream = open_stream(info.sample_rate, channels, source.is_pipe and target.is_pipe)
-        downmix = _Downmix(recording) if options.mono else recording
+        downmix = Downmix(recording) if options.mono else recording
         for piece in _pieces(stream, downmix):
             meter_in.add(piece.noisy)
             if normalization is not None:
@@ -429,7 +425,7 @@ def clean_recording(
             *_warnings(recording, clipped, gain if leveling is None else 1.0),
             *_noise_warnings(tracks[1:]),
             *(() if leveling is None else leveling.warnings),
-            *(downmix.warnings() if isinstance(downmix, _Downmix) else ()),
+            *(_downmix_warnings(downmix) if isinstance(downmix, Downmix) else ()),
         ),
         loudness_lufs=None if leveling is None else leveling.loudness,
         true_peak_dbfs=None if leveling is None else leveling.true_peak,
@@ -495,31 +491,16 @@ def _pieces(stream: PieceStream, blocks: Iterable[AudioBlock]) -> Iterator[Piece
     yield from stream.last_pieces()
 
 
-class _Downmix:
-    """The mean of the channels of a recording, whose level is compared with theirs."""
-
-    def __init__(self, blocks: Iterable[AudioBlock]) -> None:
-        self._blocks = blocks
-        self._channels, self._mean = LevelMeter(), LevelMeter()
-
-    def __iter__(self) -> Iterator[AudioBlock]:
-        """Yield the blocks."""
-        for block in self._blocks:
-            mean = block.mean(axis=0, keepdims=True)
-            self._channels.add(block)
-            self._mean.add(mean)
-            yield mean
-
-    def warnings(self) -> tuple[str, ...]:
-        """Return a warning if the channels cancel each other out."""
-        lost = self._channels.dbfs - self._mean.dbfs
-        if math.isnan(lost) or lost <= _CANCELLING_DB:
-            return ()
-        level = "silent" if lost > _SILENT_DB else f"{lost:.0f} dB below them"
-        return (
-            f"the mean of the channels is {level}, since they cancel each other out; one channel "
-            "may have inverted polarity, so clean without --mono and keep one channel",
-        )
+def _downmix_warnings(downmix: Downmix) -> tuple[str, ...]:
+    """Return a warning if the channels cancel each other out."""
+    if not downmix.cancels:
+        return ()
+    lost = downmix.lost_db
+    level = "silent" if lost > _SILENT_DB else f"{lost:.0f} dB below them"
+    return (
+        f"the mean of the channels is {level}, since they cancel each other out; one channel may "
+        "have inverted polarity, so clean without --mono and keep one channel",
+    )
 
 
 def _metadata(info: AudioInfo) -> Metadata | None:

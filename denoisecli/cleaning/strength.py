@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from denoisecli.audio import dnsmos
+from denoisecli.audio.downmix import heard_channels
 from denoisecli.audio.level import rms
 from denoisecli.audio.reading import AudioReader
 from denoisecli.types import AudioBlock, AudioChannels
@@ -34,9 +35,6 @@ Speech in noise that is 10 dB louder becomes quieter by 12 dB, a bird by 50 dB.
 
 EXCERPTS = 6
 """Largest number of excerpts of 9 s that are compared, spread evenly over the recording."""
-
-CANCELLING_DB = 12.0
-"""If the mean of the channels is this far below the loudest one, that one is rated in its place."""
 
 _LEAD_SECONDS = 2.0  # cleaned before an excerpt, so that the network knows the noise
 
@@ -92,7 +90,7 @@ def choose_strength(
     ratings: dict[float, list[dnsmos.Dnsmos]] = {strength: [] for strength in STRENGTHS}
     for lead, excerpt in _excerpts(recording, frames or recording.info.frames, rate):
         noisy = excerpt.mean(axis=0, keepdims=True) if mono else excerpt
-        heard = _heard_channels(noisy)
+        heard = heard_channels(noisy)
         cleaned = clean(noisy)
         before += rms(noisy) ** 2
         after += rms(cleaned) ** 2
@@ -120,17 +118,6 @@ def choose_strength(
     else:
         note = "according to DNSMOS, no strength improves it clearly, so nothing was removed"
     return Choice(0.0, ovrl, note)
-
-
-def _heard_channels(sound: AudioChannels) -> list[int]:
-    """Return the channels whose mean is rated: all, or the loudest if they cancel each other out.
-
-    They do if one of two has inverted polarity.
-    """
-    levels = [rms(channel) for channel in sound]
-    if rms(sound.mean(axis=0)) >= max(levels) * 10 ** (-CANCELLING_DB / 20):
-        return list(range(len(levels)))
-    return [int(np.argmax(levels))]
 
 
 def _excerpts(

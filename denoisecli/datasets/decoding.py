@@ -220,6 +220,7 @@ def _resampled(
         return
     frames = resampled = clipped = size = rate = 0
     level = _Level()
+    channel = _Level()  # the first one
     try:
         with reader(path) as file:
             rate = file.info.sample_rate
@@ -234,6 +235,8 @@ def _resampled(
                 if max(block.max(), -block.min()) >= FULL_SCALE:
                     clipped += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
                 level.add(mono[0])
+                if len(block) > 1:
+                    channel.add(block[0])
                 spectrum.add(mono[0], rate)
                 output = resample(mono)[0]
                 resampled += output.size
@@ -253,6 +256,8 @@ def _resampled(
         )
     # Resampled, a constant is no longer one at its ends.
     if role != "room" and level.rms() <= SILENCE_RMS:
+        if channel.rms() > SILENCE_RMS:
+            raise AudioError("has channels that cancel each other out; keep one of them")
         raise AudioError("is silent")
     # The same length as resampling the whole recording at once.
     length = resampled_length(frames, rate, task.sample_rate)

@@ -461,7 +461,7 @@ def _delay(noisy: AudioVector, estimate: EstimateVector, sample_rate: int) -> in
     """Return the delay of an estimate in samples, where its correlation with its input peaks."""
     from scipy.signal import correlate, correlation_lags  # slow to import
 
-    if not estimate.any():
+    if not (estimate.any() and noisy.any()):
         return 0
     lags = correlation_lags(estimate.size, noisy.size)
     near = np.abs(lags) <= round(MAX_SHIFT * sample_rate)

@@ -88,6 +88,16 @@ def test_picture_has_the_size_and_the_colours_of_what_it_shows(
     assert picture[:, 125:200].max() < 0.1  # silence
 
 
+def test_channels_of_opposite_polarity_are_drawn_as_one_of_them(
+    audio_file: Callable[..., Path], drawn: list[Figure]
+) -> None:
+    sound = sine(1000, 0.5)
+    sources = [audio_file("a.wav", sound), audio_file("b.wav", np.stack([sound, -sound]))]
+    plot_files(sources, Path("figure.png"), width=4.0, dpi=100)
+    one, inverted = (np.asarray(axes.images[0].get_array()) for axes in drawn[0].axes[:2])
+    np.testing.assert_allclose(inverted, one, atol=0.1)
+
+
 @pytest.mark.parametrize("waveform", [False, True])
 def test_each_file_has_a_panel_of_its_sound(
     waveform: bool, recording: Path, audio_file: Callable[..., Path], drawn: list[Figure]

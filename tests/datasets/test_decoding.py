@@ -128,6 +128,17 @@ def test_skips_and_says_why(
     np.testing.assert_array_equal(kept["good.wav"].read(), np.float32(good / 32768))
 
 
+def test_channels_that_cancel_each_other_out_are_not_called_silent(
+    tasks: Callable[..., list[DecodeTask]],
+    audio_file: Callable[..., Path],
+    rng: np.random.Generator,
+) -> None:
+    sound = 0.1 * rng.standard_normal(16000)
+    audio_file("clean/inverted.wav", np.stack([sound, -sound]), 16000, "FLOAT")
+    _, reasons = decoded(tasks())
+    assert reasons == {"inverted.wav": "has channels that cancel each other out; keep one of them"}
+
+
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 def test_a_constant_is_silent_and_an_offset_is_no_level(
     tasks: Callable[..., list[DecodeTask]],
