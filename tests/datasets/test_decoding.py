@@ -134,6 +134,7 @@ def test_channels_that_cancel_each_other_out_are_not_called_silent(
     rng: np.random.Generator,
 ) -> None:
     sound = 0.1 * rng.standard_normal(16000)
+    audio_file("clean/good.wav", sound)
     audio_file("clean/inverted.wav", np.stack([sound, -sound]), 16000, "FLOAT")
     _, reasons = decoded(tasks())
     assert reasons == {"inverted.wav": "has channels that cancel each other out; keep one of them"}
