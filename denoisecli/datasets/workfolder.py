@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from denoisecli.datasets.manifest import MANIFEST
+from denoisecli.datasets.manifest import MANIFEST, load_manifest
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.recordings import FoundFile, Role
 from denoisecli.errors import DatasetError, UsageError
@@ -138,6 +138,14 @@ def absent_mark(work: Path, name: str) -> Path:
     return work / SETS / f"{name}.absent"
 
 
+def _set_folders(dataset: Path) -> set[str]:
+    """Return the names of the folders of the sets in a manifest; none if it cannot be read."""
+    try:
+        return {facts.folder for facts in load_manifest(dataset).sets.values()}
+    except DatasetError:
+        return set()
+
+
 def move_into_place(work: Path, output: Path, folders: Mapping[str, str]) -> None:
     """Replace the present dataset by the finished sets; it can be repeated when interrupted.
 
@@ -160,6 +168,9 @@ def move_into_place(work: Path, output: Path, folders: Mapping[str, str]) -> Non
 
     try:
         move(output / MANIFEST, old / MANIFEST)
+        for folder in _set_folders(old) - set(folders.values()):
+            if (output / folder / "dataset_spec.pb").exists():  # a set that is no longer made
+                move(output / folder, old / folder)
         for name, folder in folders.items():
             if (work / SETS / name).exists() or absent_mark(work, name).exists():
                 move(output / folder, old / folder)

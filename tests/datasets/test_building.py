@@ -363,6 +363,16 @@ def test_a_set_that_is_no_longer_made_is_removed(
     assert "no validation set is stored" in load_manifest(output).notes[0]
 
 
+def test_no_set_of_an_overwritten_dataset_stays(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """It would hold recordings that the new dataset trains with."""
+    output = tmp_path / "data"
+    build(*folders, output, Recipe(ratio=0.2, valid_share=0.3), train_name="a")
+    (output / "notes").mkdir()
+    build(*folders, output, Recipe(ratio=0.2, valid_share=0.0), overwrite=True)
+    names = ["dataset.json", "notes", "test", "train"]
+    assert sorted(path.name for path in output.iterdir()) == names
+
+
 def test_own_validation_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
     own = {"valid_clean": folders[0] / "speaker 0", "valid_noise": folders[1] / "kind 0"}
     clean = tmp_path / "others"
