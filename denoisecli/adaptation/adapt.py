@@ -458,7 +458,12 @@ def _expand(paths: Sequence[Path | str]) -> list[Path]:
     found = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += find_audio(path, (*FORMATS, *MEDIA))
+            # What an interrupted call has written beside its output is no recording of the user.
+            found += [
+                file
+                for file in find_audio(path, (*FORMATS, *MEDIA))
+                if not any(parent.name.endswith(WORK) for parent in file.relative_to(path).parents)
+            ]
         elif path.exists():
             found.append(path)
         else:

@@ -496,7 +496,7 @@ def _print_worst(result: "Evaluation") -> None:
     decimals = 1 if metric.unit else metric.decimals
     rows = []
     for name in result.compared:
-        gains = result.gains(name, result.ranking)
+        gains = result.ranked(name)
         worst = ", ".join(
             f"{file} {formatting.number(gain, decimals, signed=True)}"
             for file, gain in list(gains.items())[:WORST]

@@ -228,7 +228,7 @@ def _check_arguments(
     if jobs < 1:
         raise UsageError(f"the number of jobs must be at least 1, not {jobs}")
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        raise UsageError(f"{keep} exists and is not an empty folder; choose another folder")
+        raise UsageError(f"{keep} exists and is not an empty folder, which is never replaced")
 
 
 def _call(pool: Executor | None, function: Callable[..., _Result], *arguments: object) -> _Result:

@@ -44,8 +44,12 @@ ITU-T P.862 is specified for 8 to 20 s. Its reference code holds at most 50 utte
 out of bounds if there are more, which takes at least 20 s.
 """
 
-PESQ_FLOOR = {"wb": 1.04, "nb": 1.02}
-"""MOS-LQO of the lowest raw score, -0.5, by the mappings of ITU-T P.862.2 and P.862.1."""
+PESQ_FLOOR = 1.0
+"""MOS-LQO of a silent estimate: the lowest value, to one decimal.
+
+The mappings of ITU-T P.862.2 and P.862.1 approach 0.999 for low raw scores. That of -0.5, the least
+that P.862 states, becomes 1.04 and 1.02, but noisy speech can have a lower one.
+"""
 
 STOI_SECONDS = 0.4
 """Shortest recording in s that STOI is defined for: it compares segments of 384 ms."""
@@ -173,7 +177,7 @@ def lsd(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> floa
 
 @_metric
 def pesq_wb(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
-    """Compute wide-band PESQ (ITU-T P.862.2) at 16 kHz, MOS-LQO 1.04..4.64.
+    """Compute wide-band PESQ (ITU-T P.862.2) at 16 kHz, MOS-LQO 1.0..4.64.
 
     The package ``pesq`` computes it. A recording longer than PESQ_SECONDS is scored in equal
     pieces and the mean is returned. It is NaN for less than 0.25 s, if PESQ finds no speech in the
@@ -190,7 +194,7 @@ def pesq_wb(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> 
 
 @_metric
 def pesq_nb(reference: AudioVector, estimate: AudioVector, sample_rate: int) -> float:
-    """Compute narrow-band PESQ (ITU-T P.862 and P.862.1) at 8 kHz, MOS-LQO 1.02..4.55.
+    """Compute narrow-band PESQ (ITU-T P.862 and P.862.1) at 8 kHz, MOS-LQO 1.0..4.55.
 
     Otherwise it is like :func:`pesq_wb`, but it is defined for every sample rate.
     """
@@ -604,7 +608,7 @@ def _pesq(
         except (NoUtterancesError, BufferTooShortError):
             continue  # this piece has no speech
         except ValueError:  # PESQ computes NaN if the estimate is silent where there is speech
-            scores.append(PESQ_FLOOR[mode])
+            scores.append(PESQ_FLOOR)
     return float(np.mean(scores)) if scores else math.nan
 
 

@@ -148,7 +148,7 @@ def listed_pairs(source: Path | str) -> list[Pair]:
 
 
 def read_table(source: Path, *headings: str, content: str) -> list[dict[str, str]]:
-    """Read a CSV file; what a line lacks is empty.
+    """Read a file of values separated by commas, semicolons or tabs; what a line lacks is empty.
 
     Args:
         source: The file.
@@ -160,7 +160,11 @@ def read_table(source: Path, *headings: str, content: str) -> list[dict[str, str
     """
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restval=""))
+            head = file.readline()
+            file.seek(0)
+            # As spreadsheets write them where the comma is the decimal point, and copies of tables.
+            delimiter = "," if "," in head else next(filter(head.__contains__, ";\t"), ",")
+            rows = list(csv.DictReader(file, restval="", delimiter=delimiter))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"cannot read the {content} in {source}: {error}") from error
     if not rows or not {*headings} <= rows[0].keys():

@@ -238,6 +238,14 @@ class Evaluation:
         """Return the scores of files whose delay was not removed."""
         return [s for s in self.scores if s.estimator == estimator and not s.aligned]
 
+    def ranked(self, estimator: str) -> dict[str, float]:
+        """Return the gains of the metric that recordings are ranked by, the worst first.
+
+        Files without one are left out.
+        """
+        gains = self.gains(estimator, self.ranking)
+        return {file: gain for file, gain in gains.items() if not math.isnan(gain)}
+
     def worsened(self, estimator: str) -> list[str]:
         """Return the files that are worse than the baseline by the limit in WORSE, the worst first.
 
@@ -245,7 +253,7 @@ class Evaluation:
         """
         if self.ranking not in WORSE:
             return []
-        gains = self.gains(estimator, self.ranking)
+        gains = self.ranked(estimator)
         return [file for file, gain in gains.items() if gain < -WORSE[self.ranking]]
 
     def groups(self, by: Literal["snr", "noise"] = "snr") -> dict[str, list[str]]:
@@ -317,8 +325,10 @@ class Evaluation:
         if estimator in self.compared:
             summary["gain"] = {name: asdict(self.gain(estimator, name)) for name in self.metrics}
             if self.ranking in WORSE:
+                ranked = self.ranked(estimator)
+                summary["compared"] = len(ranked)
                 summary["worsened"] = len(self.worsened(estimator))
-                summary["worst"] = dict(list(self.gains(estimator, self.ranking).items())[:WORST])
+                summary["worst"] = dict(list(ranked.items())[:WORST])
         return summary
 
 

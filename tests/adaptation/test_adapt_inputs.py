@@ -61,6 +61,17 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Denoiser", lambda path: None)
 
 
+def test_what_an_interrupted_call_has_written_is_no_recording(
+    fan: Path, tmp_path: Path, stopping: None, audio_file: Callable[..., Path]
+) -> None:
+    """If its output is in the folder of the recordings."""
+    before = module._files_by_role([tmp_path], [], [])
+    audio_file("mine.adapting/clean/clip-000/speed-1.wav", np.zeros(9), RATE)
+    assert module._files_by_role([tmp_path], [], []) == before == {
+        "recordings": [fan], "noise": [], "speech": []
+    }  # fmt: skip
+
+
 def test_only_a_model_is_replaced(fan: Path, tmp_path: Path, stopping: None) -> None:
     """The folder of the recordings is not, nor is a file."""
     for output in (fan.parent, fan):

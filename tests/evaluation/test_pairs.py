@@ -129,6 +129,14 @@ def test_pairs_from_a_list(folders, tmp_path):
     assert third.name == "noisy/deep/c"
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_list_with_another_delimiter(folders, tmp_path, delimiter):
+    table = tmp_path / "pairs.csv"
+    table.write_text(f"clean{delimiter}noisy\nclean/b.wav{delimiter}noisy/a.flac\n")
+    (pair,) = listed_pairs(table)
+    assert (pair.clean, pair.noisy) == (folders[0] / "b.wav", folders[1] / "a.flac")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

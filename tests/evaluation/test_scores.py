@@ -231,8 +231,8 @@ def test_to_dict():
     assert bad["gain"]["si_sdr"]["mean"] == -6
     assert bad["by_snr"]["5 dB"]["si_sdr"]["mean"] == -1
     assert bad["by_noise"]["rain"]["si_sdr"]["failed"] == 1
-    assert bad["worst"] == {"f1": -6.0, "f0": None}
-    assert (bad["worsened"], bad["errors"]) == (1, 2)
+    assert bad["worst"] == {"f1": -6.0}
+    assert (bad["worsened"], bad["compared"], bad["errors"]) == (1, 1, 2)
     assert (bad["load_seconds"], bad["peak_memory_mb"]) == (1.5, None)
     assert "gain" not in document["estimators"]["input"]
     assert "by_noise" not in evaluation({"input": {"snr": [1.0]}}).to_dict()["estimators"]["input"]
