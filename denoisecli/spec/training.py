@@ -15,7 +15,7 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 FromDataset = Literal["dataset"]
 Frequency = Annotated[float, Field(gt=0, le=MAX_SAMPLE_RATE)]
 SpeedFactor = Annotated[float, Field(ge=0.5, le=1.5)]
-DecayTime = Annotated[float, Field(gt=0, le=5)]
+DecayTime = Annotated[float, Field(ge=0.01, le=5)]
 MonitoredMetric = Literal["val_loss", "val_si_sdr_improvement", "val_pesq", "val_estoi"]
 
 ReverberationTarget = Literal["dry", "early", "reverberant"]
@@ -78,7 +78,9 @@ class Augmentation(Section):
     """
 
     remix: bool = Field(
-        True, description="Whether to shuffle the noises of a batch and mix them at new SNRs."
+        True,
+        description="Whether to shuffle the noises of a batch and mix them at new SNRs; without a "
+        "dataset (`train --clean`), every batch is mixed.",
     )
     snr_db: Range | FromDataset = Field(
         "dataset",
@@ -190,8 +192,8 @@ class Augmentation(Section):
     low_pass_hz: tuple[Frequency, ...] = Field(
         (4000.0, 5500.0, 8000.0, 11000.0, 15000.0),
         min_length=1,
-        description="Frequencies in Hz that `low_pass` chooses from; those above the model's band "
-        "are left out.",
+        description="Frequencies in Hz that `low_pass` chooses from; those above 0.94 times the "
+        "Nyquist frequency are left out.",
     )
     clipping: Fraction = Field(
         0.0, description="Share of the inputs that are clipped; the target is unchanged."

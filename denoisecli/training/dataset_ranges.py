@@ -7,6 +7,7 @@ from denoisecli.datasets.mix import snr_from_ratio
 from denoisecli.datasets.recipe import Recipe, limits
 from denoisecli.spec.document import Spec
 from denoisecli.spec.training import Augmentation
+from denoisecli.training.augmentation.filters import LowPass
 
 LEVEL_DBFS = (-45.0, -12.0)
 """Range of levels in dBFS for a dataset that was built without one."""
@@ -15,16 +16,19 @@ SNR_LIMIT_DB = 40.0
 """Largest SNR in dB, either way, for a dataset with ratios of 0 or 1."""
 
 
-def resolve_ranges(spec: Spec, recipe: Recipe) -> tuple[Spec, list[str]]:
+def resolve_ranges(spec: Spec, recipe: Recipe, *, is_built: bool = True) -> tuple[Spec, list[str]]:
     """Replace "dataset" in ``training.augmentation`` by the ranges that the dataset was built with.
 
     Args:
         spec: Spec of the model.
         recipe: Recipe of the dataset.
+        is_built: Whether there is a dataset of this recipe; otherwise the recipe only has the
+            ranges that the spec leaves open.
 
     Returns:
         The spec with numbers in place of "dataset", and messages for the user: the ranges in use,
-        and a warning for each range of the spec that has nothing in common with the dataset's.
+        and a warning for each range of the spec that has nothing in common with the dataset's or
+        has no effect.
     """
     augmentation = spec.training.augmentation
     if augmentation is None:
@@ -33,7 +37,7 @@ def resolve_ranges(spec: Spec, recipe: Recipe) -> tuple[Spec, list[str]]:
     messages = []
     for name, unit, built in (("snr_db", "dB", True), ("level_dbfs", "dBFS", recipe.level_dbfs)):
         chosen, dataset = getattr(augmentation, name), known[name]
-        if chosen in ("dataset", None) or built is None:
+        if not is_built or chosen in ("dataset", None) or built is None:
             continue
         if chosen[0] > dataset[1] or chosen[1] < dataset[0]:
             messages.append(
@@ -43,12 +47,29 @@ def resolve_ranges(spec: Spec, recipe: Recipe) -> tuple[Spec, list[str]]:
     resolved = resolve(augmentation, recipe)
     training = spec.training.model_copy(update={"augmentation": resolved})
     if augmentation.remix:
-        if augmentation.second_noise == 0 and known["second_noise"] > 0:
+        if is_built and augmentation.second_noise == 0 and known["second_noise"] > 0:
             messages.append(
                 "warning: training.augmentation.second_noise is 0, but the dataset was built with "
                 "several noises in a mixture"
             )
+        noises = 3 if resolved.second_noise and resolved.third_noise else 2
+        if resolved.second_noise and spec.training.batch_size < noises:
+            messages.append(
+                f"warning: with training.batch_size {spec.training.batch_size}, no mixture has "
+                f"{noises} noises"
+            )
         messages.insert(0, _summary(resolved))
+    nyquist = spec.audio.sample_rate / 2
+    if resolved.low_pass and min(resolved.low_pass_hz) >= LowPass.PASSBAND * nyquist:
+        messages.append(
+            f"warning: training.augmentation.low_pass has no effect, since no frequency of "
+            f"low_pass_hz is below {LowPass.PASSBAND * nyquist:g} Hz"
+        )
+    if resolved.band_limit and resolved.high_cut_hz[0] >= nyquist:
+        messages.append(
+            "warning: training.augmentation.band_limit removes no high frequencies, since "
+            f"high_cut_hz begins above {nyquist:g} Hz"
+        )
     return spec.model_copy(update={"training": training}), messages
 
 

@@ -66,6 +66,17 @@ DRAWS = 8
 """Number of attempts to find a piece of noise that is not quiet."""
 
 
+def _remixed(spec: Spec) -> Spec:
+    """Return a spec whose augmentation, if it has one, mixes speech and noise."""
+    training = spec.training
+    if training.augmentation is None:
+        return spec
+    augmentation = training.augmentation.model_copy(update={"remix": True})
+    return spec.model_copy(
+        update={"training": training.model_copy(update={"augmentation": augmentation})}
+    )
+
+
 @dataclass(frozen=True)
 class Mixing:
     """Recordings that the batches of a run are mixed from, and how they are mixed.
@@ -145,7 +156,10 @@ class MixedBatches(BatchSource):
 
     def __init__(self, store: RecordingStore, spec: Spec, recipe: Recipe, folder: Path):
         self.store, self.recipe, self.folder = store, recipe, folder
-        self.spec, self.messages = resolve_ranges(spec, recipe)
+        self.spec, self.messages = resolve_ranges(_remixed(spec), recipe, is_built=False)
+        own = spec.training.augmentation
+        if own is not None and not own.remix:
+            self.messages.append("training.augmentation.remix has no effect: all batches are mixed")
         text = store.digest + recipe.model_dump_json()
         self.dataset_id = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._sets, notes = split_into_sets(self._used_recordings(), recipe, store.copies)

@@ -245,7 +245,8 @@ def make_optimizer(
         weight_decay=training.weight_decay,
         global_clipnorm=training.gradient_clip / replicas,
         use_ema=training.average_decay > 0,
-        ema_momentum=training.average_decay or 0.99,
+        # Keras averages after every batch, and not only after those that change the weights.
+        ema_momentum=(training.average_decay or 0.99) ** (1 / averaged),
         gradient_accumulation_steps=None if averaged == 1 else averaged,
         **options,
     )

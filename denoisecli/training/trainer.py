@@ -144,6 +144,12 @@ class Trainer:
                 f"training.batch_size {training.batch_size} cannot be shared evenly by "
                 f"{devices.replicas} devices"
             )
+        steps = self.epochs * batches.train_steps
+        if training.gradient_steps > steps:
+            raise UsageError(
+                f"training.gradient_steps {training.gradient_steps} is more than the {steps} steps "
+                "of the run, so that no weight would change"
+            )
         # Here, so that nothing draws random numbers between this and the initial weights.
         keras.utils.set_random_seed(training.seed)
         # A copy in full precision on one device: the one that is saved and that makes the clips.

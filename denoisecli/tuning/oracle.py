@@ -45,7 +45,8 @@ class Oracle:
         options: dict[str, Any] = {
             "objective": keras_tuner.Objective(spec.search.objective, spec.search.direction),
             "hyperparameters": _hyperparameters(self.space),
-            "seed": spec.training.seed + 1,  # KerasTuner replaces 0 by a random seed
+            # KerasTuner replaces 0 by a random seed, and scikit-learn refuses 2**32.
+            "seed": spec.training.seed % (2**32 - 1) + 1,
         }
         oracle: keras_tuner.Oracle
         if method == Method.HYPERBAND:

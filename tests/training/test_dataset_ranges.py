@@ -52,6 +52,27 @@ def test_as_many_noises_as_in_the_dataset(noises: Any, second: float, third: flo
     assert augmentation.third_noise == pytest.approx(third)
 
 
+@pytest.mark.parametrize(
+    ("augmentation", "message"),
+    [
+        ({"low_pass": 0.1, "low_pass_hz": [7600.0]}, "low_pass has no effect"),
+        ({"band_limit": 0.1, "high_cut_hz": [8000.0, 9000.0]}, "removes no high frequencies"),
+    ],
+)
+def test_settings_without_effect_are_named(augmentation: dict[str, Any], message: str) -> None:
+    _, messages = resolved(augmentation, Recipe(snr_db=0.0))
+    assert message in messages[-1]
+
+
+@pytest.mark.parametrize(("batch", "named"), [(1, True), (2, True), (3, False)])
+def test_batches_with_fewer_noises_than_a_mixture_are_named(batch: int, named: bool) -> None:
+    spec = spec_of({})
+    training = spec.training.model_copy(update={"batch_size": batch})
+    spec = spec.model_copy(update={"training": training})
+    _, messages = resolve_ranges(spec, Recipe(snr_db=0.0, noises=3))
+    assert any(f"batch_size {batch}, no mixture has 3" in text for text in messages) == named
+
+
 def test_the_mixtures_are_described() -> None:
     recipe = Recipe(snr_db=(0.0, 5.0), noises=(1, 3), level_dbfs=(-30.0, -20.0))
     assert resolved({}, recipe)[1] == [

@@ -223,6 +223,18 @@ def bands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_every_batch_is_mixed_and_no_dataset_is_spoken_of(folders: Folders, tmp_path: Path) -> None:
+    settings = {"equalization_db": 0, "second_noise": 0.0, "snr_db": (30.0, 40.0)}
+    found = []
+    for remix in (True, False):
+        spec = spec_of(steps_per_epoch=1, augmentation={**settings, "remix": remix})
+        batches = batches_of(folders, tmp_path, spec)
+        found.append(arrays(batches.training(0))[0])
+        assert not any("the dataset was" in message for message in batches.messages)
+        assert any("remix has no effect" in text for text in batches.messages) == (not remix)
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+
+
 def test_chunks_have_the_bands_of_their_recordings(
     folders: Folders, bands: Path, tmp_path: Path
 ) -> None:

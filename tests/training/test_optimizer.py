@@ -29,6 +29,21 @@ def rates(total: int, **keys: Any) -> list[float]:
     return [float(schedule(step)) for step in range(total + 1)]
 
 
+def test_weights_are_averaged_over_updates_and_not_over_batches() -> None:
+    """Batches whose gradients are averaged act as one larger batch."""
+    averages = []
+    for steps in (1, 10):
+        keys = {"gradient_steps": steps, "average_decay": 0.9, "schedule": "constant"}
+        made = make_optimizer_of(training_of(**keys, warmup_steps=0, learning_rate=0.01), 20)
+        weight = keras.Variable(np.zeros(4, "float32"))
+        made.build([weight])
+        for _ in range(20 * steps):
+            made.apply([keras.ops.ones_like(weight)])
+        made.finalize_variable_values([weight])
+        averages.append(np.asarray(weight))
+    np.testing.assert_allclose(averages[1], averages[0], rtol=0.1)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_optimizers(optimizer: Any) -> None:
     made = make_optimizer_of(

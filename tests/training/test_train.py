@@ -724,6 +724,13 @@ class TestStartFromAnotherModel:
         (run / "run.json").unlink()
         assert trained_on(str(run)) == (None, {"?"})
 
+    def test_more_gradient_steps_than_steps_would_change_nothing(
+        self, tiny_dataset: Path, tmp_path: Path
+    ) -> None:
+        message = r"gradient_steps 1000 is more than the \d+ steps of the run"
+        with pytest.raises(UsageError, match=message):
+            trainer_of(spec_of(gradient_steps=1000), tiny_dataset, tmp_path)
+
     def test_layers_that_differ_are_named(
         self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path
     ) -> None:

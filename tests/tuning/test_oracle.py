@@ -56,6 +56,14 @@ def test_the_spec_as_it_is_comes_first(method: Method) -> None:
     assert propose(oracle).values != first.values
 
 
+@pytest.mark.parametrize("seed", [0, 2**32 - 1])
+def test_every_seed_of_a_spec_is_one_of_the_methods(seed: int) -> None:
+    oracle = make(Method.BAYESIAN, trials=5, seed=seed)
+    for value in range(4):
+        proposal = propose(oracle)
+        oracle.report(proposal.name, float(value))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", Method)
 def test_a_resumed_oracle_continues_as_the_first_would(method: Method) -> None:

@@ -72,7 +72,7 @@ class BandLimit:
     Attributes:
         probability: Probability that an example is changed.
         low_cut_hz: Limits of the lower cutoff in Hz.
-        high_cut_hz: Limits of the upper cutoff in Hz.
+        high_cut_hz: Limits of the upper cutoff in Hz, which is at most the Nyquist frequency.
         sample_rate: Sample rate in Hz.
     """
 
@@ -92,11 +92,12 @@ class BandLimit:
         """
         rows = draw_rows(batch, self.probability, rng)
         shape = (rows["rows"].size, 1)
+        low, high = (min(cutoff, self.sample_rate / 2) for cutoff in self.high_cut_hz)
         low_cut = log_uniform(shape, self.low_cut_hz, rng)
         return {
             **rows,
             "low_cut": np.where(rng.random(shape) < 0.5, low_cut, np.float32(1e-3)),
-            "high_cut": log_uniform(shape, self.high_cut_hz, rng),
+            "high_cut": log_uniform(shape, (low, high), rng),
             "steepness": log_uniform(shape, self.STEEPNESS, rng),
         }
 

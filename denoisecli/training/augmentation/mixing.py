@@ -113,7 +113,8 @@ class Remix:
         weights[rows, order] = 1
         for shift, present in enumerate((second, third), 1):
             gain = 10 ** (rng.uniform(*FURTHER_NOISE_DB, batch) / 20)
-            weights[rows, np.roll(order, shift)] += np.where(present, gain, 0)
+            if shift < batch:  # a batch has no more noises than examples
+                weights[rows, np.roll(order, shift)] += np.where(present, gain, 0)
         return {
             "weights": weights,
             "snr_db": uniform((batch,), self.snr_db, rng),

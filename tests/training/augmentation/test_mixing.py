@@ -91,6 +91,13 @@ def test_several_noises(count: int, speech_and_noise: tuple[np.ndarray, np.ndarr
     np.testing.assert_allclose(decibels(speech), decibels(np.asarray(remixed)), atol=1e-3)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_a_mixture_has_at_most_as_many_noises_as_the_batch(batch: int) -> None:
+    weights = np.asarray(Remix((0.0, 0.0), 1.0, 1.0).draw(batch, seeded())["weights"])
+    assert ((weights > 0).sum(axis=1) == batch).all()
+    assert weights.max() == 1  # none is added to itself
+
+
 def test_probabilities() -> None:
     remix = Remix((0.0, 0.0), second_noise=0.4, third_noise=0.5, clean_only=0.2, noise_only=0.1)
     parameters = remix.draw(4000, seeded())
