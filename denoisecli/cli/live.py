@@ -125,9 +125,6 @@ def live(
             f"the delay of this model is {stream.delay:.2f} s; use speech-live for live sound"
         )
     stop = threading.Event()
-    timer = None
-    if duration is not None and duration <= threading.TIMEOUT_MAX:
-        timer = threading.Timer(duration, stop.set)
     with ExitStack() as exits:
         on_piece = None
         if record is not None:
@@ -139,11 +136,15 @@ def live(
             console.info(f"other programs can choose the microphone {SOURCE}")
         filtered = LiveFilter(stream, rate, channels, buffer=buffer / 1000, on_piece=on_piece)
         display = _LiveMeters(filtered, stream.delay)
+        exits.callback(stop.set)
+        timer = threading.Thread(
+            target=_stop_after, args=(duration or 0.0, display, stop), daemon=True
+        )
 
         def on_change(is_running: bool, text: str) -> None:
             display.interruptions += display.is_running and not is_running
             display.is_running = is_running
-            if timer is not None and not timer.ident:
+            if duration is not None and not timer.ident:
                 timer.start()
             if not console.is_interactive():
                 console.info(text)
@@ -151,8 +152,6 @@ def live(
 
         exits.enter_context(display)
         exits.enter_context(_keys(display.press, stop))
-        if timer is not None:
-            exits.callback(timer.cancel)
         end: KeyboardInterrupt | DenoiseError | None = None
         try:
             run_live(
@@ -170,6 +169,21 @@ def live(
     PortAudio.exit_code = _exit_code(end)
     if end is not None:
         raise end
+
+
+def _stop_after(seconds: float, display: "_LiveMeters", stop: threading.Event) -> None:
+    """Set an event after some seconds of sound, or of waiting for a device.
+
+    A device that has been opened can take two seconds until it delivers the first sound.
+    """
+    end = time.monotonic() + seconds
+    while not stop.is_set():
+        left = end - time.monotonic()
+        if display.is_running:
+            left = max(left, seconds - display.live.meters.seconds)
+        if left <= 0:
+            stop.set()
+        stop.wait(min(max(left, 0.01), threading.TIMEOUT_MAX))
 
 
 def _exit_code(end: KeyboardInterrupt | DenoiseError | None) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 import shutil
+import time
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -454,6 +455,10 @@ class App(Starlette):
         entries = self._archives.get(request.path_params["key"])
         if entries is None:
             raise Refused(404, "there is no such archive any more; ask for it again")
+        for job, _ in entries:
+            job.touched = time.monotonic()
+        if all(job.removed for job, _ in entries):
+            raise Refused(404, "all recordings of this archive were removed")
         return StreamingResponse(
             zip_pieces(entries, self._rendering_slots),
             media_type="application/zip",

@@ -48,6 +48,10 @@ class Upload:
     fields: dict[str, str]
 
 
+_FORM_ESCAPES = {"%22": '"', "%0D": "\r", "%0A": "\n"}
+"""How browsers and curl write these characters in the file names of a form (WHATWG)."""
+
+
 def safe_name(name: str) -> str:
     """Return the name of an upload as a relative path without anything that could lead elsewhere.
 
@@ -221,7 +225,10 @@ class _Form:
         if self._path is not None:
             raise Refused(400, "the form has several recordings; send one at a time")
         self._field = None
-        self._name = safe_name(options.get(b"filename", b"").decode("utf-8", "replace"))
+        name = options.get(b"filename", b"").decode("utf-8", "replace")
+        for code, character in _FORM_ESCAPES.items():
+            name = name.replace(code, character)
+        self._name = safe_name(name)
         suffix = PurePosixPath(self._name).suffix.lower()
         if suffix not in SUFFIXES:
             raise Refused(

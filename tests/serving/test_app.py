@@ -220,6 +220,13 @@ def test_the_archive_holds_all_results_under_their_own_names(
     assert list(root.glob("*/*/*.wav")) == []
 
 
+def test_an_archive_of_removed_recordings_is_gone(client: TestClient, wav: bytes) -> None:
+    job = add(client, wav, "talk.wav")
+    url = client.post("/api/zip", json={"jobs": [{"id": job}]}).json()["url"]
+    assert client.delete(f"/api/jobs/{job}").status_code < 300
+    assert client.get(url).status_code == 404
+
+
 def test_the_archive_lists_what_could_not_be_written(
     client: TestClient, wav: bytes, noise: Callable[..., np.ndarray]
 ) -> None:
@@ -230,6 +237,12 @@ def test_the_archive_lists_what_could_not_be_written(
     assert archive.namelist() == ["talk.clean.wav", "errors.txt"]
     assert b"at most 2 channels" in archive.read("errors.txt")
     assert b"/tmp" not in archive.read("errors.txt")
+
+
+def test_the_escapes_of_forms_are_characters_of_the_name(client: TestClient, wav: bytes) -> None:
+    """Browsers, curl and this client write quotation marks so; other percent signs stay."""
+    answer = client.post("/api/clean", files={"file": ('100%25 "q".wav', wav)})
+    assert quote("100%25 _q_.clean.wav") in answer.headers["content-disposition"]
 
 
 def test_names_longer_than_file_systems_allow(client: TestClient, wav: bytes) -> None:
