@@ -36,7 +36,7 @@ from denoisecli.audio.files import find_audio
 from denoisecli.audio.formats import FORMATS, MEDIA
 from denoisecli.audio.reading import reader
 from denoisecli.cleaning.denoiser import Denoiser
-from denoisecli.errors import DenoiseError, Interrupted, UsageError
+from denoisecli.errors import AudioError, DenoiseError, Interrupted, UsageError
 from denoisecli.evaluation.metrics import check_metrics
 from denoisecli.evaluation.pairs import Pair
 from denoisecli.evaluation.report import check_report
@@ -246,7 +246,7 @@ def adapt(
     _check_output(output, overwrite=overwrite)
     if report is not None:
         _check_report(report, output, overwrite=overwrite)
-    files = _files_by_role(recordings, noise, speech)
+    files = _files_by_role(recordings, noise, speech, observer)
     if not minutes > 0:
         raise UsageError(f"the time must be more than 0 minutes, not {minutes:g}")
     start = _find_start(model, [*files["recordings"], *files["noise"]], observer)
@@ -449,8 +449,8 @@ def _find_start(model: str | Path, files: Sequence[Path], observer: AdaptObserve
     return start
 
 
-def _expand(paths: Sequence[Path | str]) -> list[Path]:
-    """Return the files, and the audio files in the folders.
+def _expand(paths: Sequence[Path | str], observer: AdaptObserver) -> list[Path]:
+    """Return the files, and the audio files in the folders that can be read.
 
     Raises:
         UsageError: A path does not exist, or a folder has no audio files.
@@ -459,11 +459,14 @@ def _expand(paths: Sequence[Path | str]) -> list[Path]:
     for path in map(Path, paths):
         if path.is_dir():
             # What an interrupted call has written beside its output is no recording of the user.
-            found += [
-                file
-                for file in find_audio(path, (*FORMATS, *MEDIA))
-                if not any(parent.name.endswith(WORK) for parent in file.relative_to(path).parents)
-            ]
+            for file in find_audio(path, (*FORMATS, *MEDIA)):
+                if any(parent.name.endswith(WORK) for parent in file.relative_to(path).parents):
+                    continue
+                try:
+                    with reader(file, keep_readable=True):
+                        found.append(file)
+                except AudioError as error:
+                    observer.on_message(f"warning: left out: {error}")
         elif path.exists():
             found.append(path)
         else:
@@ -472,7 +475,10 @@ def _expand(paths: Sequence[Path | str]) -> list[Path]:
 
 
 def _files_by_role(
-    recordings: Sequence[Path | str], noise: Sequence[Path | str], speech: Sequence[Path | str]
+    recordings: Sequence[Path | str],
+    noise: Sequence[Path | str],
+    speech: Sequence[Path | str],
+    observer: AdaptObserver,
 ) -> dict[str, list[Path]]:
     """Return the files of the three arguments of `adapt` by their names.
 
@@ -483,9 +489,9 @@ def _files_by_role(
         UsageError: There are neither recordings nor noise, or a file does not exist.
     """
     files = {
-        "recordings": _expand(recordings),
-        "noise": _expand(noise),
-        "speech": _expand(speech),
+        "recordings": _expand(recordings, observer),
+        "noise": _expand(noise, observer),
+        "speech": _expand(speech, observer),
     }
     alone = {path.resolve() for path in [*files["noise"], *files["speech"]]}
     files["recordings"] = [path for path in files["recordings"] if path.resolve() not in alone]

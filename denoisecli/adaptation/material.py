@@ -134,7 +134,7 @@ def gather(
         on_progress: Called with the number of recordings read so far and their total.
 
     Raises:
-        UsageError: There is too little noise, a recording is silent, a clean recording has no
+        UsageError: There is too little noise, all recordings are silent, a clean recording has no
             speech, or no noisy recording has any.
         AudioError: A recording cannot be read.
     """
@@ -149,19 +149,26 @@ def gather(
     for number, path in enumerate(recordings):
         on_progress(number, total)
         sound = _read(path, rate, longest, warnings)
+        if sound is None:
+            continue
         found, spoken = _divide(sound, denoiser.clean(sound, rate), rate)
         pauses.append(found)
         if spoken is None:
             without_speech.append(path)
         else:
             spoken_parts.append(spoken)
+    if recordings and not pauses:
+        raise UsageError(f"{recordings[0]}{_and_more(recordings)} is silent")
     if recordings and not spoken_parts:
         raise UsageError(
             f"there is no speech in the noisy recordings ({recordings[0]}{_and_more(recordings)}); "
             f"{_NOISE_ALONE}"
         )
     found_seconds = sum(part.size for source in pauses for part in source) / rate
-    alone = [_read(path, rate, longest, warnings) for path in noise]
+    alone = [(path, _read(path, rate, longest, warnings)) for path in noise]
+    heard = [(path, sound) for path, sound in alone if sound is not None]
+    if noise and not heard:
+        raise UsageError(f"{noise[0]}{_and_more(noise)} is silent")
     if any(longest < duration < math.inf for duration in durations):
         warnings.append(f"warning: only the first {longest:.0f} s of each recording are used")
     warnings += [
@@ -169,12 +176,13 @@ def gather(
     ]
     warnings += [
         f"warning: there is speech in {path}; with --noise, the model learns to remove it, too"
-        for path, sound in zip(noise, alone, strict=True)
+        for path, sound in heard
         if has_speech(voice_activity(sound, rate))
     ]
-    all_noise = [*pauses, *(_audible(sound, rate) for sound in alone)]
+    all_noise = [*pauses, *(_audible(sound, rate) for _, sound in heard)]
     divided_noise = [_hold_out(source) for source in all_noise if source]
-    own = [_spoken(path, _read(path, rate, longest, warnings), rate) for path in speech]
+    clean = [(path, _read(path, rate, longest, warnings)) for path in speech]
+    own = [_spoken(path, sound, rate) for path, sound in clean if sound is not None]
     on_progress(total, total)
     shipped = [[read_mono(path, rate)[0]] for path in voices()]
     divided_speech = [_hold_out(source) for source in [*own, *shipped]]
@@ -329,12 +337,14 @@ def _longest(durations: Sequence[float]) -> float:
     return LONGEST
 
 
-def _read(path: Path, sample_rate: int, seconds: float, warnings: list[str]) -> Stretch:
+def _read(path: Path, sample_rate: int, seconds: float, warnings: list[str]) -> Stretch | None:
+    """Return the beginning of a recording, None if it is silent; append warnings about it."""
     sound, rate, problem = read_beginning(path, seconds)
     if problem is not None:
         warnings.append(f"warning: {problem}; what is before is used")
     if rms(sound) <= SILENCE_RMS:
-        raise UsageError(f"{path} is silent")
+        warnings.append(f"warning: {path} is silent and left out")
+        return None
     return resample(sound, rate, sample_rate)
 
 

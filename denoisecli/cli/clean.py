@@ -60,7 +60,8 @@ Strength = Annotated[
     ),
 ]
 AttenuationLimit = Annotated[
-    float | None, _model(min=0, help="Maximum attenuation in dB, such as 12 (default: no limit).")
+    float | None,
+    _model(min=0, help="Maximum attenuation of noise in dB, such as 12 (default: no limit)."),
 ]
 EngineOption = Annotated[
     Engine,

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -256,10 +257,13 @@ def test_the_recipe_is_a_spec_that_keeps_the_network(name: str) -> None:
     assert spec.training.losses == LOSSES
 
 
-def test_folders_are_searched_for_all_that_can_be_cleaned(tmp_path: Path) -> None:
+def test_folders_are_searched_for_all_that_can_be_cleaned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "reader", lambda path, keep_readable: nullcontext())
     for name in ("a.m4a", "b.wav", "c.txt"):
         (tmp_path / name).touch()
-    assert module._expand([tmp_path]) == [tmp_path / "a.m4a", tmp_path / "b.wav"]
+    assert module._expand([tmp_path], module._Silent()) == [tmp_path / "a.m4a", tmp_path / "b.wav"]
 
 
 def test_a_class_of_the_users_own_is_asked_for_before_the_work(

@@ -65,11 +65,20 @@ def test_what_an_interrupted_call_has_written_is_no_recording(
     fan: Path, tmp_path: Path, stopping: None, audio_file: Callable[..., Path]
 ) -> None:
     """If its output is in the folder of the recordings."""
-    before = module._files_by_role([tmp_path], [], [])
+    before = module._files_by_role([tmp_path], [], [], Messages())
     audio_file("mine.adapting/clean/clip-000/speed-1.wav", np.zeros(9), RATE)
-    assert module._files_by_role([tmp_path], [], []) == before == {
+    assert module._files_by_role([tmp_path], [], [], Messages()) == before == {
         "recordings": [fan], "noise": [], "speech": []
     }  # fmt: skip
+
+
+def test_what_cannot_be_read_in_a_folder_is_left_out(fan: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "damaged.flac").write_bytes(b"fLaC" + bytes(100))
+    messages = Messages()
+    assert module._expand([tmp_path], messages) == [fan]
+    assert len(messages) == 2
+    assert all(text.startswith("warning: left out: ") for text in messages)
 
 
 def test_only_a_model_is_replaced(fan: Path, tmp_path: Path, stopping: None) -> None:

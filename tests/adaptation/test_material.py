@@ -142,6 +142,9 @@ def test_what_cannot_be_learnt_from_is_refused(
     with pytest.raises(UsageError, match="11 s of noise were found, and 12 s are needed"):
         gather([], [short], [], denoiser)
     silent = audio_file("silent.wav", np.zeros(20 * RATE))
+    fan = audio_file("fan.wav", pink_noise(20, RATE, rng))
+    found = gather([], [silent, fan], [], denoiser)
+    assert any("silent.wav is silent and left out" in text for text in found.warnings)
     with pytest.raises(UsageError, match=r"silent\.wav is silent"):
         gather([silent], [], [], denoiser)
     t = np.arange(8 * RATE) / RATE
