@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from denoisecli.audio.pipe import ByteSink, ByteSource
 from denoisecli.audio.reading import require_finite
 from denoisecli.cleaning.checks import (
+    require_flag,
     require_number,
     require_sample_rate,
     require_text,
@@ -52,6 +53,7 @@ class DenoiserOptions:
     device: str = Device.AUTO
     threads: int | None = None
     model_class: str | None = None
+    link_channels: bool = False
 
     def load(self) -> "Denoiser":
         """Load the model."""
@@ -89,6 +91,8 @@ class Denoiser:
         threads: Number of CPU threads (default: one per core).
         model_class: User-defined class of the network as ``"module:Class"``, whose code the
             engine "keras" runs. The engine "onnx" needs none.
+        link_channels: Apply the same gains to all channels, so that sound keeps its place between
+            them, instead of cleaning each channel by itself.
 
     Raises:
         UsageError: The model, engine, device or class does not exist, or a number is out of range.
@@ -105,7 +109,9 @@ class Denoiser:
         device: str = Device.AUTO,
         threads: int | None = None,
         model_class: str | None = None,
+        link_channels: bool = False,
     ) -> None:
+        require_flag(link_channels, "link_channels")
         require_number(strength, "the strength")
         if attenuation_limit_db is not None:
             require_number(attenuation_limit_db, "the attenuation limit")
@@ -130,6 +136,7 @@ class Denoiser:
             device,
             threads,
             model_class,
+            link_channels,
         )
         self.spec = folder.spec
         self.amount = strength
@@ -236,7 +243,8 @@ class Denoiser:
         masking = denoiser._own_masking()
         frames = denoiser._open_frames() if blocks is None else None
         blocks = blocks or masking.blocks(live=True)
-        return DenoiseStream(masking, sample_rate, channels, blocks, self.amount, frames)
+        link = self._arguments.link_channels
+        return DenoiseStream(masking, sample_rate, channels, blocks, self.amount, frames, link)
 
     def clean_file(
         self,

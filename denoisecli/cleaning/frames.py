@@ -13,7 +13,7 @@ from jaxtyping import Complex, Float
 
 from denoisecli.audio.stft import check_invertible, window_vector
 from denoisecli.cleaning.engines import FrameEngine
-from denoisecli.cleaning.transform import Transform, join
+from denoisecli.cleaning.transform import Transform, join, linked
 from denoisecli.errors import ModelError
 from denoisecli.spec.document import Spec
 from denoisecli.types import AudioBlock, AudioVector
@@ -29,18 +29,26 @@ class FrameStream:
         engine: The network.
         channels: Number of channels.
         sample_rate: Sample rate of the sound in Hz (default: that of the model).
+        link_channels: Whether all channels get the same gains.
 
     Attributes:
         delay: Samples by which the output can be behind the input.
     """
 
     def __init__(
-        self, spec: Spec, engine: FrameEngine, channels: int, sample_rate: int | None = None
+        self,
+        spec: Spec,
+        engine: FrameEngine,
+        channels: int,
+        sample_rate: int | None = None,
+        *,
+        link_channels: bool = False,
     ) -> None:
         self._transform = Transform(spec, sample_rate or spec.audio.sample_rate)
         stft = self._transform.stft
         check_invertible(stft.n_fft, stft.hop_length, stft.window)
         self._spec, self._engine = spec, engine
+        self._link_channels = link_channels and channels > 1
         self._n_fft, self._hop = stft.n_fft, stft.hop_length
         self._half = stft.n_fft // 2
         self.delay = stft.n_fft + engine.delay * self._hop
@@ -54,8 +62,8 @@ class FrameStream:
         self._weights = _weights(self._window, self._hop)
         self._frames = 0  # that are in the sum
         self._skipped = self._half  # samples of the sums that lie before the sound
-        # The parts of the pending frames that bypass the network.
-        self._rest: deque[_Frame | None] = deque()
+        # The pending frames, and their parts that bypass the network.
+        self._pending: deque[tuple[_Frame, _Frame | None]] = deque()
 
     def process(self, sound: AudioBlock) -> Iterator[AudioBlock]:
         """Take sound, and yield the clean sound that is ready."""
@@ -94,7 +102,7 @@ class FrameStream:
         """Add the frame that the network returns to the sound, and return what is complete."""
         heard, rest = self._transform.split(spectrum)
         if present:
-            self._rest.append(rest)
+            self._pending.append((spectrum, rest))
         known = self._transform.to_model(heard).T
         result = self._engine.run(known, self._state, present=present)
         if result is None:  # the frame lies before the sound
@@ -103,9 +111,11 @@ class FrameStream:
         if not np.isfinite(cleaned.view(np.float32)).all():
             raise ModelError(f"the model {self._spec.name} returned values that are not finite")
         frame = self._transform.from_model(cleaned.T)
-        rest = self._rest.popleft()
+        noisy, rest = self._pending.popleft()
         if rest is not None:
             frame = join(frame, rest, _own_factors(mask).T)
+        if self._link_channels:
+            frame = linked(noisy, frame, 1)
         self._sum += np.fft.irfft(frame.T, self._n_fft) * self._window
         self._frames = min(self._frames + 1, len(self._weights))
         return self._drained(0, self._hop)

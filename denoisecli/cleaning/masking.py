@@ -17,13 +17,15 @@ from jaxtyping import Complex, Float
 from denoisecli.audio.resampling import fit_length
 from denoisecli.audio.stft import istft, stft
 from denoisecli.cleaning.engines import MaskEngine, State
-from denoisecli.cleaning.transform import Transform, join
+from denoisecli.cleaning.transform import Transform, join, linked
 from denoisecli.errors import ModelError
 from denoisecli.spec.document import Spec
 from denoisecli.types import AudioBlock, AudioChannels, AudioVector
 
 Factors = Complex[np.ndarray, "taps frequency frames"]
 """One complex factor per tap and bin; the first tap is the frame itself."""
+
+_Spectrum = Complex[np.ndarray, "bins columns"]
 
 _BINS = 24
 """Number of bins that the taps are applied to at a time, for the cache of the processor."""
@@ -100,6 +102,23 @@ class _Block:
     keep: int
 
 
+@dataclass(frozen=True)
+class _Masked:
+    """The spectrum of a block of one channel after the network.
+
+    Attributes:
+        noisy: The spectrum before, if it is wanted.
+        cleaned: The spectrum.
+        block: The block.
+        first: Sample of the block that the first frame belongs to.
+    """
+
+    noisy: _Spectrum | None
+    cleaned: _Spectrum
+    block: _Block
+    first: int
+
+
 def blocks_of_files(spec: Spec, *, carries: bool) -> Blocks:
     """Return how to divide a file into blocks.
 
@@ -170,16 +189,17 @@ class Masking:
         )
         return past, future
 
-    def submit(self, block: _Block, state: State) -> Callable[[], AudioVector]:
+    def submit(self, block: _Block, state: State, *, linked: bool = False) -> Callable[[], _Masked]:
         """Start to clean a block.
 
         Args:
             block: The block.
             state: State of the channel.
+            linked: Whether the noisy spectrum is wanted as well.
 
         Returns:
-            A function that waits for the clean samples that are wanted. It raises ModelError if the
-            network does not fit its spec, or returns values that are not finite.
+            A function that waits for the clean spectrum. It raises ModelError if the network does
+            not fit its spec, or returns values that are not finite.
         """
         hop_length = self.transform.stft.hop_length
         sound, timesteps = block.sound, _round_up(block.sound.size, hop_length)
@@ -194,22 +214,26 @@ class Masking:
             high -= 0 if block.last else self._edge
             keep = block.keep // hop_length + self._edge - low
             arrays = {"keep": np.array([keep]), "begins": np.array([int(block.first)])}
+        noisy = spectrum[:, low:high] if linked else None
         known = np.ascontiguousarray(self.transform.to_model(heard[:, low:high]))
         parts = known.view(np.float32).reshape(1, *known.shape, 2)
         future = self._engine.submit({"spectrum": parts, **arrays}, state)
 
-        def wait() -> AudioVector:
+        def wait() -> _Masked:
             factors = self._factors(future.result()["mask"], (len(heard), high - low))
             masked = apply_taps(factors, heard, self.spec.output.offsets, low)
             if not np.isfinite(masked).all():
                 raise ModelError(f"the model {self.spec.name} returned values that are not finite")
             # Far up, the other taps change the level by 0.02 dB only.
             cleaned = join(masked, None if rest is None else rest[:, low:high], factors[0])
-            start = low * hop_length  # the sound at the first of these frames
-            clean = istft(cleaned, length=block.end - start, **self._stft_options)
-            return clean[block.start - start :]
+            return _Masked(noisy, cleaned, block, low * hop_length)
 
         return wait
+
+    def synthesize(self, masked: _Masked, cleaned: _Spectrum) -> AudioVector:
+        """Return the samples that are wanted of a block, from its clean spectrum."""
+        sound = istft(cleaned, length=masked.block.end - masked.first, **self._stft_options)
+        return sound[masked.block.start - masked.first :]
 
     def _factors(
         self, mask: Float[np.ndarray, "batch _ _ parts"], shape: tuple[int, int]
@@ -268,14 +292,15 @@ class MaskStream:
     Args:
         masking: The network.
         blocks: Division of the sound into blocks.
+        link_channels: Whether all channels get the same gains.
 
     Attributes:
         delay: Samples by which the output can be behind the input, with live blocks.
     """
 
-    def __init__(self, masking: Masking, blocks: Blocks) -> None:
+    def __init__(self, masking: Masking, blocks: Blocks, *, link_channels: bool = False) -> None:
         sample_rate, n_fft = masking.transform.sample_rate, masking.transform.stft.n_fft
-        self._masking = masking
+        self._masking, self._link_channels = masking, link_channels
         self._length = max(_round_up(blocks.length * sample_rate, masking.unit), masking.unit)
         if masking.overlap is not None:
             self._before, self._after = masking.overlap
@@ -339,8 +364,22 @@ class MaskStream:
     ) -> None:
         if self._first:
             self._states = [{} for _ in sound]
+        link = self._link_channels and len(sound) > 1
         waits = [
-            self._masking.submit(_Block(channel, start, end, self._first, last, keep), state)
+            self._masking.submit(
+                _Block(channel, start, end, self._first, last, keep), state, linked=link
+            )
             for channel, state in zip(sound, self._states, strict=True)
         ]
-        self._running.append(lambda: np.stack([wait() for wait in waits]))
+
+        def wait_for_all() -> AudioChannels:
+            if not link:
+                masked = (wait() for wait in waits)  # one after the other needs less memory
+                return np.stack([self._masking.synthesize(one, one.cleaned) for one in masked])
+            all_masked = [wait() for wait in waits]
+            noisy = np.stack([one.noisy for one in all_masked if one.noisy is not None])
+            cleaned = linked(noisy, np.stack([one.cleaned for one in all_masked]), 0)
+            pairs = zip(all_masked, cleaned, strict=True)
+            return np.stack([self._masking.synthesize(*pair) for pair in pairs])
+
+        self._running.append(wait_for_all)

@@ -49,6 +49,7 @@ class DenoiseStream:
         blocks: Division of the sound into blocks for the network.
         amount: Share of what the model removes that is removed, 0..1.
         frames: Network for streams, which is run frame by frame instead of in blocks.
+        link_channels: Whether all channels get the same gains.
 
     Attributes:
         delay: Largest delay of the output in seconds.
@@ -65,6 +66,7 @@ class DenoiseStream:
         blocks: Blocks,
         amount: float,
         frames: FrameEngine | None = None,
+        link_channels: bool = False,
     ) -> None:
         require_sample_rate(sample_rate)
         require_whole(channels, "the number of channels")
@@ -76,9 +78,11 @@ class DenoiseStream:
         self._ended = False
         self._amount = np.float32(amount)
         self._masked: MaskStream | FrameStream = (
-            MaskStream(masking.at(sample_rate), blocks)
+            MaskStream(masking.at(sample_rate), blocks, link_channels=link_channels)
             if frames is None
-            else FrameStream(masking.spec, frames, channels, sample_rate)
+            else FrameStream(
+                masking.spec, frames, channels, sample_rate, link_channels=link_channels
+            )
         )
         lead_in = blocks.lead_in if frames is None else 0.0
         self._conditioner = Conditioner(channels, sample_rate, lead_in)

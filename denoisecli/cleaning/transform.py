@@ -98,6 +98,27 @@ def join(cleaned: _Bins, rest: _Bins | None, mask: _Bins) -> _Bins:
     return rest
 
 
+def linked(
+    noisy: Complex[np.ndarray, "*bins_and_channels"],
+    cleaned: Complex[np.ndarray, "*bins_and_channels"],
+    axis: int,
+) -> Complex[np.ndarray, "*bins_and_channels"]:
+    """Apply one gain to all channels of a bin: that of their power from noisy to cleaned.
+
+    Sound keeps its place between the channels, which it can lose where the network cleans each of
+    them by itself.
+
+    Args:
+        noisy: Spectra of all channels.
+        cleaned: The same spectra after the network.
+        axis: Axis of the channels.
+    """
+    before, after = (
+        np.square(np.abs(spectra)).sum(axis=axis, keepdims=True) for spectra in (noisy, cleaned)
+    )
+    return noisy * np.sqrt(after / np.maximum(before, np.finfo(np.float32).tiny))
+
+
 def _gain_above(mask: _Bins) -> Float[np.ndarray, " columns"]:
     low, high = (round(share * (len(mask) - 1)) for share in GAIN_BAND)
     gains = np.abs(mask[low : high + 1]).sum(axis=0)  # `mean` and `clip` take twice the time

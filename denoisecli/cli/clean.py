@@ -63,6 +63,14 @@ AttenuationLimit = Annotated[
     float | None,
     _model(min=0, help="Maximum attenuation of noise in dB, such as 12 (default: no limit)."),
 ]
+LinkChannels = Annotated[
+    bool,
+    _model(
+        "--link-channels",
+        help="Apply the same gains to all channels, so that sound keeps its place in the stereo "
+        "image.",
+    ),
+]
 EngineOption = Annotated[
     Engine,
     _model(help="Library that runs the network; auto is onnx, or keras if only that has the GPU."),
@@ -209,6 +217,7 @@ def clean(
     model: Model = "speech",
     strength: Strength = "1",
     attenuation_limit: AttenuationLimit = None,
+    link_channels: LinkChannels = False,
     engine: EngineOption = Engine.AUTO,
     device: DeviceOption = Device.AUTO,
     threads: Threads = None,
@@ -259,7 +268,14 @@ def clean(
     if engine is Engine.KERAS or model_class is not None:
         load_keras("the Keras engine")
     denoiser = DenoiserOptions(
-        model, _strength(strength), attenuation_limit, engine, device, threads, model_class
+        model,
+        _strength(strength),
+        attenuation_limit,
+        engine,
+        device,
+        threads,
+        model_class,
+        link_channels,
     )
     if true_peak is not None and loudness is None and not keep_loudness:
         raise UsageError("--true-peak needs --loudness or --keep-loudness")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from helpers import constant_mask, denoise, fails
+from helpers import constant_mask, denoise, fails, smoothed_power_mask
 
 from denoisecli import Denoiser
 from denoisecli.audio.reading import reader
@@ -44,6 +44,25 @@ def test_writes_the_output_of_the_model(
     assert record["source"] == str(source)
     assert record["seconds"] == pytest.approx(1.0)
     assert "real time" in result.stderr
+
+
+def test_linked_channels_keep_their_levels(
+    audio_file: Callable[..., Path],
+    speech: Callable[..., np.ndarray],
+    model_folder: Callable[..., Path],
+) -> None:
+    model = model_folder(smoothed_power_mask(), output={"mask": "magnitude"})
+    sound = speech(1.0, 16000)
+    source = audio_file("in.wav", np.stack([sound, 0.1 * sound]), subtype="FLOAT")
+    target = source.with_name("out.wav")
+    levels = []
+    for options in ((), ("--link-channels",)):
+        result = denoise("clean", source, "-o", target, "--model", model, "--overwrite", *options)
+        assert result.exit_code == 0, result.output
+        left, right = soundfile.read(target)[0].T
+        levels.append(np.std(left) / np.std(right))
+    assert levels[0] > 11
+    assert levels[1] == pytest.approx(10, rel=0.01)
 
 
 def test_quiet_prints_nothing(
