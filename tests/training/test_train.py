@@ -433,6 +433,7 @@ class Watcher(keras.callbacks.Callback):
         super().__init__()
         self.events: list[object] = []
         self.rows: list[Row] = []
+        self.weights: list[list[np.ndarray]] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.events.append("begin")
@@ -448,7 +449,7 @@ class Watcher(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.rows.append(logs)
-        self.weights = self.model.network.get_weights()
+        self.weights.append(self.model.network.get_weights())
 
     def on_train_end(self, logs: Any = None) -> None:
         self.events.append("end")
@@ -463,7 +464,9 @@ def test_callbacks_of_the_user(tiny_dataset: Path, tmp_path: Path, no_logs: None
     assert watcher.events == ["begin", 0, (0, 0), 1, 2, 1, (1, 0), 1, "end"]
     assert watcher.rows == history(tmp_path)
     assert metrics_of(tmp_path)["epochs"] == 2
-    for found, expected in zip(weights(tmp_path), watcher.weights, strict=True):
+    # At this rate only the normalizations change, so that any epoch can be the best one.
+    best = int(np.argmin([row["val_loss"] for row in watcher.rows]))
+    for found, expected in zip(weights(tmp_path), watcher.weights[best], strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
