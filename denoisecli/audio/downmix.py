@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from denoisecli.audio.level import LevelMeter, rms
+from denoisecli.audio.level import LevelMeter
 from denoisecli.types import AudioBlock, AudioChannels
 
 CANCELLING_DB = 12.0
@@ -76,7 +76,6 @@ def mono_blocks(read: Callable[[], Iterable[AudioBlock]]) -> list[AudioBlock]:
 
 def heard_channels(sound: AudioChannels) -> list[int]:
     """Return the channels whose mean stands for a sound: all, or the loudest if they cancel out."""
-    levels = [rms(channel) for channel in sound]
-    if rms(sound.mean(axis=0)) >= max(levels) * 10 ** (-CANCELLING_DB / 20):
-        return list(range(len(levels)))
-    return [int(np.argmax(levels))]
+    mean = Downmix([sound])
+    list(mean)
+    return [mean.loudest] if mean.cancels else list(range(len(sound)))
