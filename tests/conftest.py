@@ -39,8 +39,11 @@ from denoisecli.types import AudioVector  # noqa: E402
 
 
 def pytest_configure() -> None:
-    # A shell starts programs in the background with Ctrl-C ignored, and the tests of it fail.
+    # A shell starts programs in the background with Ctrl-C ignored, and nohup with SIGHUP ignored;
+    # the processes that tests start would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ from denoisecli.errors import AudioError, DenoiseError, Interrupted, UsageError
 from denoisecli.evaluation.metrics import check_metrics
 from denoisecli.evaluation.pairs import Pair
 from denoisecli.evaluation.report import check_report
-from denoisecli.models.catalogue import find_model, for_sample_rate
+from denoisecli.models.catalogue import find_model, for_sample_rate, model_names
 from denoisecli.models.folder import ModelFolder
 from denoisecli.models.registry import find_class
 from denoisecli.spec.document import Spec
@@ -158,6 +158,19 @@ class AdaptResult:
     start_share: float
     verdict: Verdict
     minutes: float
+
+    @property
+    def finding(self) -> str:
+        """Why no model was written, as a sentence; empty if one was."""
+        if self.output is not None:
+            return ""
+        start = "the bundled model" if self.start in model_names() else self.start
+        finding = f"{start} is already as good on these recordings; nothing was written"
+        if self.verdict.is_better_on_own_noise:
+            finding = "the adapted model is not worth keeping, so nothing was written"
+        if self.verdict.is_unchanged:
+            finding = "the training was too short to change the model; give it more minutes"
+        return f"{finding}: {'; '.join(self.verdict.reasons)}"
 
 
 class _Facts(BaseModel):

@@ -48,6 +48,9 @@ LIMITS = {"si_sdr": 0.1, "estoi": 0.002}
 WORTHWHILE_DB = 0.1
 """Least gain in SI-SDR in dB that is worth another model."""
 
+UNCHANGED_DB = 0.005
+"""Change in SI-SDR in dB below which the two models are taken to be the same."""
+
 YOURS, OTHERS, SPEECH = "held-out noise", "generated noise", "clean speech"
 """The three sets: the noise that was adapted to, other noise, and no noise."""
 
@@ -101,6 +104,12 @@ class Verdict:
         return not any(
             _reason(one) for one in self.comparisons if one.test == YOURS and _is_decided(one)
         )
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the adapted model does the same as the one it came from, on every set."""
+        gains = [one.gain for one in self.comparisons if one.metric == "si_sdr"]
+        return bool(gains) and max(map(abs, gains)) < UNCHANGED_DB
 
 
 def comparison_sets(material: Material, seed: int, mixtures: int = MIXTURES) -> dict[str, Mixtures]:

@@ -13,8 +13,6 @@ from denoisecli.system.extras import require
 if TYPE_CHECKING:
     from denoisecli.adaptation.adapt import AdaptResult
 
-_NOTHING_DB = 0.005  # a gain that the table shows as zero
-
 LABELS = {"si_sdr": ("SI-SDR, dB", ".2f"), "estoi": ("ESTOI", ".3f")}
 
 
@@ -119,16 +117,7 @@ def adapt(
             f"({1 - result.start_share:.0%} adapted, {result.start_share:.0%} {result.start})"
         )
     else:
-        from denoisecli.models.catalogue import model_names
-
-        start = "the bundled model" if result.start in model_names() else result.start
-        finding = f"{start} is already as good on these recordings; nothing was written"
-        if result.verdict.is_better_on_own_noise:
-            finding = "the adapted model is not worth keeping, so nothing was written"
-        gains = [one.gain for one in result.verdict.comparisons if one.metric == "si_sdr"]
-        if gains and max(map(abs, gains)) < _NOTHING_DB:
-            finding = "the training was too short to change the model; give more --minutes"
-        console.info(f"{finding}: {'; '.join(result.verdict.reasons)}")
+        console.info(result.finding)
     if report is not None:
         console.info(f"wrote {report}")
 

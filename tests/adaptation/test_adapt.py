@@ -325,7 +325,7 @@ def test_the_command_tells_a_model_that_loses_elsewhere_from_one_that_gains_noth
     for start, rows, words in (
         ("speech", [of_noise], "the bundled model is already as good on these recordings; nothing"),
         ("my-model", [of_noise, elsewhere], "my-model is already as good on these recordings;"),
-        ("speech", [unchanged], "the training was too short to change the model; give more"),
+        ("speech", [unchanged], "the training was too short to change the model; give it more"),
         ("speech", [elsewhere], "the adapted model is not worth keeping, so nothing was written: "),
     ):
         verdict = Verdict(rows, reasons(rows))

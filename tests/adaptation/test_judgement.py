@@ -49,6 +49,7 @@ def few_generated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judgement, "GENERATED", 8)
 
 
+@pytest.mark.slow
 def test_the_sets_that_must_not_get_worse_do_not_depend_on_the_recordings(
     material: Material,
 ) -> None:

@@ -294,6 +294,7 @@ def test_speech_is_trained_with_at_several_speeds_and_noise_at_its_own(
 
 
 @pytest.mark.usefixtures("few_pieces")
+@pytest.mark.slow
 def test_a_passage_is_in_one_set_at_all_speeds(
     sines: Material, tmp_path: Path, rng: np.random.Generator
 ) -> None:

@@ -51,8 +51,7 @@ def test_ratings_equal_those_of_the_package(monkeypatch, speech, noise):
     monkeypatch.setitem(sys.modules, "requests", types.SimpleNamespace(session=None))  # undeclared
     reference = importlib.import_module("speechmos.dnsmos")
     rng = np.random.default_rng(1)
-    lengths = (0.6, 1.2, 2.4, 4.7, 7.0, 9.01, 9.5, 10.99, 11.2, 12.5)
-    for number, seconds in enumerate(2 * lengths):
+    for number, seconds in enumerate((0.6, 2.4, 4.7, 9.01, 10.99, 12.5)):
         sound = speech(seconds, 16000) * float(rng.uniform(0.1, 1))
         sound = np.clip(sound + float(rng.uniform(0, 0.5)) * noise(seconds, 16000), -1, 1)
         expected = reference.run(sound.astype(np.float32), SAMPLE_RATE)

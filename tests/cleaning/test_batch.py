@@ -262,6 +262,7 @@ def test_killed_in_the_middle_and_resumed(
     assert len(list(out.iterdir())) == 8
 
 
+@pytest.mark.slow
 def test_worker_that_dies(
     half: DenoiserOptions, recordings: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -440,6 +440,7 @@ def test_progress_reaches_the_end(
     assert calls[-1] == (15, 15)
 
 
+@pytest.mark.slow
 def test_nothing_piles_up(half: Path, noise: Callable[..., np.ndarray]) -> None:
     """A long stream is never far behind its input, so memory does not grow with the length."""
     stream = Denoiser(half).stream(44100, blocks=Blocks(2.0, 1.0, 1.0))
@@ -452,6 +453,7 @@ def test_nothing_piles_up(half: Path, noise: Callable[..., np.ndarray]) -> None:
     assert given + stream.finish().shape[1] == 60 * 44100
 
 
+@pytest.mark.slow
 def test_a_long_array_takes_linear_time(
     half: Path, noise: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

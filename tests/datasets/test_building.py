@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -541,39 +540,11 @@ def test_full_disk(folders: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_corpus(
-    audio_file: Callable[..., Path],
-    rng: np.random.Generator,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(mixtures, "_TASK_SECONDS", 4)
-    sound = rng.integers(-3000, 3000, 2 * 16000, dtype=np.int16)
-    (tmp_path / "few").mkdir()
-    for number in range(50):
-        other = rng.integers(-3000, 3000, sound.size, dtype=np.int16)  # copies are one group
-        path = audio_file(f"clean/{number}.wav", other)
-        if number < 5:
-            (tmp_path / "few" / path.name).hardlink_to(path)
-    for number in range(2):
-        audio_file(f"noise/{number}.wav", sound[number::2])
-    peaks = []
-    for name in ("few", "few", "clean"):  # the first time, libraries are imported
-        tracemalloc.start()
-        build(tmp_path / name, tmp_path / "noise", tmp_path / "data", RECIPE, overwrite=True)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    stored = sum(path.stat().st_size for path in (tmp_path / "data").rglob("*.snapshot"))
-    assert stored > 12e6
-    assert peaks[2] < peaks[1] + 0.5e6 < 6e6
-
-
-@pytest.mark.slow
 def test_resident_memory_does_not_grow_with_the_corpus(
     audio_file: Callable[..., Path], rng: np.random.Generator, tmp_path: Path
 ) -> None:
     minute = rng.integers(-3000, 3000, 60 * 16000, dtype=np.int16)
-    for number in range(50):
+    for number in range(30):
         other = rng.integers(-3000, 3000, minute.size, dtype=np.int16)  # copies are one group
         audio_file(f"clean/{number}.wav", other)
     for number in range(2):
@@ -598,7 +569,7 @@ for number, clean in enumerate((few, folder / "clean")):
     )
     small, large = map(int, done.stdout.split())
     megabytes = sum(path.stat().st_size for path in (tmp_path / "1").rglob("*")) // 2**20
-    assert megabytes > 350
+    assert megabytes > 200
     assert large - small < 40
 
 

@@ -176,6 +176,7 @@ def test_mixtures_depend_on_their_number_alone(
     assert [number for span in spans for number in range(*span)] == list(range(18))
 
 
+@pytest.mark.slow
 def test_noises_are_drawn_evenly_over_folders(
     mixtures: Callable[..., Mixtures], audio_file: Callable[..., Path], rng: np.random.Generator
 ) -> None:

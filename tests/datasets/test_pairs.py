@@ -188,6 +188,7 @@ def test_a_clean_recording_may_have_several_noisy_ones(
             )
 
 
+@pytest.mark.slow
 def test_many_noisy_recordings_of_a_sentence_stay_in_one_set(
     audio_file: Callable[..., Path],
     speech: Callable[..., np.ndarray],

@@ -2,6 +2,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import mostly_slow
 
 from denoisecli.datasets.choices import ReverbTarget
 from denoisecli.datasets.rooms import reverberate, synthetic_response
@@ -30,7 +31,7 @@ def test_no_room_changes_nothing(rng: np.random.Generator) -> None:
         np.testing.assert_allclose(sound, dry, atol=1e-6)
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", mostly_slow(range(3), 0))
 def test_synthetic_rooms_reverberate(number: int) -> None:
     response = synthetic_response(number, 0, 16000)
     np.testing.assert_array_equal(response, synthetic_response(number, 0, 16000))

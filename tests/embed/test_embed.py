@@ -77,6 +77,7 @@ def test_voice_agents():
     assert "per session: " in result.stdout
 
 
+@pytest.mark.slow
 def test_sessions_of_voice_agents_return_clean_frames(speech, noise):
     """Every frame that goes in is one that comes out, of the delay ago."""
     program = f"""

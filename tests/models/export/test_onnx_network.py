@@ -45,6 +45,7 @@ def differences(network: keras.Model, path: Path) -> float:
     return float(np.abs(found - expected).max())
 
 
+@pytest.mark.slow
 def test_graph_of_a_bundled_spec(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     network = build_model(load_spec("tiny"))

@@ -96,6 +96,7 @@ def test_loss_and_its_gradient(clean: np.ndarray, rng: np.random.Generator) -> N
     assert better[0] < losses[0]
 
 
+@pytest.mark.slow
 def test_sounds_of_any_length(clean: np.ndarray) -> None:
     unknown = tf.TensorSpec([None, None])
     graph = tf.function(lambda x, y: estoi(x, y, RATE), input_signature=[unknown, unknown])
