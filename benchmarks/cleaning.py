@@ -98,7 +98,7 @@ def time_by_operator(model: Path, seconds: float = 4.0) -> dict[str, float]:
         session = onnxruntime.InferenceSession(model / "model.onnx", options)
         for _ in range(10):
             session.run(["mask"], {"spectrum": spectrum})
-        events = json.loads(Path(session.end_profiling()).read_text())
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     spent: dict[str, float] = defaultdict(float)
     for event in events:
         kernel = event.get("cat") == "Node" and event["name"].endswith("_kernel_time")

@@ -75,6 +75,11 @@ class ModelFolder:
         """Folder that the model is known by: that of its run, or its own."""
         return self.path.parent if self.path.name == "model" else self.path
 
+    @property
+    def name(self) -> str:
+        """Name that the model is known by: that of `named_path`, also of a relative path."""
+        return ModelFolder(self.path.absolute()).named_path.name
+
     @cached_property
     def spec(self) -> Spec:
         """The resolved spec; raises SpecError if it cannot be read."""

@@ -188,7 +188,7 @@ class AxisRecurrent(AlongAxis):
         by_row = graph.integers(1, -1, self.units)
         states = []
         for _ in range(1 if self.cell == "gru" else 2):  # the LSTM has the state of its cell, too
-            state = graph.remembered((bands * self.units,))
+            state = graph.remembered(bands * self.units)
             states.append(graph.add("Reshape", state, by_row))
         by_band = graph.integers(-1, bands, 1, self.units)
         outputs = [f"{self.name}_{value}" for value in ("output", "cell")[: len(states)]]

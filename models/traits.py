@@ -70,7 +70,37 @@ def traits_of(layer: keras.layers.Layer) -> Traits:
     return KerasTraits(layer)
 
 
-def shared_outputs(network: keras.Model) -> set[int]:
+def write_layers(network: keras.Model, graph: Graph) -> dict[int, Map]:
+    """Append the nodes of all layers to a graph.
+
+    Returns:
+        Their outputs by the ``id`` of the tensors.
+
+    Raises:
+        ModelError: A layer cannot be exported.
+    """
+    reaches, shared = reaches_of(network), _shared_outputs(network)
+    maps: dict[int, Map] = {}
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            output = Map(graph, last="spectrum")
+        else:
+            inputs = [maps[id(tensor)] for tensor in keras.tree.flatten(layer.input)]
+            traits = traits_of(layer)
+            if isinstance(graph, StreamGraph):
+                output = traits.stream_nodes(graph, *inputs)
+            else:
+                output = traits.onnx_nodes(graph, *inputs)
+        output.reach = reaches[id(layer.output)]
+        if id(layer.output) in shared:
+            graph.foldable.pop(output.name, None)
+        _, bands, _, channels = layer.output.shape
+        output.shape = bands - sum(output.padding), channels
+        maps[id(layer.output)] = output
+    return maps
+
+
+def _shared_outputs(network: keras.Model) -> set[int]:
     """Return the ``id`` of the tensors that are used more than once."""
     uses = Counter(map(id, network.outputs))
     for layer in network.layers:
@@ -274,6 +304,7 @@ class BatchNormalization(KerasTraits):
     """BatchNormalization, folded into the linear layer before it if there is one."""
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        self.require(center=True, scale=True)
         (x,) = inputs
         layer = self.layer
         scale = layer.gamma.numpy() / np.sqrt(layer.moving_variance.numpy() + layer.epsilon)
@@ -289,6 +320,7 @@ class LayerNormalization(KerasTraits):
     """LayerNormalization over the channels."""
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
+        self.require(center=True, scale=True)
         (x,) = inputs
         layer = self.layer
         scale, shift = (graph.constant(weight.numpy()) for weight in (layer.gamma, layer.beta))

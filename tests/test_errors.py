@@ -31,7 +31,11 @@ def _all_errors() -> list[type[DenoiseError]]:
     for package in (denoisecli, denoisecli.models):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             spec = module.module_finder.find_spec(module.name, None)
-            if spec and spec.origin and defines.search(Path(spec.origin).read_text()):
+            if (
+                spec
+                and spec.origin
+                and defines.search(Path(spec.origin).read_text(encoding="utf-8"))
+            ):
                 import_module(module.name)
     return [DenoiseError, *_subclasses(DenoiseError)]
 

@@ -33,7 +33,6 @@ from denoisecli.adaptation.material import (
 from denoisecli.adaptation.page import write_page
 from denoisecli.adaptation.recipe import SEED, adaptation_spec
 from denoisecli.audio.files import find_audio
-from denoisecli.audio.formats import FORMATS, MEDIA
 from denoisecli.audio.reading import reader
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.errors import AudioError, DenoiseError, Interrupted, UsageError
@@ -46,7 +45,6 @@ from denoisecli.models.registry import find_class
 from denoisecli.spec.document import Spec
 from denoisecli.system.atomic_files import refuse_existing, replacing
 from denoisecli.system.extras import require
-from denoisecli.training.devices import Device
 from denoisecli.training.history import Row
 from denoisecli.training.mixed_batches import Folders, Mixing
 from denoisecli.training.train import train
@@ -303,7 +301,6 @@ def adapt(
             _TrainingObserver(observer, training_minutes),
             init_from=start.path,
             minutes=training_minutes,
-            device=Device.AUTO,
         )
     described = spec.model_copy(update={"description": _describe(spec, material)})
     pairs = write_sets(sets, work / "mixtures", material.sample_rate)
@@ -472,7 +469,7 @@ def _expand(paths: Sequence[Path | str], observer: AdaptObserver) -> list[Path]:
     for path in map(Path, paths):
         if path.is_dir():
             # What an interrupted call has written beside its output is no recording of the user.
-            for file in find_audio(path, (*FORMATS, *MEDIA)):
+            for file in find_audio(path):
                 if any(parent.name.endswith(WORK) for parent in file.relative_to(path).parents):
                     continue
                 try:

@@ -144,7 +144,6 @@ def write_sets(sets: dict[str, Mixtures], folder: Path, sample_rate: int) -> lis
             stem = f"{name.replace(' ', '-')}-{number:02d}"
             noisy, clean = (folder / kind / f"{stem}.wav" for kind in ("noisy", "clean"))
             for path, sound in zip((noisy, clean), mixture, strict=True):
-                path.parent.mkdir(parents=True, exist_ok=True)
                 write(path, sound, sample_rate, subtype="FLOAT", overwrite=True)
             pairs.append(Pair(stem, clean, noisy, noise=name))
     return pairs

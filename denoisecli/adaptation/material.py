@@ -231,7 +231,6 @@ def write_pieces(
             They change its pitch and formants as well.
     """
     seam = round(_SEAM * sample_rate)
-    folder.mkdir(parents=True)
     total = sum(part.size for source in sources for part in source) / sample_rate
     length = round(max(min(_PIECE, total / _LEAST_PIECES), _SHORTEST) * sample_rate)
     stretches = (stretch for source in sources for stretch in source)
@@ -242,7 +241,6 @@ def write_pieces(
         if not speeds:
             write(folder / f"{name}.wav", piece, sample_rate, subtype="FLOAT")
         for speed in speeds:
-            (folder / name).mkdir(exist_ok=True)
             other = resample(piece, round(speed * sample_rate), sample_rate)
             write(folder / name / f"speed-{speed:g}.wav", other, sample_rate, subtype="FLOAT")
 

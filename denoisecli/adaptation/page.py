@@ -51,7 +51,6 @@ def write_page(
         pairs = []
         for number, path in enumerate(recordings[:EXCERPTS]):
             excerpt = work / "excerpts" / f"{number}.wav"
-            excerpt.parent.mkdir(exist_ok=True)
             sound, rate, _ = read_beginning(path, EXCERPT_SECONDS)
             write(excerpt, sound, rate, overwrite=True)
             pairs.append(Pair(f"{number + 1} {path.stem}", None, excerpt))

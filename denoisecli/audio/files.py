@@ -1,14 +1,14 @@
 """Whole audio files: probing, reading, writing and finding them."""
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from denoisecli.audio.downmix import mono_blocks
-from denoisecli.audio.formats import FORMATS
+from denoisecli.audio.formats import SUFFIXES
 from denoisecli.audio.reading import AudioInfo, reader
 from denoisecli.audio.resampling import resample
 from denoisecli.audio.writing import writer
@@ -112,15 +112,14 @@ def write(
         target.write(audio)
 
 
-def find_audio(folder: Path | str, suffixes: Collection[str] = tuple(FORMATS)) -> list[Path]:
-    """Find the audio files in a folder and its subfolders.
+def find_audio(folder: Path | str) -> list[Path]:
+    """Find the audio files in a folder and its subfolders, by their suffixes.
 
     Hidden files and folders are left out. Links to folders are followed, but no folder is
     searched twice.
 
     Args:
         folder: Folder to search.
-        suffixes: File suffixes to look for, in lower case.
 
     Returns:
         The sorted paths, at least one.
@@ -134,10 +133,10 @@ def find_audio(folder: Path | str, suffixes: Collection[str] = tuple(FORMATS)) -
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file; a folder of recordings is needed")
     found = [
-        path for path in walk_files(folder) if path.suffix.lower() in suffixes and path.is_file()
+        path for path in walk_files(folder) if path.suffix.lower() in SUFFIXES and path.is_file()
     ]
     if not found:
-        raise UsageError(f"{folder} has no audio files ({' '.join(suffixes)})")
+        raise UsageError(f"{folder} has no audio files ({' '.join(SUFFIXES)})")
     return sorted(found)
 
 

@@ -29,6 +29,9 @@ MEDIA = (
 )
 """File suffixes that are read through PyAV; only those in ``CONTAINERS`` can be written."""
 
+SUFFIXES = (*FORMATS, *MEDIA)
+"""File suffixes of everything that may be a recording, in lower case."""
+
 CONTAINERS = {
     ".mp4": "mp4",
     ".m4v": "mp4",

@@ -4,6 +4,7 @@ import io
 import re
 from pathlib import Path
 
+from denoisecli.audio.ogg import find_bytes
 from denoisecli.audio.riff import Patched, walk_chunks
 
 FLAC_START = b"fLaC\0\0\0\x22"
@@ -12,7 +13,6 @@ FLAC_START = b"fLaC\0\0\0\x22"
 _CHUNKED = (b"RIFF", b"RF64", b"FORM", b"riff", b"caff")
 _TOTAL_AT = 21  # low four bits, and four more bytes: the number of samples in STREAMINFO
 _TAIL = 2**17
-_SEARCH = 2**20
 _FRAME = re.compile(rb"\xff[\xf8\xf9](?=.{4})", re.DOTALL)
 
 
@@ -29,20 +29,7 @@ def second_start(path: Path, *, in_flac: bool = True) -> int | None:
             name_bytes = 16 if head == b"riff" else 4
             seconds = (chunk for chunk in walk_chunks(raw) if chunk.name == head)
             return next((chunk.size_at - name_bytes for chunk in seconds), None)
-        return _second_flac(raw) if in_flac and head == b"fLaC" else None
-
-
-def _second_flac(raw: io.BufferedReader) -> int | None:
-    position = 4
-    raw.seek(position)
-    kept = b""
-    while piece := raw.read(_SEARCH):
-        found = (kept + piece).find(FLAC_START)
-        if found >= 0:
-            return position - len(kept) + found
-        position += len(piece)
-        kept = (kept + piece)[1 - len(FLAC_START) :]
-    return None
+        return find_bytes(raw, FLAC_START, 4) if in_flac and head == b"fLaC" else None
 
 
 def with_all_flac(path: Path) -> tuple[Patched, int, int, int] | None:

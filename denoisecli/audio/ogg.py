@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 _HEADER = 27  # bytes of a page before its segment table
-_SEARCH = 2**16
+_SEARCH = 2**16  # bytes that are read at a time
 
 
 def ogg_links(path: Path) -> list[tuple[int, int]]:
@@ -19,7 +19,10 @@ def ogg_links(path: Path) -> list[tuple[int, int]]:
             raw.seek(position)
             page = raw.read(_HEADER)
             if not page.startswith(b"OggS"):
-                position = _next_page(raw, position + 1)
+                found = find_bytes(raw, b"OggS", position + 1)
+                if found is None:
+                    break
+                position = found
                 continue
             is_first = bool(page[5] & 2)  # the page begins a logical stream
             if is_first and not in_headers:
@@ -29,15 +32,14 @@ def ogg_links(path: Path) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], size], strict=True))
 
 
-def _next_page(raw: io.BufferedReader, position: int) -> int:
-    """Return the position of the next page, or of the end of the file."""
+def find_bytes(raw: io.BufferedReader, wanted: bytes, position: int) -> int | None:
+    """Return where some bytes occur next in a file, from a position on; None if nowhere."""
     raw.seek(position)
+    kept = b""
     while piece := raw.read(_SEARCH):
-        found = piece.find(b"OggS")
+        found = (kept + piece).find(wanted)
         if found >= 0:
-            return position + found
-        position += max(len(piece) - 3, 1)
-        raw.seek(position)
-        if len(piece) < _SEARCH:
-            break
-    return raw.seek(0, io.SEEK_END)
+            return position - len(kept) + found
+        position += len(piece)
+        kept = (kept + piece)[1 - len(wanted) :]
+    return None

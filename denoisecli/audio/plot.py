@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from denoisecli.audio.files import find_audio
-from denoisecli.audio.formats import FORMATS, MEDIA
 from denoisecli.audio.panels import Columns, Panel, load_panel
 from denoisecli.audio.spectrogram import FLOOR_DB
 from denoisecli.errors import UsageError
@@ -138,7 +137,7 @@ def plot_files(
 def _expand(sources: Sequence[Path]) -> Iterator[Path]:
     for source in sources:
         if source.is_dir():
-            yield from find_audio(source, (*FORMATS, *MEDIA))
+            yield from find_audio(source)
         else:
             yield source
 

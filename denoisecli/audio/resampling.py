@@ -30,6 +30,7 @@ def resample(audio: _Audio, orig_sr: int, target_sr: int) -> _NewLength:
 
 def resampled_length(timesteps: int, orig_sr: int, target_sr: int) -> int:
     """Return ``timesteps * target_sr / orig_sr``, rounded, but at least 1 if there are samples."""
+    timesteps, orig_sr, target_sr = int(timesteps), int(orig_sr), int(target_sr)  # may be NumPy's
     exact = (2 * timesteps * target_sr + orig_sr) // (2 * orig_sr)
     return max(exact, min(timesteps, 1))
 

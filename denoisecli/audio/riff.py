@@ -312,14 +312,6 @@ class _View(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         self._raw = path.open("rb")
 
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
     def close(self) -> None:
         """Close the file."""
         self._raw.close()

@@ -180,7 +180,8 @@ class CleanResult:
     def record(self) -> dict[str, Any]:
         """Return all of it as JSON data; the level of digital silence is null."""
         values = {**asdict(self), "real_time_factor": self.real_time_factor}
-        record: dict[str, Any] = to_jsonable_python(values, inf_nan_mode="null")
+        # Options may be numbers of NumPy, and so are results that follow from them.
+        record: dict[str, Any] = to_jsonable_python(values, inf_nan_mode="null", fallback=float)
         return record
 
 

@@ -9,7 +9,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -157,11 +156,7 @@ class Masking:
         self.carries = engine.reach is not None
         self.transform = Transform(spec, sample_rate or spec.audio.sample_rate)
         self._engine = engine
-        self._stft_options: dict[str, Any] = {
-            "n_fft": self.transform.stft.n_fft,
-            "hop_length": self.transform.stft.hop_length,
-            "window": self.transform.stft.window,
-        }
+        self._stft_options = self.transform.stft.model_dump()
         self.unit = self.transform.stft.hop_length * spec.total_strides[1]
         # Frames at each end of a block whose window reaches beyond it.
         self._edge = self.transform.edge

@@ -8,10 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from denoisecli.audio.files import find_audio, walk_files
-from denoisecli.audio.formats import CONTAINERS, FORMATS, MEDIA, require_writable
+from denoisecli.audio.formats import CONTAINERS, FORMATS, SUFFIXES, require_writable
 from denoisecli.errors import UsageError
 
-_SUFFIXES = (*FORMATS, *MEDIA)
 _MAX_NAMES = 3  # so many files are named in a note, and all are counted
 
 
@@ -273,7 +272,7 @@ def _find(inputs: Sequence[str | Path]) -> Iterator[_Recording]:
     for source in inputs:
         path = Path(source)
         if path.is_dir():
-            for file in find_audio(path, _SUFFIXES):
+            for file in find_audio(path):
                 yield _Recording(file, path, in_folder=True)
         elif path.exists():
             yield _Recording(path, path.parent, in_folder=False)
@@ -281,7 +280,7 @@ def _find(inputs: Sequence[str | Path]) -> Iterator[_Recording]:
             root, matches = _matches(path)
             found: dict[Path, Path] = {}
             for file in sorted(matches, key=lambda path: len(path.parts)):
-                if file.is_file() and file.suffix.lower() in _SUFFIXES:
+                if file.is_file() and file.suffix.lower() in SUFFIXES:
                     found.setdefault(file.resolve(), file)  # links may form circles
             if not found:
                 is_pattern = glob.has_magic(str(path.relative_to(root)))
@@ -320,7 +319,7 @@ def _notes_on_left_out(source: Path, unreadable: list[Path]) -> Iterator[str]:
     files = [path for path in paths if path.is_file()]
     reasons = {
         "they do not have the suffix of a recording": [
-            path for path in files if path.suffix.lower() not in _SUFFIXES
+            path for path in files if path.suffix.lower() not in SUFFIXES
         ],
         "they are broken links or special files": [
             path for path in paths if not path.is_file() and not path.is_dir()

@@ -303,20 +303,13 @@ def clean(
         refuse_given(given, "needs --raw-rate")
     elif _PIPE not in sources:
         raise UsageError("--raw-rate is for stdin; give - as the recording")
+    if keep_noise == _PIPE:
+        raise UsageError("--keep-noise takes a file or a folder, not a pipe")
     if _PIPE not in (*sources, output):
         pages = _Pages(plot, report)
         _clean_files(sources, output, keep_noise, suffix, pages, denoiser, files, batch)
         return
-    if (
-        len(sources) > 1
-        or plot
-        or report
-        or jobs > 1
-        or cluster
-        or skip_existing
-        or dry_run
-        or suffix
-    ):
+    if len(sources) > 1 or any((plot, report, jobs > 1, cluster, skip_existing, dry_run, suffix)):
         raise UsageError(
             "a pipe holds a single recording, without --plot, --report, --jobs, --cluster, "
             "--skip-existing, --dry-run and --suffix"
@@ -537,7 +530,7 @@ def _shown_name(model: str | Path) -> str:
     from denoisecli.evaluation.scores import INPUT
     from denoisecli.models.folder import ModelFolder
 
-    name = ModelFolder(Path(model).absolute()).named_path.name
+    name = ModelFolder(Path(model)).name
     return f"{name}-model" if name == INPUT else name
 
 

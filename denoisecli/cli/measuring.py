@@ -307,7 +307,7 @@ def _warn_of_leak(estimator: "Estimator", dataset: Path) -> None:
         data = dataset_folder(folder.path.resolve().parent)
         trained = None if data is None else load_manifest(data)
     leak = find_leak(metrics, tested, trained)
-    name = folder.named_path.name
+    name = folder.name
     if leak.clean or leak.noise:
         console.warn(
             f"{name} was trained on recordings with the names of {leak.clean} of "
@@ -395,7 +395,7 @@ def _make_estimators(
 
     estimators: list[tuple[str, Estimator]] = []
     for model in models or ([] if folders or baselines else ["speech"]):
-        name = ModelFolder(Path(model).absolute()).named_path.name
+        name = ModelFolder(Path(model)).name
         estimators.append((name, Model(model)))
     estimators += [(folder.resolve().name, Folder(folder)) for folder in folders or []]
     estimators += [_make_baseline(text) for text in baselines or []]

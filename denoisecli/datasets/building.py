@@ -58,7 +58,7 @@ from denoisecli.datasets.workfolder import (
     work_folder,
 )
 from denoisecli.errors import DatasetError, DenoiseError, UsageError
-from denoisecli.system.atomic_files import refuse_existing, replacing
+from denoisecli.system.atomic_files import refuse_existing, replacing, write_text
 from denoisecli.system.extras import require
 from denoisecli.system.pools import Workers, processes
 
@@ -319,8 +319,7 @@ def mix_part(task: MixTask) -> Totals:
             samples = sum(row.samples for row in rows)
             totals = Totals(len(rows), samples, file.tell(), speech.tell())
         part = MixedPart(rows=rows, skipped=skipped, totals=totals)
-        with replacing(task.index, overwrite=True) as path:
-            path.write_text(part.model_dump_json(exclude_defaults=True))
+        write_text(task.index, part.model_dump_json(exclude_defaults=True))
     return task.part().totals
 
 
@@ -417,8 +416,7 @@ def _find_copies(work: Path, recipe: Recipe, workers: Workers) -> None:
         [(compared[number].role, compared[number].name) for number in pair]
         for pair in find_copies(compared, recipe.sample_rate, workers)
     ]
-    with replacing(work / _COPIES, overwrite=True) as path:
-        path.write_text(json.dumps(found))
+    write_text(work / _COPIES, json.dumps(found))
 
 
 def _read_copies(
@@ -530,15 +528,11 @@ def _check_pairs(work: Path, recipe: Recipe, workers: Workers) -> None:
     if not recipe.pairs:
         pairs = pairs[:: max(1, len(pairs) // _SUSPECTS)]
     problems = check_pairs(pairs, recipe.sample_rate, workers)
-    with replacing(work / _PAIRS, overwrite=True) as path:
-        path.write_text(
-            json.dumps(
-                [
-                    (noisy.role, noisy.name, clean.name, problem)
-                    for (clean, noisy), problem in zip(pairs, problems, strict=True)
-                ]
-            )
-        )
+    found = [
+        (noisy.role, noisy.name, clean.name, problem)
+        for (clean, noisy), problem in zip(pairs, problems, strict=True)
+    ]
+    write_text(work / _PAIRS, json.dumps(found))
 
 
 def _build_sets(

@@ -17,7 +17,7 @@ from denoisecli.datasets.recipe import MIN_DURATION, Recipe
 from denoisecli.datasets.recordings import PACK, FoundFile, Role, Skipped
 from denoisecli.datasets.rooms import synthetic_response
 from denoisecli.errors import AudioError, UsageError
-from denoisecli.system.atomic_files import replacing
+from denoisecli.system.atomic_files import replacing, write_text
 from denoisecli.types import AudioVector
 
 FULL_SCALE = 0.999
@@ -110,8 +110,7 @@ def decode(task: DecodeTask) -> float:
     if not task.index.exists():
         with replacing(task.pack, overwrite=True) as part, part.open("w+b") as pack:
             entries = [_append(file, pack, task) for file in task.files]
-        with replacing(task.index, overwrite=True) as part:
-            part.write_text(json.dumps(entries))
+        write_text(task.index, json.dumps(entries))
     return task.pack.stat().st_size / 4 / task.sample_rate
 
 

@@ -139,12 +139,9 @@ def _highest_correlation(
     overlap = min(a.size, b.size)
     if overlap < min(0.5 * min(first.size, second.size), MIN_OVERLAP_SECONDS * sample_rate):
         return 0.0
-    return abs(_correlation(a[:overlap], b[:overlap]))
-
-
-def _correlation(one: Float[np.ndarray, "t"], other: Float[np.ndarray, "t"]) -> float:
-    norm = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float(np.dot(one, other)) / norm if norm else 0.0
+    a, b = a[:overlap], b[:overlap]
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return abs(float(a @ b)) / norm if norm else 0.0
 
 
 def note_on_noisy_speech(copies: Copies, noises: int) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from denoisecli.audio.files import find_audio
-from denoisecli.audio.formats import FORMATS, MEDIA
 from denoisecli.errors import AudioError, DatasetError
 from denoisecli.types import AudioVector
 
@@ -108,7 +107,7 @@ def find_recordings(roots: Mapping[Role, Path]) -> list[FoundFile]:
     files = []
     for role in ROLES:
         if role in roots:
-            for path in find_audio(roots[role], (*FORMATS, *MEDIA)):
+            for path in find_audio(roots[role]):
                 status = path.stat()
                 name = path.relative_to(roots[role]).as_posix()
                 files.append(FoundFile(role, name, status.st_size, status.st_mtime_ns))

@@ -12,7 +12,7 @@ from denoisecli.datasets.manifest import MANIFEST, load_manifest
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.recordings import FoundFile, Role
 from denoisecli.errors import DatasetError, UsageError
-from denoisecli.system.atomic_files import replacing
+from denoisecli.system.atomic_files import write_text
 from denoisecli.system.locks import exclusive
 
 WORK = ".build"
@@ -119,8 +119,7 @@ def work_folder(request: BuildRequest, output: Path, *, resume: bool) -> Iterato
                 shutil.rmtree(work, ignore_errors=True)
                 for name in (PACKS, PARTS, SETS):
                     (work / name).mkdir(parents=True)
-                with replacing(work / _REQUEST) as path:
-                    path.write_text(request.model_dump_json())
+                write_text(work / _REQUEST, request.model_dump_json(), overwrite=False)
             try:
                 yield work
             except (UsageError, DatasetError):  # to try again would not help

@@ -355,7 +355,11 @@ def _peak_memory_mb() -> float:
     """
     status = Path("/proc/self/status")
     # ru_maxrss of a process starts with the memory of its parent, VmHWM does not.
-    own = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.is_file() else None
+    own = (
+        re.search(r"VmHWM:\s+(\d+)", status.read_text(encoding="utf-8"))
+        if status.is_file()
+        else None
+    )
     if own is None:
         return math.nan
     import resource

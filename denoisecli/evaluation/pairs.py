@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from denoisecli.audio.files import find_audio, walk_files, write
-from denoisecli.audio.formats import FORMATS, MEDIA
+from denoisecli.audio.formats import SUFFIXES
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.datasets.records import open_records
 from denoisecli.errors import UsageError, join_names
@@ -135,7 +135,7 @@ def listed_pairs(source: Path | str) -> list[Pair]:
             if not path.is_file():
                 raise UsageError(f"{source}, line {line}: there is no {column} file {path}")
         try:
-            snr_db = float(row["snr_db"]) if row.get("snr_db") else None
+            snr_db = float(row["snr_db"].replace(",", ".")) if row.get("snr_db") else None
         except ValueError:
             raise UsageError(
                 f"{source}, line {line}: the SNR {row['snr_db']!r} is not a number"
@@ -222,7 +222,7 @@ def find_recordings(folder: Path) -> dict[str, Path]:
         UsageError: The folder is missing, has no audio files, or has two of the same name.
     """
     recordings: dict[str, Path] = {}
-    for path in find_audio(folder, (*FORMATS, *MEDIA)):
+    for path in find_audio(folder):
         name = normalize_name(path.relative_to(folder).with_suffix("").as_posix())
         if name in recordings:
             raise UsageError(
@@ -234,8 +234,7 @@ def find_recordings(folder: Path) -> dict[str, Path]:
 
 def files_left_out(folder: Path) -> list[Path]:
     """Return the files in a folder that are not audio, which `find_recordings` leaves out."""
-    known = {*FORMATS, *MEDIA}
-    return sorted(path for path in walk_files(folder) if path.suffix.lower() not in known)
+    return sorted(path for path in walk_files(folder) if path.suffix.lower() not in SUFFIXES)
 
 
 def normalize_name(name: str) -> str:

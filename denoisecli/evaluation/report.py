@@ -14,7 +14,7 @@ from denoisecli.evaluation import formatting, previews
 from denoisecli.evaluation.metrics import DESCRIPTIONS
 from denoisecli.evaluation.pairs import Pair
 from denoisecli.evaluation.scores import INPUT, Evaluation, Score
-from denoisecli.system.atomic_files import refuse_existing, replacing
+from denoisecli.system.atomic_files import refuse_existing, write_text
 from denoisecli.system.extras import require
 
 FILES = 9
@@ -206,8 +206,7 @@ def write_report(
         style=Markup(_assets("theme.css", "report.css")),
         script=Markup(_assets("player.js", "report.js")),
     )
-    with replacing(output, overwrite=overwrite) as part:
-        part.write_text(page, encoding="utf-8")
+    write_text(output, page, overwrite=overwrite)
 
 
 def _assets(*names: str) -> str:

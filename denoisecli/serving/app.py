@@ -28,7 +28,7 @@ from starlette.responses import (
 from starlette.routing import Route
 
 from denoisecli.audio import dnsmos, loudness
-from denoisecli.audio.formats import FORMATS
+from denoisecli.audio.formats import FORMATS, SUFFIXES
 from denoisecli.cleaning.denoiser import DenoiserOptions
 from denoisecli.cleaning.file import FileOptions
 from denoisecli.errors import DenoiseError
@@ -40,7 +40,7 @@ from denoisecli.serving.guard import LOOPBACK, Guard
 from denoisecli.serving.jobs import Job, Jobs, Stage, StartWorker, worker_process
 from denoisecli.serving.page import ASSETS
 from denoisecli.serving.rendering import Body, Rendering, clean_name, render, zip_pieces
-from denoisecli.serving.uploads import SUFFIXES, Upload, chunks_of, receive
+from denoisecli.serving.uploads import Upload, chunks_of, receive
 from denoisecli.serving.work import Task
 
 _MAX_BODY = 2**20  # of a request without a recording
@@ -271,8 +271,7 @@ class App(Starlette):
         found = {name: (find_model(name).path, "bundled") for name in model_names()}
         for pattern in ("*/model.onnx", "*/model/model.onnx"):  # where `adapt -o NAME` writes
             for path in sorted(Path().glob(pattern)):
-                name = ModelFolder(path.parent.absolute()).named_path.name
-                found.setdefault(name, (path.parent, "local"))
+                found.setdefault(ModelFolder(path.parent).name, (path.parent, "local"))
         root = self._settings.models_folder
         for model in local_models(root) if root.is_dir() else []:
             path = root if model.path == root else model.named_path
@@ -282,8 +281,7 @@ class App(Starlette):
         except DenoiseError:  # it was removed while the server runs
             return _Models(found, None)
         if all(path != model.path for path, _ in found.values()):
-            name = ModelFolder(model.path.absolute()).named_path.name
-            found[name] = (model.path, "local")
+            found[model.name] = (model.path, "local")
         return _Models(found, next(name for name, (path, _) in found.items() if path == model.path))
 
     async def _choose(self, name: str | None) -> tuple[str, Path]:

@@ -12,10 +12,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from denoisecli.audio.formats import FORMATS, MEDIA
+from denoisecli.audio.formats import SUFFIXES
 from denoisecli.serving.answers import Refused
 
-SUFFIXES = (*FORMATS, *MEDIA)
 """Suffixes of recordings that are accepted."""
 
 FILE_FIELD = "file"

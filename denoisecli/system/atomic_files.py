@@ -89,6 +89,12 @@ def replacing(
         _remove_empty(new_folders)
 
 
+def write_text(target: Path, text: str, *, overwrite: bool = True) -> None:
+    """Write a file of UTF-8 text by way of `replacing`, which it takes the exceptions of."""
+    with replacing(target, overwrite=overwrite) as part:
+        part.write_text(text, encoding="utf-8")
+
+
 def _remove_empty(folders: Iterable[Path]) -> None:
     """Remove folders that hold nothing, the deepest first."""
     for folder in folders:

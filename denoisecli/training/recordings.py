@@ -23,7 +23,7 @@ from denoisecli.datasets.recordings import (
 )
 from denoisecli.datasets.rooms import require_pyroomacoustics
 from denoisecli.errors import DenoiseError
-from denoisecli.system.atomic_files import replacing, temporary_folder
+from denoisecli.system.atomic_files import replacing, temporary_folder, write_text
 from denoisecli.system.pools import Workers, cpu_cores, processes
 
 INDEX = "recordings.json"
@@ -251,8 +251,7 @@ def _decode(
     index = _Index(
         digest=digest, file=samples.name, entries=entries, copies=copies, skipped=skipped
     )
-    with replacing(cache / INDEX, overwrite=True) as path:
-        path.write_text(index.model_dump_json())
+    write_text(cache / INDEX, index.model_dump_json())
     for other in {*cache.glob(f"recordings*{SUFFIX}")} - {samples}:
         with suppress(OSError):
             other.unlink()

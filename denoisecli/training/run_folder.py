@@ -19,7 +19,7 @@ from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.models.catalogue import find_model
 from denoisecli.models.folder import Metrics, ModelFolder
 from denoisecli.spec.document import Spec, read_spec, save_spec
-from denoisecli.system.atomic_files import replacing
+from denoisecli.system.atomic_files import write_text
 from denoisecli.system.locks import exclusive, is_locked
 from denoisecli.training.history import Row, is_better, read_history
 
@@ -80,9 +80,6 @@ def locked(run: Path, *, write: bool = True) -> Iterator[None]:
     in_use = f"{run} is in use: another process trains there; --run selects another folder"
     try:
         with exclusive(run / LOCK, in_use):
-            for name in (CHECKPOINT, HISTORY, FACTS, BAD_BATCH, MODEL):
-                for part in run.glob(f".{Path(name).stem}.*"):
-                    shutil.rmtree(part, ignore_errors=True)
             yield
     finally:
         with suppress(OSError):
@@ -159,8 +156,7 @@ def record_start(
         training_sources=training_sources,
         starts=[*_read_facts(run / FACTS).starts, start],
     )
-    with replacing(run / FACTS, overwrite=True) as part:
-        part.write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_text(run / FACTS, facts.model_dump_json(indent=2) + "\n")
 
 
 def dataset_folder(run: Path) -> Path | None:

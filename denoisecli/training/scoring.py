@@ -1,9 +1,10 @@
 """Compute PESQ and ESTOI of a few clips during training, in worker processes."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -20,30 +21,24 @@ SCORES = {"pesq": "pesq_wb", "estoi": "estoi"}
 """Name of a score in the history of a run -> name of its metric in `METRICS`, from 16 kHz on."""
 
 
-class Scores:
-    """Scores whose computation is in progress."""
+def _means(futures: Sequence["Future[dict[str, float]]"]) -> dict[str, float]:
+    """Wait for scores and return their means over the clips where they are defined.
 
-    def __init__(self, futures: Sequence["Future[dict[str, float]]"]):
-        self._futures = futures
-
-    def means(self) -> dict[str, float]:
-        """Wait for the scores and return their means over the clips where they are defined.
-
-        Raises:
-            DatasetError: A score is not defined for any clip.
-            WorkerDied: A worker process died.
-        """
-        rows = [result_of(future) for future in self._futures]
-        means = {}
-        for name in SCORES:
-            values = [row[name] for row in rows if math.isfinite(row[name])]
-            if not values:
-                raise DatasetError(
-                    f"no clip has enough speech for {name.upper()}; set "
-                    "training.perceptual_every to null, or increase training.segment_seconds"
-                )
-            means[name] = float(np.mean(values))
-        return means
+    Raises:
+        DatasetError: A score is not defined for any clip.
+        WorkerDied: A worker process died.
+    """
+    rows = [result_of(future) for future in futures]
+    means = {}
+    for name in SCORES:
+        values = [row[name] for row in rows if math.isfinite(row[name])]
+        if not values:
+            raise DatasetError(
+                f"no clip has enough speech for {name.upper()}; set "
+                "training.perceptual_every to null, or increase training.segment_seconds"
+            )
+        means[name] = float(np.mean(values))
+    return means
 
 
 @contextmanager
@@ -51,7 +46,7 @@ def scoring(
     clean: Float[np.ndarray, "clips timesteps"],
     estimates: Float[np.ndarray, "clips timesteps"],
     sample_rate: int,
-) -> Iterator[Scores]:
+) -> Iterator[Callable[[], dict[str, float]]]:
     """Compute scores in worker processes while the block runs.
 
     The processes live only as long as the block, so that none is left if training is killed. They
@@ -63,12 +58,11 @@ def scoring(
         sample_rate: Sample rate in Hz.
 
     Yields:
-        The scores, whose means can be waited for.
+        A function that waits for the scores and returns their means over the clips.
     """
     with process_pool(min(len(clean), cpu_cores())) as pool:
-        yield Scores(
-            [pool.submit(_score, *pair, sample_rate) for pair in zip(clean, estimates, strict=True)]
-        )
+        pairs = zip(clean, estimates, strict=True)
+        yield partial(_means, [pool.submit(_score, *pair, sample_rate) for pair in pairs])
 
 
 def _score(clean: AudioVector, estimate: AudioVector, sample_rate: int) -> dict[str, float]:

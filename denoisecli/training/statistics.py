@@ -6,8 +6,8 @@ from typing import Any
 import keras
 
 from denoisecli.training.losses.tensor_stft import as_map, stft
-from denoisecli.training.stream import Batch
-from denoisecli.training.waveform_model import WaveformModel
+from denoisecli.training.stream import Batch, for_keras
+from denoisecli.training.waveform_model import Prebuilt, WaveformModel
 
 STATISTICS_BATCHES = 16
 """Number of batches that the statistics are estimated from."""
@@ -18,7 +18,7 @@ def batch_normalizations(network: keras.Model) -> list[keras.layers.BatchNormali
     return [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
-class BatchStatistics(keras.Model):
+class BatchStatistics(Prebuilt):
     """Estimates the means and variances of the batch normalizations for the current weights.
 
     The moving averages of training belong to the weights that were trained. Averaged weights have
@@ -54,11 +54,16 @@ class BatchStatistics(keras.Model):
         """Return zero, because nothing is learned here."""
         return keras.ops.zeros(())
 
-    def estimate(self, batches: Iterable[Batch]) -> None:
+    def estimate(self, batches: Iterable[Batch], count: int) -> None:
         """Replace the moving statistics by those of batches of (noisy, clean).
 
         The random state of dropout layers advances.
+
+        Args:
+            batches: The batches, at least `count`.
+            count: Number of batches to take.
         """
         if self.normalizations:
             self.seen.assign(0.0)
-            self.evaluate((batch for batch in batches), verbose=0)
+            # Without the number, Keras tries a step without data, which counts.
+            self.evaluate(for_keras(iter(batches)), steps=count, verbose=0)

@@ -480,7 +480,7 @@ class Trainer:
             rate = self.spec.audio.sample_rate
             with scoring(excerpts.clean, self._estimate(excerpts), rate) as pending:
                 figures = self.evaluate(batches)
-                scores = pending.means()
+                scores = pending()
         agreed = self.devices.broadcast(list(scores.values()))
         return figures | dict(zip(scores, agreed, strict=True))
 
@@ -494,9 +494,10 @@ class Trainer:
         # that belongs to the optimizer: copy the weights.
         assign(self.network.weights, get_arrays(self.network.weights))
         if self.spec.training.average_decay:
-            batches = self.batches.training(state.epoch).take(STATISTICS_BATCHES)
+            count = min(STATISTICS_BATCHES, self.batches.train_steps)
+            batches = self.batches.training(state.epoch).take(count)
             with self.devices.scope():
-                self.statistics.estimate(self.devices.shard(batches))
+                self.statistics.estimate(self.devices.shard(batches), count)
         assign(self.plain.network.weights, get_arrays(self.network.weights))
         figures = self._validate()
         self.update_clock()

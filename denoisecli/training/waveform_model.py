@@ -14,7 +14,17 @@ from denoisecli.training.losses.tensor_stft import as_map, istft, stft
 from denoisecli.training.losses.waveform import si_sdr_db, total_loss
 
 
-class WaveformModel(keras.Model):
+class Prebuilt(keras.Model):
+    """A model of which nothing is left to build when data comes."""
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        """Override Keras, which would take a batch from the data here, and lose it.
+
+        There is no public way to leave that out.
+        """
+
+
+class WaveformModel(Prebuilt):
     """A mask network between an STFT and its inverse: noisy waveforms in, estimates out.
 
     Args:
@@ -40,12 +50,6 @@ class WaveformModel(keras.Model):
         mask = self.network(as_map(spectrum), training=training)
         length = ops.shape(noisy)[1]
         return istft(apply_mask(mask, spectrum, self.spec.output.offsets), self.spec.stft, length)
-
-    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
-        """Override Keras, which would take a batch from the data here, and lose it.
-
-        There is no public way to leave that out, and nothing is left to build.
-        """
 
     def compute_loss(
         self,

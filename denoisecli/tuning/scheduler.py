@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from denoisecli.errors import DenoiseError, SpecError, UsageError
 from denoisecli.spec.document import Spec, parse_spec
-from denoisecli.system.atomic_files import replacing
+from denoisecli.system.atomic_files import write_text
 from denoisecli.training.checkpoint import differences
 from denoisecli.tuning.oracle import Oracle
 from denoisecli.tuning.trials import NoTrial, Proposal, SearchObserver, Status, TrialResult
@@ -180,8 +180,7 @@ class Scheduler:
             attempts=self._attempts,
             seconds=self.seconds,
         )
-        with replacing(self._path, overwrite=True) as part:
-            part.write_text(state.model_dump_json(), encoding="utf-8")
+        write_text(self._path, state.model_dump_json())
 
     def _load(self) -> None:
         state = _read_state(self._path)

@@ -4,7 +4,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -160,21 +160,15 @@ def write_csv(results: Sequence[TrialResult], search: Search, path: Path) -> Non
     names = ["trial", "status", search.objective]
     names += [name for name in metrics if name != search.objective]
     names += ["epochs", "macs", "parameters", "seconds", *search.space, "message"]
-    with replacing(path, overwrite=True) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=names)
+    with (
+        replacing(path, overwrite=True) as part,
+        part.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
         writer.writeheader()
         for result in results:
-            row = {
-                "trial": result.name,
-                "status": result.status,
-                "epochs": result.epochs,
-                "macs": result.macs,
-                "parameters": result.parameters,
-                "seconds": result.seconds,
-                "message": result.message,
-            }
             values = {path: value_text(value) for path, value in result.values.items()}
-            writer.writerow(row | result.metrics | values)
+            writer.writerow(asdict(result) | {"trial": result.name} | result.metrics | values)
 
 
 def value_text(value: Any) -> str:

@@ -119,8 +119,6 @@ def tune(
             write_csv(scheduler.results, spec.search, folder / TABLE)
         write_best(spec, scheduler.results, folder / BEST)
         plot_trials(scheduler.results, spec.search, folder / PICTURE)
-        if method != Method.HYPERBAND:  # whose trials continue if the search is extended
-            trainer.delete_checkpoints(scheduler.results)
     return scheduler.results
 
 

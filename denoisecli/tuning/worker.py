@@ -5,7 +5,7 @@ import shutil
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -199,12 +199,6 @@ class TrialTrainer:
     def trial_folder(self, name: str) -> Path:
         """Return the folder of a trial."""
         return self.folder / f"trial_{name}"
-
-    def delete_checkpoints(self, results: Sequence[TrialResult]) -> None:
-        """Delete the checkpoints of finished trials, which Hyperband might have continued."""
-        for result in results:
-            if result.is_finished:
-                (self.trial_folder(result.name) / CHECKPOINT).unlink(missing_ok=True)
 
     def _excess(self, network: NetworkSummary) -> str | None:
         """Return which cap of the search a network is above, if any."""

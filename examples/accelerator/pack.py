@@ -18,7 +18,6 @@ from pathlib import Path
 import soundfile
 
 from denoisecli.audio.files import find_audio, read_mono
-from denoisecli.audio.formats import FORMATS, MEDIA
 from denoisecli.errors import DenoiseError
 
 PART_BYTES = 60_000_000
@@ -46,7 +45,7 @@ def encoded(folders: dict[str, Path], sample_rate: int) -> Iterator[tuple[str, b
     files = [
         (f"{name}/{path.relative_to(folder).as_posix()}.opus", path)
         for name, folder in folders.items()
-        for path in find_audio(folder, (*FORMATS, *MEDIA))
+        for path in find_audio(folder)
     ]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         paths = [path for _, path in files]

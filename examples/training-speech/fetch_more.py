@@ -25,6 +25,9 @@ EVENT, STRING = 3.0, 8.0
 FRAME = 0.043
 """Length of a frame in s where the noise floor is lowered."""
 
+PAUSE, LINE = 0.12, 12.0
+"""Words are strung together with pauses of PAUSE s to clips of up to LINE s."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -40,6 +43,9 @@ class Source:
         join: Whether short events are strung together.
         credited: Whether only files are taken that a table in ``credits.md`` beside them lists
             under CC0 or CC BY.
+        words: Whether the recordings are single words, those of a folder by one voice, to be
+            trimmed and strung together.
+        least_snr_db: Recordings with a lower signal-to-noise ratio are left out.
     """
 
     folder: str
@@ -50,6 +56,8 @@ class Source:
     lower_floor: bool = False
     join: bool = False
     credited: bool = False
+    words: bool = False
+    least_snr_db: float = -np.inf
 
     @property
     def name(self) -> str:
@@ -98,6 +106,102 @@ SOURCES = (
         ("*/*/*.mp3",),
         # elsewhere in full, or with little above 8 kHz
         but_not=("kerstin", "kathleen", "nathalie", "flemishguy", "joe", "chitwan", "denis"),
+    ),
+    Source(
+        "speech-found/curious-assessment",
+        "curiouslearning/assessment-survey-js",
+        "3733af5076f812b3a29dc1676b01445a0adf85c8",
+        ("public/assets/audio/*/*.mp3", "public/assets/audio/*/*.wav"),
+        but_not=("sound-effects",),
+        words=True,
+    ),
+    Source(
+        "speech-found/feed-the-monster",
+        "monu1041/FeedTheMonsterJS",
+        "e05e754b59c3ff20a6cc8d5d9a43707b846ef007",
+        ("lang/*/audios/*.mp3", "lang/*/audios/*.wav"),
+        but_not=("fantastic", "great", "amazing"),  # with applause
+        words=True,
+    ),
+    Source(
+        "speech-found/tinkrbook",
+        "curiouslearning/TinkrTeam_FirstTinkrBook",
+        "1cd6c538209ddaefe2144b14e175424ac7892fa7",
+        ("Assets/Resources/Audio/VO/*.mp3", "Assets/Resources/Audio/VO/Stanzas/*.mp3"),
+        words=True,
+    ),
+    Source(
+        "speech-found/rainbow-fart",
+        "SaekiRaku/vscode-rainbow-fart",
+        "20bc95dc84eab50841a280ad5048a0f9a56d2a70",
+        ("src/built-in-voice-packages/built-in-voice-chinese/*.mp3",),
+    ),
+    Source(
+        "speech-found/ptdb",
+        "microsoft/P.808",
+        "5b8c00a0654d836dbbd86cafab570fbab350f1ad",
+        ("src/environment test/script/clips/[fm]?.wav",),
+    ),
+    Source(
+        "speech-found/common-voice",
+        "castorini/howl",
+        "4ba5f42e8af0100d65d62a5a059269ad108eb0f8",
+        ("test/test_data/datasets/common-voice/clips/common_voice_en_2000*.mp3",),
+    ),
+    Source(
+        "speech-found/oels",
+        "kennysmithed/oels2022",
+        "db624ef81e0c47a2fb4b986bc9682c3568af6da6",
+        ("confederate_priming/sounds/*.wav",),
+        words=True,
+    ),
+    Source(
+        "speech-found/elimu-letters",
+        "elimu-ai/visemes",
+        "7ca5a2d68c0b07762a94507a4c2c4ecc42a8c858",
+        ("app/src/main/res/raw/letter_sound_*.wav",),
+        words=True,
+    ),
+    Source(
+        "speech-found/elimu-digits",
+        "elimu-ai/nyas-space-quest",
+        "b3384e3a8c25d283bcb6a06fd8251d7720b4ae5a",
+        ("Resources/sfx/*/digit_*.wav",),
+        words=True,
+    ),
+    Source(
+        "speech-found/fleurs-du-mal",
+        "heitorchang/fleursdumal_librivox",
+        "81961cf355fb139faecbe63d0f244017ee94b86b",
+        ("audio/fleursdumal_*[05]_*_64kb.mp3",),
+    ),
+    Source(
+        "speech-found/libritts-e1tts",
+        "e1tts/e1tts.github.io",
+        "c1378ffde3186dafcd7c00aaee19fd41d297d095",
+        ("samples/prompt/prompt/*.wav", "samples/prompt/ground_truth/*.wav"),
+        least_snr_db=33,
+    ),
+    Source(
+        "speech-found/libritts-univnet",
+        "mindslab-ai/univnet",
+        "9bb2b54838bb6d7ce767131cc7b8b61198bc7558",
+        ("docs/samples/*/ground_truth/*.wav",),
+        least_snr_db=33,
+    ),
+    Source(
+        "speech-found/libritts-miipher",
+        "google/df-conformer",
+        "77f11f3fb3a71c13addd0af7b3f35951c72884c3",
+        ("miipher2/libritts/*_libritts.wav",),
+        least_snr_db=33,
+    ),
+    Source(
+        "speech-found/dspspeech",
+        "zhongyuchen/DSPSpeech-20",
+        "8165959c2567190524898e8187021c8ffb19b262",
+        ("speech_data/*/*-[01]5.wav",),
+        words=True,
     ),
     Source(
         "noise-found/ambientsounds",
@@ -211,11 +315,55 @@ def string_together(
     return [*clips, np.concatenate(parts)] if parts else clips
 
 
+def frame_levels(speech: AudioVector, sample_rate: int) -> np.ndarray:
+    """Return the levels of frames of 20 ms in dB."""
+    size = round(0.02 * sample_rate)
+    frames = speech[: speech.size // size * size].reshape(-1, size)
+    return 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-20)
+
+
+def signal_to_noise_db(speech: AudioVector, sample_rate: int) -> float:
+    """Estimate the SNR in dB: that of the loud frames to the quietest twentieth of the frames."""
+    levels = np.sort(frame_levels(speech, sample_rate))
+    if levels.size < 10:
+        return -np.inf
+    power = 10 ** (levels / 10)
+    loud = power[levels > levels[-1] - 30].mean()
+    return float(10 * np.log10(loud / power[: levels.size // 20 + 1].mean()))
+
+
+def trim(word: AudioVector, sample_rate: int, margin: float = 0.08) -> AudioVector:
+    """Cut off the ends of a recording that are 50 dB below its loudest frame, but for a margin."""
+    levels = frame_levels(word, sample_rate)
+    loud = np.flatnonzero(levels > np.max(levels, initial=-np.inf) - 50)
+    if not loud.size or not np.any(word):
+        return word[:0]
+    start = max(0, round((loud[0] * 0.02 - margin) * sample_rate))
+    word = word[start : round(((loud[-1] + 1) * 0.02 + margin) * sample_rate)].copy()
+    fade = min(round(0.004 * sample_rate), word.size)
+    ramp = np.linspace(0, 1, fade, dtype=word.dtype)
+    word[:fade] *= ramp
+    word[word.size - fade :] *= ramp[::-1]
+    return word
+
+
+def string_words(words: list[AudioVector], sample_rate: int) -> list[AudioVector]:
+    """Join the words of a voice, in their order and at their levels, to clips of LINE s."""
+    pause = np.zeros(round(PAUSE * sample_rate), np.float32)
+    clips: list[list[AudioVector]] = [[]]
+    for word in words:
+        if sum(part.size for part in clips[-1]) + word.size > LINE * sample_rate:
+            clips.append([])
+        clips[-1] += [word, pause]
+    return [np.concatenate(parts) for parts in clips if parts]
+
+
 def convert(source: Source, paths: list[Path], folder: Path) -> None:
     """Write the recordings of a source as FLAC; those that were written before are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     unique = len({path.stem for path in paths}) == len(paths)
     events: dict[int, list[AudioVector]] = {}
+    voices: dict[tuple[str, int], list[AudioVector]] = {}
     for path in paths:
         name = path.stem if unique else f"{path.parent.name}-{path.stem}"
         target = folder / f"{name}.flac"
@@ -225,6 +373,13 @@ def convert(source: Source, paths: list[Path], folder: Path) -> None:
         if source.join and sound.size <= EVENT * sample_rate:
             events.setdefault(sample_rate, []).append(sound)
             continue
+        if source.words:
+            voices.setdefault((path.parent.as_posix(), sample_rate), []).append(
+                trim(sound, sample_rate)
+            )
+            continue
+        if signal_to_noise_db(sound, sample_rate) < source.least_snr_db:
+            continue
         if source.lower_floor:
             sound = lower_floor(sound, sample_rate)
         files.write(target, sound, sample_rate, subtype="PCM_16", overwrite=True)
@@ -232,6 +387,10 @@ def convert(source: Source, paths: list[Path], folder: Path) -> None:
     for sample_rate, sounds in sorted(events.items()):
         for number, clip in enumerate(string_together(sounds, sample_rate, rng)):
             target = folder / f"events-{sample_rate}-{number:03}.flac"
+            files.write(target, clip, sample_rate, subtype="PCM_16", overwrite=True)
+    for voice, ((_, sample_rate), words) in enumerate(sorted(voices.items())):
+        for number, clip in enumerate(string_words(words, sample_rate)):
+            target = folder / f"voice-{voice:02}-{number:03}.flac"
             files.write(target, clip, sample_rate, subtype="PCM_16", overwrite=True)
 
 

@@ -25,29 +25,6 @@ VOICE = (60.0, 400.0)
 """Limits of the fundamental frequency in Hz."""
 
 
-def predict(autocorrelation: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Solve for linear predictors with the Levinson-Durbin recursion.
-
-    Args:
-        autocorrelation: Shape (frames, at least order + 1).
-        order: Number of coefficients.
-
-    Returns:
-        The filters ``1 + a[1] z^-1 + ...``, shape (frames, order + 1), and the power of the
-        residual, shape (frames,).
-    """
-    frames = autocorrelation.shape[0]
-    filters = np.zeros((frames, order + 1))
-    filters[:, 0] = 1
-    error = autocorrelation[:, 0].copy()
-    for step in range(1, order + 1):
-        reach = np.sum(filters[:, :step] * autocorrelation[:, step:0:-1], axis=1)
-        reflection = -reach / error
-        filters[:, 1 : step + 1] += reflection[:, None] * filters[:, step - 1 :: -1][:, :step]
-        error *= 1 - reflection**2
-    return filters, error
-
-
 def voicing(power: np.ndarray, frequency: np.ndarray, sample_rate: int) -> np.ndarray:
     """Return how far frames are voiced, from 0 to 1, shape (frames, 1).
 
@@ -87,7 +64,10 @@ def whisper(speech: AudioVector, sample_rate: int, rng: np.random.Generator) -> 
     lags = np.arange(order + 1) / sample_rate
     autocorrelation *= np.exp(-0.5 * (2 * np.pi * 60 * lags) ** 2)  # widens peaks by 60 Hz
     autocorrelation[:, 0] = autocorrelation[:, 0] * (1 + 1e-8) + 1e-20
-    filters, error = predict(autocorrelation, order)
+    filters = np.array(
+        [[1, *scipy.linalg.solve_toeplitz(row[:-1], -row[1:])] for row in autocorrelation]
+    )
+    error = np.sum(filters * autocorrelation, axis=1)
     envelope = np.sqrt(error[:, None]) / np.abs(np.fft.rfft(filters, size, axis=1))
 
     # formants up to 2 kHz rise, the lowest ones most

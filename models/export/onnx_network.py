@@ -38,9 +38,9 @@ from onnx import TensorProto, helper
 
 from denoisecli.errors import ModelError
 from denoisecli.models.export.metadata import network_metadata
-from denoisecli.models.export.onnx_graph import Graph, Map
+from denoisecli.models.export.onnx_graph import Graph
 from denoisecli.models.network import MaskNetwork
-from denoisecli.models.traits import reaches_of, shared_outputs, traits_of
+from denoisecli.models.traits import reaches_of, write_layers
 
 TOLERANCE = 1e-2
 """Largest allowed difference from Keras; rounding alone stays far below it, also on GPUs."""
@@ -64,18 +64,7 @@ def export_onnx(network: keras.Model, path: Path) -> float:
         ModelError: A layer cannot be exported, or the graph computes something else.
     """
     graph = Graph()
-    reaches, shared = reaches_of(network), shared_outputs(network)
-    maps: dict[int, Map] = {}
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.InputLayer):
-            maps[id(layer.output)] = Map(graph, last="spectrum")
-            continue
-        inputs = [maps[id(tensor)] for tensor in keras.tree.flatten(layer.input)]
-        output = traits_of(layer).onnx_nodes(graph, *inputs)
-        output.reach = reaches[id(layer.output)]
-        if id(layer.output) in shared:
-            graph.foldable.pop(output.name, None)
-        maps[id(layer.output)] = output
+    maps, reaches = write_layers(network, graph), reaches_of(network)
     mask = network.outputs[0]
     graph.add("Identity", maps[id(mask)].last, output="mask")
     model = graph.model([_value("spectrum", network.inputs[0].shape)], [_value("mask", mask.shape)])

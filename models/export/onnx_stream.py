@@ -33,7 +33,7 @@ from denoisecli.models.export.onnx_graph import Map
 from denoisecli.models.export.onnx_network import TOLERANCE
 from denoisecli.models.export.stream_graph import StreamGraph
 from denoisecli.models.ops import apply_mask
-from denoisecli.models.traits import reaches_of, shared_outputs, traits_of
+from denoisecli.models.traits import reaches_of, write_layers
 from denoisecli.spec.document import Spec
 
 if TYPE_CHECKING:
@@ -99,20 +99,7 @@ def stream_model(network: "UNet") -> tuple[onnx.ModelProto, float]:
 
 def _stream_model(network: "UNet", delay: int) -> onnx.ModelProto:
     graph = StreamGraph(delay)
-    reaches, shared = reaches_of(network), shared_outputs(network)
-    maps: dict[int, Map] = {}
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.InputLayer):
-            output = Map(graph, last="spectrum")
-        else:
-            inputs = [maps[id(tensor)] for tensor in keras.tree.flatten(layer.input)]
-            output = traits_of(layer).stream_nodes(graph, *inputs)
-        output.reach = reaches[id(layer.output)]
-        if id(layer.output) in shared:
-            graph.foldable.pop(output.name, None)
-        _, bands, _, channels = layer.output.shape
-        output.shape = bands - sum(output.padding), channels
-        maps[id(layer.output)] = output
+    maps = write_layers(network, graph)
     spectrum, mask = maps[id(network.inputs[0])], maps[id(network.outputs[0])]
     mask = graph.delayed(mask, int(delay - mask.reach.future))
     graph.add("Identity", mask.last, output="mask")

@@ -36,24 +36,17 @@ class StreamGraph(Graph):
         self._gates: dict[int, str] = {}
         if delay:
             # Whether there is a frame of sound, for this run and the earlier ones.
-            earlier = self.remembered((delay,))
+            earlier = self.remembered(delay)
             batch = self.add("Shape", self.slice("state", 1, 0, 1))
             present = self.add("Expand", "present", batch)
             self._presence = self.add("Concat", earlier, present, axis=1)
             self.remember(self.slice(self._presence, 1, 1, _END))
 
-    def remembered(self, shape: Sequence[int]) -> str:
-        """Append a part of the state, and return its name.
+    def remembered(self, size: int) -> str:
+        """Append a part of the state of this many values, and return its name.
 
         `remember` has to store the next values of the parts in the same order.
-
-        Args:
-            shape: Shape of the part for one channel of sound; the part has one more axis before.
         """
-        part = self._part(math.prod(shape))
-        return part if len(shape) == 1 else self.add("Reshape", part, self.integers(-1, *shape))
-
-    def _part(self, size: int) -> str:
         self._sizes.append(size)
         return f"state_{len(self._sizes) - 1}"
 
@@ -66,14 +59,15 @@ class StreamGraph(Graph):
         """Length of the state so far."""
         return sum(self._sizes)
 
-    def next_state(self) -> str:
-        """Append the next state and return its name; no part may be remembered after that."""
+    def next_state(self) -> None:
+        """Append the next state; no part may be remembered after that."""
         if not self._next_parts:
-            return self.add("Identity", "state", output="next_state")
+            self.add("Identity", "state", output="next_state")
+            return
         parts = [f"state_{index}" for index in range(len(self._sizes))]
         self.add_node("Split", ["state", self.integers(*self._sizes)], parts, axis=1)
         self.nodes.insert(0, self.nodes.pop())
-        return self.add("Concat", *self._next_parts, axis=1, output="next_state")
+        self.add("Concat", *self._next_parts, axis=1, output="next_state")
 
     def recent(self, x: Map, frames: int, step: int = 1) -> str:
         """Return the name of the frames of a map up to this one.
@@ -122,7 +116,7 @@ class StreamGraph(Graph):
             Names of so many frames each, (batch, frames * channels * bands), the earliest first.
         """
         size = math.prod(x.shape)
-        parts = [self._part(length * size) for length in lengths]
+        parts = [self.remembered(length * size) for length in lengths]
         self._next_parts += [*parts[1:], self.add("Flatten", x.first, axis=1)]
         return parts
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import denoise, fails, pink_noise
+from helpers import constant_mask, denoise, fails, pink_noise
 
 from denoisecli.adaptation import adapt as module
 from denoisecli.adaptation import blending, judgement, material, page
@@ -186,13 +186,19 @@ def test_the_model_that_suits_the_sample_rate_is_adapted(
 
 def test_a_page_that_fails_or_is_interrupted_costs_nothing(
     fan: Path,
-    tiny_run: Path,
-    untrained: None,
+    model_folder: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     judged(monkeypatch)
     output = tmp_path / "new"
+    start = model_folder(constant_mask(0.5))
+    (start / "metrics.json").write_text("{}")
+
+    def copy(spec: Spec, mixing: Mixing, run: Path, *_: Any, **options: Any) -> Path:
+        return Path(shutil.copytree(start, run / "model"))
+
+    monkeypatch.setattr(module, "train", copy)
     raised: list[Exception] = [Interrupted("stopped"), DenoiseError("the disk is full")]
 
     def evaluate(*_: Any, keep: Path, **options: Any) -> None:
@@ -210,7 +216,7 @@ def test_a_page_that_fails_or_is_interrupted_costs_nothing(
     monkeypatch.setattr(module, "comparison_sets", lambda *_: {})
     for expected, written in ((Interrupted, False), (DenoiseError, True)):
         with pytest.raises(expected):
-            adapt([], output, noise=[fan], model=tiny_run, report=tmp_path / "page.html")
+            adapt([], output, noise=[fan], model=start, report=tmp_path / "page.html")
         assert output.exists() == written
         monkeypatch.setattr(module, "train", None)  # it is not trained again
 

@@ -375,22 +375,6 @@ def test_untouched_samples_keep_every_bit(
     np.testing.assert_array_equal(soundfile.read(tmp_path / "y.flac", dtype="int16")[0], steps)
 
 
-def test_clipping_is_counted_for_integers_only(
-    model_folder: Callable[..., Path], audio_file: Callable[..., Path], tmp_path: Path
-) -> None:
-    loud = model_folder(constant_mask(1.5))
-    sound = 0.8 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
-    path = audio_file("x.wav", sound, subtype="PCM_16")
-    result = Denoiser(loud).clean_file(path, tmp_path / "y.wav")
-    over = np.count_nonzero(np.abs(1.5 * sound) > 1)
-    assert result.clipped_samples == pytest.approx(over, abs=20)
-    assert np.abs(soundfile.read(tmp_path / "y.wav")[0]).max() == 1
-
-    path = audio_file("f.wav", sound, subtype="FLOAT")
-    assert Denoiser(loud).clean_file(path, tmp_path / "g.wav").clipped_samples == 0
-    assert np.abs(soundfile.read(tmp_path / "g.wav")[0]).max() == pytest.approx(1.2, abs=0.01)
-
-
 def test_existing_target_is_refused(
     half: Path, audio_file: Callable[..., Path], speech: Callable[..., np.ndarray], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -447,6 +448,25 @@ def test_tags_are_carried_over(
     for name in ("y.flac", "y.wav", "y.ogg", "y.mp3"):
         tags = soundfile.SoundFile(tmp_path / name).copy_metadata()
         assert (tags["title"], tags["artist"]) == ("Wind", "Jörg"), name
+
+
+def test_options_may_be_numbers_of_numpy(
+    model_folder: Callable[..., Path], audio_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """In a process of its own, since arguments must have exactly the annotated types here."""
+    path = audio_file("x.wav", np.full(144_000, 0.1), 48000)
+    code = """
+import sys
+import numpy as np
+from denoisecli import Denoiser, FileOptions
+options = FileOptions(sample_rate=np.int32(16000), loudness=np.float32(-30))
+print(Denoiser(sys.argv[1]).clean_file(*sys.argv[2:], options).record()["gain"])
+"""
+    model, target = model_folder(constant_mask(0.5)), tmp_path / "y.wav"
+    command = [sys.executable, "-c", code, str(model), str(path), str(target)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert float(done.stdout) > 0
+    assert soundfile.info(target).frames == 48_000
 
 
 def test_record_is_json(half: Denoiser, audio_file: Callable[..., Path], tmp_path: Path) -> None:

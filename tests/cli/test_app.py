@@ -41,11 +41,7 @@ class TestHelp:
         places = [shown.output.index(f" {panel} ") for panel in COMMANDS]
         assert places == sorted(places)
 
-    @pytest.mark.parametrize("command", NAMES)
-    def test_of_every_command_has_an_example(self, command: str) -> None:
-        assert f"denoise {command}" in denoise(command, "-h").output.split("Example", 1)[1]
-
-    @pytest.mark.parametrize("columns", ["50", "80", "120"])
+    @pytest.mark.parametrize("columns", ["50", "80"])
     @pytest.mark.parametrize("command", ["", *NAMES])
     def test_shows_every_name_whole(
         self, command: str, columns: str, monkeypatch: pytest.MonkeyPatch
@@ -59,6 +55,8 @@ class TestHelp:
         assert {"--quiet", "-q", "--verbose", "-v", "--debug"} < set(names)
         for name in [*names, *(() if command else NAMES)]:
             assert re.search(rf"(?<![\w-]){name}(?![\w-])", shown), name
+        if command:  # every one has an example
+            assert f"denoise {command}" in " ".join(shown.partition("Example")[2].split())
 
 
 class TestSharedOptions:
@@ -181,7 +179,7 @@ for command in (
     }
 
 
-@pytest.mark.parametrize("arguments", ["clean --help", "models", "spec --schema"])
+@pytest.mark.parametrize("arguments", ["clean --help", "spec --schema"])
 def test_a_reader_that_stops_reading_is_no_error(arguments: str, tmp_path: Path) -> None:
     code = "from denoisecli.cli.app import main; import sys; sys.argv[0] = 'denoise'; main()"
     with subprocess.Popen(

@@ -140,20 +140,20 @@ native('after')
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no shell that closes stderr")
-@pytest.mark.parametrize("verbosity", ["", "quiet=True", "verbose=True", "debug=True"])
-def test_closed_stderr(verbosity: str) -> None:
-    program = f"""
+def test_closed_stderr() -> None:
+    program = """
 import sys
 from denoisecli.cli import console
 assert sys.stderr is None
 console.separate_stderr()
-console.set_verbosity(console.Verbosity({verbosity}))
-with console.native_stderr_muted():
-    for show in (console.info, console.detail, console.warn):
-        show("text")
-    console.info_table(["file"], [["a.wav"]])
-    console.error(ValueError("wrong"))
-console.is_interactive()
+for options in ({}, {"quiet": True}, {"verbose": True}, {"debug": True}):
+    console.set_verbosity(console.Verbosity(**options))
+    with console.native_stderr_muted():
+        for show in (console.info, console.detail, console.warn):
+            show("text")
+        console.info_table(["file"], [["a.wav"]])
+        console.error(ValueError("wrong"))
+    console.is_interactive()
 console.result("done")
 """
     done = subprocess.run(
@@ -174,13 +174,12 @@ def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixt
     assert not set(shown) & {"\x1b", "\x07", "\r"}
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_characters_that_stdout_lacks_are_escaped(tmp_path: Path, encoding: str) -> None:
+def test_characters_that_stdout_lacks_are_escaped(tmp_path: Path) -> None:
     (tmp_path / "naïve 名.wav").write_bytes(b"RIFF")
     code = "from denoisecli.cli.app import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "clean", tmp_path, "--dry-run"],
-        env={**os.environ, "PYTHONIOENCODING": encoding},
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         check=True,
     )

@@ -350,26 +350,16 @@ def test_overwrite(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert sorted(path.name for path in output.iterdir()) == ["a", "b", "dataset.json", "notes.txt"]
 
 
-def test_a_set_that_is_no_longer_made_is_removed(
-    folders: tuple[Path, Path], tmp_path: Path
-) -> None:
-    output = tmp_path / "data"
-    build(*folders, output, Recipe(ratio=0.2, valid_share=0.3))
-    assert (output / "valid").is_dir()
-    build(*folders, output, Recipe(ratio=0.2), overwrite=True)
-    assert sorted(path.name for path in output.iterdir()) == ["dataset.json", "test", "train"]
-    assert load_manifest(output).sets.keys() == {"train", "test"}
-    assert "no validation set is stored" in load_manifest(output).notes[0]
-
-
 def test_no_set_of_an_overwritten_dataset_stays(folders: tuple[Path, Path], tmp_path: Path) -> None:
     """It would hold recordings that the new dataset trains with."""
     output = tmp_path / "data"
     build(*folders, output, Recipe(ratio=0.2, valid_share=0.3), train_name="a")
     (output / "notes").mkdir()
-    build(*folders, output, Recipe(ratio=0.2, valid_share=0.0), overwrite=True)
+    build(*folders, output, Recipe(ratio=0.2), overwrite=True)
     names = ["dataset.json", "notes", "test", "train"]
     assert sorted(path.name for path in output.iterdir()) == names
+    assert load_manifest(output).sets.keys() == {"train", "test"}
+    assert "no validation set is stored" in load_manifest(output).notes[0]
 
 
 def test_own_validation_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:

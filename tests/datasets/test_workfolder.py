@@ -45,7 +45,7 @@ def test_what_is_done_stays_unless_it_cannot_be_finished(output: Path) -> None:
 def test_a_build_that_ended_before_its_request_was_written_begins_anew(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_half(path: Path, text: str) -> None:
+    def write_half(path: Path, text: str, **_: str) -> None:
         path.write_bytes(text[: len(text) // 2].encode())
         raise KeyboardInterrupt
 

@@ -156,7 +156,7 @@ def test_the_input_snr_is_that_of_the_pair(folders):
 
 
 def test_memory_is_unknown_where_the_system_does_not_report_its_peak(monkeypatch):
-    monkeypatch.setattr(Path, "read_text", lambda path: "Name:\tpython\nVmRSS:\t10 kB\n")
+    monkeypatch.setattr(Path, "read_text", lambda path, **_: "Name:\tpython\nVmRSS:\t10 kB\n")
     assert math.isnan(module._peak_memory_mb())
 
 

@@ -132,9 +132,11 @@ def test_pairs_from_a_list(folders, tmp_path):
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_a_list_with_another_delimiter(folders, tmp_path, delimiter):
     table = tmp_path / "pairs.csv"
-    table.write_text(f"clean{delimiter}noisy\nclean/b.wav{delimiter}noisy/a.flac\n")
+    rows = (("clean", "noisy", "snr_db"), ("clean/b.wav", "noisy/a.flac", "2,5"))
+    table.write_text("".join(delimiter.join(row) + "\n" for row in rows))
     (pair,) = listed_pairs(table)
     assert (pair.clean, pair.noisy) == (folders[0] / "b.wav", folders[1] / "a.flac")
+    assert pair.snr_db == 2.5  # spreadsheets write them where the comma is the decimal point
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,8 @@ def test_a_dataset_without_noise_has_no_snr(audio_file, noise, tmp_path):
         assert (pair.snr_db, pair.noise) == (None, None)
 
 
-def test_folders_that_are_not_usable_datasets(dataset, tmp_path):
+def test_folders_that_are_not_usable_datasets(tiny_dataset, tmp_path):
+    dataset = shutil.copytree(tiny_dataset, tmp_path / "data")
     with pytest.raises(DatasetError, match="is not a dataset"), stored_pairs(tmp_path):
         pass
     shutil.rmtree(dataset / "test")

@@ -7,7 +7,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import scipy.linalg
 import scipy.signal
 
 from denoisecli.models.folder import Metrics, ModelFolder
@@ -77,17 +76,6 @@ def test_clips_of_noise_are_written_by_kind(tmp_path, monkeypatch):
     noises.main()
     written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.flac"))
     assert written == ["beeps/0000.flac", "hiss/0000.flac"]
-
-
-def test_linear_prediction_solves_the_normal_equations(rng):
-    sound = scipy.signal.lfilter([1], [1, -1.6, 0.8], rng.standard_normal((3, 2000)))
-    full = scipy.signal.fftconvolve(sound, sound[:, ::-1], axes=1)
-    autocorrelation = full[:, 1999:2006]
-    filters, error = whispers.predict(autocorrelation, 6)
-    for row, coefficients in zip(autocorrelation, filters, strict=True):
-        expected = scipy.linalg.solve_toeplitz(row[:6], -row[1:])
-        np.testing.assert_allclose(coefficients, [1, *expected], atol=1e-8)
-    np.testing.assert_allclose(error, np.sum(filters * autocorrelation, axis=1))
 
 
 @pytest.mark.parametrize("sample_rate", [16000, 48000])

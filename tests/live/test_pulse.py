@@ -86,11 +86,11 @@ def live(*arguments: str):
     """Run `denoise live` until the block ends; yield what it prints at the end."""
     command = [*DENOISE, "live", "--json", *arguments]
     facts: dict[str, float] = {}
-    with tempfile.NamedTemporaryFile("w") as messages:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as messages:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, text=True)
 
         def is_running() -> bool:
-            text = Path(messages.name).read_text()
+            text = Path(messages.name).read_text(encoding="utf-8")
             assert process.poll() is None, text
             return "running at" in text
 
@@ -106,7 +106,7 @@ def live(*arguments: str):
                 process.wait(30)
                 raise
             finally:
-                sys.stderr.write(Path(messages.name).read_text())
+                sys.stderr.write(Path(messages.name).read_text(encoding="utf-8"))
     facts.update(json.loads(out), code=process.returncode)
 
 

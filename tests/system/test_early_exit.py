@@ -16,7 +16,6 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("module", "number"),
     [
-        ("denoisecli.cli.app", signal.SIGINT),
         ("denoisecli.cli.clean", signal.SIGTERM),
         ("soundfile", signal.SIGINT),
         ("numpy", signal.SIGHUP),

@@ -101,9 +101,7 @@ main()
 @pytest.mark.parametrize(
     ("body", "code", "printed"),
     [
-        ("os.kill(os.getpid(), signal.SIGINT)", 130, "error: stopped\n"),
         ("os.kill(os.getpid(), signal.SIGTERM)", 143, "error: stopped\n"),
-        ("os.kill(os.getpid(), signal.SIGHUP)", 129, "error: stopped\n"),
         ("raise ValueError('a mistake')", 1, "initialization failed"),
     ],
 )

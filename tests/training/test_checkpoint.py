@@ -88,7 +88,7 @@ def test_damaged_or_foreign_file(path: Path, damage: str) -> None:
     elif damage == "empty":
         path.write_bytes(b"")
     elif damage == "text":
-        path.write_text("not a checkpoint")
+        path.write_text("not a checkpoint", encoding="utf-8")
     elif damage == "npz":
         np.savez(path, a=np.zeros(3))
     else:

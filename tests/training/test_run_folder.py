@@ -65,15 +65,6 @@ def test_one_process_at_a_time(run: Path) -> None:
         pass
 
 
-def test_temporary_files_of_a_killed_process_are_deleted(run: Path) -> None:
-    for name in (".checkpoint.abc123", ".model.x", ".history.y"):
-        (run / name).mkdir()
-        (run / name / "part").write_text("half of it")
-    with locked(run):
-        names = {path.name for path in run.iterdir()}
-    assert names == {".lock", "checkpoint.npz", "history.csv", "run.json", "spec.json"}
-
-
 def test_every_start_is_recorded(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_folder, "code_hash", lambda: "other code")
     start(run, read_spec(run / "spec.json"), "speech")

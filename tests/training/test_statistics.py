@@ -1,3 +1,8 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -69,7 +74,7 @@ def test_plain_mean_over_batches(pairs: list[Batch]) -> None:
     convolution, normalization = (model.network.get_layer(name) for name in names)
     normalization.moving_mean.assign(np.full(8, 7.0))  # of other weights: forgotten
     before = normalization.momentum
-    statistics_of(model).estimate(pairs[:3])
+    statistics_of(model).estimate(pairs[:3], 3)
     assert normalization.momentum == before
 
     until = keras.Model(model.network.inputs, convolution.output)
@@ -80,10 +85,43 @@ def test_plain_mean_over_batches(pairs: list[Batch]) -> None:
     np.testing.assert_allclose(normalization.moving_variance, variances, rtol=1e-4)
 
 
+ON_TWO_DEVICES = """
+import json
+import numpy as np
+from denoisecli.training.devices import find_devices
+devices = find_devices(cpu_parts=2)
+from tests_of_statistics import model_of, spec_of, statistics_of
+rng = np.random.default_rng(0)
+batches = [(0.1 * rng.standard_normal((4, 800)).astype("float32"),) * 2 for _ in range(16)]
+with devices.scope():
+    model = model_of(spec_of())
+    statistics = statistics_of(model)
+    found = []
+    for _ in range(3):
+        statistics.estimate(devices.shard(batches), len(batches))
+        variance = model.network.get_layer("down0_0_norm").moving_variance
+        found.append([float(np.asarray(statistics.seen)), *np.asarray(variance).tolist()])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_several_devices_lose_no_batch() -> None:
+    code = ON_TWO_DEVICES.replace("tests_of_statistics", Path(__file__).stem)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, check=True
+    )
+    first, *others = json.loads(done.stdout.splitlines()[-1])
+    assert first[0] == 16
+    for other in others:
+        assert other == pytest.approx(first, rel=1e-5)
+
+
 def test_nothing_to_do_without_batch_normalization(pairs: list[Batch]) -> None:
     model = model_of(spec_of(normalization="layer", dropout=0.1))
     before = get_arrays(model.variables)
-    statistics_of(model).estimate(pairs)
+    statistics_of(model).estimate(pairs, len(pairs))
     for found, expected in zip(get_arrays(model.variables), before, strict=True):
         np.testing.assert_array_equal(found, expected)
 
@@ -107,7 +145,7 @@ def test_averaged_weights_are_sane(pairs: list[Batch]) -> None:
     )
     model.fit(for_keras(iter(pairs)), shuffle=False, verbose=0, callbacks=[keep])
     averaged = improvement()  # fit() has put the averaged weights in place
-    statistics_of(model).estimate(pairs)
+    statistics_of(model).estimate(pairs, len(pairs))
     with_own_statistics = improvement()
     assign(model.variables, raw)
     trained = improvement()

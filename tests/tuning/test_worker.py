@@ -14,7 +14,6 @@ from denoisecli.models.summary import summarize_network
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.training.devices import Devices
 from denoisecli.training.history import Row
-from denoisecli.training.run_folder import CHECKPOINT
 from denoisecli.tuning import worker
 from denoisecli.tuning.trials import NoTrial, Proposal, Status, TrialResult
 from denoisecli.tuning.worker import TRACEBACK, TrialTrainer, run_trials
@@ -68,7 +67,7 @@ def make(tiny_dataset: Path, tmp_path: Path) -> Callable[..., TrialTrainer]:
 
 
 def read_history(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [{name: text for name, text in row.items() if name != "minutes"} for row in rows]
 
@@ -108,8 +107,6 @@ def test_a_trial_in_parts_trains_as_train_does(
     assert rows == expected
     objective = max(float(row["val_si_sdr_improvement"]) for row in expected)
     assert rest.objective == rest.metrics["val_si_sdr_improvement"] == pytest.approx(objective)
-    trainer.delete_checkpoints([rest, TrialResult("0000", Status.WAITING, VALUES)])
-    assert [path.parent.name for path in tmp_path.glob(f"*/{CHECKPOINT}")] == ["trial_0000"]
 
 
 def test_values_that_cannot_be_trained(

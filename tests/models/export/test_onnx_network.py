@@ -65,8 +65,13 @@ def test_graph_of_a_bundled_spec(tmp_path: Path) -> None:
     assert (model.graph.input[0].name, model.graph.output[0].name) == ("spectrum", "mask")
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 2), (4, 4), (5, 1), (8, 3)])
-@pytest.mark.parametrize("strides", [(1, 1), (2, 1), (4, 3), (3, 2)])
+@pytest.mark.parametrize(
+    ("size", "strides"),
+    [
+        *(((1, 1), (1, 1)), ((1, 1), (4, 3)), ((2, 3), (1, 1)), ((2, 3), (2, 1))),
+        *(((3, 2), (4, 3)), ((4, 4), (3, 2)), ((5, 1), (2, 1)), ((8, 3), (4, 3))),
+    ],
+)
 def test_padding(size: tuple[int, int], strides: tuple[int, int], tmp_path: Path) -> None:
     network = network_of(
         keras.layers.Conv2D(3, size, strides, padding="same"),
@@ -133,6 +138,8 @@ def test_a_u_net_whose_innermost_level_is_linear(tmp_path: Path) -> None:
         (keras.layers.Conv2DTranspose(2, 3), "padding='valid'"),
         (keras.layers.Dense(2, activation="tanh"), "activation='tanh'"),
         (keras.layers.Activation("softplus"), "activation='softplus'"),
+        (keras.layers.BatchNormalization(scale=False), "scale=False"),
+        (keras.layers.LayerNormalization(center=False), "center=False"),
         (keras.layers.MaxPooling2D(2, 1), r"strides=\(1, 1\)"),
         (keras.layers.UpSampling2D(2, interpolation="bilinear"), "interpolation='bilinear'"),
     ],
