@@ -33,7 +33,6 @@ SECONDS = 120
 SNRS_DB = (0, 5, 10)
 METRICS = ("si_sdr", "estoi", "pesq_wb")
 TIMESTEPS = SECONDS * RATE
-TIME = np.arange(TIMESTEPS) / RATE
 
 Rng = np.random.Generator
 
@@ -207,7 +206,6 @@ def mixtures(clean: Path, noise: np.ndarray, folder: Path) -> Iterator[Pair]:
         snr_db = SNRS_DB[number % len(SNRS_DB)]
         noisy = sound + piece * np.float32(rms(sound) / rms(piece) * 10 ** (-snr_db / 20))
         for kind, part in (("clean", sound), ("noisy", noisy)):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
             write(folder / kind / f"{path.stem}.wav", part, RATE, subtype="FLOAT", overwrite=True)
         name = f"{path.stem}.wav"
         yield Pair(path.stem, folder / "clean" / name, folder / "noisy" / name)

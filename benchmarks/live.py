@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.signal
 import soundfile
 import soxr
 
@@ -60,9 +61,8 @@ def noisy(rate: int, channels: int, seconds: float) -> np.ndarray:
 
 def lag(out: np.ndarray, sound: np.ndarray) -> int:
     """Return by how many samples the output is shifted against the input."""
-    size = out.size + sound.size
-    product = np.fft.rfft(out, size) * np.fft.rfft(sound, size).conj()
-    return int(np.argmax(np.fft.irfft(product, size)[: out.size]))
+    products = scipy.signal.correlate(out, sound, method="fft")
+    return int(scipy.signal.correlation_lags(out.size, sound.size)[products.argmax()])
 
 
 def ours(model: str, rate: int, channels: int) -> Stream:

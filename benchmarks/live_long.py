@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import markdown
+from benchmarks.live import lag
 
 NOISY = Path(__file__).parents[1] / "examples" / "noisy.wav"
 RATE = 48000
@@ -53,21 +54,13 @@ def memory_mib(pid: int) -> float:
     return int(found.stdout) / 1024
 
 
-def delay_ms(first: np.ndarray, second: np.ndarray) -> float:
-    """Return by how much a sound comes after another, in ms; both have the shape (timesteps,)."""
-    size = first.size + second.size
-    product = np.fft.rfft(second, size) * np.fft.rfft(first, size).conj()
-    lag = int(np.argmax(np.fft.irfft(product, size)))
-    return 1000 * (lag - size * (lag > size // 2)) / RATE
-
-
 def delays_ms(recordings: list[Path], minutes: int) -> list[float]:
     """Return the delay between two recordings in each minute, in ms."""
     first, second = (np.memmap(path, "<i2", "r") for path in recordings)
     found = []
     for minute in range(minutes):
         part = slice(start := (60 * minute + 30) * RATE, start + STRETCH_SECONDS * RATE)
-        found.append(delay_ms(first[part].astype(float), second[part].astype(float)))
+        found.append(1000 * lag(second[part].astype(float), first[part].astype(float)) / RATE)
     return found
 
 

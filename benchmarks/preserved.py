@@ -58,17 +58,13 @@ def sounds(paths: list[Path]) -> list[tuple[str, AudioVector, int]]:
 def rows(model: str, options: argparse.Namespace) -> list[list[str]]:
     """Return what one model does to each kind of sound: kind, what is measured, the figure."""
     denoiser = Denoiser(model)
-
-    def through(sound: AudioVector, rate: int) -> AudioVector:
-        return denoiser.clean(sound, rate)
-
     found = []
     for kind, folder in (("clean speech", options.clean), ("whispers", options.whispers)):
         if folder is None:
             continue
         changes, ratings = [], []
         for _, sound, rate in sounds(find_audio(folder)):
-            cleaned = through(sound, rate)
+            cleaned = denoiser.clean(sound, rate)
             changes.append(active_levels(sound, cleaned, rate))
             if kind == "clean speech":
                 ratings.append(pesq_wb(sound, cleaned, rate))
@@ -79,7 +75,7 @@ def rows(model: str, options: argparse.Namespace) -> list[list[str]]:
             )
         found.append([kind, "level, mean of parts, dB", f"{in_all:+.1f}, {by_part:+.1f}"])
     for name, sound, rate in sounds(find_audio(options.music)) if options.music else []:
-        cleaned = through(sound, rate)
+        cleaned = denoiser.clean(sound, rate)
         change, _ = active_levels(sound, cleaned, rate)
         found.append(
             [
@@ -90,10 +86,11 @@ def rows(model: str, options: argparse.Namespace) -> list[list[str]]:
         )
     rate = sounds(find_audio(options.clean)[:1])[0][2]
     for kind, sound in (("1/f noise", coloured(1, rate)), ("1/f² noise", coloured(2, rate))):
-        change = dbfs(rms(through(sound, rate))) - dbfs(rms(sound))
+        change = dbfs(rms(denoiser.clean(sound, rate))) - dbfs(rms(sound))
         found.append([kind, "level, dB", f"{change:+.1f}"])
     silence = np.zeros(round(SECONDS * rate), np.float32)
-    found.append(["digital silence", "largest sample", f"{np.abs(through(silence, rate)).max():g}"])
+    loudest = np.abs(denoiser.clean(silence, rate)).max()
+    found.append(["digital silence", "largest sample", f"{loudest:g}"])
     return found
 
 

@@ -87,7 +87,7 @@ class Checkpoint:
         state: Position of the run.
         task: Variables of the model that is trained.
         optimizer: Variables of the optimizer.
-        metrics: Variables of the metrics; None in files of early versions.
+        metrics: Variables of the metrics.
         best: Weights of the network after the best epoch so far.
         start: Weights that the run started from, if the spec keeps a share of them.
     """
@@ -97,7 +97,7 @@ class Checkpoint:
     state: State
     task: Arrays
     optimizer: Arrays
-    metrics: Arrays | None
+    metrics: Arrays
     best: Arrays
     start: Arrays = field(default_factory=list)
 
@@ -123,7 +123,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     )
     arrays = {"progress": np.frombuffer(progress.model_dump_json().encode(), np.uint8)}
     for name in ("task", "optimizer", "metrics", "best", "start"):
-        for index, array in enumerate(getattr(checkpoint, name) or []):
+        for index, array in enumerate(getattr(checkpoint, name)):
             arrays[f"{name}/{index}"] = array
     with replacing(path, overwrite=True) as part, part.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
@@ -155,7 +155,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             progress.state,
             task=groups["task"],
             optimizer=groups["optimizer"],
-            metrics=groups.get("metrics"),
+            metrics=groups["metrics"],
             best=groups["best"],
             start=groups.get("start", []),
         )

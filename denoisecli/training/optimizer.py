@@ -77,7 +77,8 @@ class Stretched(keras.optimizers.schedules.LearningRateSchedule):
 
         A variable takes no compilation when it changes.
         """
-        self.total = _inner(optimizer).add_variable((), "zeros", "float32", name="total_steps")
+        inner = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
+        self.total = inner.add_variable((), "zeros", "float32", name="total_steps")
         self.total.assign(self.total_steps)
 
     def stretch(self, total_steps: int | float) -> None:
@@ -114,11 +115,6 @@ def fitting_variables(
         count = min(len(variables), len(arrays))
         return variables[:count], list(arrays[:count])
     return variables, list(arrays)
-
-
-def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Return the optimizer itself, or the one within an optimizer that scales the loss."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def make_schedule(training: Training, total_steps: int) -> Stretched:

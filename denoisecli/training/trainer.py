@@ -234,8 +234,7 @@ class Trainer:
                 with self.devices.scope():
                     self.schedule.add_total(self.optimizer)
             assign(*fitting_variables(self.optimizer, saved.optimizer))
-            if saved.metrics is not None:
-                assign(self.model.metrics_variables, saved.metrics)
+            assign(self.model.metrics_variables, saved.metrics)
             assign(self.plain.network.weights, saved.best)
         except ValueError as error:
             raise incompatible(self.checkpoint) from error

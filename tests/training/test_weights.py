@@ -67,7 +67,7 @@ def test_from_a_model_and_from_an_unfinished_run(tmp_path: Path) -> None:
         state=State(),
         task=[np.zeros(1)],
         optimizer=[np.zeros(1)],
-        metrics=None,
+        metrics=[np.zeros(1)],
         best=get_arrays(best.weights),
     )
     save_checkpoint(tmp_path / "checkpoint.npz", checkpoint)
