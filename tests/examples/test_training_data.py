@@ -78,6 +78,31 @@ def test_clips_of_noise_are_written_by_kind(tmp_path, monkeypatch):
     assert written == ["beeps/0000.flac", "hiss/0000.flac"]
 
 
+def test_words_are_trimmed_and_strung_together(rng):
+    rate = 16000
+    word = np.concatenate([np.zeros(rate), 0.3 * rng.standard_normal(rate), np.zeros(rate)])
+    word = word.astype(np.float32)
+    trimmed = fetching.trim(word, rate)
+    assert trimmed.size == pytest.approx(1.16 * rate, abs=0.03 * rate)
+    assert trimmed[0] == trimmed[-1] == 0
+    assert fetching.trim(np.zeros(rate, np.float32), rate).size == 0
+    clips = fetching.string_words([trimmed] * 20, rate)
+    assert len(clips) == 3
+    assert max(clip.size for clip in clips) <= (fetching.LINE + fetching.PAUSE) * rate
+    silent = sum(np.count_nonzero(clip == 0) for clip in clips)
+    assert silent >= 20 * fetching.PAUSE * rate
+
+
+def test_the_snr_is_that_of_speech_and_its_pauses(speech, rng):
+    rate = 16000
+    clean = speech(4, rate)
+    clean[rate : 2 * rate] = 0
+    for snr_db in (20, 40):
+        noise = rng.standard_normal(clean.size) * np.std(clean[clean != 0]) * 10 ** (-snr_db / 20)
+        found = fetching.signal_to_noise_db((clean + noise).astype(np.float32), rate)
+        assert found == pytest.approx(snr_db, abs=4)
+
+
 @pytest.mark.parametrize("sample_rate", [16000, 48000])
 def test_a_whisper_keeps_the_envelope_and_loses_the_pitch(rng, sample_rate):
     timesteps, period = sample_rate, sample_rate // 125
