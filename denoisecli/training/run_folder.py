@@ -62,7 +62,7 @@ def locked(run: Path, *, write: bool = True) -> Iterator[None]:
     """Create a run's folder if necessary, and lock it against other processes that write there.
 
     A folder that stays empty is deleted. The operating system releases the lock however the process
-    ends. Temporary files that a killed process left behind are deleted.
+    ends.
 
     Args:
         run: The folder.

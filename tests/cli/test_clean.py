@@ -325,6 +325,16 @@ def test_the_picture_shows_what_was_read(
     np.testing.assert_allclose(drawn[1], sound / 2, atol=1e-4)
 
 
+def test_noise_is_not_written_to_a_pipe(
+    audio_file: Callable[..., Path], halving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = audio_file("in.wav", np.zeros(800))
+    result = denoise("clean", source, "-o", "out.wav", "--keep-noise", "-", "--model", halving)
+    fails(result, 2, "--keep-noise takes a file or a folder, not a pipe")
+    assert not (tmp_path / "out.wav").exists()
+
+
 def test_sound_is_not_written_to_a_terminal(halving: Path) -> None:
     controller, terminal = pty.openpty()
     result = subprocess.run(
