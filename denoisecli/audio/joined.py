@@ -14,6 +14,7 @@ _CHUNKED = (b"RIFF", b"RF64", b"FORM", b"riff", b"caff")
 _TOTAL_AT = 21  # low four bits, and four more bytes: the number of samples in STREAMINFO
 _TAIL = 2**17
 _FRAME = re.compile(rb"\xff[\xf8\xf9](?=.{4})", re.DOTALL)
+_LONGEST_HEADER = 16  # bytes of a frame's header
 
 
 def second_start(path: Path, *, in_flac: bool = True) -> int | None:
@@ -46,22 +47,37 @@ def with_all_flac(path: Path) -> tuple[Patched, int, int, int] | None:
     if not head.startswith(FLAC_START) or len(head) < 42:
         return None
     stated = int.from_bytes(head[_TOTAL_AT : _TOTAL_AT + 5], "big") & 0xF_FFFF_FFFF
-    found = _end_of_last_frame(tail, int.from_bytes(head[8:10], "big"))
-    if found is None or stated == 0 or found <= stated or second_start(path) is not None:
+    found = _end_of_last_frame(tail, int.from_bytes(head[8:10], "big"), stated)
+    if stated == 0 or found == stated or second_start(path) is not None:
         return None
     right = bytes([head[_TOTAL_AT] & 0xF0 | found >> 32]) + (found & 0xFFFF_FFFF).to_bytes(4, "big")
     return Patched(path, {_TOTAL_AT: right}), stated, found, int.from_bytes(head[18:21], "big") >> 4
 
 
-def _end_of_last_frame(tail: bytes, block_size: int) -> int | None:
+def _end_of_last_frame(tail: bytes, block_size: int, stated: int) -> int:
     """Return the number of samples up to the end of the last frame of a FLAC stream.
 
-    Two frames must follow one another, since the first bytes of a frame also occur by chance.
+    The first bytes of a frame also occur by chance within frames, so the frame before it must be
+    intact, and be the one that its number follows.
+
+    Args:
+        tail: The last bytes of the stream.
+        block_size: Number of samples of a frame, where all have the same.
+        stated: The number of samples that the header states, returned if no frame is beyond it.
     """
-    starts = _FRAME.finditer(tail)
-    frames = [frame for match in starts if (frame := _frame(tail[match.start() :], block_size))]
-    ends = {first + length for first, length in frames}
-    return max((first + length for first, length in frames if first in ends), default=None)
+    end = stated
+    before: dict[int, list[int]] = {}  # positions of frames by the sample after their last one
+    for match in _FRAME.finditer(tail):
+        position = match.start()
+        if (frame := _frame(tail[position : position + _LONGEST_HEADER], block_size)) is None:
+            continue
+        first, length = frame
+        if first + length > end and any(
+            _crc16(tail[start:position]) == 0 for start in before.get(first, ())
+        ):
+            end = first + length
+        before.setdefault(first + length, []).append(position)
+    return end
 
 
 def _frame(data: bytes, block_size: int) -> tuple[int, int] | None:
@@ -99,3 +115,24 @@ def _crc8(data: bytes) -> int:
         for _ in range(8):
             value = (value << 1 ^ (0x07 if value & 0x80 else 0)) & 0xFF
     return value
+
+
+def _crc16(data: bytes) -> int:
+    """Return the checksum of a frame; 0 if the last two bytes are the right ones."""
+    value = 0
+    for byte in data:
+        value = (value << 8 & 0xFF00) ^ _CRC16[value >> 8 ^ byte]
+    return value
+
+
+def _crc16_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        value = byte << 8
+        for _ in range(8):
+            value = (value << 1 ^ (0x8005 if value & 0x8000 else 0)) & 0xFFFF
+        table.append(value)
+    return tuple(table)
+
+
+_CRC16 = _crc16_table()

@@ -69,6 +69,28 @@ def test_a_flac_that_states_too_little_is_read_to_its_end(tmp_path, rng, rate, b
     assert not file.warnings
 
 
+def test_bytes_like_a_frame_within_one_are_no_frame(tmp_path, rng):
+    sound = rng.integers(-(2**15), 2**15, 40_001).astype(np.int16)  # stored without compression
+    for number in range(1, 10):  # of a frame of 32768 samples, as it would follow an actual one
+        header = bytes([0xFF, 0xF8, 0xF0, 0, number])
+        samples = np.frombuffer(header + bytes([crc8(header)]), ">i2")
+        sound[4096 * number - 1000 :][:3] = samples
+    path = tmp_path / "x.flac"
+    soundfile.write(path, sound, RATE)
+    assert path.read_bytes().count(b"\xff\xf8\xf0\0") == 9
+    with reader(path) as file:
+        assert sum(block.shape[1] for block in file) == sound.size
+    assert not file.warnings
+
+
+def crc8(data):
+    remainder = int.from_bytes(data, "big") << 8
+    for bit in reversed(range(8, remainder.bit_length())):
+        if remainder >> bit & 1:
+            remainder ^= 0x107 << bit - 8
+    return remainder
+
+
 def test_a_flac_with_a_picture_is_one_recording(tmp_path, rng):
     path = tmp_path / "x.flac"
     soundfile.write(path, 0.1 * rng.standard_normal(4000), RATE)
