@@ -318,24 +318,58 @@ class BoundedMask(Traits, keras.layers.Layer):
         mask: "complex" or "magnitude".
         limit: Bound of the mask.
         gain: Whether to multiply the mask by a gain from 0 to 1, the sigmoid of the last channel.
+        ratio: Ratio of a downward expander of the gain; 1 for none.
+        threshold_db: Gain in dB below which the expander works.
+        first_band: Index of the lowest frequency at which it works.
 
     Shape:
         - input and output: (batch, frequency, time, 2 * taps) if complex, otherwise
           (batch, frequency, time, 1); with a gain the input has one more channel
     """
 
-    def __init__(self, mask: str, limit: float, gain: bool = False, **kwargs: Any):
+    def __init__(
+        self,
+        mask: str,
+        limit: float,
+        gain: bool = False,
+        *,
+        ratio: float = 1.0,
+        threshold_db: float = 0.0,
+        first_band: int = 0,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.mask = mask
         self.limit = limit
         self.gain = gain
+        self.ratio = ratio
+        self.threshold_db = threshold_db
+        self.first_band = first_band
 
     def call(self, inputs: Any) -> Any:
         bound = ops.tanh if self.mask == "complex" else ops.sigmoid
         if not self.gain:
             return self.limit * bound(inputs)
         inputs, gain = ops.split(inputs, [inputs.shape[-1] - 1], axis=-1)
-        return self.limit * ops.sigmoid(gain) * bound(inputs)
+        return self.limit * self.expanded(gain) * bound(inputs)
+
+    def expanded(self, logits: Any) -> Any:
+        """Return the gain, shape (batch, frequency, time, 1), from its logits."""
+        if self.ratio == 1:
+            return ops.sigmoid(logits)
+        level = ops.log_sigmoid(logits)  # in nepers, as is the threshold
+        below = ops.minimum(level - self.threshold, 0)
+        return ops.exp(level + self.slopes(logits.shape[1]) * below)
+
+    @property
+    def threshold(self) -> float:
+        """The threshold of the expander in Np."""
+        return self.threshold_db / 20 * float(np.log(10))
+
+    def slopes(self, bands: int) -> np.ndarray:
+        """Return the additional attenuation per attenuation below the threshold, (bands, 1, 1)."""
+        expands = np.arange(bands) >= self.first_band
+        return np.float32(self.ratio - 1) * expands[:, None, None]
 
     def identity_bias(self) -> list[float]:
         """Return the input for which the mask is one, so that it changes nothing."""
@@ -347,7 +381,8 @@ class BoundedMask(Traits, keras.layers.Layer):
         return (*input_shape[:-1], input_shape[-1] - self.gain)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "mask": self.mask, "limit": self.limit, "gain": self.gain}
+        names = ("mask", "limit", "gain", "ratio", "threshold_db", "first_band")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
@@ -355,9 +390,21 @@ class BoundedMask(Traits, keras.layers.Layer):
         if self.gain:
             axis = 3 if x.channels_last else 1
             channels, parts = x.name, self.output.shape[-1]
-            opened = graph.add("Sigmoid", graph.slice(channels, axis, parts, parts + 1))
-            gain = graph.add("Mul", opened, gain)
+            logits = graph.slice(channels, axis, parts, parts + 1)
+            gain = graph.add("Mul", self._expanded_nodes(graph, logits, x.channels_last), gain)
             factors = graph.slice(channels, axis, 0, parts)
             x = Map(graph, last=factors) if x.channels_last else Map(graph, first=factors)
         bounded = x.elementwise("Tanh" if self.mask == "complex" else "Sigmoid")
         return bounded.elementwise("Mul", gain)
+
+    def _expanded_nodes(self, graph: Graph, logits: str, channels_last: bool) -> str:
+        if self.ratio == 1:
+            return graph.add("Sigmoid", logits)
+        level = graph.add("Neg", graph.add("Softplus", graph.add("Neg", logits)))
+        below = graph.add("Sub", level, graph.constant(self.threshold))
+        below = graph.add("Min", below, graph.constant(0.0))
+        slopes = self.slopes(self.output.shape[1])
+        if not channels_last:
+            slopes = slopes.reshape(graph.ordered(-1, 1))
+        more = graph.add("Mul", below, graph.constant(slopes))
+        return graph.add("Exp", graph.add("Add", level, more))

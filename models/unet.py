@@ -72,10 +72,15 @@ class _Builder:
         if padded:
             x = layers.CropLike(name="crop")(x, whole)
         output = spec.output
-        if spec.features.bands is None:
-            return layers.BoundedMask(output.mask, output.limit, output.gain, name="mask")(x)
+        expander: dict[str, Any] = {}
+        if output.expander is not None:
+            expander = output.expander.model_dump(include={"ratio", "threshold_db"})
+            expander["first_band"] = spec.expanded_band
         # Bounds and gains are cheaper in bands than in bins.
-        x = layers.BoundedMask(output.mask, output.limit, output.gain, name="band_mask")(x)
+        name = "mask" if spec.features.bands is None else "band_mask"
+        x = layers.BoundedMask(output.mask, output.limit, output.gain, **expander, name=name)(x)
+        if spec.features.bands is None:
+            return x
         return layers.FrequencyMatrix(to_bins, name="mask")(x)
 
     def down(self, x: Any, level: DownLevel, name: str) -> tuple[Any, Any]:

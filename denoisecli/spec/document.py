@@ -4,7 +4,7 @@ Two-element lists of a spec are [frequency, time], like the axes of a spectrogra
 """
 
 import json
-from math import log10, prod
+from math import ceil, log10, prod
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -133,6 +133,18 @@ class Spec(Section):
         share = (bands.count - 1) / (scale[-1] - scale[0])
         return [(value - scale[0]) * share for value in scale]
 
+    @property
+    def expanded_band(self) -> int:
+        """Index of the first band whose gain the expander of the output changes."""
+        expander = self.output.expander
+        if expander is None:
+            return self.feature_bands
+        bin_ = int(expander.above_hz * self.stft.n_fft / self.audio.sample_rate)
+        if bin_ < self.kept_bins:
+            return bin_ + (expander.above_hz > 0)
+        positions = self.band_positions[bin_ - self.kept_bins + 1 :]
+        return self.kept_bins + ceil(positions[0]) if positions else self.feature_bands
+
     def stft_at(self, sample_rate: int) -> Stft | None:
         """Return the STFT at a lower sample rate in Hz, with frames and hops of equal duration.
 
@@ -175,6 +187,11 @@ class Spec(Section):
     def _can_be_built(self) -> "Spec":
         """Check that the sections fit together, before anything is built."""
         self._check_bands()
+        if self.output.expander is not None and self.expanded_band == self.feature_bands:
+            raise ValueError(
+                f"output.expander: no band lies above {self.output.expander.above_hz:g} Hz; it "
+                f"must be less than {self.audio.sample_rate / 2:g}"
+            )
         if self.model == "unet":
             self._check_sizes()
             self._check_skips()

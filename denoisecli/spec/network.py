@@ -264,6 +264,24 @@ ValleyBlock = Annotated[
 ]
 
 
+class Expander(Section):
+    """A downward expander of the gain: what the network attenuates much is attenuated more."""
+
+    ratio: float = Field(
+        1.4,
+        gt=1,
+        le=10,
+        description="Ratio of the attenuation after to that before, both in dB below the "
+        "threshold.",
+    )
+    threshold_db: float = Field(
+        -10.0, ge=-60, le=0, description="Gain in dB below which the expander works."
+    )
+    above_hz: float = Field(
+        0.0, ge=0, description="Frequency in Hz above which the expander works."
+    )
+
+
 class Output(Section):
     """The mask that the noisy spectrum is multiplied by.
 
@@ -292,6 +310,9 @@ class Output(Section):
         description="Whether the mask is multiplied by a gain from 0 to 1, which can silence what "
         "the mask cannot.",
     )
+    expander: Expander | None = Field(
+        None, description="Expander of the gain, which has to be `true`; null for none."
+    )
 
     @property
     def offsets(self) -> tuple[int, ...]:
@@ -307,4 +328,10 @@ class Output(Section):
     def _filters_are_complex(self) -> "Output":
         if self.mask != "complex" and len(self.offsets) > 1:
             raise ValueError("past_taps and future_taps need the mask 'complex'")
+        return self
+
+    @model_validator(mode="after")
+    def _expander_has_a_gain(self) -> "Output":
+        if self.expander is not None and not self.gain:
+            raise ValueError('an expander needs the gain: add "gain": true')
         return self

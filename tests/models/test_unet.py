@@ -22,6 +22,8 @@ SMALL = {"n_fft": 64, "hop_length": 32}  # 33 bins
 EVEN = {"n_fft": 62, "hop_length": 31}  # 32 bins
 GRU = {"block": "recurrent", "axis": "time", "units": 3}
 
+EXPANDER = {"ratio": 2.0, "threshold_db": 0.0, "above_hz": 1500.0}
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {
         "stft": SMALL,
@@ -83,7 +85,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "downsampling": [{"filters": 4, "strides": [3, 1], "activation": "tanh"}],
         "valley": [{**GRU, "cell": "lstm", "axis": "frequency", "bidirectional": False}],
         "upsampling": [{"filters": 3, "skip": "none"}],
-        "output": {"mask": "magnitude", "limit": 1.5, "gain": True},
+        "output": {"mask": "magnitude", "limit": 1.5, "gain": True, "expander": EXPANDER},
     },
     "mel bands": {
         "stft": SMALL,
@@ -106,7 +108,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             {**GRU, "axis": "frequency"},
         ],
         "upsampling": [{"filters": 4, "kernel_size": [2, 3]}, {"filters": 3}],
-        "output": {"past_taps": 3, "gain": True},
+        "output": {"past_taps": 3, "gain": True, "expander": EXPANDER},
     },
     "causal pooled": {
         "causal": True,

@@ -234,6 +234,11 @@ def test_what_is_not_an_object(value: Any) -> None:
             },
             r"^upsampling\[0\]: .*but 5 meet the 4 of downsampling\[0\]",
         ),
+        ({"output": {"expander": {}}}, '^output: an expander needs the gain: add "gain": true$'),
+        (
+            {"output": {"gain": True, "expander": {"above_hz": 8000.0}}},
+            "^output.expander: no band lies above 8000 Hz; it must be less than 8000$",
+        ),
         ({"features": {"bands": {"above_hz": 8000.0}}}, "above_hz 8000 leaves no bins to merge"),
         ({"features": {"bands": {"count": 400}}}, "^features.bands: 400 bands above 2000 Hz are"),
         (
@@ -295,6 +300,22 @@ def test_bands(kind: str, count: int) -> None:
         assert (np.diff(positions) > 0).all()
         assert (np.diff(positions, 2) < 0).all()  # the higher, the wider are the bands
     assert parse_spec(document()).band_positions == []
+
+
+@pytest.mark.parametrize("bands", [None, {"count": 32}, {"count": 1}])
+@pytest.mark.parametrize("above_hz", [0, 500, 510, 2000, 3333.3, 7999])
+def test_the_expander_begins_with_the_first_band_above_its_frequency(
+    bands: dict[str, int] | None, above_hz: float
+) -> None:
+    output = {"gain": True, "expander": {"above_hz": above_hz}}
+    spec = parse_spec(document(features={"bands": bands}, output=output))
+    bins = np.arange(spec.stft.bins) * spec.audio.sample_rate / spec.stft.n_fft
+    hertz = bins
+    if bands is not None:
+        centres = np.interp(range(bands["count"]), spec.band_positions, bins[spec.kept_bins :])
+        hertz = np.concatenate([bins[: spec.kept_bins], centres])
+    assert hertz[spec.expanded_band] >= above_hz
+    assert (hertz[: spec.expanded_band] <= above_hz).all()
 
 
 def test_bands_lie_on_the_mel_scale() -> None:

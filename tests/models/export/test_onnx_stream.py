@@ -29,7 +29,11 @@ STREAMS: dict[str, tuple[int, dict[str, Any]]] = {
             ],
             "valley": [GRU, DILATED, {**GRU, "axis": "frequency", "bidirectional": True}, LSTM],
             "upsampling": [{"filters": 4, "kernel_size": [2, 3]}, {"filters": 3}],
-            "output": {"past_taps": 3, "gain": True},
+            "output": {
+                "past_taps": 3,
+                "gain": True,
+                "expander": {"threshold_db": 0.0, "above_hz": 4500.0},
+            },
         },
     ),
     "looks ahead": (
