@@ -400,11 +400,10 @@ class BoundedMask(Traits, keras.layers.Layer):
     def _expanded_nodes(self, graph: Graph, logits: str, channels_last: bool) -> str:
         if self.ratio == 1:
             return graph.add("Sigmoid", logits)
-        level = graph.add("Neg", graph.add("Softplus", graph.add("Neg", logits)))
-        below = graph.add("Sub", level, graph.constant(self.threshold))
-        below = graph.add("Min", below, graph.constant(0.0))
-        slopes = self.slopes(self.output.shape[1])
+        attenuation = graph.add("Softplus", graph.add("Neg", logits))
+        below = graph.add("Relu", graph.add("Add", attenuation, graph.constant(self.threshold)))
+        slopes = -self.slopes(self.output.shape[1])
         if not channels_last:
             slopes = slopes.reshape(graph.ordered(-1, 1))
         more = graph.add("Mul", below, graph.constant(slopes))
-        return graph.add("Exp", graph.add("Add", level, more))
+        return graph.add("Exp", graph.add("Sub", more, attenuation))

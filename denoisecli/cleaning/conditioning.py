@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from numpy.lib.stride_tricks import sliding_window_view
 
 from denoisecli.types import AudioBlock
 
@@ -22,7 +21,6 @@ _MEMORY_SECONDS = 2.0  # time constant of the estimates
 _LOWEST_LEVEL = 10 ** (-35 / 20)  # RMS to which quieter sound is raised for the network
 _HIGHEST_GAIN = 10 ** (45 / 20)  # the noise of a digital recording is not raised to the usual level
 _HIGHEST_PEAK = np.float32(10 ** (-10 / 20))  # to which a gain raises a sample
-_HELD_CELLS = 2  # for which a peak limits the gain, since frames of the STFT reach as far
 
 # Pairs of a time in s and a share: a mean over that time counts as an offset if its share of the
 # RMS is larger. Over a short time, low frequencies have a mean as well.
@@ -117,8 +115,8 @@ class _Estimate:
         # Decaying sums of the means and powers of the cells, for every channel.
         self._sums = [(0.0, 0.0)] * channels
         self._part: AudioBlock = np.zeros((channels, 0), np.float32)  # of the cell so far
-        # Peaks of the last cells.
-        self._peaks: _Peaks = np.zeros((channels, _HELD_CELLS), np.float32)
+        # Peaks of the last two cells, which limit the gain, since frames of the STFT reach as far.
+        self._peaks: _Peaks = np.zeros((channels, 2), np.float32)
         # Offset and gain of every channel at the beginning and the end of the cell, which follow
         # from earlier cells.
         self._ends: list[list[tuple[float, float]]] = [[_NEUTRAL] * channels] * 2
@@ -160,12 +158,11 @@ class _Estimate:
         """Take the peaks of the next cells.
 
         Returns:
-            The highest peak of the `_HELD_CELLS` cells before each of them, and before the one
-            after them.
+            The highest peak of the two cells before each of them, and before the one after them.
         """
         held = np.concatenate([self._peaks, peaks], axis=1)
-        self._peaks = held[:, -_HELD_CELLS:]
-        return sliding_window_view(held, _HELD_CELLS, axis=1).max(axis=-1)
+        self._peaks = held[:, -2:]
+        return np.maximum(held[:, :-1], held[:, 1:])
 
     def _estimates(
         self, cells: Float[np.ndarray, "channels cells samples"]
