@@ -29,7 +29,8 @@ Dropout = Annotated[
     Field(
         ge=0,
         lt=1,
-        description="Share of the channels that are dropped in training, as whole maps.",
+        description="Share of the channels that are dropped in training, as whole maps, because "
+        "neighbouring values of a map are similar (Tompson et al. 2015).",
     ),
 ]
 
@@ -181,13 +182,7 @@ class Convolutions(Section):
         "batch", description="Normalization after each convolution."
     )
     activation: Activation = Field("relu", description="Activation after each convolution.")
-    dropout: float = Field(
-        0,
-        ge=0,
-        lt=1,
-        description="Share of the channels that are dropped in training, as whole maps, because "
-        "neighbouring values of a map are similar (Tompson et al. 2015).",
-    )
+    dropout: Dropout = 0
 
 
 class DownLevel(Convolutions):

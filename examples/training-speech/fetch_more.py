@@ -40,12 +40,14 @@ class Source:
         patterns: Globs of the files to take.
         but_not: Parts of paths to leave out.
         lower_floor: Whether the recordings have a steady background to be lowered.
+        unclipped: Whether recordings with samples at full scale are left out.
         join: Whether short events are strung together.
         credited: Whether only files are taken that a table in ``credits.md`` beside them lists
             under CC0 or CC BY.
-        words: Whether the recordings are single words, those of a folder by one voice, to be
-            trimmed and strung together.
-        least_snr_db: Recordings with a lower signal-to-noise ratio are left out.
+        words: Whether the recordings are single words or short sentences, to be trimmed and strung
+            together with those of the same folder.
+        least_snr_db: Recordings with a lower signal-to-noise ratio, after the background was
+            lowered, are left out.
     """
 
     folder: str
@@ -54,6 +56,7 @@ class Source:
     patterns: tuple[str, ...]
     but_not: tuple[str, ...] = ()
     lower_floor: bool = False
+    unclipped: bool = False
     join: bool = False
     credited: bool = False
     words: bool = False
@@ -202,6 +205,22 @@ SOURCES = (
         "8165959c2567190524898e8187021c8ffb19b262",
         ("speech_data/*/*-[01]5.wav",),
         words=True,
+    ),
+    Source(
+        "speech-found/svd",
+        "RakhilML/Voice-Pathology-Detection",
+        "6bc81628f1c77717a11875a2482a84696f5f710b",
+        ("Dataset/Before Augmentation (Original)/*/*-phrase.wav",),
+        lower_floor=True,
+        unclipped=True,
+        words=True,
+        least_snr_db=33,
+    ),
+    Source(
+        "speech-found/thorsten",
+        "thorstenMueller/deep-learning-german-tts",
+        "2ed2413dda915a6354cfa7823257aa13dddfc567",
+        ("samples/original_recording/*.wav",),
     ),
     Source(
         "noise-found/ambientsounds",
@@ -373,15 +392,17 @@ def convert(source: Source, paths: list[Path], folder: Path) -> None:
         if source.join and sound.size <= EVENT * sample_rate:
             events.setdefault(sample_rate, []).append(sound)
             continue
+        if source.unclipped and np.max(np.abs(sound)) > 0.999:
+            continue
+        if source.lower_floor:
+            sound = lower_floor(sound, sample_rate)
+        if signal_to_noise_db(sound, sample_rate) < source.least_snr_db:
+            continue
         if source.words:
             voices.setdefault((path.parent.as_posix(), sample_rate), []).append(
                 trim(sound, sample_rate)
             )
             continue
-        if signal_to_noise_db(sound, sample_rate) < source.least_snr_db:
-            continue
-        if source.lower_floor:
-            sound = lower_floor(sound, sample_rate)
         files.write(target, sound, sample_rate, subtype="PCM_16", overwrite=True)
     rng = np.random.default_rng(zlib.crc32(source.name.encode()))
     for sample_rate, sounds in sorted(events.items()):
