@@ -1,10 +1,11 @@
-"""Samples to and from the audio frames of PyAV, which is optional.
+"""What all uses of PyAV share: opening a file, and samples to and from audio frames.
 
 The frames are interleaved: PyAV crashes when it returns the samples of eight planes.
 """
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,9 +13,33 @@ from denoisecli.types import AudioBlock
 
 if TYPE_CHECKING:
     from av import AudioFrame
+    from av.container import InputContainer
 
 FORMAT = "flt"
 """FFmpeg's name of the sample format: interleaved float32."""
+
+
+def open_input(path: Path) -> "InputContainer":
+    """Open a media file; what is not UTF-8 in its tags becomes U+FFFD, and does not stop the sound.
+
+    Raises:
+        av.error.FFmpegError: It is damaged, or of an unknown format.
+    """
+    import av
+
+    options: dict[str, Any] = {}
+    if int(av.__version__.partition(".")[0]) < 19:  # later ones return lone surrogates instead
+        options["metadata_errors"] = "replace"
+    container = av.open(str(path), **options)
+    for tagged in (container, *container.streams):
+        for name, text in [*tagged.metadata.items()]:
+            del tagged.metadata[name]
+            tagged.metadata[_without_surrogates(name)] = _without_surrogates(text)
+    return container
+
+
+def _without_surrogates(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def to_frame(block: AudioBlock, layout: str, sample_rate: int, position: int) -> "AudioFrame":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denoisecli.audio.av_frames import FORMAT, from_frame
+from denoisecli.audio.av_frames import FORMAT, from_frame, open_input
 from denoisecli.audio.channels import mask_of_names, wav_order
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.system.extras import require
@@ -89,8 +89,7 @@ class MediaFile:
         self._errors = av.error.FFmpegError
         av.logging.set_level(av.logging.PANIC)  # FFmpeg's messages are not for users
         try:
-            # Tags in another encoding must not stop the sound.
-            self._container = av.open(str(path), metadata_errors="replace")
+            self._container = open_input(path)
         except self._errors as error:
             raise AudioError(f"{path} is damaged or not a media file of a known format") from error
         if not self._container.streams.audio:

@@ -23,6 +23,7 @@ from mutagen.mp4 import MP4
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 
+from denoisecli.audio.av_frames import open_input
 from denoisecli.audio.riff import walk_chunks
 from denoisecli.errors import join_names
 
@@ -243,9 +244,7 @@ def missing_tags(source: Mapping[str, str], target: Path) -> list[str]:
         source: Tags that PyAV reads from a file.
         target: Media file.
     """
-    import av
-
-    with av.open(str(target), metadata_errors="replace") as container:
+    with open_input(target) as container:
         kept = {name.lower() for name in container.metadata}
         for stream in container.streams:
             kept |= {name.lower() for name in stream.metadata}
@@ -476,11 +475,9 @@ def _is_comment_name(name: str) -> bool:
 
 
 def _read_media(path: Path, found: Metadata) -> Metadata:
-    import av
-
     comments: list[tuple[str, str]] = []
     pictures: list[Picture] = []
-    with av.open(str(path), metadata_errors="replace") as container:
+    with open_input(path) as container:
         for name, value in container.metadata.items():
             name = name.lower()
             if name not in _TECHNICAL and not is_of_level(name):

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from denoisecli.audio.av_frames import to_frame
+from denoisecli.audio.av_frames import open_input, to_frame
 from denoisecli.audio.formats import CONTAINERS, MEDIA
 from denoisecli.audio.loudness import LAYOUTS
 from denoisecli.audio.media import (
@@ -280,7 +280,7 @@ def remuxed(
     av.logging.set_level(av.logging.PANIC)
     with replacing(target, overwrite=overwrite, source=source) as part, ExitStack() as stack:
         try:
-            original = stack.enter_context(av.open(str(source), metadata_errors="replace"))
+            original = stack.enter_context(open_input(source))
         except _av_errors() as error:
             raise AudioError(f"{source} is damaged or not a media file") from error
         index, _ = choose_track(source, original.streams.audio, track)

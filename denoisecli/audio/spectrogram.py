@@ -4,6 +4,7 @@ import warnings
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,9 @@ def invert(spectrogram: Spectrogram) -> AudioVector:
     else:
         import librosa
 
+        # The same spectrogram gives the same sound. librosa 1.0 has renamed the seed.
+        parameters = signature(librosa.griffinlim).parameters
+        seed = {"rng" if "rng" in parameters else "random_state": 0}
         sound = librosa.griffinlim(
             levels,
             n_iter=_GRIFFIN_LIM_ITERATIONS,
@@ -251,7 +255,7 @@ def invert(spectrogram: Spectrogram) -> AudioVector:
             n_fft=spectrogram.n_fft,
             window=window_vector(spectrogram.window, spectrogram.n_fft),
             length=padded_length,
-            random_state=0,  # the same spectrogram gives the same sound
+            **seed,
         )
     return sound[: spectrogram.length]
 

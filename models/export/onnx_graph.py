@@ -40,13 +40,15 @@ class Graph:
     def add(self, operator: str, *inputs: str, output: str | None = None, **options: Any) -> str:
         """Append a node with one output and return the name of that output."""
         output = output or f"{operator.lower()}_{next(self._numbers)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], **options))
+        self.add_node(operator, inputs, [output], **options)
         return output
 
     def add_node(
         self, operator: str, inputs: Sequence[str], outputs: Sequence[str], **options: Any
     ) -> None:
         """Append a node with several outputs; an empty name leaves an output out."""
+        # Releases of ONNX Runtime before 1.22 fuse nodes without names into nodes of one name.
+        options["name"] = f"{operator}_{next(self._numbers)}"
         self.nodes.append(helper.make_node(operator, inputs, outputs, **options))
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:

@@ -63,7 +63,9 @@ def export_sherpa(network: "UNet", path: Path) -> float:
             names[:] = [_NAMES.get(name, name) for name in names]
     size = graph.input[1].type.tensor_type.shape.dim[1].dim_value
     for name in _UNUSED:
-        graph.node.append(helper.make_node("Identity", [name], [f"{name}_out"]))
+        graph.node.append(
+            helper.make_node("Identity", [name], [f"{name}_out"], name=f"Identity_{name}")
+        )
     frame, state = [1, spec.stft.bins, 1, 2], [1, size]
     del graph.input[:], graph.output[:], model.metadata_props[:]
     inputs = {"mix": frame, "conv_cache": state, **{name: [1] for name in _UNUSED}}
