@@ -26,6 +26,8 @@ class FakeSoundDevice:
     Attributes:
         played: What the output was given.
         present: Whether the devices are there.
+        systems: Names of the sound systems.
+        devices: Name, number of inputs and outputs, and index of the system of every device.
         opened: Options of all streams that were opened.
         refreshed: How often PortAudio was started anew.
         calls: Names of all calls that may hang.
@@ -51,23 +53,24 @@ class FakeSoundDevice:
         self.failing = {}
         self.underflow = False
         self._initialized = 1
-        self.default = SimpleNamespace(device=[0, 1])
+        self.default = SimpleNamespace(device=[0, 1], hostapi=0)
+        self.systems = ["ALSA"]
+        self.devices = [("Microphone", 2, 0, 0), ("Speaker", 0, 2, 0)]
 
     def query_hostapis(self):
-        return [{"name": "ALSA"}]
+        return [{"name": name} for name in self.systems]
 
     def query_devices(self):
-        names = [("Microphone", 2, 0), ("Speaker", 0, 2)]
         return [
             {
                 "index": index,
                 "name": name,
-                "hostapi": 0,
+                "hostapi": system,
                 "max_input_channels": inputs,
                 "max_output_channels": outputs,
                 "default_samplerate": 48000.0,
             }
-            for index, (name, inputs, outputs) in enumerate(names)
+            for index, (name, inputs, outputs, system) in enumerate(self.devices)
         ]
 
     def called(self, name):

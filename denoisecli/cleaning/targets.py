@@ -283,7 +283,9 @@ def _find(inputs: Sequence[str | Path]) -> Iterator[_Recording]:
                 if file.is_file() and file.suffix.lower() in SUFFIXES:
                     found.setdefault(file.resolve(), file)  # links may form circles
             if not found:
-                is_pattern = glob.has_magic(str(path.relative_to(root)))
+                # A path on a drive that does not exist is not relative to any folder.
+                rest = path.relative_to(root) if path.is_relative_to(root) else path
+                is_pattern = glob.has_magic(str(rest))
                 problem = "matches no recordings" if is_pattern else "does not exist"
                 hint = "" if is_pattern or len(inputs) == 1 else "; the output is given with -o"
                 raise UsageError(f"{source} {problem}{hint}")

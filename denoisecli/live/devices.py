@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -165,19 +166,37 @@ def _run(
 
 
 def _with_names(audio: PortAudio, settings: LiveSettings) -> LiveSettings:
-    """Replace the numbers of devices by names, since they are numbered anew after every search."""
+    """Replace numbers and parts of names by whole names, which tell the devices apart.
+
+    Numbers are given anew after every search. Windows has each device in several sound systems, and
+    a name that occurs in all of them means that in the default one.
+    """
     entries, systems = audio.sd.query_devices(), audio.sd.query_hostapis()
     names = [f"{entry['name']}, {systems[entry['hostapi']]['name']}" for entry in entries]
 
-    def name(device: str | None) -> str | None:
-        if device is None or not device.isdecimal():
-            return device
+    def name(device: str | None, kind: str) -> str | None:
+        if device is None:
+            return None
+        if not device.isdecimal():
+            pattern = re.compile(".*?".join(map(re.escape, device.split())), re.IGNORECASE)
+            found = [
+                index
+                for index, entry in enumerate(entries)
+                if entry[f"max_{kind}_channels"] > 0 and pattern.search(names[index])
+            ]
+            available = [entries[index]["hostapi"] for index in found]
+            default = audio.sd.default.hostapi
+            system = default if default in available else next(iter(available), None)
+            is_one = len(found) > 1 and available.count(system) == 1
+            return names[found[available.index(system)]] if is_one else device
         if int(device) >= len(names):
             raise UsageError(f"there is no device {device}; --list-devices lists them")
-        found = names[int(device)]
-        return device if names.count(found) > 1 else found  # the name would not tell which
+        found_name = names[int(device)]
+        return device if names.count(found_name) > 1 else found_name
 
-    return replace(settings, input=name(settings.input), output=name(settings.output))
+    return replace(
+        settings, input=name(settings.input, "input"), output=name(settings.output, "output")
+    )
 
 
 def _advice(settings: LiveSettings, error: Exception) -> str:

@@ -6,6 +6,7 @@ parent. When the parent stops with an exception, or ends in whatever way, the wo
 they are doing: ``SystemExit`` is raised in their tasks, so that they remove temporary files.
 """
 
+import _thread
 import multiprocessing
 import os
 import signal
@@ -13,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
@@ -114,6 +115,8 @@ def result_of(future: "Future[_Result]") -> _Result:
         Exception: Any exception that the task raised.
     """
     try:
+        while not future.done():
+            wait([future], timeout=0.2)  # Windows handles Ctrl-C only between the calls
         return future.result()
     except (BrokenProcessPool, SystemExit) as error:
         raise WorkerDied from error
@@ -239,7 +242,7 @@ def _give_up(number: int, frame: object) -> None:
 def _stop_with_parent(connection: Connection) -> None:
     connection.poll(None)  # until the parent closes its end, or dies
     _Worker.stopping = True
-    os.kill(os.getpid(), signal.SIGTERM)
+    _thread.interrupt_main(signal.SIGTERM)  # os.kill would end a process of Windows at once
     parent = multiprocessing.parent_process()
     end = time.monotonic() + GRACE_SECONDS
     while time.monotonic() < end and (_Worker.in_task or (parent and parent.is_alive())):

@@ -95,6 +95,35 @@ def test_numbers_of_devices_hold_for_the_devices_of_the_beginning(card):
         )
 
 
+@pytest.mark.parametrize(
+    ("wanted", "opened"),
+    [
+        ("CABLE Input", "CABLE Input (VB-Audio Virtual C, MME"),
+        ("cable virtual", "CABLE Input (VB-Audio Virtual C, MME"),
+        ("CABLE Input (VB-Audio Virtual Cable)", "CABLE Input (VB-Audio Virtual Cable)"),
+        ("CABLE Input, WDM-KS", "CABLE Input, WDM-KS"),
+        ("Head", "Head"),  # two of one system: sounddevice says so
+        ("Nothing", "Nothing"),
+    ],
+)
+def test_a_name_in_several_sound_systems_means_the_default_one(card, wanted, opened):
+    """Windows has each device in four of them."""
+    card.systems = ["MME", "WASAPI", "WDM-KS"]
+    card.devices = [
+        ("CABLE Output (VB-Audio Virtual ", 2, 0, 0),
+        ("CABLE Input (VB-Audio Virtual C", 0, 2, 0),  # cut off
+        ("CABLE Input (VB-Audio Virtual Cable)", 0, 2, 1),
+        ("CABLE Input", 2, 2, 2),
+        ("Headset", 0, 2, 0),
+        ("Headphones", 0, 2, 0),
+        ("Headphones", 0, 2, 1),
+    ]
+    stop = threading.Event()
+    settings = LiveSettings("0", wanted, 16000, channels=2)
+    run_live(new_filter(), settings, stop, on_change=lambda *_: stop.set())
+    assert card.opened[-1]["device"] == opened
+
+
 def test_a_device_that_goes_away_is_waited_for(card):
     """With the same filter, and nothing is created or reported while it waits."""
     stop, changes, reopened = threading.Event(), [], []
