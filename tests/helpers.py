@@ -161,3 +161,38 @@ def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path
             build(folder)
             done.touch()
     return folder
+
+
+def verbatim_flac(steps: np.ndarray, bits: int, sample_rate: int, block: int = 4096) -> bytes:
+    """Return a FLAC that stores samples as they are (RFC 9639), without any further metadata.
+
+    Args:
+        steps: Integers, shape (timesteps,).
+        bits: Bits of a sample, a multiple of 4 from 4 to 24.
+        sample_rate: Sample rate in Hz.
+        block: Number of samples in a frame.
+    """
+    facts = sample_rate << 44 | (bits - 1) << 36 | steps.size
+    info = block.to_bytes(2, "big") * 2 + bytes(6) + facts.to_bytes(8, "big") + bytes(16)
+    stream = b"fLaC" + (0x80000000 | len(info)).to_bytes(4, "big") + info
+    for number, start in enumerate(range(0, steps.size, block)):
+        part = steps[start : start + block]
+        header = b"\xff\xf8\x70\0" + bytes([number]) + (part.size - 1).to_bytes(2, "big")
+        header += bytes([checksum(header, 0x107)])
+        digits = "".join(f"{int(step) % 2**bits:0{bits // 4}x}" for step in part)
+        frame = header + b"\x02" + bytes.fromhex(digits + "0" * (len(digits) % 2))
+        stream += frame + checksum(frame, 0x18005).to_bytes(2, "big")
+    return stream
+
+
+def checksum(data: bytes, polynomial: int) -> int:
+    """Return the remainder of a division of bytes by a polynomial: the CRC without conventions."""
+    width = polynomial.bit_length() - 1
+    remainder = 0
+    for byte in data:
+        remainder ^= byte << width - 8
+        for _ in range(8):
+            remainder <<= 1
+            if remainder >> width:
+                remainder ^= polynomial
+    return remainder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import soundfile
 
-from denoisecli.audio.riff import sound_layout
+from denoisecli.audio.riff import sound_layout, walk_chunks
 
 UNKNOWN_FRAMES = 2**62
 """libsndfile reports this many frames or more for a FLAC stream without a length."""
@@ -32,8 +32,9 @@ def promised_frames(path: Path, file: soundfile.SoundFile) -> int | None:
         return None
     if file.format == "MP3" and not has_frame_count(path):
         return None  # libsndfile estimates it from the bit rate
-    if file.format == "RF64" and (rf64 := sound_layout(path)) is not None:
-        return max(file.frames, file.frames * rf64.stated // max(rf64.available, 1))
+    if file.format in ("RF64", "W64", "CAF") and (sound := _sound_sizes(path)) is not None:
+        stated, available = sound
+        return max(file.frames, -(-file.frames * stated // max(available, 1)))
     if sizes := _SIZES.search(file.extra_info):
         promised, present = int(sizes[1]), int(sizes[2])
         if present == 0 or is_unknown_size(promised):
@@ -41,6 +42,18 @@ def promised_frames(path: Path, file: soundfile.SoundFile) -> int | None:
         if promised > present:
             return -(-file.frames * promised // present)  # a part of a frame is missing at least
     return file.frames
+
+
+def _sound_sizes(path: Path) -> tuple[int, int] | None:
+    """Return the stated size of the sound in bytes, and that of the file from its start on."""
+    if (layout := sound_layout(path)) is not None:
+        return layout.stated, layout.available
+    with path.open("rb") as raw:
+        file_size = raw.seek(0, io.SEEK_END)
+        for chunk in walk_chunks(raw):
+            if chunk.name == b"data":
+                return chunk.size - 4, file_size - chunk.start - 4  # behind the number of edits
+    return None
 
 
 def is_unknown_size(size: int) -> bool:
@@ -82,7 +95,10 @@ def holds_more(path: Path, file: soundfile.SoundFile) -> bool:
     its bit rate suggests. That is too few for joined files, and for a variable bit rate without
     a header.
     """
-    return file.format == "MP3" and _mp3_timesteps(path) > file.frames + 4 * 1152
+    if file.format != "MP3":
+        return False
+    slack = 4 * 1152 if has_frame_count(path) else 0  # the delay and the padding of the coder
+    return _mp3_timesteps(path) > file.frames + slack
 
 
 def _mp3_timesteps(path: Path) -> int:

@@ -7,8 +7,11 @@ from pathlib import Path
 from denoisecli.audio.ogg import find_bytes
 from denoisecli.audio.riff import Patched, walk_chunks
 
-FLAC_START = b"fLaC\0\0\0\x22"
-"""Marker of a FLAC stream, and the header of its first block, STREAMINFO, of 34 bytes."""
+FLAC_STARTS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
+"""Marker of a FLAC stream, and the header of its first block, STREAMINFO, of 34 bytes.
+
+The second one is that of a stream without further blocks.
+"""
 
 _CHUNKED = (b"RIFF", b"RF64", b"FORM", b"riff", b"caff")
 _TOTAL_AT = 21  # low four bits, and four more bytes: the number of samples in STREAMINFO
@@ -30,7 +33,15 @@ def second_start(path: Path, *, in_flac: bool = True) -> int | None:
             name_bytes = 16 if head == b"riff" else 4
             seconds = (chunk for chunk in walk_chunks(raw) if chunk.name == head)
             return next((chunk.size_at - name_bytes for chunk in seconds), None)
-        return find_bytes(raw, FLAC_START, 4) if in_flac and head == b"fLaC" else None
+        if not in_flac or head != b"fLaC":
+            return None
+        position = find_bytes(raw, b"fLaC", 4)
+        while position is not None:
+            raw.seek(position)
+            if raw.read(8) in FLAC_STARTS:
+                break
+            position = find_bytes(raw, b"fLaC", position + 4)
+        return position
 
 
 def with_all_flac(path: Path) -> tuple[Patched, int, int, int] | None:
@@ -44,14 +55,15 @@ def with_all_flac(path: Path) -> tuple[Patched, int, int, int] | None:
         head = raw.read(42)
         raw.seek(max(raw.seek(0, io.SEEK_END) - _TAIL, 0))
         tail = raw.read()
-    if not head.startswith(FLAC_START) or len(head) < 42:
+    rate = int.from_bytes(head[18:21], "big") >> 4
+    if not head.startswith(FLAC_STARTS) or len(head) < 42 or rate == 0:
         return None
     stated = int.from_bytes(head[_TOTAL_AT : _TOTAL_AT + 5], "big") & 0xF_FFFF_FFFF
     found = _end_of_last_frame(tail, int.from_bytes(head[8:10], "big"), stated)
     if stated == 0 or found == stated or second_start(path) is not None:
         return None
     right = bytes([head[_TOTAL_AT] & 0xF0 | found >> 32]) + (found & 0xFFFF_FFFF).to_bytes(4, "big")
-    return Patched(path, {_TOTAL_AT: right}), stated, found, int.from_bytes(head[18:21], "big") >> 4
+    return Patched(path, {_TOTAL_AT: right}), stated, found, rate
 
 
 def _end_of_last_frame(tail: bytes, block_size: int, stated: int) -> int:

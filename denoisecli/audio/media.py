@@ -111,6 +111,9 @@ class MediaFile:
         self.samplerate = stream.rate
         names = channel_names(stream.codec_context)
         self.channels = len(names)
+        if not names or not self.samplerate:
+            self._container.close()
+            raise AudioError(f"{path} is damaged or not a media file of a known format")
         self.mask = mask_of_names(names) if self.channels > 2 else 0
         self._order = wav_order(names)
         self.format = self._container.format.name
@@ -118,6 +121,9 @@ class MediaFile:
         self.subtype = LOSSLESS.get(self.codec, self.codec)
         if (self.codec, stream.codec_context.format.name) in _DEEP:
             self.subtype = "PCM_24"
+        if (self.format, self.codec) == ("caf", "alac"):
+            # FFmpeg cuts off what a whole last packet would have too much, also from a shorter one.
+            stream.codec_context.flags2 |= av.codec.context.Flags2.skip_manual
         self._tags = {**self._container.metadata, **stream.metadata}
         estimated = self.format in ("aac", "mp3")  # of a joined MP3, too
         seconds = None if estimated else _stated_seconds(stream)
@@ -145,7 +151,8 @@ class MediaFile:
         """
         if self.format in _WITHOUT_CLOCK:
             return None
-        return self.longest_frame + round(_ROUNDING_SECONDS * self.samplerate)
+        frames = 3 if self.codec.startswith("mp3") else 1  # FFmpeg leaves out the delay of LAME
+        return frames * self.longest_frame + round(_ROUNDING_SECONDS * self.samplerate)
 
     def copy_metadata(self) -> dict[str, str]:
         """Return the tags that soundfile has a name for."""
@@ -179,7 +186,11 @@ class MediaFile:
             for packet in self._container.demux(audio=self._index):
                 for decoded in self._frames(packet):
                     yield from self._silence_before(decoded)
-                    for frame in self._resampler.resample(decoded):
+                    try:
+                        converted = self._resampler.resample(decoded)
+                    except ValueError as error:
+                        raise DecodingError("its sample format or layout changes") from error
+                    for frame in converted:
                         part = from_frame(frame)
                         if part.shape[0] != self.channels or frame.sample_rate != self.samplerate:
                             raise DecodingError("its sample rate or number of channels changes")
@@ -235,7 +246,8 @@ def channel_names(context: "AudioCodecContext") -> list[str]:
     """
     layout = context.layout  # the memory of an unusual one is released with it
     names = [channel.name for channel in layout.channels]
-    context.layout = wav_layout(names) or f"{len(names)}C"  # so many channels without positions
+    if names:  # or else the file is damaged
+        context.layout = wav_layout(names) or f"{len(names)}C"  # so many channels without positions
     return names
 
 

@@ -14,9 +14,9 @@ import soundfile
 from denoisecli.audio.channels import default_mask
 from denoisecli.audio.formats import BITS
 from denoisecli.audio.integrity import is_unknown_size
-from denoisecli.audio.joined import FLAC_START
+from denoisecli.audio.joined import FLAC_STARTS
 from denoisecli.audio.metadata import channel_mask_comment
-from denoisecli.audio.reading import AudioReader, SequentialFile, reason_of
+from denoisecli.audio.reading import BLOCK_FRAMES, AudioReader, SequentialFile, reason_of
 from denoisecli.audio.riff import KNOWN_CHUNKS, read_mask, walk_chunks
 from denoisecli.audio.writing import clamp, quantize
 from denoisecli.errors import AudioError, DenoiseError, UsageError, join_names
@@ -129,7 +129,8 @@ def pipe_reader(
         head=b"" if raw is not None else forward.head,
         frames=promised or 0,
         promised=promised,
-        block_frames=max(1, round(BLOCK_SECONDS * file.samplerate)),
+        stops=file.format == "FLAC",  # what follows, such as a tag, is not sound
+        block_frames=min(max(1, round(BLOCK_SECONDS * file.samplerate)), BLOCK_FRAMES),
         read_error=lambda: forward.error,
         holds_another=lambda: forward.holds_flac() if sound is None else sound.holds_another,
         replace_nan=replace_nan,
@@ -280,7 +281,7 @@ class _Sound:
         if data[:4] in KNOWN_CHUNKS:  # an odd chunk may lack the byte that pads it
             self._padding = 0
         name = data[self._padding : self._padding + 4]
-        is_chunk = self._has_chunks and name.replace(b" ", b"").isalnum()
+        is_chunk = self._has_chunks and (name in KNOWN_CHUNKS or name.replace(b" ", b"").isalnum())
         if len(data) < 8 or is_chunk:
             self._ended = True
             self.holds_another = name in (b"RIFF", b"RF64", b"FORM")
@@ -316,7 +317,7 @@ def _promised_frames(file: SequentialFile) -> int | None:
 
 def _end_of_metadata(head: bytes | bytearray) -> int:
     """Return the position up to which a FLAC has metadata, as far as its beginning tells; or 0."""
-    if not head.startswith(FLAC_START):
+    if not head.startswith(FLAC_STARTS):
         return 0
     position = len(b"fLaC")
     while position + 4 <= len(head):
@@ -369,7 +370,8 @@ class _Forward(io.RawIOBase):
 
     def holds_flac(self) -> bool:
         """Return whether another FLAC stream follows the one that was read."""
-        return FLAC_START in (self._tail + self.take(len(FLAC_START)))
+        tail = self._tail + self.take(len(FLAC_STARTS[0]))
+        return any(start in tail for start in FLAC_STARTS)
 
     def take(self, count: int) -> bytes:
         """Return the next bytes; fewer only at the end."""
@@ -402,7 +404,7 @@ class _Forward(io.RawIOBase):
             count += len(data)
             self._position += len(data)
             self._reached += len(data)
-            if self._head.startswith(FLAC_START):
+            if self._head.startswith(FLAC_STARTS):
                 self._tail = (self._tail + data)[-_TAIL:]
             if len(self._head) < self._kept:
                 self._head += data

@@ -1,5 +1,6 @@
 """Audio files read block by block, and the errors in them."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -40,6 +41,7 @@ BLOCK_FRAMES = 2**16
 """Default samples per channel in a block: 1.4 s at 48 kHz."""
 
 _OWN = ("wav", "aiff", "au", "caf", "w64", "flac")  # libsndfile fails where these are damaged
+_UNSUPPORTED = (4, 18)  # libsndfile's codes for ALAC in CAF from FFmpeg, and FLAC of 20 bits
 _MP3 = "MPEG_LAYER_III"
 _SALVAGE_FRAMES = 2**12  # the block in which a file breaks off is lost
 
@@ -91,7 +93,13 @@ class SequentialFile(soundfile.SoundFile):
     def read_block(self, frames: int) -> AudioBlock:
         """Read up to ``frames`` samples per channel as float32, shape (channels, timesteps)."""
         block = np.ascontiguousarray(self.read(frames, dtype="float32", always_2d=True).T)
-        return from_ogg_order(block) if self.format == "OGG" else block
+        return from_ogg_order(block) if self.format == "OGG" and self.has_positions else block
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether channels have positions; those of Opus need not (RFC 7845, section 5.1.1)."""
+        family = re.search(r"^ *Channel Mapping *: (\d+)", self.extra_info, re.MULTILINE)
+        return family is None or family[1] in ("0", "1")
 
 
 class ChainedFile:
@@ -117,6 +125,7 @@ class ChainedFile:
                     if number == 1:
                         self.samplerate, self.channels = file.samplerate, file.channels
                         self.format, self.subtype = file.format, file.subtype
+                        self.has_positions = file.has_positions
                         self._tags = file.copy_metadata()
                     layout, frames = (file.samplerate, file.channels), file.frames
             except soundfile.LibsndfileError as error:
@@ -376,6 +385,8 @@ def reader(
             ended = file.format != "mp3" or not lacks_its_end(path, "MP3")
             # Containers round the length, and coders count their padding differently.
             slack = min(file.samplerate // 2, (promised or 0) // 10 + 1200)
+            if file.format == "caf":
+                slack, stops = slack + 4096, True  # FFmpeg states a whole last packet
         elif isinstance(file, ChainedFile):
             promised, slack, ended = file.frames, 0, not lacks_its_end(path, file.format)
         else:
@@ -410,7 +421,7 @@ def _mask(path: Path, file: SequentialFile | ChainedFile | MediaFile) -> int:
     if file.format == "CAF" and file.channels > 2:
         with path.open("rb") as raw:
             return read_caf_mask(raw)
-    if file.channels <= 2 or file.format not in ("FLAC", "OGG"):
+    if file.channels <= 2 or file.format not in ("FLAC", "OGG") or not file.has_positions:
         return 0
     stated = channel_mask_comment(path) if file.format == "FLAC" else 0
     return stated or default_mask(file.channels)
@@ -466,9 +477,10 @@ def _open(
             warnings.append(
                 f"{path} contains {layout.trailing} bytes of unknown data after the audio"
             )
-            if layout.is_w64:  # libsndfile would read them
-                end = layout.start + layout.available - layout.trailing
-                source = stack.enter_context(FileSlice(path, 0, end))
+        if layout is not None and layout.is_w64 and source is path:
+            # libsndfile would read what pads the sound, and the chunks behind it.
+            end = layout.start + min(layout.stated, layout.available)
+            source = stack.enter_context(FileSlice(path, 0, end))
         if source is path and (patched := as_libsndfile_knows(path)):
             source = stack.enter_context(patched)
         links = ogg_links(path)
@@ -528,7 +540,9 @@ def _open_other(path: Path, track: int | None, error: Exception) -> MediaFile:
     if find_spec("av") is not None:
         with suppress(AudioError):
             media = MediaFile(path, track)
-            if media.format not in _OWN or not media.codec.startswith(("pcm_", "flac", "alac")):
+            is_supported = getattr(error, "code", None) not in _UNSUPPORTED
+            own_codecs = ("pcm_", "flac", "alac") if is_supported else ("pcm_",)
+            if media.format not in _OWN or not media.codec.startswith(own_codecs):
                 return media
             media.close()
     raise AudioError(

@@ -333,6 +333,8 @@ def _supports(codec: str, rate: int, layout: str) -> bool:
 
 def _codec(name: str, output: "OutputContainer") -> str:
     """Return the encoder for sound that was encoded with a codec."""
+    if name == "flac" and output.format.name == "mov":
+        return "alac"  # FFmpeg lists FLAC for MOV, and refuses it
     if name in LOSSLESS and name in output.supported_codecs and _has_encoder(name):
         return name
     if name in LOSSLESS and output.format.name == "matroska":

@@ -140,7 +140,7 @@ class SoundLayout:
     @property
     def states_too_little(self) -> bool:
         """Whether the sound continues after the end that the header states."""
-        return self.trailing >= max(self.frame_bytes, _SHORTEST_SECONDS * self.byte_rate)
+        return self.trailing >= max(1, self.frame_bytes, _SHORTEST_SECONDS * self.byte_rate)
 
 
 def sound_layout(path: Path) -> SoundLayout | None:
@@ -377,7 +377,7 @@ def with_all_sound(path: Path, layout: SoundLayout) -> Patched:
     largest = 256 ** struct.calcsize(layout.size_format) - 1
     replacement = struct.pack(layout.size_format, min(size + layout.counted, largest))
     if layout.size_format == "<Q" and not layout.is_w64:  # in RF64 the number of frames follows
-        replacement += struct.pack("<Q", size // layout.frame_bytes)
+        replacement += struct.pack("<Q", size // (layout.frame_bytes or 1))
     return Patched(path, {layout.size_at: replacement, **_for_libsndfile(path)})
 
 

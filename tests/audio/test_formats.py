@@ -3,7 +3,7 @@ import pytest
 import soundfile
 
 from denoisecli.audio import formats
-from denoisecli.audio.files import write
+from denoisecli.audio.files import read, write
 from denoisecli.errors import UsageError
 
 
@@ -57,3 +57,19 @@ def test_every_subtype_on_offer_can_be_written(suffix, tmp_path):
             path = tmp_path / f"{subtype}{suffix}"
             write(path, np.zeros(4000, np.float32), 8000, subtype=subtype)
             assert soundfile.info(path).subtype == subtype
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".aiff", ".caf", ".w64", ".au"])
+def test_loud_noise_is_read_as_it_was_written(suffix, tmp_path, rng):
+    """It cannot be compressed, which no subtype may take amiss."""
+    with pytest.raises(UsageError) as error:
+        formats.require_subtype(f"x{suffix}", "NONE")
+    for subtype in str(error.value).partition("; use one of ")[2].split(", "):
+        if subtype not in formats.BITS:
+            continue
+        for frames in (1, 2, 4096, 4097, 20_000):
+            sound = rng.uniform(-1, 1, (2, frames)).astype(np.float32)
+            path = tmp_path / f"x{suffix}"
+            write(path, sound, 48000, subtype=subtype, overwrite=True)
+            found, _ = read(path)
+            np.testing.assert_allclose(found, sound, atol=1.01 * 2.0 ** (1 - formats.BITS[subtype]))

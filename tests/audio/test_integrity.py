@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -48,3 +49,24 @@ def test_frames_behind_a_footer_are_counted(tmp_path: Path) -> None:
     content, alone = path.read_bytes(), _mp3_timesteps(path)
     path.write_bytes(content + ape(20_000, is_version_1=True) + content)
     assert abs(_mp3_timesteps(path) - 2 * alone) <= 1152
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.4, 1.0])
+def test_a_variable_bit_rate_without_a_header_is_read_to_its_end(
+    tmp_path: Path, seconds: float
+) -> None:
+    """libsndfile estimates the length of such a file from its first frame."""
+    path, rate = tmp_path / "x.mp3", 16000
+    sound = speech_like(seconds, rate)
+    sound[sound.size // 2 :] *= np.float32(0.001)
+    with av.open(str(path), "w", format="mp3", options={"write_xing": "0"}) as container:
+        stream = container.add_stream("mp3", rate=rate, layout="mono")
+        stream.codec_context.flags |= av.codec.context.Flags.qscale
+        stream.codec_context.global_quality = 4 * 118  # FF_QP2LAMBDA
+        frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+        frame.sample_rate = rate
+        for part in (frame, None):
+            container.mux(stream.encode(part))
+    with reader(path) as file:
+        found = np.concatenate(list(file), axis=1)
+    assert found.shape[1] >= sound.size

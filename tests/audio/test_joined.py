@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import soundfile
+from helpers import checksum, verbatim_flac
 from mutagen.flac import FLAC
 
 from denoisecli.audio.pipe import pipe_reader
@@ -73,7 +74,7 @@ def test_bytes_like_a_frame_within_one_are_no_frame(tmp_path, rng):
     sound = rng.integers(-(2**15), 2**15, 40_001).astype(np.int16)  # stored without compression
     for number in range(1, 10):  # of a frame of 32768 samples, as it would follow an actual one
         header = bytes([0xFF, 0xF8, 0xF0, 0, number])
-        samples = np.frombuffer(header + bytes([crc8(header)]), ">i2")
+        samples = np.frombuffer(header + bytes([checksum(header, 0x107)]), ">i2")
         sound[4096 * number - 1000 :][:3] = samples
     path = tmp_path / "x.flac"
     soundfile.write(path, sound, RATE)
@@ -81,14 +82,6 @@ def test_bytes_like_a_frame_within_one_are_no_frame(tmp_path, rng):
     with reader(path) as file:
         assert sum(block.shape[1] for block in file) == sound.size
     assert not file.warnings
-
-
-def crc8(data):
-    remainder = int.from_bytes(data, "big") << 8
-    for bit in reversed(range(8, remainder.bit_length())):
-        if remainder >> bit & 1:
-            remainder ^= 0x107 << bit - 8
-    return remainder
 
 
 def test_a_flac_with_a_picture_is_one_recording(tmp_path, rng):
@@ -99,3 +92,25 @@ def test_a_flac_with_a_picture_is_one_recording(tmp_path, rng):
     file.save()
     with reader(path) as opened:
         assert sum(block.shape[1] for block in opened) == 4000
+
+
+def test_a_flac_without_any_further_metadata(tmp_path, rng):
+    """Its first block is marked as the last one."""
+    content = verbatim_flac(rng.integers(-(2**15), 2**15, 9000), 16, RATE)
+    path = tmp_path / "x.flac"
+    path.write_bytes(content + content)
+    with reader(path) as file, pytest.raises(AudioError, match=MESSAGE):
+        list(file)
+    with pytest.raises(AudioError, match=MESSAGE):
+        list(pipe_reader(io.BytesIO(content + content)))
+    path.write_bytes(with_total(content, 4096))
+    with reader(path) as file:
+        assert sum(block.shape[1] for block in file) == 9000
+    assert "states" in file.warnings[0]
+
+
+def test_a_rate_of_zero_is_damage(tmp_path, rng):
+    path = tmp_path / "x.flac"
+    path.write_bytes(with_total(verbatim_flac(rng.integers(-9, 9, 9000), 16, 0), 5))
+    with pytest.raises(AudioError), reader(path) as file:
+        list(file)

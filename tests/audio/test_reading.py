@@ -1,12 +1,15 @@
 import os
+import re
 import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import soundfile
+from helpers import verbatim_flac
 
 from denoisecli.audio import files as audio
 from denoisecli.audio import reading, riff
@@ -76,13 +79,28 @@ def test_file_cut_off_by_one_sample(written):
         audio.read(path)
 
 
-@pytest.mark.parametrize("missing", [1, 3, 5, 6])
-def test_part_of_the_last_frame_is_missing(tmp_path, missing):
-    path = tmp_path / "x.au"
-    soundfile.write(path, np.full((2, 2), 0.5), 32000, "PCM_24")
+@pytest.mark.parametrize("suffix", ["wav", "w64", "rf64", "aiff", "au", "caf"])
+@pytest.mark.parametrize("missing", [1, 2, 3, 5, 6, 7])
+def test_the_last_bytes_are_missing(tmp_path, suffix, missing):
+    path = tmp_path / f"x.{suffix}"
+    soundfile.write(path, np.full((200, 2), 0.5), 32000, "PCM_24")
     path.write_bytes(path.read_bytes()[:-missing])
     with pytest.raises(AudioError, match="is cut off"):
         audio.read(path)
+
+
+@pytest.mark.parametrize("missing", [1, 60, 5000])
+def test_a_cut_off_alac(tmp_path, noise, missing):
+    path = tmp_path / "x.caf"
+    soundfile.write(path, noise(1, 48000), 48000, "ALAC_16")
+    expected = soundfile.read(path, dtype="float32")[0]
+    path.write_bytes(path.read_bytes()[:-missing])
+    try:
+        np.testing.assert_array_equal(audio.read(path)[0][0], expected)
+    except AudioError as error:
+        assert re.search("is cut off|is damaged", str(error))
+    else:
+        assert missing == 1  # of what pads the last packet
 
 
 def test_text_is_no_sound_whatever_its_suffix(tmp_path):
@@ -208,6 +226,25 @@ def test_chunks_behind_the_sound_are_no_sound(tmp_path, noise, subtype, behind):
     path.write_bytes(path.read_bytes()[: layout.start + layout.stated] + behind)
     sound, _ = whole(path)
     np.testing.assert_array_equal(sound[0], expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, 8, 5000])
+def test_what_lies_behind_the_sound_of_a_w64_is_no_sound(tmp_path, noise, size):
+    """Padding to eight bytes, or a chunk."""
+    path = tmp_path / "x.w64"
+    for timesteps in range(5000, 5008):
+        soundfile.write(path, noise(1, 8000)[:timesteps], 8000, "PCM_U8")
+        expected = soundfile.read(path, dtype="float32")[0][:timesteps]
+        content = path.read_bytes()[: sound_layout(path).start + timesteps]
+        content += bytes(-len(content) % 8)
+        if size > 8:  # of the GUID of a list of levels
+            guid = b"levl" + bytes.fromhex("f3ac d311 8cd1 00c0 4f8e db8a")
+            content += guid + struct.pack("<Q", 24 + size) + b"\x7f" * size
+        content = content[:16] + struct.pack("<Q", len(content)) + content[24:]
+        path.write_bytes(content)
+        sound, warnings = whole(path)
+        np.testing.assert_array_equal(sound[0], expected)
+        assert not warnings
 
 
 @pytest.mark.parametrize("excess", [44, 36])
@@ -497,3 +534,80 @@ def test_a_caf_that_was_written_to_a_pipe(tmp_path, noise):
     path.write_bytes(content[:size_at] + b"\xff" * 8 + content[size_at + 8 :])
     with reader(path) as file:
         np.testing.assert_allclose(np.concatenate(list(file), axis=1)[0], sound, atol=1e-4)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 12, 16, 20, 24])
+@pytest.mark.parametrize("frames", [1, 4095, 9000])
+def test_flac_of_every_depth(tmp_path, rng, bits, frames):
+    path = tmp_path / "x.flac"
+    steps = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), frames)
+    path.write_bytes(verbatim_flac(steps, bits, 48000))
+    np.testing.assert_array_equal(audio.read(path)[0][0] * 2 ** (bits - 1), steps)
+
+
+@pytest.mark.parametrize("frames", [4096, 9000, 48000])
+def test_alac_as_ffmpeg_stores_it_in_caf(tmp_path, noise, frames):
+    path, sound = tmp_path / "x.caf", noise(1, 48000)[:frames]
+    with av.open(str(path), "w", format="caf") as container:
+        stream = container.add_stream("alac", rate=48000, layout="mono")
+        steps = np.round(sound * 2**15).astype(np.int16)
+        for start in range(0, frames, 4096):
+            part = steps[None, start : start + 4096]
+            frame = av.AudioFrame.from_ndarray(part, format="s16p", layout="mono")
+            frame.sample_rate, frame.pts = 48000, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    found = audio.read(path)[0][0]
+    np.testing.assert_allclose(found[:frames], steps / 2**15, atol=1e-6)
+    assert found.size == frames
+
+
+@pytest.mark.parametrize("family", [1, 255])
+def test_channels_of_opus_without_positions_keep_their_order(tmp_path, family):
+    """RFC 7845, section 5.1.1: family 1 is surround sound, family 255 has no positions."""
+    path, timesteps = tmp_path / "x.opus", np.arange(48000) / 48000
+    tones = 200 * np.arange(1, 7)
+    sound = 0.1 * np.sin(2 * np.pi * tones[:, None] * timesteps).astype(np.float32)
+    with av.open(str(path), "w") as container:
+        options = {"mapping_family": str(family), "b": "600k"}
+        stream = container.add_stream("libopus", rate=48000, layout="5.1", options=options)
+        frame = av.AudioFrame.from_ndarray(
+            sound.T.reshape(1, -1).copy(), format="flt", layout="5.1"
+        )
+        frame.sample_rate = 48000
+        for part in (frame, None):
+            container.mux(stream.encode(part))
+    with reader(path) as file:
+        found = np.concatenate(list(file), axis=1)[:, 4800:43200]
+        assert file.info.mask == (63 if family == 1 else 0)
+    loudest = np.abs(np.fft.rfft(found * np.hanning(found.shape[1]))).argmax(axis=1)
+    wanted = [0, 1, 2, 4, 5] if family == 1 else range(6)  # coders cut off the bass channel
+    hertz = loudest * 48000 / found.shape[1]
+    np.testing.assert_allclose(hertz[list(wanted)], tones[list(wanted)], atol=3)
+
+
+@pytest.mark.parametrize("suffix", [*KINDS, "caf", "m4a", "mkv", "webm", "ts", "aac"])
+def test_damaged_files_are_read_or_refused_with_a_message(tmp_path, noise, suffix):
+    """Whatever bytes are changed, nothing but the project's own errors is raised."""
+    path = tmp_path / f"x.{suffix}"
+    sound = noise(0.4, 48000)
+    if suffix in KINDS or suffix == "caf":
+        soundfile.write(path, np.stack([sound] * 2).T, 48000, **KINDS.get(suffix, {}))
+    else:
+        container = {"aac": "adts", "ts": "mpegts", "mkv": "matroska", "m4a": "ipod"}
+        codec = "libopus" if suffix in ("webm", "mkv") else "aac"
+        with av.open(str(path), "w", format=container.get(suffix, suffix)) as output:
+            stream = output.add_stream(codec, rate=48000, layout="mono")
+            frame = av.AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
+            frame.sample_rate = 48000
+            for part in (frame, None):
+                output.mux(stream.encode(part))
+    content = path.read_bytes()
+    rng = np.random.default_rng(len(content))
+    for number in range(40):
+        damaged = bytearray(content[: rng.integers(20, len(content))] if number % 4 else content)
+        for _ in range(number % 5):  # mostly in the header
+            damaged[int(len(damaged) ** rng.uniform()) - 1] = rng.integers(256)
+        path.write_bytes(damaged)
+        with suppress(AudioError), reader(path) as file:
+            assert sum(block.shape[1] for block in file) > 0

@@ -311,6 +311,18 @@ def test_lossless_sound_stays_lossless_in_matroska(tmp_path, model_folder, codec
     np.testing.assert_allclose(read(tmp_path / "out.mkv")[0], sound, atol=1e-4)
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mov", "mp4", "m4a"])
+def test_flac_can_be_written_to_every_container(tmp_path, model_folder, suffix):
+    sound = write_surround(tmp_path / "in.mkv", "stereo", "flac")
+    clean(model_folder, tmp_path / "in.mkv", tmp_path / f"out.{suffix}")
+    found = read(tmp_path / f"out.{suffix}")[0]
+    with av.open(str(tmp_path / f"out.{suffix}")) as container:
+        codec = container.streams.audio[0].codec_context.name
+    assert codec in ("flac", "alac", "aac")
+    if codec != "aac":
+        np.testing.assert_allclose(found, sound, atol=1e-4)
+
+
 def test_tags_that_ffmpeg_does_not_copy(tmp_path, model_folder, audio_file, speech):
     source, target = tmp_path / "song.m4a", tmp_path / "clean.m4a"
     clean(model_folder, audio_file("song.wav", speech(0.5, 16000)), source)
