@@ -67,7 +67,7 @@ def main() -> None:
     for command, extra in NEEDS.items():
         done = run(command)
         lines = done.stderr.splitlines()
-        install = f"pip install 'denoisecli[{extra}]'"
+        install = f'pip install "denoisecli[{extra}]"'
         if done.returncode != 2 or len(lines) != 1 or install not in lines[0]:
             problems.append(f"denoise {command}: exit code {done.returncode}, {done.stderr}")
         else:

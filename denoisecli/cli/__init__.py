@@ -12,12 +12,18 @@ TensorFlow, librosa and matplotlib are imported
 only by the functions that need them, so that help and errors come at once.
 """
 
+import sys
+
 from denoisecli.system.early_exit import exit_on_signals
 
 
 def main() -> None:
     """Run the `denoise` script."""
     exit_on_signals()  # importing the program and the command takes a while
+    if sys.platform == "win32":
+        from colorama import just_fix_windows_console
+
+        just_fix_windows_console()  # before Rich looks whether the console knows escape codes
     from denoisecli.cli import app
 
     app.main()

@@ -146,7 +146,9 @@ def main() -> None:
     prepare_caches()
     console.separate_stderr()
     console.allow_all_characters()
-    app()
+    # On Windows, patterns are expanded here; `clean` does it itself, and keeps the folders.
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    app(windows_expand_args=command != "clean")
 
 
 def _print_version(wanted: bool) -> bool:

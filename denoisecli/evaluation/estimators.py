@@ -1,5 +1,6 @@
 """Estimators: what can be evaluated, a way to turn a noisy file into a cleaned one."""
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ from denoisecli.evaluation.pairs import find_recordings
 from denoisecli.evaluation.wiener import wiener
 from denoisecli.system.atomic_files import replacing
 from denoisecli.system.extras import require
+
+_HAS_BACKSLASHES = os.name == "nt"  # between folders
 
 
 class Estimator(ABC):
@@ -157,7 +160,8 @@ class Command(Estimator):
 
     def __post_init__(self) -> None:
         try:
-            self._words = shlex.split(self.template)
+            text = self.template.replace("\\", "\\\\") if _HAS_BACKSLASHES else self.template
+            self._words = shlex.split(text)
         except ValueError as error:
             raise UsageError(f"the command {self.template!r} cannot be parsed: {error}") from error
         for placeholder in ("{input}", "{output}"):

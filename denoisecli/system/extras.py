@@ -36,4 +36,4 @@ def require(extra: str, *modules: str, purpose: str) -> None:
     """
     if all(find_spec(module) is not None for module in modules):
         return
-    raise UsageError(f"{purpose} needs {EXTRAS[extra]}: pip install 'denoisecli[{extra}]'")
+    raise UsageError(f'{purpose} needs {EXTRAS[extra]}: pip install "denoisecli[{extra}]"')

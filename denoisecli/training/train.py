@@ -1,5 +1,6 @@
 """Train the model of a spec on a stored dataset or on recordings."""
 
+import gc
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -158,6 +159,8 @@ def train(
         if trainer.logs is not None:
             trainer.logs.close()
     if is_first:
+        del trainer, batches
+        gc.collect()  # Windows removes no file that is mapped into memory
         shutil.rmtree(run / RECORDINGS, ignore_errors=True)
     return run / MODEL
 

@@ -42,7 +42,7 @@ def test_silence_has_no_ratings():
 def test_a_missing_package_is_named(monkeypatch):
     module._session.cache_clear()
     monkeypatch.setattr("denoisecli.system.extras.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"DNSMOS needs speechmos: pip install 'denoisecli\[dnsm"):
+    with pytest.raises(UsageError, match=r"DNSMOS needs speechmos: pip install \"denoisecli\[dnsm"):
         dnsmos(np.ones(16000, np.float32), 16000)
 
 

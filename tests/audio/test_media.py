@@ -324,7 +324,7 @@ def test_pyav_is_missing(tmp_path, monkeypatch):
     (tmp_path / "x.m4a").write_bytes(b"sound")
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(
-        UsageError, match=r"reading .*x\.m4a needs PyAV: pip install 'denoisecli\[media"
+        UsageError, match=r"reading .*x\.m4a needs PyAV: pip install \"denoisecli\[media"
     ):
         audio.probe(tmp_path / "x.m4a")
 

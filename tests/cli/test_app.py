@@ -12,6 +12,7 @@ import soundfile
 from helpers import constant_mask, denoise, fails
 from typer.main import get_command
 
+from denoisecli.cli import app as module
 from denoisecli.cli import console
 from denoisecli.cli.app import app
 
@@ -193,3 +194,22 @@ def test_a_reader_that_stops_reading_is_no_error(arguments: str, tmp_path: Path)
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode in (1, 141)  # Rich ends with 1 by itself
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expands"),
+    [(["clean", "a/*.wav"], False), (["-q", "clean", "a/*.wav"], False), (["plot", "*.wav"], True)],
+)
+def test_windows_expands_the_patterns_of_all_commands_but_clean(
+    arguments: list[str], expands: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`clean` keeps the folders of a pattern, and leaves out what is no recording."""
+    options: list[dict[str, bool]] = []
+    for name in ("exit_on_signals", "prepare_caches"):
+        monkeypatch.setattr(module, name, lambda: None)
+    for name in ("separate_stderr", "allow_all_characters"):
+        monkeypatch.setattr(console, name, lambda: None)
+    monkeypatch.setattr(module, "app", lambda **given: options.append(given))
+    monkeypatch.setattr(sys, "argv", ["denoise", *arguments])
+    module.main()
+    assert options == [{"windows_expand_args": expands}]

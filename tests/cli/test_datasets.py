@@ -222,7 +222,7 @@ def test_without_tensorflow(
     else:
         result = build_dataset(*folders, "--ratio", 0.2, "-o", data)
         purpose = "building datasets"
-    fails(result, 2, f"{purpose} needs TensorFlow: pip install 'denoisecli[train]'")
+    fails(result, 2, f'{purpose} needs TensorFlow: pip install "denoisecli[train]"')
     assert not data.exists()
 
 

@@ -312,7 +312,7 @@ def test_missing_packages_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    fails(denoise("evaluate", *folders, *options), 2, f"pip install 'denoisecli[{extra}]'")
+    fails(denoise("evaluate", *folders, *options), 2, f'pip install "denoisecli[{extra}]"')
 
 
 def test_files_need_no_extras(

@@ -125,7 +125,7 @@ def test_what_needs_the_training_packages_says_so(
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
     shown = denoise(*arguments)
     assert shown.exit_code == exit_code
-    assert ("TensorFlow: pip install 'denoisecli[train]'" in shown.stderr) == (exit_code == 2)
+    assert ('TensorFlow: pip install "denoisecli[train]"' in shown.stderr) == (exit_code == 2)
 
 
 @pytest.mark.parametrize("format", ["onnx", "onnx-stream", "sherpa-onnx", "saved_model"])

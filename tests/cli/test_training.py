@@ -150,11 +150,11 @@ def test_options_that_would_have_no_effect_are_refused(
 @pytest.mark.parametrize(
     ("missing", "options", "message"),
     [
-        ("tensorflow", [], "training needs TensorFlow: pip install 'denoisecli[train]'"),
+        ("tensorflow", [], 'training needs TensorFlow: pip install "denoisecli[train]"'),
         (
             "jax",
             ["--coordinator", "host:1", "--processes", "2"],
-            "training in several processes needs JAX: pip install 'denoisecli[jax]'",
+            'training in several processes needs JAX: pip install "denoisecli[jax]"',
         ),
     ],
 )

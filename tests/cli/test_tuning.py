@@ -81,7 +81,7 @@ def test_without_an_extra_one_sentence_says_what_to_install(
         "denoisecli.system.extras.find_spec", lambda name: None if name == module else name
     )
     brings = {"tune": "KerasTuner", "train": "TensorFlow"}[extra]
-    message = f"tuning needs {brings}: pip install 'denoisecli[{extra}]'"
+    message = f'tuning needs {brings}: pip install "denoisecli[{extra}]"'
     fails(denoise("tune", "tiny"), 2, message)
 
 

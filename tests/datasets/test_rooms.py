@@ -45,5 +45,5 @@ def test_synthetic_rooms_reverberate(number: int) -> None:
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyroomacoustics", None)
-    with pytest.raises(UsageError, match=r"pip install 'denoisecli\[rooms\]'"):
+    with pytest.raises(UsageError, match=r"pip install \"denoisecli\[rooms\]\""):
         synthetic_response(0, 0, 16000)

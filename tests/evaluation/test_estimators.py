@@ -8,6 +8,7 @@ import soundfile
 from helpers import constant_mask
 
 from denoisecli.errors import AudioError, DenoiseError, UsageError
+from denoisecli.evaluation import estimators
 from denoisecli.evaluation.estimators import (
     BASELINES,
     Command,
@@ -127,6 +128,12 @@ def test_invalid_command_template(template, message):
         Command(template)
 
 
+def test_backslashes_separate_the_folders_of_windows(monkeypatch):
+    monkeypatch.setattr(estimators, "_HAS_BACKSLASHES", True)
+    command = Command(r'"C:\my tools\d.exe" -x C:\a.cfg {input} {output}')
+    assert command._words == [r"C:\my tools\d.exe", "-x", r"C:\a.cfg", "{input}", "{output}"]
+
+
 def test_missing_program():
     with pytest.raises(UsageError, match="no program 'nosuchdenoiser'"):
         Command("nosuchdenoiser {input} {output}").check(["one"])
@@ -162,7 +169,7 @@ def test_spectral_gating_that_fails(noisy, tmp_path, monkeypatch):
 
 def test_spectral_gating_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "noisereduce", None)
-    with pytest.raises(UsageError, match=r"noisereduce.*: pip install 'denoisecli\[baselines\]'"):
+    with pytest.raises(UsageError, match=r"noisereduce.*: pip install \"denoisecli\[baselines\]\""):
         SpectralGating().check(["one"])
 
 

@@ -258,7 +258,7 @@ def test_signals_that_cannot_be_compared_are_refused(clean, noisy, name):
 @pytest.mark.parametrize(("name", "package"), [("pesq_nb", "pesq"), ("estoi", "pystoi")])
 def test_missing_package(clean, noisy, monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)  # import raises ImportError
-    with pytest.raises(UsageError, match=rf"{package}.*: pip install 'denoisecli\[metrics\]'"):
+    with pytest.raises(UsageError, match=rf"{package}.*: pip install \"denoisecli\[metrics\]\""):
         METRICS[name].function(clean, noisy, RATE)
     with pytest.raises(UsageError, match="pip install"):
         metrics.check_metrics(["snr", name])

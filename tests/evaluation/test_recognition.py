@@ -104,7 +104,7 @@ def test_models_that_cannot_be_used(whisper, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"has no model\.bin"):
         Recognizer(str(tmp_path)).check()
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
-    with pytest.raises(UsageError, match=r"pip install 'denoisecli\[asr\]'"):
+    with pytest.raises(UsageError, match=r"pip install \"denoisecli\[asr\]\""):
         Recognizer("tiny").check()
 
 

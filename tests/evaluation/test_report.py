@@ -260,5 +260,5 @@ def test_wrong_use(tmp_path, monkeypatch, make_evaluation):
     with pytest.raises(DenoiseError, match="cannot write"):
         write_report(result, pairs, tmp_path / "file" / "new.html")
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(UsageError, match=r"jinja2.*: pip install 'denoisecli\[metrics\]'"):
+    with pytest.raises(UsageError, match=r"jinja2.*: pip install \"denoisecli\[metrics\]\""):
         check_report(tmp_path / "new.html")

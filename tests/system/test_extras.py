@@ -19,4 +19,4 @@ def test_what_is_installed_passes() -> None:
 def test_a_missing_module_is_reported_in_one_sentence() -> None:
     with pytest.raises(UsageError) as raised:
         require("train", "json", "no_such_module", purpose="training")
-    assert str(raised.value) == "training needs TensorFlow: pip install 'denoisecli[train]'"
+    assert str(raised.value) == 'training needs TensorFlow: pip install "denoisecli[train]"'

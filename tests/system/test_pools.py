@@ -161,6 +161,6 @@ def test_cluster_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         pass
     monkeypatch.setitem(sys.modules, "distributed", None)
-    message = r"a cluster needs Dask: pip install 'denoisecli\[cluster\]'"
+    message = r"a cluster needs Dask: pip install \"denoisecli\[cluster\]\""
     with pytest.raises(UsageError, match=message), cluster("x"):
         pass

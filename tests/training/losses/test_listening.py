@@ -106,6 +106,6 @@ def test_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
         parse_spec({"name": "x", **LEVELS, **low})
     require_losses(SPEC)
     monkeypatch.setattr("denoisecli.system.extras.find_spec", lambda name: None)
-    message = r"listening_quality needs speechmos: pip install 'denoisecli\[dnsmos\]'"
+    message = r"listening_quality needs speechmos: pip install \"denoisecli\[dnsmos\]\""
     with pytest.raises(UsageError, match=message):
         require_losses(SPEC)
