@@ -223,6 +223,22 @@ SOURCES = (
         ("samples/original_recording/*.wav",),
     ),
     Source(
+        "speech-found/alphanumeric",
+        "Sakshee5/alphanumeric-audio-dataset",
+        "6c9a38ed7e590a45410fdc33a548005a30f03552",
+        ("audio_data/*/*.wav",),
+        unclipped=True,
+        least_snr_db=33,
+    ),
+    Source(
+        "speech-found/common-voice-mini",
+        "common-voice/common-voice-asr",
+        "958848c4302c4b2c688e0f5ca19e26957c90e3e4",
+        ("Common-voice-asr/data/raw/mini_cv/*.mp3",),
+        unclipped=True,
+        least_snr_db=33,
+    ),
+    Source(
         "noise-found/ambientsounds",
         "Muges/ambientsounds",
         "7ef9aefeeed93c37bca3cdb246a982dd1afce2f0",
