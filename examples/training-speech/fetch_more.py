@@ -227,8 +227,9 @@ SOURCES = (
         "Sakshee5/alphanumeric-audio-dataset",
         "6c9a38ed7e590a45410fdc33a548005a30f03552",
         ("audio_data/*/*.wav",),
+        lower_floor=True,
         unclipped=True,
-        least_snr_db=33,
+        least_snr_db=50,
     ),
     Source(
         "speech-found/common-voice-mini",
