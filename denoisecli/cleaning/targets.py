@@ -1,6 +1,8 @@
 """The jobs of a call of `clean`: recordings and the files that they are cleaned into."""
 
 import glob
+import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from denoisecli.audio.files import find_audio, walk_files
 from denoisecli.audio.formats import CONTAINERS, FORMATS, SUFFIXES, require_writable
 from denoisecli.errors import UsageError
 
+_IGNORES_CASE = sys.platform in ("darwin", "win32")  # the usual file system
 _MAX_NAMES = 3  # so many files are named in a note, and all are counted
 
 
@@ -142,7 +145,7 @@ def plan(
     if earlier:
         notes.append(f"left out, since an earlier call wrote them: {_list_names(list(earlier))}")
 
-    jobs: dict[Path, Job] = {}
+    jobs: dict[str, Job] = {}
     for recording in recordings:
         if recording.path in earlier:
             continue
@@ -151,7 +154,7 @@ def plan(
         if noise_folder is not None:
             noise_target = noise_folder / (target.name if target_file else names[recording])
         job = Job(recording.path, target, noise_target)
-        known = jobs.setdefault(target.resolve(), job)  # a link to a recording is the recording
+        known = jobs.setdefault(_identity(target), job)  # a link to a recording is the recording
         if known.source.resolve() != recording.path.resolve():
             raise UsageError(
                 f"{known.source} and {recording.path} would both be written to {target}; clean "
@@ -232,17 +235,23 @@ def _refuse_inputs_as_targets(jobs: Sequence[Job]) -> None:
 
 def _refuse_shared_targets(jobs: Sequence[Job]) -> None:
     """Raise UsageError if the noise of a job would be written over another output."""
-    taken = {job.target.resolve() for job in jobs}
+    taken = {_identity(job.target) for job in jobs}
     for job in jobs:
         if job.noise_target is None:
             continue
-        path = job.noise_target.resolve()
+        path = _identity(job.noise_target)
         if path in taken:
             raise UsageError(
                 f"{job.noise_target} would hold both the noise and another output; choose another "
                 "place for the noise"
             )
         taken.add(path)
+
+
+def _identity(path: Path) -> str:
+    """Return what paths have in common that name the same file."""
+    name = str(path.resolve())
+    return unicodedata.normalize("NFC", name).casefold() if _IGNORES_CASE else name
 
 
 def _as_file(output: str | Path | None) -> Path | None:

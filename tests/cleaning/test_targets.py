@@ -1,10 +1,12 @@
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from denoisecli.cleaning import targets
 from denoisecli.cleaning.targets import Job, Status, plan
 from denoisecli.errors import UsageError
 
@@ -316,3 +318,25 @@ def test_two_sources_of_which_the_last_is_meant_as_the_output(tmp_path, audio_fi
     source = audio_file("a.wav", np.zeros(10))
     with pytest.raises(UsageError, match=r"b\.wav does not exist; the output is given with -o"):
         plan([source, tmp_path / "b.wav"])
+
+
+@pytest.mark.parametrize("name", ["Talk.wav", "tálk.wav"])
+def test_names_that_differ_in_case_only_are_one_file_on_a_mac(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """And so are those that differ in how their accents are written."""
+    for folder, other in (("in", unicodedata.normalize("NFD", name.lower())), ("in2", name)):
+        (tree / folder).mkdir(exist_ok=True)
+        (tree / folder / other).write_bytes(b"sound")
+    sources = [tree / folder / "*lk.wav" for folder in ("in", "in2")]
+    assert len(plan(sources, tree / "out").jobs) == 2
+    monkeypatch.setattr(targets, "_IGNORES_CASE", True)
+    with pytest.raises(UsageError, match="would both be written to"):
+        plan(sources, tree / "out")
+
+
+def test_a_drive_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The root of such a path is the current folder, which it is not relative to."""
+    monkeypatch.setattr(targets, "_matches", lambda path: (Path("other"), []))
+    with pytest.raises(UsageError, match=r"a\.wav does not exist"):
+        plan(["missing/a.wav"])
