@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from denoisecli.errors import DatasetError, ModelError, UsageError
+from denoisecli.models.catalogue import PRETRAINED
 from denoisecli.models.folder import Metrics, ModelFolder
 from denoisecli.models.recurrence import AxisRecurrent
 from denoisecli.models.summary import summarize_network
@@ -266,7 +267,8 @@ class Trainer:
                 )
         if training.start_share:
             self.start = self.best
-        self.state.init_from = str(folder)
+        # The place of a bundled model is of no interest elsewhere.
+        self.state.init_from = folder.name if folder.parent == PRETRAINED else str(folder)
         unmatched = f"; layers not found in it: {', '.join(missing)}" if missing else ""
         self.observer.on_message(f"initialized {matched} layers from {folder}{unmatched}")
         if others:

@@ -680,6 +680,18 @@ class TestStartFromAnotherModel:
         with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
             new.start_from(tmp_path)
 
+    def test_a_bundled_model_is_recorded_by_its_name(
+        self,
+        finished: tuple[Path, Recorder],
+        tiny_dataset: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(trainer, "PRETRAINED", finished[0])
+        new = trainer_of(spec_of(seed=1), tiny_dataset, tmp_path)
+        new.start_from(finished[0] / "model")
+        assert new.state.init_from == "model"
+
     def test_recordings_of_the_test_set_that_it_knows_are_a_warning(
         self,
         finished: tuple[Path, Recorder],
