@@ -172,7 +172,10 @@ def _open_with_header(stream: "_Forward") -> SequentialFile:
     if not magic:
         raise AudioError(f"{STDIN} is empty")
     if magic not in _MAGIC:
-        raise AudioError(f"{STDIN} is not WAV, FLAC, AIFF or AU; a pipe can carry only those")
+        raise AudioError(
+            f"{STDIN} has none of the formats that a pipe can carry: WAV, RF64, AIFF, big-endian AU, "
+            "and FLAC without a tag before it"
+        )
     try:
         return SequentialFile(stream)
     except (soundfile.LibsndfileError, ValueError, TypeError) as error:

@@ -200,7 +200,7 @@ def test_no_sound_in_the_pipe(stereo):
     with pytest.raises(AudioError, match="standard input is empty"):
         pipe_reader(Pipe(b""))
     for content in (b"no sound", encoded(stereo, 48000, format="OGG", subtype="VORBIS")):
-        with pytest.raises(AudioError, match="standard input is not WAV, FLAC, AIFF or AU"):
+        with pytest.raises(AudioError, match="standard input has none of the formats that a pipe can"):
             pipe_reader(Pipe(content))
     with pytest.raises(AudioError, match="its header is invalid"):
         pipe_reader(Pipe(b"RIFFxxxx" + b"nonsense" * 5))
