@@ -17,7 +17,7 @@ from denoisecli.audio.integrity import is_unknown_size
 from denoisecli.audio.joined import FLAC_STARTS
 from denoisecli.audio.metadata import channel_mask_comment
 from denoisecli.audio.reading import BLOCK_FRAMES, AudioReader, SequentialFile, reason_of
-from denoisecli.audio.riff import KNOWN_CHUNKS, read_mask, walk_chunks
+from denoisecli.audio.riff import KNOWN_CHUNKS, SHORTEST_SECONDS, read_mask, walk_chunks
 from denoisecli.audio.writing import clamp, quantize
 from denoisecli.errors import AudioError, DenoiseError, UsageError, join_names
 from denoisecli.types import AudioBlock
@@ -120,7 +120,8 @@ def pipe_reader(
     if raw is None and file.subtype in _FIXED_SIZE and file.format in _WITH_SIZES:
         frame_bytes = file.channels * BITS.get(file.subtype, 8) // 8
         size = None if promised is None else _stated_size(forward.head, promised, frame_bytes)
-        sound = _Sound(forward, size, file.format)
+        shortest = frame_bytes * max(1, round(SHORTEST_SECONDS * file.samplerate))
+        sound = _Sound(forward, size, file.format, shortest)
         file = _Endless(file, sound, forward.head)
     reader = AudioReader(
         file,
@@ -173,8 +174,8 @@ def _open_with_header(stream: "_Forward") -> SequentialFile:
         raise AudioError(f"{STDIN} is empty")
     if magic not in _MAGIC:
         raise AudioError(
-            f"{STDIN} has none of the formats that a pipe can carry: WAV, RF64, AIFF, big-endian AU, "
-            "and FLAC without a tag before it"
+            f"{STDIN} has none of the formats that a pipe can carry: WAV, RF64, AIFF, AU of the "
+            "usual byte order, and FLAC without a tag before it"
         )
     try:
         return SequentialFile(stream)
@@ -242,6 +243,7 @@ class _Sound:
         stream: The pipe, positioned at the first sample.
         size: Size of the sound in bytes that the header states; None if it states none.
         container: libsndfile's name of the format.
+        shortest: Number of bytes behind the stated end from which on they are sound too.
 
     Attributes:
         on_wrong_size: Function that is called with a warning if the stated size is wrong.
@@ -249,7 +251,7 @@ class _Sound:
         holds_another: The header of another recording follows.
     """
 
-    def __init__(self, stream: "_Forward", size: int | None, container: str) -> None:
+    def __init__(self, stream: "_Forward", size: int | None, container: str, shortest: int) -> None:
         self.on_wrong_size: Callable[[str], None] = lambda warning: None
         self.on_chunks: Callable[[list[str]], None] = lambda names: None
         self._is_big = container == "AIFF"
@@ -257,6 +259,7 @@ class _Sound:
         self._left = _ENDLESS if size is None else size
         self._padding = (size or 0) % 2
         self._has_chunks = container != "AU"
+        self._shortest = shortest
         self.holds_another = False
         self._ended = False
         self._kept = b""  # read to see what it is, and to be returned next
@@ -290,6 +293,11 @@ class _Sound:
             self.holds_another = name in (b"RIFF", b"RF64", b"FORM")
             if is_chunk and not self.holds_another:
                 self._name_chunks(data[self._padding :])
+            return
+        data += self._stream.take(max(0, self._shortest - len(data)))
+        if len(data) < self._shortest:
+            self.on_wrong_size(f"it contains {len(data)} bytes of unknown data after the audio")
+            self._ended = True
             return
         self.on_wrong_size("its header states less sound than there is; all of it is read")
         self._left, self._kept = _ENDLESS, data

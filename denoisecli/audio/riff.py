@@ -29,7 +29,8 @@ KNOWN_CHUNKS = {
 }
 """Chunks that other programs write behind the sound."""
 
-_SHORTEST_SECONDS = 0.1  # of bytes after the sound that are worth reading
+SHORTEST_SECONDS = 0.1
+"""Duration of bytes behind the sound from which on they are taken for more of it."""
 
 _AIFF_SAMPLE_BYTES = {
     **dict.fromkeys((b"ulaw", b"ULAW", b"alaw", b"ALAW", b"raw "), 1),
@@ -140,7 +141,7 @@ class SoundLayout:
     @property
     def states_too_little(self) -> bool:
         """Whether the sound continues after the end that the header states."""
-        return self.trailing >= max(1, self.frame_bytes, _SHORTEST_SECONDS * self.byte_rate)
+        return self.trailing >= max(1, self.frame_bytes, SHORTEST_SECONDS * self.byte_rate)
 
 
 def sound_layout(path: Path) -> SoundLayout | None:

@@ -200,7 +200,7 @@ def test_no_sound_in_the_pipe(stereo):
     with pytest.raises(AudioError, match="standard input is empty"):
         pipe_reader(Pipe(b""))
     for content in (b"no sound", encoded(stereo, 48000, format="OGG", subtype="VORBIS")):
-        with pytest.raises(AudioError, match="standard input has none of the formats that a pipe can"):
+        with pytest.raises(AudioError, match="has none of the formats that a pipe can carry"):
             pipe_reader(Pipe(content))
     with pytest.raises(AudioError, match="its header is invalid"):
         pipe_reader(Pipe(b"RIFFxxxx" + b"nonsense" * 5))
@@ -421,6 +421,18 @@ def test_chunks_behind_the_sound_in_a_pipe_are_no_sound(stereo, container):
         np.testing.assert_allclose(sound_of(pipe), stereo, atol=1e-4)
         text = f"not kept, because they follow the sound in a pipe: {name.decode().strip()}"
         assert pipe.warnings in ([], [text])  # some only describe the sound, or fill
+
+
+@pytest.mark.parametrize("container", ["WAV", "AIFF", "AU"])
+@pytest.mark.parametrize("size", [1, 8, 1000, 6000])
+def test_a_few_bytes_behind_the_sound_in_a_pipe_are_no_sound(stereo, container, size):
+    """As in a file: less than 0.1 s, such as padding or a tag."""
+    content = encoded(stereo, 16000, format=container, subtype="PCM_16")
+    pipe = pipe_reader(Pipe(content + b"\0-" * (size // 2) + bytes(size % 2)))
+    np.testing.assert_allclose(sound_of(pipe), stereo, atol=1e-4)
+    assert [*pipe.warnings] == [f"it contains {size} bytes of unknown data after the audio"] * (
+        size >= 8
+    )
 
 
 @pytest.mark.parametrize("behind", [b"TAG" + bytes(125), bytes(5000), b"\n"])
