@@ -242,7 +242,10 @@ def _give_up(number: int, frame: object) -> None:
 def _stop_with_parent(connection: Connection) -> None:
     connection.poll(None)  # until the parent closes its end, or dies
     _Worker.stopping = True
-    _thread.interrupt_main(signal.SIGTERM)  # os.kill would end a process of Windows at once
+    if os.name == "nt":  # there, os.kill ends the process at once
+        _thread.interrupt_main(signal.SIGTERM)
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)  # also wakes up what waits
     parent = multiprocessing.parent_process()
     end = time.monotonic() + GRACE_SECONDS
     while time.monotonic() < end and (_Worker.in_task or (parent and parent.is_alive())):
