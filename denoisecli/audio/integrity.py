@@ -211,7 +211,7 @@ def _lacks_bytes(path: Path) -> bool:
 
 
 def skip_id3(raw: io.BufferedReader) -> None:
-    """Move past the ID3v2 tag at the beginning of an MP3 file, if there is one."""
+    """Move past the ID3v2 tag at the beginning of a file, if there is one."""
     head = raw.read(10)
     raw.seek(10 + _id3_size(head) if head.startswith(b"ID3") else 0)
 

@@ -4,6 +4,7 @@ import io
 import re
 from pathlib import Path
 
+from denoisecli.audio.integrity import skip_id3
 from denoisecli.audio.ogg import find_bytes
 from denoisecli.audio.riff import Patched, walk_chunks
 
@@ -28,14 +29,16 @@ def second_start(path: Path, *, in_flac: bool = True) -> int | None:
         in_flac: Also search a FLAC file, all of which is read for it.
     """
     with path.open("rb") as raw:
+        skip_id3(raw)
+        begin = raw.tell()
         head = raw.read(4)
-        if head in _CHUNKED:
+        if head in _CHUNKED and begin == 0:
             name_bytes = 16 if head == b"riff" else 4
             seconds = (chunk for chunk in walk_chunks(raw) if chunk.name == head)
             return next((chunk.size_at - name_bytes for chunk in seconds), None)
         if not in_flac or head != b"fLaC":
             return None
-        position = find_bytes(raw, b"fLaC", 4)
+        position = find_bytes(raw, b"fLaC", begin + 4)
         while position is not None:
             raw.seek(position)
             if raw.read(8) in FLAC_STARTS:
@@ -52,6 +55,8 @@ def with_all_flac(path: Path) -> tuple[Patched, int, int, int] | None:
         and the sample rate in Hz; None if the header is right.
     """
     with path.open("rb") as raw:
+        skip_id3(raw)
+        begin = raw.tell()
         head = raw.read(42)
         raw.seek(max(raw.seek(0, io.SEEK_END) - _TAIL, 0))
         tail = raw.read()
@@ -63,7 +68,7 @@ def with_all_flac(path: Path) -> tuple[Patched, int, int, int] | None:
     if stated == 0 or found == stated or second_start(path) is not None:
         return None
     right = bytes([head[_TOTAL_AT] & 0xF0 | found >> 32]) + (found & 0xFFFF_FFFF).to_bytes(4, "big")
-    return Patched(path, {_TOTAL_AT: right}), stated, found, rate
+    return Patched(path, {begin + _TOTAL_AT: right}), stated, found, rate
 
 
 def _end_of_last_frame(tail: bytes, block_size: int, stated: int) -> int:

@@ -98,15 +98,20 @@ def test_a_flac_without_any_further_metadata(tmp_path, rng):
     """Its first block is marked as the last one."""
     content = verbatim_flac(rng.integers(-(2**15), 2**15, 9000), 16, RATE)
     path = tmp_path / "x.flac"
-    path.write_bytes(content + content)
-    with reader(path) as file, pytest.raises(AudioError, match=MESSAGE):
-        list(file)
     with pytest.raises(AudioError, match=MESSAGE):
         list(pipe_reader(io.BytesIO(content + content)))
-    path.write_bytes(with_total(content, 4096))
-    with reader(path) as file:
-        assert sum(block.shape[1] for block in file) == 9000
-    assert "states" in file.warnings[0]
+    for before in (b"", b"ID3\4\0\0\0\0\0\x0a" + bytes(10)):
+        path.write_bytes(before + content + content)
+        with reader(path) as file, pytest.raises(AudioError, match=MESSAGE):
+            list(file)
+        path.write_bytes(before + with_total(content, 4096))
+        with reader(path) as file:
+            assert sum(block.shape[1] for block in file) == 9000
+        assert "states" in file.warnings[0]
+        path.write_bytes(before + content)
+        with reader(path) as file:
+            assert sum(block.shape[1] for block in file) == 9000
+        assert not file.warnings
 
 
 def test_a_rate_of_zero_is_damage(tmp_path, rng):
