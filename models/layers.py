@@ -367,7 +367,7 @@ class BoundedMask(Traits, keras.layers.Layer):
         return self.threshold_db / 20 * float(np.log(10))
 
     def slopes(self, bands: int) -> np.ndarray:
-        """Return the additional attenuation per attenuation below the threshold, (bands, 1, 1)."""
+        """Return the factor of the additional attenuation of every band, shape (bands, 1, 1)."""
         expands = np.arange(bands) >= self.first_band
         return np.float32(self.ratio - 1) * expands[:, None, None]
 

@@ -20,7 +20,7 @@ FORMAT = "flt"
 
 
 def open_input(path: Path) -> "InputContainer":
-    """Open a media file; what is not UTF-8 in its tags becomes U+FFFD, and does not stop the sound.
+    """Open a media file for reading; bytes of its tags that are not UTF-8 become U+FFFD.
 
     Raises:
         av.error.FFmpegError: It is damaged, or of an unknown format.
@@ -32,9 +32,9 @@ def open_input(path: Path) -> "InputContainer":
         options["metadata_errors"] = "replace"
     container = av.open(str(path), **options)
     for tagged in (container, *container.streams):
-        for name, text in [*tagged.metadata.items()]:
-            del tagged.metadata[name]
-            tagged.metadata[_without_surrogates(name)] = _without_surrogates(text)
+        tags = {_without_surrogates(k): _without_surrogates(v) for k, v in tagged.metadata.items()}
+        tagged.metadata.clear()
+        tagged.metadata.update(tags)
     return container
 
 

@@ -159,7 +159,7 @@ def _subtypes(path: Path | str) -> list[str]:
     """Return the subtypes that can be written to ``path``."""
     container = format_of(path)
     available = soundfile.available_subtypes(container)
-    # libsndfile lists MPEG layers that it only reads, and ALAC of more than 16 bits, in which it
-    # writes other sound where a packet cannot be compressed.
+    # libsndfile lists MPEG layers that it only reads, and ALAC of more than 16 bits, which it
+    # writes wrongly where a packet cannot be compressed.
     writable = "MPEG_LAYER_III" if container == "MP3" else "ALAC_16"
     return [name for name in available if name[:4] not in ("MPEG", "ALAC") or name == writable]

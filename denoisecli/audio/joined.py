@@ -74,8 +74,8 @@ def with_all_flac(path: Path) -> tuple[Patched, int, int, int] | None:
 def _end_of_last_frame(tail: bytes, block_size: int, stated: int) -> int:
     """Return the number of samples up to the end of the last frame of a FLAC stream.
 
-    The first bytes of a frame also occur by chance within frames, so the frame before it must be
-    intact, and be the one that its number follows.
+    The first bytes of a frame also occur by chance within frames. A frame therefore counts only if
+    the frame before it ends where its number says, and has the right checksum.
 
     Args:
         tail: The last bytes of the stream.

@@ -122,7 +122,7 @@ class MediaFile:
         if (self.codec, stream.codec_context.format.name) in _DEEP:
             self.subtype = "PCM_24"
         if (self.format, self.codec) == ("caf", "alac"):
-            # FFmpeg cuts off what a whole last packet would have too much, also from a shorter one.
+            # FFmpeg trims the last packet as if it were full, even where it is already shorter.
             stream.codec_context.flags2 |= av.codec.context.Flags2.skip_manual
         self._tags = {**self._container.metadata, **stream.metadata}
         estimated = self.format in ("aac", "mp3")  # of a joined MP3, too

@@ -168,8 +168,8 @@ def _run(
 def _with_names(audio: PortAudio, settings: LiveSettings) -> LiveSettings:
     """Replace numbers and parts of names by whole names, which tell the devices apart.
 
-    Numbers are given anew after every search. Windows has each device in several sound systems, and
-    a name that occurs in all of them means that in the default one.
+    Devices are numbered anew after every search. Windows lists each device once per sound system;
+    a name that several of them list means the device of the default system.
     """
     entries, systems = audio.sd.query_devices(), audio.sd.query_hostapis()
     names = [f"{entry['name']}, {systems[entry['hostapi']]['name']}" for entry in entries]

@@ -263,14 +263,14 @@ class Expander(Section):
     """A downward expander of the gain: what the network attenuates much is attenuated more."""
 
     ratio: float = Field(
-        1.4,
+        2.0,
         gt=1,
         le=10,
-        description="Ratio of the attenuation after to that before, both in dB below the "
-        "threshold.",
+        description="Factor by which the expander multiplies the difference between gain and "
+        "threshold, in dB.",
     )
     threshold_db: float = Field(
-        -10.0, ge=-60, le=0, description="Gain in dB below which the expander works."
+        -12.0, ge=-60, le=0, description="Gain in dB below which the expander works."
     )
     above_hz: float = Field(
         0.0, ge=0, description="Frequency in Hz above which the expander works."
@@ -306,7 +306,7 @@ class Output(Section):
         "the mask cannot.",
     )
     expander: Expander | None = Field(
-        None, description="Expander of the gain, which has to be `true`; null for none."
+        None, description="Downward expander of the gain, which it needs; null for none."
     )
 
     @property

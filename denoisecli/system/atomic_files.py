@@ -121,7 +121,7 @@ def temporary_folder(parent: Path | None = None, prefix: str = "denoise-") -> It
     folder = parent / f"{prefix}{secrets.token_hex(8)}{_SUFFIX}"
     lock = FileLock(folder / _LOCK, thread_local=False)
     try:
-        # On Windows, files keep the permissions of such a folder when they leave it.
+        # On Windows, files keep the access rights of this folder when they are moved out of it.
         folder.mkdir(mode=0o777 if os.name == "nt" else 0o700)
         try:
             lock.acquire()

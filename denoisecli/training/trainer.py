@@ -267,7 +267,7 @@ class Trainer:
                 )
         if training.start_share:
             self.start = self.best
-        # The place of a bundled model is of no interest elsewhere.
+        # The path of a bundled model differs between machines.
         self.state.init_from = folder.name if folder.parent == PRETRAINED else str(folder)
         unmatched = f"; layers not found in it: {', '.join(missing)}" if missing else ""
         self.observer.on_message(f"initialized {matched} layers from {folder}{unmatched}")

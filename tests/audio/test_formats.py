@@ -61,7 +61,7 @@ def test_every_subtype_on_offer_can_be_written(suffix, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".aiff", ".caf", ".w64", ".au"])
 def test_loud_noise_is_read_as_it_was_written(suffix, tmp_path, rng):
-    """It cannot be compressed, which no subtype may take amiss."""
+    """It cannot be compressed, which some coders do not expect."""
     with pytest.raises(UsageError) as error:
         formats.require_subtype(f"x{suffix}", "NONE")
     for subtype in str(error.value).partition("; use one of ")[2].split(", "):

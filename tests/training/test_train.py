@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import onnxruntime
 import pytest
+import soundfile
 import tensorflow as tf
 from helpers import build_once
 
@@ -30,7 +31,7 @@ from denoisecli.training.history import Row, read_history
 from denoisecli.training.losses.waveform import total_loss
 from denoisecli.training.mixed_batches import Mixing
 from denoisecli.training.recordings import Folders
-from denoisecli.training.run_folder import CHECKPOINT, list_runs, locked, trained_on
+from denoisecli.training.run_folder import CHECKPOINT, RECORDINGS, list_runs, locked, trained_on
 from denoisecli.training.train import _open_logs, train
 from denoisecli.training.trainer import Trainer
 
@@ -659,6 +660,32 @@ def test_the_lock_is_taken_before_recordings_are_decoded(
     assert not run.exists()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs the list of mapped files")
+def test_decoded_recordings_are_removed_once_they_are_not_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows cannot remove them before."""
+    rng = np.random.default_rng(0)
+    for kind in ("clean", "noise"):
+        (tmp_path / kind).mkdir()
+        for number in range(12):
+            sound = rng.normal(0, 0.1, 32000)
+            soundfile.write(tmp_path / kind / f"{number}.wav", sound, 16000)
+    run, folders = tmp_path / "run", Folders(tmp_path / "clean", tmp_path / "noise")
+    remove, mapped = shutil.rmtree, []
+
+    def look(path: Path, **options: Any) -> None:
+        if path == run / RECORDINGS:
+            mapped.append(str(path) in Path("/proc/self/maps").read_text("utf-8"))
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", look)
+    train(spec_of(epochs=1, steps_per_epoch=1), Mixing(folders), run, Recorder())
+    assert mapped == [False]
+    assert not (run / RECORDINGS).exists()
+
+
 def test_only_tensorflow_writes_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     assert _open_logs(tmp_path / "logs", spec_of(), Recorder()) is None
@@ -666,7 +693,11 @@ def test_only_tensorflow_writes_logs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 class TestStartFromAnotherModel:
     def test_weights_are_copied(
-        self, finished: tuple[Path, Recorder], tiny_dataset: Path, tmp_path: Path
+        self,
+        finished: tuple[Path, Recorder],
+        tiny_dataset: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         folder = finished[0] / "model"
         new = trainer_of(spec_of(seed=1), tiny_dataset, tmp_path)
@@ -677,20 +708,11 @@ class TestStartFromAnotherModel:
         assert message.startswith("initialized ")
         assert message.endswith(f" layers from {folder}")
         assert new.state.init_from == str(folder)
+        monkeypatch.setattr(trainer, "PRETRAINED", folder.parent)
+        new.start_from(folder)
+        assert new.state.init_from == folder.name  # a bundled model, wherever it is
         with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
             new.start_from(tmp_path)
-
-    def test_a_bundled_model_is_recorded_by_its_name(
-        self,
-        finished: tuple[Path, Recorder],
-        tiny_dataset: Path,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setattr(trainer, "PRETRAINED", finished[0])
-        new = trainer_of(spec_of(seed=1), tiny_dataset, tmp_path)
-        new.start_from(finished[0] / "model")
-        assert new.state.init_from == "model"
 
     def test_recordings_of_the_test_set_that_it_knows_are_a_warning(
         self,
