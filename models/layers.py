@@ -318,8 +318,9 @@ class BoundedMask(Traits, keras.layers.Layer):
         mask: "complex" or "magnitude".
         limit: Bound of the mask.
         gain: Whether to multiply the mask by a gain from 0 to 1, the sigmoid of the last channel.
-        ratio: Ratio of a downward expander of the gain; 1 for none.
-        threshold_db: Gain in dB below which the expander works.
+        ratio: Ratio of an expander of the gain below its threshold, in dB per dB; 1 for none.
+        upper_ratio: Ratio of the expander above its threshold.
+        threshold_db: Gain in dB at which the ratio changes.
         first_band: Index of the lowest frequency at which it works.
 
     Shape:
@@ -334,6 +335,7 @@ class BoundedMask(Traits, keras.layers.Layer):
         gain: bool = False,
         *,
         ratio: float = 1.0,
+        upper_ratio: float = 1.0,
         threshold_db: float = 0.0,
         first_band: int = 0,
         **kwargs: Any,
@@ -343,6 +345,7 @@ class BoundedMask(Traits, keras.layers.Layer):
         self.limit = limit
         self.gain = gain
         self.ratio = ratio
+        self.upper_ratio = upper_ratio
         self.threshold_db = threshold_db
         self.first_band = first_band
 
@@ -359,17 +362,22 @@ class BoundedMask(Traits, keras.layers.Layer):
             return ops.sigmoid(logits)
         level = ops.log_sigmoid(logits)  # in nepers, as is the threshold
         below = ops.minimum(level - self.threshold, 0)
-        return ops.exp(level + self.slopes(logits.shape[1]) * below)
+        above, more = self.slopes(logits.shape[1])
+        return ops.exp(above * level + more * below)
 
     @property
     def threshold(self) -> float:
         """The threshold of the expander in Np."""
         return self.threshold_db / 20 * float(np.log(10))
 
-    def slopes(self, bands: int) -> np.ndarray:
-        """Return the factor of the additional attenuation of every band, shape (bands, 1, 1)."""
-        expands = np.arange(bands) >= self.first_band
-        return np.float32(self.ratio - 1) * expands[:, None, None]
+    def slopes(self, bands: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the factors of the level, and of its part below the threshold, of every band.
+
+        Their shapes are (bands, 1, 1).
+        """
+        expands = (np.arange(bands) >= self.first_band)[:, None, None]
+        above = np.where(expands, self.upper_ratio, 1).astype("float32")
+        return above, (self.ratio - self.upper_ratio) * expands.astype("float32")
 
     def identity_bias(self) -> list[float]:
         """Return the input for which the mask is one, so that it changes nothing."""
@@ -381,7 +389,7 @@ class BoundedMask(Traits, keras.layers.Layer):
         return (*input_shape[:-1], input_shape[-1] - self.gain)
 
     def get_config(self) -> dict[str, Any]:
-        names = ("mask", "limit", "gain", "ratio", "threshold_db", "first_band")
+        names = ("mask", "limit", "gain", "ratio", "upper_ratio", "threshold_db", "first_band")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
@@ -402,8 +410,11 @@ class BoundedMask(Traits, keras.layers.Layer):
             return graph.add("Sigmoid", logits)
         attenuation = graph.add("Softplus", graph.add("Neg", logits))
         below = graph.add("Relu", graph.add("Add", attenuation, graph.constant(self.threshold)))
-        slopes = -self.slopes(self.output.shape[1])
+        slopes = [-slope for slope in self.slopes(self.output.shape[1])]
         if not channels_last:
-            slopes = slopes.reshape(graph.ordered(-1, 1))
-        more = graph.add("Mul", below, graph.constant(slopes))
-        return graph.add("Exp", graph.add("Sub", more, attenuation))
+            slopes = [slope.reshape(graph.ordered(-1, 1)) for slope in slopes]
+        above, more = (graph.constant(slope) for slope in slopes)
+        more = graph.add("Mul", below, more)
+        if self.upper_ratio == 1:
+            return graph.add("Exp", graph.add("Sub", more, attenuation))
+        return graph.add("Exp", graph.add("Add", more, graph.add("Mul", attenuation, above)))

@@ -74,7 +74,7 @@ class _Builder:
         output = spec.output
         expander: dict[str, Any] = {}
         if output.expander is not None:
-            expander = output.expander.model_dump(include={"ratio", "threshold_db"})
+            expander = output.expander.model_dump(exclude={"above_hz"})
             expander["first_band"] = spec.expanded_band
         # Bounds and gains are cheaper in bands than in bins.
         name = "mask" if spec.features.bands is None else "band_mask"

@@ -260,17 +260,24 @@ ValleyBlock = Annotated[
 
 
 class Expander(Section):
-    """A downward expander of the gain: what the network attenuates much is attenuated more."""
+    """An expander of the gain: what the network attenuates much is attenuated more.
+
+    With ``upper_ratio``, what it attenuates little is attenuated less, as by a mask that decides
+    more sharply between speech and noise.
+    """
 
     ratio: float = Field(
         2.0,
         gt=1,
         le=10,
-        description="Factor by which the expander multiplies the difference between gain and "
-        "threshold, in dB.",
+        description="Factor of the difference between gain and threshold, in dB, below the "
+        "threshold.",
+    )
+    upper_ratio: float = Field(
+        1.0, gt=0, le=1, description="Factor of the gain in dB above the threshold."
     )
     threshold_db: float = Field(
-        -12.0, ge=-60, le=0, description="Gain in dB below which the expander works."
+        -12.0, ge=-60, le=0, description="Gain in dB at which the ratio changes."
     )
     above_hz: float = Field(
         0.0, ge=0, description="Frequency in Hz above which the expander works."

@@ -44,6 +44,7 @@ def all_layers() -> list[tuple[keras.layers.Layer, list[tuple[int, ...]]]]:
         (layers.BoundedMask("magnitude", 2.0), [SHAPE]),
         (layers.BoundedMask("complex", 2.0, gain=True), [SHAPE]),
         (layers.BoundedMask("complex", 2.0, True, ratio=3.0, threshold_db=-6.0), [SHAPE]),
+        (layers.BoundedMask("complex", 2.0, True, ratio=3.0, upper_ratio=0.4), [SHAPE]),
     ]
 
 
@@ -119,14 +120,19 @@ def test_gain_multiplies_all_parts(mask: str) -> None:
     np.testing.assert_allclose(found, bounded / (1 + np.exp(-gain)), rtol=1e-5)
 
 
-def test_the_expander_multiplies_the_decibels_below_its_threshold() -> None:
+@pytest.mark.parametrize("upper_ratio", [1.0, 0.4])
+def test_the_expander_multiplies_the_decibels_on_both_sides_of_its_threshold(
+    upper_ratio: float,
+) -> None:
     logits = np.linspace(-200, 200, 401, dtype="float32").reshape(1, 1, -1, 1).repeat(5, axis=1)
     one = np.full_like(logits, 1e9)  # a mask of 1
-    options = {"ratio": 2.5, "threshold_db": -12.0, "first_band": 3}
+    options = {"ratio": 2.5, "upper_ratio": upper_ratio, "threshold_db": -12.0, "first_band": 3}
     layer = layers.BoundedMask("magnitude", 1.0, True, **options)
     found = run(layer, np.concatenate([one, logits], axis=-1))[0, ..., 0].astype("float64")
     plain_db = -20 * np.logaddexp(0, -logits[0, 0, :, 0].astype("float64")) / np.log(10)
-    expanded_db = np.where(plain_db > -12, plain_db, -12 + 2.5 * (plain_db + 12))
+    expanded_db = np.where(
+        plain_db > -12, upper_ratio * plain_db, -12 * upper_ratio + 2.5 * (plain_db + 12)
+    )
     for band in range(5):
         decibels = expanded_db if band >= 3 else plain_db
         np.testing.assert_allclose(found[band], 10 ** (decibels / 20), rtol=1e-4, atol=1e-37)

@@ -22,7 +22,7 @@ SMALL = {"n_fft": 64, "hop_length": 32}  # 33 bins
 EVEN = {"n_fft": 62, "hop_length": 31}  # 32 bins
 GRU = {"block": "recurrent", "axis": "time", "units": 3}
 
-EXPANDER = {"ratio": 2.0, "threshold_db": 0.0, "above_hz": 1500.0}
+EXPANDER = {"ratio": 2.0, "threshold_db": -3.0, "above_hz": 1500.0}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {
@@ -108,7 +108,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             {**GRU, "axis": "frequency"},
         ],
         "upsampling": [{"filters": 4, "kernel_size": [2, 3]}, {"filters": 3}],
-        "output": {"past_taps": 3, "gain": True, "expander": EXPANDER},
+        "output": {"past_taps": 3, "gain": True, "expander": EXPANDER | {"upper_ratio": 0.5}},
     },
     "causal pooled": {
         "causal": True,

@@ -32,7 +32,7 @@ STREAMS: dict[str, tuple[int, dict[str, Any]]] = {
             "output": {
                 "past_taps": 3,
                 "gain": True,
-                "expander": {"threshold_db": 0.0, "above_hz": 4500.0},
+                "expander": {"threshold_db": -3.0, "upper_ratio": 0.5, "above_hz": 4500.0},
             },
         },
     ),
