@@ -26,14 +26,17 @@ class BatchStatistics(Prebuilt):
     with the statistics of those, and above them with their own (Izmailov et al. 2018, section 3).
 
     Args:
-        model: Model whose network has the normalizations.
+        model: Model whose network has the normalizations. Those that are not trainable keep their
+            statistics.
     """
 
     def __init__(self, model: WaveformModel):
         super().__init__(name="batch_statistics", dtype="float32")
         self.model = model
         self.seen = self.add_weight(name="seen", initializer="zeros", trainable=False)
-        self.normalizations = batch_normalizations(model.network)
+        self.normalizations = [
+            layer for layer in batch_normalizations(model.network) if layer.trainable
+        ]
 
     def call(self, noisy: Any, training: bool | None = None) -> Any:
         """Run the network in training mode and average the statistics of all batches so far."""

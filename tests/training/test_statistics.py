@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from denoisecli.spec.document import Spec, parse_spec
 from denoisecli.training.losses.tensor_stft import as_map, stft
 from denoisecli.training.optimizer import make_optimizer, make_schedule
-from denoisecli.training.statistics import BatchStatistics
+from denoisecli.training.statistics import BatchStatistics, batch_normalizations
 from denoisecli.training.stream import Batch, for_keras
 from denoisecli.training.waveform_model import WaveformModel, build_network
 from denoisecli.training.weights import assign, get_arrays
@@ -118,10 +119,18 @@ def test_several_devices_lose_no_batch() -> None:
         assert other == pytest.approx(first, rel=1e-5)
 
 
-def test_nothing_to_do_without_batch_normalization(pairs: list[Batch]) -> None:
-    model = model_of(spec_of(normalization="layer", dropout=0.1))
+@pytest.mark.parametrize("normalization", ["layer", "batch"])
+def test_nothing_is_read_without_normalizations_to_estimate(normalization: str) -> None:
+    model = model_of(spec_of(normalization=normalization, dropout=0.1))
+    for layer in batch_normalizations(model.network):
+        layer.trainable = False
     before = get_arrays(model.variables)
-    statistics_of(model).estimate(pairs, len(pairs))
+
+    def unwanted() -> Iterator[Batch]:
+        pytest.fail("read a batch")
+        yield
+
+    statistics_of(model).estimate(unwanted(), 16)
     for found, expected in zip(get_arrays(model.variables), before, strict=True):
         np.testing.assert_array_equal(found, expected)
 
