@@ -128,7 +128,9 @@ def parse_weights(
         except ValueError:
             name = ""
         if not name:
-            raise UsageError(f"{option} takes FOLDER=NUMBER, but was given {text!r}")
+            raise UsageError(
+                f"{option} takes FOLDER=NUMBER, {_NAMES[kind]}, but was given {text!r}"
+            )
     return weights
 
 

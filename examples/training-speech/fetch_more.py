@@ -240,6 +240,82 @@ SOURCES = (
         least_snr_db=33,
     ),
     Source(
+        "speech-found/indian-voices",
+        "SandyPanda-MLDL/ALGAN-VC-Generated-Audio-Samples",
+        "109a95651bf8fa13e8a8e50b27e2805498c109d0",
+        (
+            "Speaker_[1-8]_*/*.wav",
+            "Speaker_10_*/*.mpeg",
+            "R1.*/*.wav",
+            "R2.*/*.aac",
+            "R4.*/*.mp4",
+        ),
+        lower_floor=True,
+        unclipped=True,
+        least_snr_db=33,
+    ),
+    Source(
+        "speech-found/libritts-hierspeech",
+        "sh-lee-prml/hierspeech-demo",
+        "5379de896ca75c1c6035dc75d2682373b61bdd1d",
+        ("audio/libritts/gt/*.wav",),
+        lower_floor=True,
+        least_snr_db=33,
+    ),
+    Source(
+        "speech-found/libritts-seed-vc",
+        "Plachtaa/seed-vc",
+        "bc5541769c92c66379bc106551ca7fba1f19a98a",
+        ("examples/libritts-test-clean/*.wav",),
+        lower_floor=True,
+        least_snr_db=33,
+    ),
+    Source(
+        "speech-found/libritts-languagecodec",
+        "languagecodec/languagecodec.github.io",
+        "ead19a03bebd6489a316ce233c04c60fb55d1740",
+        ("assets/audios/[0-9]*.wav", "assets/more_audios/[0-9]*.wav"),
+        lower_floor=True,
+        least_snr_db=33,
+    ),
+    Source(
+        "speech-found/libritts-vocoder",
+        "kallavinka8045/icassp2021",
+        "35c68b4f816e5248763332dd5363c5a4641b302f",
+        (
+            "wav_for_mos/eng/gt/eng_seen_universal/*.wav",
+            "wav_for_mos/eng/gt/eng_ood_unseen_clean/*.wav",
+        ),
+        lower_floor=True,
+        least_snr_db=33,
+    ),
+    Source(
+        "speech-found/libritts-wavefm",
+        "luotianze666/WaveFM",
+        "1da27c5cc9649a0f2ae264794676feb6c0659905",
+        ("docs/audio/Ground_Truth/[0-9]*.wav",),
+        lower_floor=True,
+        least_snr_db=33,
+    ),
+    Source(
+        "speech-found/cml-tts",
+        "freds0/CML-TTS-Dataset",
+        "b7edc3d3be69689f00e9476722efe2d4f12ab447",
+        ("audios_demo/*/*/*_ground_truth.wav",),
+        lower_floor=True,
+        least_snr_db=33,
+    ),
+    Source(
+        "speech-found/feed-the-monster-russian",
+        "Ash2022/FeedTheMonster-LearnRussian",
+        "a7a04bcde9666f9e23a2cb16521aa2618927beb7",
+        tuple(
+            f"Assets/Resources/Sounds/Voice/{name}/**/*.mp3"
+            for name in ("Letters", "Words", "Instructions")
+        ),
+        words=True,
+    ),
+    Source(
         "noise-found/ambientsounds",
         "Muges/ambientsounds",
         "7ef9aefeeed93c37bca3cdb246a982dd1afce2f0",
@@ -261,6 +337,50 @@ SOURCES = (
         tuple(f"mods/hv/bits/audio/{name}/*.ogg" for name in ("cc0", "cc-by-30", "cc-by-40", "pd")),
         but_not=("mothership", "battleship", "drone", "torpedo", "worm"),  # voices
         join=True,
+    ),
+    Source(
+        "noise-found/soundscapes",
+        "conntrace/Soundscapes",
+        "0b5498e794641d6d78261a1d9d8d47ac3c6f2bdd",
+        ("samples/*/*.mp3",),
+        but_not=(  # voices, music, or nothing above 8 kHz
+            *("restaurant-conversations", "outside-talks", "london-bus", "cheerful-street"),
+            *("outdoor-market", "kindergarten", "motorcycle", "wind", "thunder"),
+        ),
+    ),
+    Source(
+        "noise-found/tumult",
+        "consint/Tumult",
+        "723c05ffbb55323f3ee2fb7a75228fac7c776ef2",
+        tuple(f"Samples/{name}/*.wav" for name in ("hum", "machine", "static", "vinyl", "world")),
+        but_not=("hum1.", "hum2."),
+    ),
+    Source(
+        "noise-found/kitchen20",
+        "marc-moreaux/kitchen20",
+        "8bc9544507e8c3477eb8fcd3a6c841b661121220",
+        # The recordings of the authors, by the letters of their names.
+        (
+            *(f"audio/[0-9]-{name}-*.wav" for name in ["D", "J", "J2", "Jaz", "K", "L", "M", "M2"]),
+            "audio/[0-9]-econome1*.wav",
+        ),
+        but_not=(  # from other sites, or with voices
+            *("ASMR", "BLACK", "Black", "Philips", "plucher"),
+            *("7-D-Balai.m4a-F-19", "7-Jaz-machine2019-A-1", "8-Jaz-machine2019-C-1"),
+        ),
+    ),
+    Source(
+        "noise-found/drones",
+        "DroneDetectionThesis/Drone-detection-dataset",
+        "442d0c6750708cc221636f7a1fd31cbd8cb0aeb8",
+        ("Data/Audio/*.wav",),
+        but_not=("BACKGROUND_004", "DRONE_017", "DRONE_026"),  # voices
+    ),
+    Source(
+        "noise-found/countryside",
+        "DrunkenToast/gui-project",
+        "52d6f58b32c44ef118428c1ef801785a8981fea4",
+        tuple(f"sounds/**/{name}.ogg" for name in ("construction", "leaves", "farm")),
     ),
 )
 

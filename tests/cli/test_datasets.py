@@ -121,14 +121,10 @@ def test_weights(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert recipe.clean_weights == {"*": 3, "s1/2.wav": 0}
     assert recipe.noise_weights == {"7*": 9.5}
     for option, value, message in (
-        ("--clean-weight", "s0", "--clean-weight takes FOLDER=NUMBER, but was given 's0'"),
-        ("--clean-weight", "s0=1.5", "--clean-weight takes FOLDER=NUMBER, but was given 's0=1.5'"),
-        ("--noise-weight", "=2", "--noise-weight takes FOLDER=NUMBER, but was given '=2'"),
-        (
-            "--noise-weight",
-            "x=-1",
-            "should be greater than or equal to 0, not -1.0",
-        ),
+        ("--clean-weight", "s0", "takes FOLDER=NUMBER, a whole number, but was given 's0'"),
+        ("--clean-weight", "s0=1.5", "takes FOLDER=NUMBER, a whole number, but was given 's0=1.5'"),
+        ("--noise-weight", "=2", "takes FOLDER=NUMBER, a number, but was given '=2'"),
+        ("--noise-weight", "x=-1", "should be greater than or equal to 0, not -1.0"),
         ("--noise-weight", "x=nan", "noise_weights: input should be a finite number, not nan"),
         ("--clean-weight", "s9=2", "no clean recording is in the folder or matches the name s9"),
     ):
