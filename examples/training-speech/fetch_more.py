@@ -48,6 +48,8 @@ class Source:
             together with those of the same folder.
         least_snr_db: Recordings with a lower signal-to-noise ratio, after the background was
             lowered, are left out.
+        pauses: Share of the frames that are noise for that ratio. It must be larger than the share
+            of digital silence.
     """
 
     folder: str
@@ -61,6 +63,7 @@ class Source:
     credited: bool = False
     words: bool = False
     least_snr_db: float = -np.inf
+    pauses: float = 0.05
 
     @property
     def name(self) -> str:
@@ -306,6 +309,25 @@ SOURCES = (
         least_snr_db=33,
     ),
     Source(
+        "speech-found/common-voice-languages",
+        "omnilingo/rsample-100-cv-corpus-6.1-2020-12-11",
+        "6785f863fec9770151abfe50a5e3e3787fd20ba2",
+        ("*/clips/*.mp3",),
+        lower_floor=True,
+        unclipped=True,
+        least_snr_db=40,
+        pauses=0.25,
+    ),
+    Source(
+        "speech-found/speechocean762",
+        "jimbozhang/speechocean762",
+        "613968e3b0b789fc33936fb5eba1973176ba7d11",
+        ("WAVE/SPEAKER*/*[05].WAV",),
+        lower_floor=True,
+        unclipped=True,
+        least_snr_db=40,
+    ),
+    Source(
         "speech-found/feed-the-monster-russian",
         "Ash2022/FeedTheMonster-LearnRussian",
         "a7a04bcde9666f9e23a2cb16521aa2618927beb7",
@@ -478,14 +500,14 @@ def frame_levels(speech: AudioVector, sample_rate: int) -> np.ndarray:
     return 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-20)
 
 
-def signal_to_noise_db(speech: AudioVector, sample_rate: int) -> float:
-    """Estimate the SNR in dB: that of the loud frames to the quietest twentieth of the frames."""
+def signal_to_noise_db(speech: AudioVector, sample_rate: int, pauses: float) -> float:
+    """Estimate the SNR in dB: that of the loud frames to the quietest share of the frames."""
     levels = np.sort(frame_levels(speech, sample_rate))
     if levels.size < 10:
         return -np.inf
     power = 10 ** (levels / 10)
     loud = power[levels > levels[-1] - 30].mean()
-    return float(10 * np.log10(loud / power[: levels.size // 20 + 1].mean()))
+    return float(10 * np.log10(loud / power[: int(pauses * levels.size) + 1].mean()))
 
 
 def trim(word: AudioVector, sample_rate: int, margin: float = 0.08) -> AudioVector:
@@ -533,7 +555,7 @@ def convert(source: Source, paths: list[Path], folder: Path) -> None:
             continue
         if source.lower_floor:
             sound = lower_floor(sound, sample_rate)
-        if signal_to_noise_db(sound, sample_rate) < source.least_snr_db:
+        if signal_to_noise_db(sound, sample_rate, source.pauses) < source.least_snr_db:
             continue
         if source.words:
             voices.setdefault((path.parent.as_posix(), sample_rate), []).append(
