@@ -313,7 +313,7 @@ class Output(Section):
         "the mask cannot.",
     )
     expander: Expander | None = Field(
-        None, description="Downward expander of the gain, which it needs; null for none."
+        None, description="Expander of the gain; it requires `gain`. Null for none."
     )
 
     @property
