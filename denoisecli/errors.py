@@ -41,6 +41,12 @@ class UsageError(DenoiseError):
     exit_code = 2
 
 
+class ReaderGone(DenoiseError):
+    """The program that read the output has ended, which shells report as SIGPIPE."""
+
+    exit_code = 141
+
+
 class SpecError(UsageError):
     """A spec is invalid; the message holds the key, the value and what is allowed."""
 

@@ -19,7 +19,7 @@ from denoisecli.audio.metadata import channel_mask_comment
 from denoisecli.audio.reading import BLOCK_FRAMES, AudioReader, SequentialFile, reason_of
 from denoisecli.audio.riff import KNOWN_CHUNKS, SHORTEST_SECONDS, read_mask, walk_chunks
 from denoisecli.audio.writing import clamp, quantize
-from denoisecli.errors import AudioError, DenoiseError, UsageError, join_names
+from denoisecli.errors import AudioError, DenoiseError, ReaderGone, UsageError, join_names
 from denoisecli.types import AudioBlock
 
 STDIN = Path("standard input")
@@ -519,7 +519,8 @@ class PipeWriter:
                 data = b"" if count is None else data[count:]  # a file without buffer takes a part
             self._stream.flush()
         except OSError as error:
-            raise DenoiseError(f"cannot write to {STDOUT}: {error.strerror}") from error
+            kind = ReaderGone if isinstance(error, BrokenPipeError) else DenoiseError
+            raise kind(f"cannot write to {STDOUT}: {error.strerror}") from error
 
 
 def _wav_header(sample_rate: int, channels: int, subtype: str, mask: int) -> bytes:

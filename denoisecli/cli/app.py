@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from denoisecli.cli import console
 from denoisecli.cli.options import Debug, Quiet, Verbose
-from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.errors import DenoiseError, ReaderGone, UsageError
 from denoisecli.system.caches import prepare_caches
 from denoisecli.system.early_exit import exit_on_signals
 from denoisecli.system.interrupts import exit_code_of, raise_pending, signals_raised
@@ -107,7 +107,7 @@ class Program(HelpForNarrowTerminals, TyperGroup):
             raise typer.Exit(exit_code_of(error)) from error
         except BrokenPipeError as error:  # the reader of our results, such as head, has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(141) from error  # as shells report SIGPIPE
+            raise typer.Exit(ReaderGone.exit_code) from error
         except (OSError, MemoryError) as error:
             console.error(error)
             raise typer.Exit(1) from error

@@ -18,7 +18,13 @@ from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-out = Console(highlight=False, soft_wrap=True, emoji=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # the BrokenPipeError, for which Rich would end the program with exit code 1
+
+
+out = _Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 for _console in (out, err):
     if not _console.is_terminal:

@@ -203,14 +203,7 @@ class Manifest(DatasetFacts):
             sets: Names of the sets; those that the dataset does not have are ignored.
             role: Role of the recordings; by default both.
         """
-        names = set[tuple[Role, str]]()
-        for row in self.mixtures:
-            if row.set in sets:
-                if role != "noise":
-                    names.update(("clean", name) for name in row.clean_names)
-                if role != "clean":
-                    names.update(("noise", name) for name in row.noise_names if name)
-        return {source_hash(*name) for name in names}
+        return hashes_of((row for row in self.mixtures if row.set in sets), role)
 
     @property
     def mixing_recipe(self) -> Recipe:
@@ -228,6 +221,22 @@ class Manifest(DatasetFacts):
 def source_hash(role: Role, name: str) -> str:
     """Return eight hexadecimal digits by which a recording is known to have been trained on."""
     return hashlib.sha256(f"{role} {name}".encode()).hexdigest()[:8]
+
+
+def hashes_of(rows: Iterable[Row], role: Literal["clean", "noise"] | None = None) -> set[str]:
+    """Return the hashes of the recordings in pairs (see `source_hash`).
+
+    Args:
+        rows: The pairs.
+        role: Role of the recordings; by default both.
+    """
+    names = set[tuple[Role, str]]()
+    for row in rows:
+        if role != "noise":
+            names.update(("clean", name) for name in row.clean_names)
+        if role != "clean":
+            names.update(("noise", name) for name in row.noise_names if name)
+    return {source_hash(*name) for name in names}
 
 
 def load_manifest(folder: Path) -> Manifest:

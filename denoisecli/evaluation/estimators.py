@@ -1,6 +1,7 @@
 """Estimators: what can be evaluated, a way to turn a noisy file into a cleaned one."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -256,6 +257,4 @@ BASELINES: dict[str, type[Estimator]] = {"noisereduce": SpectralGating, "wiener"
 
 
 def _substitute(word: str, paths: dict[str, str]) -> str:
-    for placeholder, path in paths.items():
-        word = word.replace(placeholder, path)
-    return word
+    return re.sub("|".join(map(re.escape, paths)), lambda found: paths[found[0]], word)

@@ -129,7 +129,7 @@ def listed_pairs(source: Path | str) -> list[Pair]:
     """
     source = Path(source)
     pairs = []
-    for line, row in enumerate(read_table(source, "clean", "noisy", content="pairs"), 2):
+    for line, row in read_table(source, "clean", "noisy", content="pairs"):
         clean, noisy = (source.parent / row[column] for column in ("clean", "noisy"))
         for path, column in ((clean, "clean"), (noisy, "noisy")):
             if not path.is_file():
@@ -140,20 +140,29 @@ def listed_pairs(source: Path | str) -> list[Pair]:
             raise UsageError(
                 f"{source}, line {line}: the SNR {row['snr_db']!r} is not a number"
             ) from None
-        name = row.get("name") or Path(row["noisy"]).with_suffix("").as_posix().lstrip("./")
-        if Path(name).is_absolute() or ".." in Path(name).parts:
+        name = row.get("name") or _default_name(row["noisy"])
+        if not Path(name).parts or Path(name).is_absolute() or ".." in Path(name).parts:
             raise UsageError(f"{source}, line {line}: the name {name!r} is no name below a folder")
         pairs.append(Pair(normalize_name(name), clean, noisy, row.get("noise") or None, snr_db))
     return pairs
 
 
-def read_table(source: Path, *headings: str, content: str) -> list[dict[str, str]]:
+def _default_name(noisy: str) -> str:
+    """Return the path of a noisy file without suffix, root and "..": a name below a folder."""
+    path = Path(noisy).with_suffix("")
+    return "/".join(part for part in path.parts if part not in (path.anchor, ".."))
+
+
+def read_table(source: Path, *headings: str, content: str) -> list[tuple[int, dict[str, str]]]:
     """Read a file of values separated by commas, semicolons or tabs; what a line lacks is empty.
 
     Args:
         source: The file.
         headings: Headings that it must have, in any order; there may be more.
         content: What it holds, for the error message.
+
+    Returns:
+        The number of the last line of each row, and its values by heading.
 
     Raises:
         UsageError: The file cannot be read, lacks a heading or has no rows.
@@ -164,10 +173,11 @@ def read_table(source: Path, *headings: str, content: str) -> list[dict[str, str
             file.seek(0)
             # As spreadsheets write them where the comma is the decimal point, and copies of tables.
             delimiter = "," if "," in head else next(filter(head.__contains__, ";\t"), ",")
-            rows = list(csv.DictReader(file, restval="", delimiter=delimiter))
+            reader = csv.DictReader(file, restval="", delimiter=delimiter)
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"cannot read the {content} in {source}: {error}") from error
-    if not rows or not {*headings} <= rows[0].keys():
+    if not rows or not {*headings} <= rows[0][1].keys():
         raise UsageError(f"{source} must have the headings {' and '.join(headings)}, and rows")
     return rows
 

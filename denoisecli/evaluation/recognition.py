@@ -147,7 +147,7 @@ def read_transcripts(pairs: Sequence[Pair], source: Path | None) -> dict[str, li
             if path.is_file()
         }
     rows = read_table(source, "name", "text", content="transcripts")
-    texts = {normalize_name(row["name"]): normalize(row["text"]) for row in rows}
+    texts = {normalize_name(row["name"]): normalize(row["text"]) for _, row in rows}
     found = {
         pair.name: texts[key]
         for pair in pairs

@@ -15,8 +15,6 @@ from starlette.requests import Request
 from denoisecli.audio.formats import SUFFIXES
 from denoisecli.serving.answers import Refused
 
-"""Suffixes of recordings that are accepted."""
-
 FILE_FIELD = "file"
 """Name of the field with the recording."""
 
@@ -25,8 +23,10 @@ _MAX_FIELDS = 16
 _MAX_FIELD_BYTES = 1024
 _PART_BYTES = 8192  # largest size of a part of the form other than the recording
 _BUFFER = 2**20
-_MAX_NAME = 120  # characters of a part of a name
+_MAX_NAME = 200  # bytes of a part of a name; file systems allow 255
+_SUFFIX = 10  # characters at the end that are kept of a longer one
 _MAX_PARTS = 8
+_RESERVED = re.compile(r"(?:aux|con|nul|prn|(?:com|lpt)[1-9])(?:\.|$)", re.IGNORECASE)  # on Windows
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\u200e\u200f\u202a-\u202e\u2066-\u2069]')
 
 
@@ -59,10 +59,14 @@ def safe_name(name: str) -> str:
     """
     parts = [_UNSAFE.sub("_", part).strip(" .") for part in re.split(r"[/\\]", name)]
     kept = [part for part in parts if part][-_MAX_PARTS:]
-    shortened = [
-        part if len(part) <= _MAX_NAME else part[: _MAX_NAME - 10] + part[-10:] for part in kept
-    ]
-    return "/".join(shortened) or "recording"
+    allowed = [f"_{part}" if _RESERVED.match(part) else part for part in kept]
+    return "/".join(map(_shorten, allowed)) or "recording"
+
+
+def _shorten(part: str) -> str:
+    if len(encoded := part.encode()) <= _MAX_NAME:
+        return part
+    return encoded[:_MAX_NAME].decode(errors="ignore")[:-_SUFFIX] + part[-_SUFFIX:]
 
 
 async def receive(request: Request, folder: Path, *, max_bytes: int, timeout: float) -> Upload:

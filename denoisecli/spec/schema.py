@@ -128,6 +128,8 @@ def _range_text(schema: Schema, root: Schema) -> str:
         parts.append(f"of the form {schema['format']}")
     elif "pattern" in schema:
         parts.append(f"matching {schema['pattern']}")
+    if "maxLength" in schema:
+        parts.append(f"at most {schema['maxLength']} characters long")
     return " and ".join(parts)
 
 

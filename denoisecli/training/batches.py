@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from jaxtyping import Bool
 
-from denoisecli.datasets.manifest import Manifest, Row, load_manifest
+from denoisecli.datasets.manifest import Manifest, Row, hashes_of, load_manifest
 from denoisecli.datasets.records import PairRecords, open_records
 from denoisecli.datasets.splitting import OWN_ROLES, groups_of_names
 from denoisecli.errors import DatasetError
@@ -112,8 +112,15 @@ class Batches(BatchSource):
         return self._as_stored(self.clips["test"])
 
     def source_hashes(self, *sets: str) -> set[str]:
-        """Return the hashes of the recordings in sets, by the manifest."""
-        return load_manifest(self.folder).source_hashes(*sets)
+        """Return the hashes of the recordings in sets.
+
+        "train" and "valid" are the parts of the stored training set if it was divided.
+        """
+        manifest = load_manifest(self.folder)
+        if VALID in manifest.sets:
+            return manifest.source_hashes(*sets)
+        stored = {name: manifest.rows("test" if name == "test" else "train") for name in sets}
+        return hashes_of(stored[name][index] for name in sets for index in self.clips[name].indices)
 
     def _as_stored(self, clips: Clips) -> Stream:
         size = self.spec.training.batch_size

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -36,7 +36,7 @@ def chunk_samples(spec: Spec) -> int:
     return max(1, round(spec.training.segment_seconds * spec.audio.sample_rate / CHUNKS))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # else the key of _pass would be hashed clip by clip
 class SegmentOrder:
     """An endless sequence of segments in which all chunks of all clips occur equally often.
 
@@ -53,10 +53,15 @@ class SegmentOrder:
     chunks: tuple[int, ...]
     seed: int
 
+    @cached_property
+    def total(self) -> int:
+        """Number of chunks of all clips."""
+        return sum(self.chunks)
+
     @property
     def window(self) -> int:
         """Number of segments that are permuted among themselves: those of a pass, at least 1."""
-        return max(1, sum(self.chunks) // CHUNKS)
+        return max(1, self.total // CHUNKS)
 
     def __getitem__(self, index: int) -> Places:
         """Return the chunks of the segment at a position, which is at least 0."""
@@ -65,10 +70,10 @@ class SegmentOrder:
         window, place = divmod(index, self.window)
         segment = window * self.window + _permutation(self.seed, 1, window, self.window)[place]
         positions = segment * CHUNKS + np.arange(CHUNKS)
-        passes, positions = np.divmod(positions, sum(self.chunks))
+        passes, positions = np.divmod(positions, self.total)
         rows = []
         for number, position in zip(passes.tolist(), positions, strict=True):
-            order, ends = _pass(self.chunks, self.seed, number)
+            order, ends = _pass(self, number)
             place = np.searchsorted(ends, position, side="right")
             clip = order[place]
             rows.append((clip, position - (ends[place] - self.chunks[clip])))
@@ -200,8 +205,8 @@ def _permutation(seed: int, kind: int, number: int, size: int) -> Int[np.ndarray
 
 @lru_cache(maxsize=4)
 def _pass(
-    chunks: tuple[int, ...], seed: int, number: int
+    segments: SegmentOrder, number: int
 ) -> tuple[Int[np.ndarray, "clips"], Int[np.ndarray, "clips"]]:
     """Return the order of the clips in a pass, and the number of chunks up to the end of each."""
-    order = _permutation(seed, 0, number, len(chunks))
-    return order, np.cumsum(np.array(chunks)[order])
+    order = _permutation(segments.seed, 0, number, len(segments.chunks))
+    return order, np.cumsum(np.array(segments.chunks)[order])

@@ -136,6 +136,8 @@ def train(
                     "the run was started with another version of denoise; the result may differ "
                     "from that of an uninterrupted run"
                 )
+            if init_from is not None:
+                trainer.check_start(init_from)
         elif init_from is not None:
             trainer.start_from(init_from)
         position: list[float] = [trainer.state.epoch, trainer.state.step]
@@ -180,8 +182,9 @@ def check_spec(spec: Spec, *, has_start: bool) -> None:
         check_metrics(SCORES.values())
     find_class(spec.model)
     require_losses(spec)
-    if spec.training.fixed_normalization and not has_start:
-        raise UsageError("training.fixed_normalization needs a model to start from")
+    for key in ("fixed_normalization", "start_share"):
+        if getattr(spec.training, key) and not has_start:
+            raise UsageError(f"training.{key} needs a model to start from")
 
 
 def _open(

@@ -86,6 +86,14 @@ Logs = Mapping[str, SupportsFloat] | None
 """Figures of a step or an epoch: tensors, until they are read."""
 
 
+def name_of_start(folder: Path) -> str:
+    """Return the path of a model to start from, or the name of a bundled one.
+
+    The path of a bundled model differs between machines.
+    """
+    return folder.name if folder.parent == PRETRAINED else str(folder)
+
+
 @contextmanager
 def _without_end_of_data_warning() -> Iterator[None]:
     """Silence Keras, which does not know the length of data that several devices share.
@@ -267,8 +275,7 @@ class Trainer:
                 )
         if training.start_share:
             self.start = self.best
-        # The path of a bundled model differs between machines.
-        self.state.init_from = folder.name if folder.parent == PRETRAINED else str(folder)
+        self.state.init_from = name_of_start(folder)
         unmatched = f"; layers not found in it: {', '.join(missing)}" if missing else ""
         self.observer.on_message(f"initialized {matched} layers from {folder}{unmatched}")
         if others:
@@ -278,13 +285,22 @@ class Trainer:
             )
         self._warn_of_leak(folder)
 
+    def check_start(self, folder: Path) -> None:
+        """Warn if a run that is resumed did not start with the weights of this model."""
+        if (given := name_of_start(folder)) != (known := self.state.init_from):
+            began = f"with the weights of {known}" if known else "with new weights"
+            self.observer.on_message(
+                f"warning: this run began {began}, so that --init-from {given} has no effect; "
+                "--fresh starts over"
+            )
+
     def _warn_of_leak(self, folder: Path) -> None:
         """Warn if the model started from was trained on recordings that validate or test."""
         dataset, known = trained_on(str(folder))
         shared = []
         for name, label in (("valid", "validation"), ("test", "test")):
             if dataset == self.batches.dataset_id and name == "valid":
-                continue  # it was not trained on those, though its source hashes include them
+                continue  # it was not trained on them, although they are among its source hashes
             hashes = self.batches.source_hashes(name)
             if found := hashes & known:
                 shared.append(f"{len(found)} of the {len(hashes)} in the {label} set")
@@ -357,9 +373,10 @@ class Trainer:
     def finish(self) -> None:
         """Test the final weights, write the model folder and delete the checkpoint."""
         spec, state, batches = self.spec, self.state, self.batches
-        weights = self._final_weights()
-        assign(self.network.weights, weights)
-        assign(self.plain.network.weights, weights)
+        assign(self.network.weights, self._final_weights())
+        if self.start:
+            self._estimate_statistics()
+        assign(self.plain.network.weights, get_arrays(self.network.weights))
         if spec.training.perceptual_every is None:
             tested = self.evaluate(batches.test())
         else:
@@ -495,10 +512,7 @@ class Trainer:
         # that belongs to the optimizer: copy the weights.
         assign(self.network.weights, get_arrays(self.network.weights))
         if self.spec.training.average_decay:
-            count = min(STATISTICS_BATCHES, self.batches.train_steps)
-            batches = self.batches.training(state.epoch).take(count)
-            with self.devices.scope():
-                self.statistics.estimate(self.devices.shard(batches), count)
+            self._estimate_statistics()
         assign(self.plain.network.weights, get_arrays(self.network.weights))
         figures = self._validate()
         self.update_clock()
@@ -531,6 +545,13 @@ class Trainer:
         self.save()
         self._record(row)
         self.observer.on_epoch_end(row, best=best)
+
+    def _estimate_statistics(self) -> None:
+        """Replace the statistics of the normalizations by those for the weights in place."""
+        count = min(STATISTICS_BATCHES, self.batches.train_steps)
+        batches = self.batches.training(self.state.epoch).take(count)
+        with self.devices.scope():
+            self.statistics.estimate(self.devices.shard(batches), count)
 
     def _train_epoch(self, stop: threading.Event) -> tuple[Arrays, dict[str, float]]:
         """Train for the rest of an epoch and put the averaged weights in place.

@@ -149,7 +149,7 @@ def write_best(spec: Spec, results: Sequence[TrialResult], path: Path) -> None:
         f"Found by tune: trial {best.name} of {len(results)}, "
         f"{spec.search.objective} {best.objective:.4g} after {best.epochs} epochs"
     )
-    changes = {"name": f"{spec.name}-best", "description": description}
+    changes = {"name": f"{spec.name[:95]}-best", "description": description}
     with replacing(path, overwrite=True) as part:
         save_spec(with_values(spec, best.values | changes), part)
 

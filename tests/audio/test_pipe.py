@@ -1,4 +1,5 @@
 import io
+import signal
 import struct
 
 import numpy as np
@@ -15,7 +16,7 @@ from denoisecli.audio.reading import reader
 from denoisecli.audio.riff import KNOWN_CHUNKS
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.cleaning.file import FileOptions
-from denoisecli.errors import AudioError, DenoiseError, UsageError
+from denoisecli.errors import AudioError, DenoiseError, ReaderGone, UsageError
 
 
 class Pipe(io.RawIOBase):
@@ -308,8 +309,9 @@ def test_listener_that_went_away(stereo):
         def write(self, data):
             raise BrokenPipeError(32, "Broken pipe")
 
-    with pytest.raises(DenoiseError, match="cannot write to standard output: Broken pipe"):
+    with pytest.raises(ReaderGone, match="cannot write to standard output: Broken pipe") as end:
         PipeWriter(Closed(), 8000, 1, "PCM_16")
+    assert end.value.exit_code == 128 + signal.SIGPIPE
 
 
 def test_cleaning_from_pipe_to_pipe(half, stereo):

@@ -13,6 +13,7 @@ from denoisecli.datasets.stored import load_pairs
 from denoisecli.errors import DatasetError, UsageError
 from denoisecli.evaluation.pairs import (
     Pair,
+    _default_name,
     files_left_out,
     find_recordings,
     folder_pairs,
@@ -147,6 +148,8 @@ def test_a_list_with_another_delimiter(folders, tmp_path, delimiter):
         ("clean,noisy\n", "and rows"),
         ("clean,noisy\nclean/a.wav,noisy/x.flac\n", "line 2: there is no noisy file"),
         ("clean,noisy\nclean/a.wav\n", "line 2: there is no noisy file"),
+        ("clean,noisy\n\n\nclean/a.wav,noisy/x.flac\n", "line 4: there is no noisy file"),
+        ("clean,noisy,name\nclean/a.wav,noisy/a.flac,.\n", "'.' is no name below a folder"),
         ("clean,noisy,snr_db\nclean/a.wav,noisy/a.flac,low\n", "the SNR 'low' is not a number"),
         ("clean,noisy,name\nclean/a.wav,noisy/a.flac,../a\n", "'../a' is no name below a folder"),
         ("clean,noisy,name\nclean/a.wav,noisy/a.flac,/a\n", "'/a' is no name below a folder"),
@@ -159,6 +162,19 @@ def test_lists_of_pairs_that_are_wrong(folders, tmp_path, text, message):
         listed_pairs(table)
     with pytest.raises(UsageError, match="cannot read the pairs"):
         listed_pairs(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("noisy", "expected"),
+    [
+        ("./a.wav", "a"),
+        ("../takes/a.wav", "takes/a"),
+        (".x/.a.wav", ".x/.a"),
+        ("/home/me/a.wav", "home/me/a"),
+    ],
+)
+def test_default_names_are_paths_below_a_folder(noisy, expected):
+    assert _default_name(noisy) == expected
 
 
 def test_the_test_set_of_a_dataset(dataset):

@@ -100,9 +100,14 @@ def test_a_full_disk_is_reported_wherever_it_shows(tmp_path: Path, size: int) ->
         ("Gespräch mit Müller?.wav", "Gespräch mit Müller_.wav"),
         (" ... ", "recording"),
         ("", "recording"),
-        ("x" * 300 + ".wav", "x" * 110 + "xxxxxx.wav"),
+        ("x" * 300 + ".wav", "x" * 196 + ".wav"),
+        ("语" * 100 + ".wav", "语" * 62 + ".wav"),
+        ("aux.wav", "_aux.wav"),
+        ("Com1/NUL", "_Com1/_NUL"),
+        ("auxiliary/console.wav", "auxiliary/console.wav"),
         ("/".join("abcdefghijk") + "/talk.wav", "e/f/g/h/i/j/k/talk.wav"),
     ],
 )
 def test_safe_names(name: str, expected: str) -> None:
     assert safe_name(name) == expected
+    assert all(len(part.encode()) <= 255 for part in expected.split("/"))

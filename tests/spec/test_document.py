@@ -186,6 +186,7 @@ def test_misspelt_keys() -> None:
             "_hz: must be a number or null, greater than 0 and at most 1000, found 0$",
         ),
         ({"name": "../up"}, 'name: must be a string, matching .*, found "../up"$'),
+        ({"name": "x" * 101}, "name: must be a string, .* and at most 100 characters long, found"),
     ],
 )
 def test_wrong_values(sections: dict[str, Any], message: str) -> None:

@@ -11,7 +11,7 @@ import soundfile
 
 from denoisecli.datasets.building import build
 from denoisecli.datasets.choices import Kind, ReverbTarget
-from denoisecli.datasets.manifest import Joined, load_manifest
+from denoisecli.datasets.manifest import Joined, hashes_of, load_manifest
 from denoisecli.datasets.recipe import Recipe
 from denoisecli.datasets.records import open_records
 from denoisecli.errors import DatasetError
@@ -167,6 +167,14 @@ def test_no_recording_is_on_two_sides(data: Path) -> None:
     assert len(validation) == round(0.3 * len(sources(data, "train")))
     assert test == sources(data, "test")
     assert test.isdisjoint(training | validation)
+    manifest = load_manifest(data)
+    for name, names in (("train", training), ("valid", validation), ("test", test)):
+        known = batches.source_hashes(name)
+        rows = [row for row in manifest.mixtures if int(Path(row.clean).stem) in names]
+        others = [row for row in manifest.mixtures if int(Path(row.clean).stem) not in names]
+        assert known == hashes_of(rows)
+        assert known.isdisjoint(hashes_of(others, "clean"))
+    assert batches.source_hashes("train", "valid") == manifest.source_hashes("train")
 
 
 def test_all_is_used_and_little_wasted(data: Path) -> None:

@@ -19,6 +19,7 @@ from helpers import build_once
 
 from denoisecli.datasets.manifest import load_manifest
 from denoisecli.errors import DatasetError, Interrupted, ModelError, UsageError
+from denoisecli.models.catalogue import PRETRAINED
 from denoisecli.models.folder import ModelFolder
 from denoisecli.models.registry import build_model
 from denoisecli.models.summary import summarize_network
@@ -749,6 +750,22 @@ class TestStartFromAnotherModel:
             new.state.init_from = str(folder.path)
             assert ("?" in new.training_sources().split()) == ("not record" in words)
 
+    def test_another_start_has_no_effect_on_a_run_that_is_resumed(
+        self, tiny_dataset: Path, tmp_path: Path
+    ) -> None:
+        trainer = trainer_of(spec_of(), tiny_dataset, tmp_path)
+        trainer.check_start(PRETRAINED / "speech")
+        assert (
+            "this run began with new weights, so that --init-from speech has no effect"
+            in (trainer.observer.messages[-1])
+        )
+        trainer.state.init_from = "speech"
+        trainer.check_start(tmp_path / "other")
+        assert "with the weights of speech, so that --init-from" in trainer.observer.messages[-1]
+        count = len(trainer.observer.messages)
+        trainer.check_start(PRETRAINED / "speech")
+        assert len(trainer.observer.messages) == count
+
     @pytest.mark.slow
     def test_an_unfinished_run_knows_its_recordings(
         self, tiny_dataset: Path, tmp_path: Path
@@ -800,8 +817,11 @@ class TestStartFromAnotherModel:
         old, new = weights(finished[0]), weights(tmp_path / "all")
         mean = weights(tmp_path / "part")
         assert any(np.abs(o - n).max() > 1e-3 for o, n in zip(old, new, strict=True))
-        for o, n, m in zip(old, new, mean, strict=True):
-            np.testing.assert_allclose(m, 0.25 * o + 0.75 * n, rtol=1e-5, atol=1e-6)
+        paths = [one.path for one in ModelFolder(tmp_path / "part/model").load_network().weights]
+        for path, o, n, m in zip(paths, old, new, mean, strict=True):
+            # The statistics are those of the averaged weights, not averages themselves.
+            is_average = np.allclose(m, 0.25 * o + 0.75 * n, rtol=1e-5, atol=1e-6)
+            assert is_average == ("/moving_" not in path), path
 
     @pytest.mark.slow
     def test_fixed_normalizations_stay_as_they_are(
@@ -809,8 +829,9 @@ class TestStartFromAnotherModel:
     ) -> None:
         settings = {"epochs": 1, "steps_per_epoch": 2, "learning_rate": 0.02}
         spec = spec_of(**settings, fixed_normalization=True)
-        with pytest.raises(UsageError, match="fixed_normalization needs a model to start from"):
-            train(spec, tiny_dataset, tmp_path / "run", Recorder())
+        for needs in (spec, spec_of(**settings, start_share=0.5)):
+            with pytest.raises(UsageError, match=r"^training\.\w+ needs a model to start from"):
+                train(needs, tiny_dataset, tmp_path / "run", Recorder())
         before = finished[0] / "model"
         train(spec, tiny_dataset, tmp_path / "run", Recorder(), init_from=before)
         old = ModelFolder(before).load_network()

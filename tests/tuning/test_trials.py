@@ -93,6 +93,9 @@ def test_best_spec_trains_in_full(results: list[TrialResult], tmp_path: Path) ->
     best = load_spec(tmp_path / "best.json")
     assert "search" not in json.loads((tmp_path / "best.json").read_text())
     assert best.name == "small-best"
+    longest = spec.model_copy(update={"name": "x" * 100})
+    write_best(longest, results, tmp_path / "longest.json")
+    assert load_spec(tmp_path / "longest.json").name == "x" * 95 + "-best"
     assert "trial 0001 of 8, val_si_sdr_improvement 4 after 3 epochs" in best.description
     assert best.downsampling[0].filters == 8
     assert best.training == spec.training.model_copy(update={"learning_rate": 0.00123456})
