@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 SILENCE_LUFS = -70.0
 """The absolute gate of BS.1770: what is quieter than this does not count."""
 
-BLOCK_SECONDS = 0.1
-"""Interval in s between momentary loudness values, each measured over 0.4 s."""
+BLOCKS_PER_SECOND = 10
+"""Number of momentary loudness values per second, each measured over 0.4 s."""
 
 RELATIVE_GATE_LU = 10.0
 """The relative gate of BS.1770: blocks further below the mean do not count."""
@@ -45,13 +45,18 @@ LAYOUTS = {
 """FFmpeg's names of the layouts that BS.1770 has weights for, by number of channels."""
 
 Momentary = Float[np.ndarray, "blocks"]
-"""Momentary loudness in LUFS every BLOCK_SECONDS; -inf where there is no sound."""
+"""Momentary loudness in LUFS, one for each block; -inf where there is no sound."""
 
 _ATTACK_MS, _RELEASE_MS = 5, 50
 _LOWEST_LIMIT = 0.0625  # of FFmpeg's alimiter
 _PAUSE_LU = 20.0  # a block that is further below the speech is a pause
 _MIN_PAUSES = 5
 _LOWEST_SPEECH = 0.1  # share of the power of a block that is speech at least
+
+
+def block_samples(sample_rate: int) -> int:
+    """Return the number of samples from one momentary loudness to the next, as FFmpeg counts it."""
+    return max(sample_rate // BLOCKS_PER_SECOND, 1)
 
 
 def is_installed() -> bool:
@@ -92,8 +97,11 @@ class LoudnessMeter:
         options = f"metadata=1:framelog=quiet:peak={peak}"
         self._filter = _Filter("ebur128", options, sample_rate, channels)
         self._has_peak = true_peak
+        self._channels = channels
+        self._block = block_samples(sample_rate)
         self._momentary: list[float] = []
-        self._integrated = self._peak = 0.0
+        self._integrated: list[float] = []
+        self._peak = 0.0
 
     def add(self, block: AudioBlock) -> None:
         """Add samples, shape (channels, timesteps)."""
@@ -101,12 +109,16 @@ class LoudnessMeter:
 
     def finish(self) -> Loudness:
         """Return the loudness of all that was added."""
+        complete, rest = divmod(self._filter.position, self._block)
+        if self._has_peak and self._filter.position:
+            # The peak is known at the end of a block, and the filter that finds it has a delay.
+            self.add(np.zeros((self._channels, 2 * self._block - rest), np.float32))
         self._read(self._filter.finish())
-        momentary = np.array(self._momentary)
+        momentary = np.array(self._momentary[:complete])
         momentary[momentary <= -120] = -math.inf
         sounds = bool((momentary > SILENCE_LUFS).any())
         return Loudness(
-            integrated=self._integrated if sounds else -math.inf,
+            integrated=self._integrated[complete - 1] if sounds else -math.inf,
             true_peak=dbfs(self._peak) if self._has_peak else math.nan,
             momentary=momentary,
         )
@@ -117,7 +129,7 @@ class LoudnessMeter:
             if "lavfi.r128.M" not in values:
                 continue
             self._momentary.append(float(values["lavfi.r128.M"]))
-            self._integrated = float(values["lavfi.r128.I"])
+            self._integrated.append(float(values["lavfi.r128.I"]))
             self._peak = float(values.get("lavfi.r128.true_peak", 0.0))
 
 
@@ -190,7 +202,7 @@ class _Filter:
         av.logging.set_level(av.logging.PANIC)
         self._rate = sample_rate
         self._layout = LAYOUTS[channels]
-        self._position = 0
+        self.position = 0
         self._nothing_yet = (av.error.BlockingIOError, av.error.EOFError)
         self._graph = Graph()
         steps = [
@@ -210,13 +222,13 @@ class _Filter:
         """Pass samples to the filter and yield the frames that are ready."""
         if block.shape[1] == 0:
             return
-        self._graph.push(to_frame(block, self._layout, self._rate, self._position))
-        self._position += block.shape[1]
+        self._graph.push(to_frame(block, self._layout, self._rate, self.position))
+        self.position += block.shape[1]
         yield from self._pull()
 
     def finish(self) -> "Iterator[AudioFrame]":
         """End the stream and yield the remaining frames."""
-        if self._position:
+        if self.position:
             self._graph.push(None)
             yield from self._pull()
 

@@ -109,6 +109,12 @@ def pipe_reader(
         UsageError: libsndfile does not support the format ``raw``.
     """
     forward = _Forward(stream)
+    begins = forward.peek(4)
+    forward.raise_interrupt()
+    if forward.error is not None:
+        raise AudioError(f"{STDIN} cannot be read: {forward.error}")
+    if not begins:
+        raise AudioError(f"{STDIN} is empty")
     file = _open_with_header(forward) if raw is None else _open_raw(forward, raw)
     promised = _promised_frames(file)
     if promised is None and file.format != "FLAC" and file.subtype not in _FIXED_SIZE:
@@ -166,13 +172,7 @@ def _mask(file: SequentialFile, head: bytes) -> int:
 
 def _open_with_header(stream: "_Forward") -> SequentialFile:
     # In any other format libsndfile would seek for ever.
-    magic = stream.peek(4)
-    stream.raise_interrupt()
-    if stream.error is not None:
-        raise AudioError(f"{STDIN} cannot be read: {stream.error}")
-    if not magic:
-        raise AudioError(f"{STDIN} is empty")
-    if magic not in _MAGIC:
+    if stream.peek(4) not in _MAGIC:
         raise AudioError(
             f"{STDIN} has none of the formats that a pipe can carry: WAV, RF64, AIFF, AU of the "
             "usual byte order, and FLAC without a tag before it"

@@ -339,6 +339,8 @@ def _codec(name: str, output: "OutputContainer") -> str:
         return name
     if name in LOSSLESS and output.format.name == "matroska":
         return "flac"
+    if name == "flac" and "alac" in output.supported_codecs:
+        return "alac"
     if output.format.name == "webm" or (output.format.name == "matroska" and name in _ENCODERS):
         return "libopus"
     return "aac"

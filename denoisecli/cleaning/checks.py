@@ -7,6 +7,9 @@ from denoisecli.errors import UsageError
 LOWEST_SAMPLE_RATE = 1000
 """Lowest sample rate in Hz of sound to clean; a lower one is usually meant in kHz."""
 
+HIGHEST_INPUT_RATE = 10_000_000
+"""Highest sample rate in Hz of sound to clean; a higher one is found in damaged headers."""
+
 
 def require_whole(value: object, name: str, unit: str = "") -> None:
     """Raise UsageError if an argument is not a whole number."""
@@ -23,8 +26,10 @@ def require_number(value: object, name: str) -> None:
 def require_sample_rate(value: object) -> None:
     """Raise UsageError if an argument is not a sample rate in Hz, or is below the lowest."""
     require_whole(value, "the sample rate", " of Hz")
-    if value < LOWEST_SAMPLE_RATE:  # type: ignore[operator]
-        raise UsageError(f"the sample rate must be at least {LOWEST_SAMPLE_RATE} Hz, not {value}")
+    if not LOWEST_SAMPLE_RATE <= value <= HIGHEST_INPUT_RATE:  # type: ignore[operator]
+        raise UsageError(
+            f"the sample rate must be {LOWEST_SAMPLE_RATE} to {HIGHEST_INPUT_RATE} Hz, not {value}"
+        )
 
 
 def require_flag(value: object, name: str) -> None:

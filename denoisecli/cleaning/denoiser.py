@@ -324,5 +324,9 @@ class Denoiser:
         with source.open(options) as recording:
             rate = recording.info.sample_rate
             return choose_strength(
-                recording, lambda sound: self.clean(sound, rate), frames=frames, mono=options.mono
+                recording,
+                lambda sound: self.clean(sound, rate),
+                amount=self.amount,
+                frames=frames,
+                mono=options.mono,
             )

@@ -38,7 +38,7 @@ from denoisecli.cleaning.choices import HIGHEST_SAMPLE_RATE, Clip
 from denoisecli.cleaning.normalization import Normalization, finish_normalized
 from denoisecli.cleaning.stream import Piece, PieceStream
 from denoisecli.cleaning.tracks import Sink, Track, finish_tracks
-from denoisecli.errors import UsageError
+from denoisecli.errors import AudioError, UsageError
 from denoisecli.types import AudioBlock
 
 _SILENT_DB = 60.0
@@ -364,6 +364,10 @@ def clean_recording(
         reading = stack.enter_context(ExitStack())
         recording = reading.enter_context(source.open(options))
         info = recording.info
+        try:
+            require_sample_rate(info.sample_rate)
+        except UsageError as error:
+            raise AudioError(f"{info.path} cannot be cleaned: {error}") from error
         channels = 1 if options.mono else info.channels
         sample_rate = options.sample_rate or info.sample_rate
         targets: list[Target] = [target]
@@ -423,7 +427,7 @@ def clean_recording(
                 warning for track in tracks for warning in getattr(track.sink, "warnings", ())
             ),
             *target_warnings,
-            *_warnings(recording, clipped, gain if leveling is None else 1.0),
+            *_warnings(recording, clipped, gain if leveling is None else 1.0, options),
             *_noise_warnings(tracks[1:]),
             *(() if leveling is None else leveling.warnings),
             *(_downmix_warnings(downmix) if isinstance(downmix, Downmix) else ()),
@@ -458,17 +462,17 @@ def _target_warnings(
     return tuple(warnings)
 
 
-def _warnings(recording: AudioReader, clipped: int, gain: float) -> tuple[str, ...]:
+def _warnings(
+    recording: AudioReader, clipped: int, gain: float, options: FileOptions
+) -> tuple[str, ...]:
     warnings = list(recording.warnings)
     if recording.problem is not None:
         warnings.append(recording.problem)
     if recording.replaced:
         warnings.append(f"{_samples(recording.replaced)} NaN or infinite and set to zero")
     if clipped:
-        warnings.append(
-            f"{_samples(clipped)} beyond full scale and clamped; "
-            "--clip rescale scales the recording down instead"
-        )
+        advice = "" if options.normalizes else "; --clip rescale scales the recording down instead"
+        warnings.append(f"{_samples(clipped)} beyond full scale and clamped{advice}")
     if gain < 1:
         warnings.append(f"scaled down by {-dbfs(gain):.1f} dB to stay within full scale")
     return tuple(warnings)

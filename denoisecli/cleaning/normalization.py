@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from denoisecli.audio.level import LevelMeter, dbfs
-from denoisecli.audio.loudness import Limiter, Loudness, LoudnessMeter, speech_gain_db
+from denoisecli.audio.loudness import (
+    Limiter,
+    Loudness,
+    LoudnessMeter,
+    block_samples,
+    speech_gain_db,
+)
 from denoisecli.cleaning.tracks import Track
 from denoisecli.types import AudioBlock
 
@@ -61,6 +67,7 @@ class Normalization:
     ) -> None:
         self._target = target
         self._true_peak = true_peak
+        self._sample_rate = sample_rate
         self._noisy = LoudnessMeter(sample_rate, channels, true_peak=False)
 
     def add(self, noisy: AudioBlock) -> None:
@@ -75,13 +82,19 @@ class Normalization:
         if math.isinf(measured.integrated):
             warning = (
                 "the recording is too short or too quiet to measure its loudness, which was left "
-                "unchanged"
+                "as it is"
             )
-            return Leveling(1.0, None, measured.integrated, true_peak, (warning,))
+            gain_db = min(0.0, self._true_peak - true_peak)
+            gain = 10 ** (gain_db / 20)
+            return Leveling(gain, None, measured.integrated, true_peak + gain_db, (warning,))
         if self._target is None:
             noisy, clean = self._noisy.finish().momentary, measured.momentary
-            blocks = min(noisy.size, clean.size)
-            gain_db = speech_gain_db(noisy[:blocks], clean[:blocks])
+            # At another sample rate, the blocks may be of another length.
+            seconds = block_samples(track.target_rate) / track.target_rate
+            of_noisy = block_samples(self._sample_rate) / self._sample_rate
+            ends = np.rint(np.arange(1, clean.size + 1) * seconds / of_noisy).astype(int)
+            known = ends <= noisy.size
+            gain_db = speech_gain_db(noisy[ends[known] - 1], clean[known])
         else:
             gain_db = self._target - measured.integrated
         target = measured.integrated + gain_db
@@ -114,7 +127,7 @@ class Normalization:
         if abs(target - leveling.loudness) > NOTABLE_LU:
             warnings.append(
                 f"its peaks allow only {leveling.loudness:.1f} LUFS instead of {target:.1f} LUFS; "
-                "raise --true-peak or lower --loudness"
+                f"raise --true-peak{'' if self._target is None else ' or lower --loudness'}"
             )
         return replace(leveling, warnings=tuple(warnings))
 
@@ -159,11 +172,12 @@ def _true_peak(track: Track) -> float:
     """Return the true peak of a complete track in dBTP.
 
     FFmpeg rounds it to 0.001, which is 3 dB of -57 dBFS, so it measures the track at full scale.
+    It does so at 192 kHz, and misses peaks of sound that has a higher sample rate.
     """
     if track.peak == 0:
         return -math.inf
     blocks = _leveled(track.spooled(), 1 / track.peak, None)
-    return _measure(track, blocks).true_peak + dbfs(track.peak)
+    return max(_measure(track, blocks).true_peak, 0.0) + dbfs(track.peak)
 
 
 def _measure(track: Track, blocks: Iterator[AudioBlock], *, true_peak: bool = True) -> Loudness:

@@ -55,7 +55,7 @@ class Choice:
 
 
 Clean = Callable[[AudioChannels], Float[np.ndarray, "channels timesteps"]]
-"""Cleans a sound at strength 1."""
+"""Cleans a sound, as strength 1 is to do it."""
 
 
 def count_frames(recording: AudioReader) -> int:
@@ -67,13 +67,19 @@ def count_frames(recording: AudioReader) -> int:
 
 
 def choose_strength(
-    recording: AudioReader, clean: Clean, *, frames: int | None = None, mono: bool = False
+    recording: AudioReader,
+    clean: Clean,
+    *,
+    amount: float = 1.0,
+    frames: int | None = None,
+    mono: bool = False,
 ) -> Choice:
     """Compare the strengths on excerpts of a recording, in bounded memory.
 
     Args:
         recording: The open recording, at its beginning.
         clean: Cleans an excerpt.
+        amount: Share, 0..1, that it removes of what the network would remove.
         frames: Samples per channel of the recording (default: as many as its header states).
         mono: Compare the mean of the channels, cleaned as such.
 
@@ -93,7 +99,7 @@ def choose_strength(
         heard = heard_channels(noisy)
         cleaned = clean(noisy)
         before += rms(noisy) ** 2
-        after += rms(cleaned) ** 2
+        after += rms(noisy + (cleaned - noisy) / np.float32(amount or 1)) ** 2
         for strength, found in ratings.items():
             mixed = (noisy + np.float32(strength) * (cleaned - noisy))[:, lead:]
             rating = dnsmos.dnsmos(mixed[heard].mean(axis=0), rate)

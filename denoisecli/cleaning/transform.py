@@ -116,7 +116,8 @@ def linked(
     before, after = (
         np.square(np.abs(spectra)).sum(axis=axis, keepdims=True) for spectra in (noisy, cleaned)
     )
-    return noisy * np.sqrt(after / np.maximum(before, np.finfo(np.float32).tiny))
+    # The quotient of the roots is finite where all channels are digitally silent.
+    return noisy * (np.sqrt(after) / np.sqrt(np.maximum(before, np.finfo(np.float32).tiny)))
 
 
 def _gain_above(mask: _Bins) -> Float[np.ndarray, " columns"]:

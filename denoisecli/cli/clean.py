@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _PIPE = "-"
 _AUTO = "auto"
+_LONGEST_STEM = 50  # of the names of temporary files
 
 _model = partial(typer.Option, rich_help_panel="Model")
 _output = partial(typer.Option, rich_help_panel="Output")
@@ -305,6 +306,8 @@ def clean(
         raise UsageError("--raw-rate is for stdin; give - as the recording")
     if keep_noise == _PIPE:
         raise UsageError("--keep-noise takes a file or a folder, not a pipe")
+    if keep_noise and _PIPE in (*sources, output) and not Path(keep_noise).suffix:
+        raise UsageError(f"with a pipe, --keep-noise takes a file such as noise.wav: {keep_noise}")
     if _PIPE not in (*sources, output):
         pages = _Pages(plot, report)
         _clean_files(sources, output, keep_noise, suffix, pages, denoiser, files, batch)
@@ -444,7 +447,9 @@ def _noisy_copies(
     with displays.progress("copying", unit="files") as on_progress:
         for number, job in enumerate(jobs):
             on_progress(number, len(jobs))
-            copy = Path(tempfile.mkdtemp(dir=folder), f"{job.source.stem} (before).w64")
+            copy = Path(
+                tempfile.mkdtemp(dir=folder), f"{job.source.stem[:_LONGEST_STEM]} (before).w64"
+            )
             # An error stops only this recording, when it is cleaned.
             with suppress(AudioError, UsageError):
                 copy_middle(
@@ -480,7 +485,7 @@ def _plot(
 
     clean = job.target
     if (track := _clean_track(job, files)) is not None:
-        clean = folder / f"{job.target.stem} (after).w64"
+        clean = folder / f"{job.target.stem[:_LONGEST_STEM]} (after).w64"
         copy_middle(job.target, clean, seconds=math.inf, track=track)
     plot_files([before.get(job, job.source), clean], picture, overwrite=batch.overwrite)
 

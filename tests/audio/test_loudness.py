@@ -40,6 +40,20 @@ def test_peaks_between_the_samples_are_found():
     assert math.isnan(measured(sound, true_peak=False).true_peak)
 
 
+@pytest.mark.parametrize("timesteps", [1, 4799, 4800, 4801, 7000])
+def test_the_peak_of_the_last_incomplete_block_is_found(timesteps):
+    sound = np.concatenate([tone(2.0, 0.1), tone(timesteps / RATE, 0.1)], axis=1)
+    without = measured(sound)
+    sound[0, -1] = 0.5
+    found = measured(sound)
+    assert found.true_peak >= 20 * math.log10(0.5) - 0.3 > without.true_peak
+    assert measured(sound[:, -timesteps:]).true_peak >= -6.3
+    blocks = sound.shape[1] // 4800
+    complete = measured(sound[:, : blocks * 4800])
+    np.testing.assert_array_equal(found.momentary[:20], complete.momentary[:20])
+    assert found.momentary.size == blocks
+
+
 def test_silence_and_short_sounds_have_no_loudness():
     assert measured(np.zeros((1, RATE), np.float32)).integrated == -math.inf
     assert measured(tone(0.05, 0.5)).integrated == -math.inf

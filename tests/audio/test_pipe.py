@@ -178,7 +178,7 @@ def test_raw_samples(rng):
     np.testing.assert_array_equal(sound_of(reader), np.float32(steps.T) / 2**15)
     expected = "^libsndfile cannot read headerless PCM_12 of 1 channel at 8000 Hz: "
     with pytest.raises(UsageError, match=expected):
-        pipe_reader(Pipe(b""), RawFormat(8000, 1, "PCM_12"))
+        pipe_reader(Pipe(bytes(8)), RawFormat(8000, 1, "PCM_12"))
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,8 @@ def test_aiff_of_either_byte_order_with_a_chunk_before_its_description(
 def test_no_sound_in_the_pipe(stereo):
     with pytest.raises(AudioError, match="standard input is empty"):
         pipe_reader(Pipe(b""))
+    with pytest.raises(AudioError, match="standard input is empty"):
+        pipe_reader(Pipe(b""), RawFormat(48000))
     for content in (b"no sound", encoded(stereo, 48000, format="OGG", subtype="VORBIS")):
         with pytest.raises(AudioError, match="has none of the formats that a pipe can carry"):
             pipe_reader(Pipe(content))
@@ -344,7 +346,7 @@ def test_raw_signed_bytes(half, speech):
         half.clean_file(Pipe(steps.tobytes()), stream, options)
         np.testing.assert_allclose(np.frombuffer(stream.getvalue(), "i1"), steps / 2, atol=1)
     with pytest.raises(UsageError, match="has no values beyond full scale"):
-        half.clean_file(Pipe(b""), io.BytesIO(), FileOptions(raw=raw, clip="none"))
+        half.clean_file(Pipe(bytes(8)), io.BytesIO(), FileOptions(raw=raw, clip="none"))
     with pytest.raises(UsageError, match="PCM_S8 cannot be written to a pipe"):
         PipeWriter(io.BytesIO(), 16000, 1, "PCM_S8")
 

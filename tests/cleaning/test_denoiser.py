@@ -568,8 +568,18 @@ def test_a_denoiser_finds_its_model_from_another_working_directory(
 @pytest.mark.parametrize("sample_rate", [0, 48, 999])
 def test_sample_rates_in_khz_are_incorrect_usage(half: Path, sample_rate: int) -> None:
     """They would take minutes."""
-    with pytest.raises(UsageError, match=f"must be at least 1000 Hz, not {sample_rate}"):
+    with pytest.raises(UsageError, match=f"must be 1000 to 10000000 Hz, not {sample_rate}"):
         Denoiser(half).clean(np.ones(100), sample_rate)
+
+
+@pytest.mark.parametrize("sample_rate", [800, 100_000_000])
+def test_an_absurd_sample_rate_is_an_error_of_its_file(
+    half: Path, audio_file: Callable[..., Path], tmp_path: Path, sample_rate: int
+) -> None:
+    path = audio_file("odd.wav", np.ones(1000), sample_rate)
+    message = f"odd.wav cannot be cleaned: the sample rate must be .*, not {sample_rate}"
+    with pytest.raises(AudioError, match=message):
+        Denoiser(half).clean_file(path, tmp_path / "out.wav")
 
 
 def test_a_name_that_is_too_long_for_a_path_is_no_model() -> None:

@@ -293,7 +293,7 @@ def test_options_are_checked(
 ) -> None:
     with pytest.raises(UsageError, match="clip must be one of clamp, rescale, none, not squash"):
         FileOptions(clip="squash")
-    with pytest.raises(UsageError, match="sample rate must be at least 1"):
+    with pytest.raises(UsageError, match="sample rate must be 1000 to"):
         FileOptions(sample_rate=0)
     with pytest.raises(UsageError, match="must be at most 768000 Hz, not 1000000000"):
         FileOptions(sample_rate=1_000_000_000)

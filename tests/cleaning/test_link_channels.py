@@ -10,6 +10,7 @@ from helpers import constant_mask, smoothed_power_mask
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.cleaning.frames import FrameStream
 from denoisecli.cleaning.masking import Blocks
+from denoisecli.cleaning.transform import linked
 
 RATE = 48000
 
@@ -63,3 +64,14 @@ def test_frames_are_linked_as_blocks_are(panned: np.ndarray) -> None:
     stream = denoiser.stream(RATE, 2, blocks=Blocks(9.0))
     blocks = np.concatenate([stream.process(panned), stream.finish()], axis=1)
     np.testing.assert_allclose(frames, blocks, atol=1e-5)
+
+
+def test_digital_silence_in_all_channels_stays_silent(rng: np.random.Generator) -> None:
+    """The filter over frames leaves sound there, so that the gain of the bin has no limit."""
+    noisy = rng.standard_normal((2, 5, 7, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    noisy[:, :, 3] = 0
+    with np.errstate(all="raise"):
+        result = linked(noisy, 100 * np.roll(noisy, 1, axis=2), 0)
+    assert np.isfinite(result).all()
+    assert np.all(result[:, :, 3] == 0)
+    assert np.abs(result[:, :, 4]).max() < 1e-6  # where what is cleaned is silent

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from denoisecli.audio.loudness import Loudness, LoudnessMeter
 from denoisecli.cleaning import normalization
 from denoisecli.cleaning.denoiser import Denoiser
 from denoisecli.cleaning.file import CleanResult, FileOptions
+from denoisecli.cleaning.tracks import Track
 from denoisecli.errors import UsageError
 
 RATE = 16000
@@ -161,6 +163,48 @@ def test_silence_is_left_as_it_is(
     result, _ = cleaned(halving, path, tmp_path, loudness=-16.0)
     assert result.gain == 1
     assert "too quiet to measure its loudness" in result.warnings[0]
+
+
+def test_short_sound_stays_below_the_peak(
+    halving: Path, audio_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Its loudness cannot be measured, but the true peak holds without it."""
+    path = audio_file("short.wav", 3 * np.sin(np.arange(3000) / 5), RATE, "FLOAT")
+    result, found = cleaned(halving, path, tmp_path, loudness=-16.0, subtype="PCM_16")
+    assert result.clipped_samples == 0
+    assert result.true_peak_dbfs == pytest.approx(-1, abs=0.01)
+    assert found.true_peak == pytest.approx(-1, abs=0.3)
+    assert "too short" in result.warnings[0]
+
+
+@pytest.mark.parametrize(("option", "words"), [("loudness", " or lower --loudness"), (None, "")])
+def test_the_advice_names_the_options_that_were_given(
+    halving: Path, audio_file: Callable[..., Path], tmp_path: Path, option: str | None, words: str
+) -> None:
+    sound = 0.01 * np.sin(np.arange(3 * RATE) / 5)
+    sound[::4000] = 0.9
+    options: dict[str, Any] = {"keep_loudness": True} if option is None else {option: -10.0}
+    result, _ = cleaned(halving, audio_file("x.wav", sound), tmp_path, true_peak=-20.0, **options)
+    assert result.warnings[0].endswith(f"raise --true-peak{words}")
+
+
+def test_loudness_at_two_sample_rates_is_compared_at_the_same_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Blocks at 11025 Hz last 0.05 % less, which is five blocks in 17 minutes."""
+    levels = np.where(np.arange(10_000) % 20 < 10, -20.0, -60.0)  # at 44.1 kHz
+
+    def loudness(momentary: np.ndarray) -> Loudness:
+        return Loudness(integrated=-23.0, true_peak=-20.0, momentary=momentary)
+
+    found = normalization.Normalization(None, -1.0, 11025, 1)
+    times = np.arange(10_005) * 1102 / 11025
+    noisy = levels[np.minimum(np.round(times / 0.1).astype(int), levels.size - 1)]
+    monkeypatch.setattr(found._noisy, "finish", lambda: loudness(noisy))
+    monkeypatch.setattr(normalization, "_measure", lambda *_, **options: loudness(levels))
+    monkeypatch.setattr(normalization, "_true_peak", lambda track: -20.0)
+    track = Mock(spec=Track, target_rate=44100)
+    assert 20 * np.log10(found.level(track).gain) == pytest.approx(0, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,9 @@ def test_the_least_strength_among_the_best(rated, recording, ratings, expected, 
 def test_recordings_without_speech_stay(rated, recording, audio_file):
     rated({1: (1, 1.0), 0.01: (3, 3.0)})
     assert "almost nothing" in chosen(recording, gain=0.01).note
+    # The same sound with a limit of 6 dB, which keeps half of what would be removed.
+    assert "almost nothing" in chosen(recording, gain=0.505, amount=0.5).note
+    assert chosen(recording, gain=0.505).note is None
     silence = audio_file("silence.wav", np.zeros(RATE), RATE)
     assert "silent" in chosen(silence).note
 

@@ -332,7 +332,19 @@ def test_noise_is_not_written_to_a_pipe(
     source = audio_file("in.wav", np.zeros(800))
     result = denoise("clean", source, "-o", "out.wav", "--keep-noise", "-", "--model", halving)
     fails(result, 2, "--keep-noise takes a file or a folder, not a pipe")
+    result = denoise("clean", "-", "-o", "out.wav", "--keep-noise", "noise", "--model", halving)
+    fails(result, 2, "with a pipe, --keep-noise takes a file such as noise.wav: noise")
     assert not (tmp_path / "out.wav").exists()
+
+
+def test_the_longest_names_of_files_can_be_drawn(
+    audio_file: Callable[..., Path], halving: Path, tmp_path: Path
+) -> None:
+    source = audio_file(f"{'x' * 251}.wav", 0.1 * np.ones(8000))
+    picture = tmp_path / "p.png"
+    result = denoise("clean", source, "-o", source, "--model", halving, "--plot", picture)
+    assert result.exit_code == 0, result.output
+    assert picture.is_file()
 
 
 def test_sound_is_not_written_to_a_terminal(halving: Path) -> None:
