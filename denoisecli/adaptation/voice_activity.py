@@ -14,7 +14,7 @@ from denoisecli.types import AudioVector
 
 SPEECH = 0.3
 """Probability from which a chunk counts as speech. It is below Silero's 0.5, because a syllable
-left in the noise would be learnt as noise."""
+left in the noise would be learned as noise."""
 
 SURE_SPEECH = 0.5
 """Probability of a chunk in what is certainly speech, as in Silero's own segmentation."""

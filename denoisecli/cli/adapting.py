@@ -85,7 +85,7 @@ def adapt(
 
     A third of the noise and of the speech is held out. The new model is written only if it is
     better there, and not worse on other noise and on clean speech. After Ctrl-C, the same command
-    with smaller --minutes ends the training and writes what it has reached.
+    with smaller --minutes ends the training there, and compares the best weights so far.
 
     Example: `denoise adapt takes/ -o my-studio`, then `denoise clean takes/ --model my-studio`
     """

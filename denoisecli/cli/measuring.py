@@ -444,7 +444,7 @@ def _print_result(result: "Evaluation") -> None:
         _print_means(result, [group_by, "estimator"], rows)
     differences = [([name], partial(result.gain, name)) for name in result.compared]
     if differences:
-        _print_means(result, [f"difference to {result.baseline}"], differences, signed=True)
+        _print_means(result, [f"difference from {result.baseline}"], differences, signed=True)
     costs = [
         [name, *formatting.cost_cells(cost)] for name, cost in result.costs.items() if name != INPUT
     ]

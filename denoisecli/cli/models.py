@@ -225,9 +225,9 @@ def export(
     With --format onnx-stream or sherpa-onnx, the network takes a frame of the STFT and returns it
     cleaned, for live sound in other programs (docs/embed.md).
 
-    In the other formats it takes the real and imaginary parts of an STFT. It returns a mask, also
-    as real and imaginary parts, and one more mask for each of `output.past_taps` and
-    `output.future_taps`. `denoise spec MODEL --resolved` shows the parameters of the STFT.
+    In the other formats it takes the real and imaginary parts of an STFT, whose parameters
+    `denoise spec MODEL --resolved` shows. It returns a mask: a real and an imaginary part for each
+    tap (`output.past_taps` and `output.future_taps`), or one value if `output.mask` is `magnitude`.
 
     Example: `denoise export speech --format litert -o speech.tflite`
     """

@@ -50,9 +50,9 @@ AllowHost = Annotated[
     ),
 ]
 MaxSize = Annotated[
-    float, _limits(min=0.001, max=2**30, help="Largest size of a recording in MiB.")
+    float, _limits(min=0.001, max=2**30, help="Maximum size of a recording in MiB.")
 ]
-MaxWaiting = Annotated[int, _limits(min=1, help="Largest number of waiting recordings.")]
+MaxWaiting = Annotated[int, _limits(min=1, help="Maximum number of waiting recordings.")]
 Keep = Annotated[
     float,
     _limits(

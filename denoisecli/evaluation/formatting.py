@@ -66,7 +66,7 @@ def groupings(result: Evaluation) -> dict[str, dict[str, list[str]]]:
 def sample_rates(result: Evaluation) -> str:
     """Return the sample rates that the metrics were computed at.
 
-    An example is "SI-SDR, LSD at 48 kHz, that of the clean recordings; PESQ-WB at 16 kHz".
+    An example is "sample rates: SI-SDR, LSD: 48 kHz (the clean recordings); PESQ-WB: 16 kHz".
     """
     by_rates: dict[tuple[bool, tuple[int, ...]], list[str]] = {}
     for name in result.metrics:
@@ -77,9 +77,9 @@ def sample_rates(result: Evaluation) -> str:
         if rates:
             kilohertz = " and ".join(f"{rate / 1000:g}" for rate in rates)
             own = "the recordings" if result.blind else "the clean recordings"
-            whose = "" if fixed else f", that of {own}"
-            parts.append(f"{', '.join(labels)} at {kilohertz} kHz{whose}")
-    return "; ".join(parts)
+            whose = "" if fixed else f" ({own})"
+            parts.append(f"{', '.join(labels)}: {kilohertz} kHz{whose}")
+    return f"sample rates: {'; '.join(parts)}"
 
 
 def files_in_means(result: Evaluation) -> str:

@@ -172,7 +172,7 @@ class Evaluation:
         return [name for name in self.costs if name not in (INPUT, self.baseline)]
 
     def gains(self, estimator: str, metric: str) -> dict[str, float]:
-        """Return the difference to the baseline by file, the worst first and NaN last."""
+        """Return the difference from the baseline by file, the worst first and NaN last."""
         before = self.values(self.baseline, metric)
         after = self.values(estimator, metric)
         sign = -1 if DESCRIPTIONS[metric].higher_is_better is False else 1
@@ -209,7 +209,7 @@ class Evaluation:
         return self._interval(metric, values if files is None else {f: values[f] for f in files})
 
     def gain(self, estimator: str, metric: str) -> Interval:
-        """Return the mean of the difference to the baseline, paired by file."""
+        """Return the mean of the difference from the baseline, paired by file."""
         return self._interval(metric, self.gains(estimator, metric))
 
     def _interval(self, metric: str, values: Mapping[str, float]) -> Interval:

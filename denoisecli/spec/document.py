@@ -83,7 +83,7 @@ class Spec(Section):
         json_schema_extra={"minItems": 1},
     )
     valley: tuple[ValleyBlock, ...] = Field(
-        (), description="Blocks at the lowest resolution, in order."
+        (), description="Blocks of the bottleneck, at the lowest resolution, in order."
     )
     upsampling: tuple[UpLevel, ...] = Field(
         (),

@@ -298,7 +298,7 @@ class Training(Section):
         ge=0,
         lt=1,
         description="With `--init-from`: share of the starting weights in the final weights, which "
-        "keeps more of what the starting model has learnt.",
+        "keeps more of what the starting model has learned.",
     )
     fixed_normalization: bool = Field(
         False,

@@ -161,7 +161,7 @@ def clip_gain(level: float, rng: np.random.Generator) -> float:
 
     Args:
         level: RMS of the clean part without its mean.
-        rng: Source of the difference to CLIP_LEVEL.
+        rng: Source of the difference from CLIP_LEVEL.
     """
     difference = float(10 ** (rng.uniform(*CLIP_LEVEL_DB) / 20))
     return CLIP_LEVEL * difference / level if level > SILENCE_RMS else 1.0

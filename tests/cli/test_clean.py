@@ -342,7 +342,8 @@ def test_the_longest_names_of_files_can_be_drawn(
 ) -> None:
     source = audio_file(f"{'x' * 251}.wav", 0.1 * np.ones(8000))
     picture = tmp_path / "p.png"
-    result = denoise("clean", source, "-o", source, "--model", halving, "--plot", picture)
+    options = ("--model", halving, "--overwrite", "--plot", picture)
+    result = denoise("clean", source, "-o", source, *options)
     assert result.exit_code == 0, result.output
     assert picture.is_file()
 

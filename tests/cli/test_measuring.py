@@ -53,13 +53,13 @@ def test_pairs_of_files(folders: list[object], halving: Path, tmp_path: Path) ->
     assert shown.exit_code == 0, shown.output
     lines = shown.stdout.splitlines()
     assert lines[0].startswith("2 files of 1 clean recording; mean ± half of the 95 % interval")
-    assert lines[1] == "SI-SDR, LSD at 16 kHz, that of the clean recordings"
+    assert lines[1] == "sample rates: SI-SDR, LSD: 16 kHz (the clean recordings)"
     assert lines[3].split() == ["estimator", "SI-SDR,", "dB", "LSD,", "dB"]
     assert "speed  load, s  memory, MiB  delay, ms" in shown.stdout
     assert [line.split()[0] for line in lines[4:8]] == ["input", halving.name, "clean", "wiener"]
     assert "input SNR" in shown.stdout
     assert "0 dB, 1 file " in shown.stdout
-    assert "difference to input" in shown.stdout
+    assert "difference from input" in shown.stdout
     assert "worse by > 0.5 dB  smallest gains in SI-SDR, dB" in shown.stdout
     assert re.search(r"^clean +0 of 2 +[ab] \+", shown.stdout, re.MULTILINE)
     with (tmp_path / "s.csv").open() as file:
@@ -94,7 +94,7 @@ def test_recordings_at_8_khz(
         "--estimate", tmp_path / "clean", "--jobs", "1",
     )  # fmt: skip
     assert shown.exit_code == 0, shown.output
-    assert "SI-SDR, SI-SDR > 60 Hz at 8 kHz, that of the clean recordings" in shown.stdout
+    assert "SI-SDR, SI-SDR > 60 Hz: 8 kHz (the clean recordings)" in shown.stdout
     assert "PESQ-NB at 8 kHz" in shown.stdout
     assert "failed" not in shown.stdout
 

@@ -133,7 +133,7 @@ def test_sample_rates_are_stated():
     metrics = {name: [1.0] for name in ("si_sdr", "pesq_wb", "lsd", "stoi")}
     result = evaluation({"input": metrics})
     assert formatting.sample_rates(result) == (
-        "SI-SDR, LSD at 16 kHz, that of the clean recordings; STOI at 10 kHz; PESQ-WB at 16 kHz"
+        "sample rates: SI-SDR, LSD: 16 kHz (the clean recordings); STOI: 10 kHz; PESQ-WB: 16 kHz"
     )
     assert result.to_dict()["metrics"]["stoi"]["sample_rates"] == [10000]
 
