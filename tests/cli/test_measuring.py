@@ -95,7 +95,7 @@ def test_recordings_at_8_khz(
     )  # fmt: skip
     assert shown.exit_code == 0, shown.output
     assert "SI-SDR, SI-SDR > 60 Hz: 8 kHz (the clean recordings)" in shown.stdout
-    assert "PESQ-NB at 8 kHz" in shown.stdout
+    assert "PESQ-NB: 8 kHz" in shown.stdout
     assert "failed" not in shown.stdout
 
 
@@ -171,7 +171,7 @@ def test_word_error_rate(
     shown = denoise("evaluate", *folders, *options, "--transcripts", tmp_path / "t.csv")
     assert shown.exit_code == 0, shown.output
     assert "WER, %" in shown.stdout
-    assert "WER at 16 kHz" in shown.stdout
+    assert "WER: 16 kHz" in shown.stdout
     shown = denoise("evaluate", *folders, *options, "--json", "--transcripts", tmp_path / "t.csv")
     rates = json.loads(shown.stdout)["estimators"]["clean"]["mean"]["wer"]
     assert rates["mean"] == pytest.approx(100 * 1 / 5)
