@@ -30,8 +30,6 @@ from denoisecli.errors import AudioError
 from denoisecli.system.pools import cpu_cores, processes
 
 RECIPE = Recipe(snr_db=(-5.0, 20.0))
-"""Largest acceptable ratio of the two times."""
-
 _CHUNK = 32
 
 

@@ -1,15 +1,20 @@
 """The scripts that make and fetch recordings for training."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import keras
 import numpy as np
 import pytest
 import scipy.signal
 
+from denoisecli.errors import UsageError
 from denoisecli.models.folder import Metrics, ModelFolder
+from denoisecli.models.registry import build_model
+from denoisecli.spec.document import parse_spec
 
 SCRIPTS = Path(__file__).parents[2] / "examples" / "training-speech"
 
@@ -22,8 +27,8 @@ def load(name: str) -> ModuleType:
     return module
 
 
-noises, whispers, fetching, averaging = map(
-    load, ("make_noises", "make_whispers", "fetch_more", "average")
+noises, whispers, fetching, averaging, deepening = map(
+    load, ("make_noises", "make_whispers", "fetch_more", "average", "deepen")
 )
 
 
@@ -62,6 +67,33 @@ def test_the_mean_of_two_models_has_no_figures_of_either(tmp_path, monkeypatch):
     metrics = ModelFolder(tmp_path / "mean").read_metrics()
     assert (metrics.validation, metrics.test, metrics.onnx_difference) == ({}, {}, 0.25)
     assert (metrics.training_sources, metrics.epochs) == ("aa bb cc", 3)
+
+
+def test_new_blocks_change_nothing_at_first(tmp_path, rng):
+    gru = {"block": "recurrent", "axis": "time", "units": 4, "bidirectional": False}
+    convolution = {"block": "convolution", "filters": 4, "kernel_size": [1, 3]}
+    document = {
+        "name": "small",
+        "downsampling": [{"filters": 4, "strides": [4, 1]}],
+        "valley": [gru, convolution],
+        "upsampling": [{"filters": 4}],
+    }
+    network = build_model(parse_spec(document))
+    model = ModelFolder(tmp_path / "small")
+    model.path.mkdir()
+    model.write_network(network)
+    model.write_metrics(Metrics(training_sources="aa"))
+    more = [gru, {**gru, "axis": "frequency", "units": 3}, {**gru, "units": 5}, convolution]
+    (tmp_path / "deep.json").write_text(json.dumps({**document, "name": "deep", "valley": more}))
+    deepening.deepen(model, tmp_path / "deep.json", ModelFolder(tmp_path / "deep"))
+    deep = ModelFolder(tmp_path / "deep")
+    assert deep.read_metrics().training_sources == "aa"
+    spectrum = rng.standard_normal((1, 257, 9, 2)).astype(np.float32)
+    expected = keras.ops.convert_to_numpy(network(spectrum))
+    found = keras.ops.convert_to_numpy(deep.load_network()(spectrum))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    with pytest.raises(UsageError, match="small is not deep with more recurrent blocks"):
+        deepening.inserted(deep.spec, model.spec)
 
 
 def test_whispers_of_files_of_one_name_do_not_replace_each_other():
