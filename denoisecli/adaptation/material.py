@@ -180,7 +180,7 @@ def gather(
         if has_speech(voice_activity(sound, rate))
     ]
     all_noise = [*pauses, *(_audible(sound, rate) for _, sound in heard)]
-    divided_noise = [_hold_out(source) for source in all_noise if source]
+    divided_noise = [pair for pair in map(_hold_out, all_noise) if all(pair)]
     clean = [(path, _read(path, rate, longest, warnings)) for path in speech]
     own = [_spoken(path, sound, rate) for path, sound in clean if sound is not None]
     on_progress(total, total)
@@ -371,7 +371,7 @@ def _audible(sound: AudioVector, sample_rate: int) -> Stretches:
     audible = ~_silent(sound, chunk, int(sound.size / chunk))
     if audible.all():
         return [sound]  # with its last samples, which make no chunk
-    return [sound[a:b] for a, b in spans(audible, chunk, _SHORTEST * sample_rate, sound.size)]
+    return [sound[a:b] for a, b in spans(audible, chunk, 0.0, sound.size)]
 
 
 def _silent(sound: AudioVector, chunk: float, count: int) -> np.ndarray:

@@ -248,15 +248,16 @@ def invert(spectrogram: Spectrogram) -> AudioVector:
         # The same spectrogram gives the same sound. librosa 1.0 has renamed the seed.
         parameters = signature(librosa.griffinlim).parameters
         seed = {"rng" if "rng" in parameters else "random_state": 0}
-        sound = librosa.griffinlim(
-            levels,
-            n_iter=_GRIFFIN_LIM_ITERATIONS,
-            hop_length=spectrogram.hop_length,
-            n_fft=spectrogram.n_fft,
-            window=window_vector(spectrogram.window, spectrogram.n_fft),
-            length=padded_length,
-            **seed,
-        )
+        with warnings.catch_warnings(action="ignore"):  # of a sound that is shorter than a window
+            sound = librosa.griffinlim(
+                levels,
+                n_iter=_GRIFFIN_LIM_ITERATIONS,
+                hop_length=spectrogram.hop_length,
+                n_fft=spectrogram.n_fft,
+                window=window_vector(spectrogram.window, spectrogram.n_fft),
+                length=padded_length,
+                **seed,
+            )
     return sound[: spectrogram.length]
 
 

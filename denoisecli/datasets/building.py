@@ -26,7 +26,13 @@ from denoisecli.datasets.manifest import (
     write_manifest,
 )
 from denoisecli.datasets.mixtures import Mixtures, Pair
-from denoisecli.datasets.pairs import StoredPairs, check_pairs, match_pairs, partners_of
+from denoisecli.datasets.pairs import (
+    StoredPairs,
+    check_pairs,
+    match_pairs,
+    partners_of,
+    with_partners_left_out,
+)
 from denoisecli.datasets.recipe import Recipe, check_weights
 from denoisecli.datasets.recordings import (
     ROLES,
@@ -352,7 +358,7 @@ def load_sets(
         tuple(names): problem for *names, problem in json.loads((work / _PAIRS).read_text())
     }
     if recipe.pairs:
-        skipped += unpaired
+        skipped += with_partners_left_out(unpaired, skipped)
         fitting = []
         for clean, noisy in pairs:
             names = (noisy.role, noisy.name, clean.name)
@@ -375,17 +381,21 @@ def load_sets(
     mixtures = StoredPairs if recipe.pairs else Mixtures
     longest = recipe.longest_clip * recipe.sample_rate
     spoken = [recording for part in sets.values() for recording in part["clean"]]
-    if recipe.segment is None and (long := sum(part.samples > longest for part in spoken)):
+    long = {part.digest for part in spoken if part.samples > longest}
+    if recipe.segment is None and long:
+        what = "1 clean recording is" if len(long) == 1 else f"{len(long)} clean recordings are"
         notes.append(
-            f"{long} clean recordings are longer than {recipe.longest_clip:g} s and are cut into "
-            "equal clips; --segment sets their length"
+            f"{what} longer than {recipe.longest_clip:g} s and cut into equal clips; --segment "
+            "sets their length"
         )
     notes += _narrow_bands(spoken, recipe.sample_rate)
     listed = [[f"{part.role} {part.name}" for part in pair] for pair in copies]
     if listed:
+        count = len({pair[1] for pair in listed})
+        what = "1 recording is a copy" if count == 1 else f"{count} recordings are copies"
         notes.append(
-            f"{len({pair[1] for pair in listed})} recordings are copies of others, for example "
-            f"{listed[0][1]} of {listed[0][0]}; copies are in one set, and listed in the manifest"
+            f"{what} of others, for example {listed[0][1]} of {listed[0][0]}; copies are in one "
+            "set, and listed in the manifest"
         )
     all_mixtures = {name: mixtures(name, part, recipe) for name, part in sets.items()}
     return all_mixtures, skipped, notes, listed

@@ -14,7 +14,7 @@ from denoisecli.audio.reading import reader
 from denoisecli.audio.resampling import StreamResampler, fit_length, resampled_length
 from denoisecli.datasets.mix import SILENCE_RMS
 from denoisecli.datasets.recipe import MIN_DURATION, Recipe
-from denoisecli.datasets.recordings import PACK, FoundFile, Role, Skipped
+from denoisecli.datasets.recordings import PACK, SIMULATED, FoundFile, Role, Skipped
 from denoisecli.datasets.rooms import synthetic_response
 from denoisecli.errors import AudioError, UsageError
 from denoisecli.system.atomic_files import replacing, write_text
@@ -83,7 +83,7 @@ def decode_tasks(
         size += file.size
     for first in range(0, recipe.rooms, _TASK_FILES):
         numbers = range(first, min(first + _TASK_FILES, recipe.rooms))
-        groups.append([("room", number, f"synthetic/{number}") for number in numbers])
+        groups.append([("room", number, f"{SIMULATED}{number}") for number in numbers])
     return [
         DecodeTask(
             folder.absolute(),

@@ -135,7 +135,8 @@ def level_values(rows: Sequence[Row]) -> AudioVector:
 
 def kind_of_reason(reason: str) -> str:
     """Return what reasons of one kind have in common, such as "is too short"."""
-    return re.split(r"[:,(]| to | for | from | at |\d", reason, maxsplit=1)[0].strip()
+    ends = r"[:,(]| to | for | from | at | of (?=[a-z ]+ file )|\d"
+    return re.split(ends, reason, maxsplit=1)[0].strip()
 
 
 def verify(folder: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Iterator[str]:

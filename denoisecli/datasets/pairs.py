@@ -93,11 +93,11 @@ def match_pairs(
     Returns:
         The pairs (clean, noisy), and the recordings that are in no pair.
     """
-    partners = {_key(recording): recording for recording in reversed(noisy)}
+    partners = {_key(recording.name): recording for recording in reversed(noisy)}
     pairs: list[tuple[Recording, Recording]] = []
     skipped = []
     for recording in clean:
-        partner = partners.pop(_key(recording), None)
+        partner = partners.pop(_key(recording.name), None)
         if partner is None:
             reason = "has no noisy recording of the same name"
             skipped.append(Skipped(recording.role, recording.name, reason))
@@ -111,8 +111,24 @@ def match_pairs(
     return pairs, skipped
 
 
-def _key(recording: Recording) -> str:
-    return normalize("NFC", PurePosixPath(recording.name).with_suffix("").as_posix())
+def _key(name: str) -> str:
+    return normalize("NFC", PurePosixPath(name).with_suffix("").as_posix())
+
+
+def with_partners_left_out(
+    unpaired: Sequence[Skipped], skipped: Sequence[Skipped]
+) -> list[Skipped]:
+    """Return recordings without a partner, with another reason if it is one that was left out."""
+    left_out = {(one.role, _key(one.file)) for one in skipped}
+    reasons = {"clean": "has a noisy recording that is left out"}
+    reasons["noise"] = "has a clean recording that is left out"
+    found = []
+    for one in unpaired:
+        kind = one.role.split()[-1]
+        partner = one.role.replace(kind, "noise" if kind == "clean" else "clean")
+        is_left_out = (partner, _key(one.file)) in left_out
+        found.append(replace(one, reason=reasons[kind]) if is_left_out else one)
+    return found
 
 
 def partners_of(

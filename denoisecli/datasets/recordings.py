@@ -9,13 +9,16 @@ from typing import Literal, get_args
 import numpy as np
 
 from denoisecli.audio.files import find_audio
-from denoisecli.errors import AudioError, DatasetError
+from denoisecli.errors import AudioError, DatasetError, UsageError
 from denoisecli.types import AudioVector
 
 Role = Literal["test clean", "test noise", "valid clean", "valid noise", "clean", "noise", "room"]
 """Role of a recording. Of identical recordings, the first role in this order keeps one."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
+
+SIMULATED = "synthetic/"
+"""Beginning of the names of simulated rooms."""
 
 PACK = ".f32"
 """Suffix of a pack: the float32 samples of several recordings, one after the other."""
@@ -102,7 +105,8 @@ def find_recordings(roots: Mapping[Role, Path]) -> list[FoundFile]:
     """List the audio files in the folder of each role and in all folders below it.
 
     Raises:
-        UsageError: A folder does not exist, is a file, or has no audio files in it.
+        UsageError: A folder does not exist, is a file, or has no audio files in it; or the name of
+            a file is not UTF-8 text, which the manifest is.
     """
     files = []
     for role in ROLES:
@@ -110,8 +114,20 @@ def find_recordings(roots: Mapping[Role, Path]) -> list[FoundFile]:
             for path in find_audio(roots[role]):
                 status = path.stat()
                 name = path.relative_to(roots[role]).as_posix()
+                if not _is_text(name):
+                    raise UsageError(
+                        f"{name!a} in {roots[role]} has a name that is not UTF-8 text; rename it"
+                    )
                 files.append(FoundFile(role, name, status.st_size, status.st_mtime_ns))
     return sorted(files, key=lambda file: (ROLES.index(file.role), file.name))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def load_recordings(

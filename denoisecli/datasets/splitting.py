@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from denoisecli.datasets.recipe import VALID_SHARE, Recipe
-from denoisecli.datasets.recordings import Recording, Role
+from denoisecli.datasets.recordings import SIMULATED, Recording, Role
 from denoisecli.errors import DatasetError, UsageError
 
 TEST_ROOMS = 0.2
@@ -85,7 +85,7 @@ def split_into_sets(
     own = [name for name, (clean, _) in OWN_ROLES.items() if clean in recordings]
     shares = recipe.shares
     if recipe.chooses_valid and "valid" not in own:
-        shares = _with_valid(recordings, recipe, notes)
+        shares = _with_valid(recordings, recipe, copies, notes)
     rate = recipe.sample_rate
     sets: Sets = {name: {} for name in ("train", "valid", "test") if name in {*shares, *own}}
     for name in own:
@@ -101,7 +101,7 @@ def split_into_sets(
             left = 1 - TEST_ROOMS * len(own)
             role_shares = {name: share * left for name, share in shares.items()}
             role_shares |= dict.fromkeys(own, TEST_ROOMS)
-        elif _splits_in_time(recordings[role], shares, _group_by(role, recipe), rate):
+        elif _splits_in_time(recordings[role], shares, _group_by(role, recipe), rate, copies):
             for name, part in split_in_time(recordings[role], shares, rate).items():
                 sets[name][role] = part
             count = len(recordings[role])
@@ -134,31 +134,43 @@ def _group_by(role: Role, recipe: Recipe) -> str:
 
 
 def _with_valid(
-    recordings: Mapping[Role, Sequence[Recording]], recipe: Recipe, notes: list[str]
+    recordings: Mapping[Role, Sequence[Recording]],
+    recipe: Recipe,
+    copies: Sequence[tuple[Recording, Recording]],
+    notes: list[str],
 ) -> dict[str, float]:
     """Return the shares with a validation set, unless there are too few groups for one."""
     shares, rate = recipe.shares, recipe.sample_rate
     with_valid = recipe.with_valid(TIME_VALID_SHARE)
-    if _splits_in_time(recordings["clean"], shares, recipe.group_by, rate) and (
-        _splits_in_time(recordings["clean"], with_valid, recipe.group_by, rate)
+    if rooms := recordings.get("room"):
+        count = len({*group_keys(rooms, _group_by("room", recipe))})
+        own = {name for name, (role, _) in OWN_ROLES.items() if role in recordings}
+        if count < len({*with_valid} | own):
+            notes.append(
+                "no validation set is stored, because there are too few rooms for one; training "
+                "validates with some of its clean files"
+            )
+            return shares
+    if _splits_in_time(recordings["clean"], shares, recipe.group_by, rate, copies) and (
+        _splits_in_time(recordings["clean"], with_valid, recipe.group_by, rate, copies)
     ):
         if "noise" not in recordings:
             return with_valid
         group_by = _group_by("noise", recipe)
-        enough = len({*group_keys(recordings["noise"], group_by)}) >= len(with_valid)
-        if enough or _splits_in_time(recordings["noise"], with_valid, group_by, rate):
+        enough = len(_groups(recordings["noise"], group_by, copies)[0]) >= len(with_valid)
+        if enough or _splits_in_time(recordings["noise"], with_valid, group_by, rate, copies):
             return with_valid
     for role in _SPLIT[:2]:
         if role not in recordings:
             continue
         group_by = _group_by(role, recipe)
         kept: Sequence[Recording] = recordings[role]
-        if not _splits_in_time(kept, shares, group_by, rate):
+        if not _splits_in_time(kept, shares, group_by, rate, copies):
             try:
-                kept = split(kept, shares, recipe.seed, group_by).parts["train"]
+                kept = split(kept, shares, recipe.seed, group_by, copies).parts["train"]
             except DatasetError:
                 return shares  # it is raised again
-        count = len({*group_keys(kept, group_by)})
+        count = len(_groups(kept, group_by, copies)[0])
         if count < VALID_GROUPS:
             unit = group_by if group_by in ("file", "folder") else "group"
             notes.append(
@@ -212,10 +224,18 @@ def labelled(name: str, label: str) -> str:
 
 
 def _splits_in_time(
-    recordings: Sequence[Recording], shares: Mapping[str, float], group_by: str, rate: int
+    recordings: Sequence[Recording],
+    shares: Mapping[str, float],
+    group_by: str,
+    rate: int,
+    copies: Sequence[tuple[Recording, Recording]],
 ) -> bool:
-    """Return whether there are fewer files than sets, not grouped, and long enough to be cut."""
-    is_grouped = group_keys(recordings, group_by) != [recording.name for recording in recordings]
+    """Return whether there are fewer files than sets, not grouped, and long enough to be cut.
+
+    What has copies is not cut, because the copy of a part would be in another set.
+    """
+    groups, _ = _groups(recordings, group_by, copies)
+    is_grouped = [*groups] != [recording.name for recording in recordings]
     if is_grouped or len(recordings) >= len(shares):
         return False
     left = min(
@@ -255,11 +275,7 @@ def split(
         DatasetError: There are fewer files or groups than sets.
         UsageError: See :func:`group_keys`.
     """
-    groups: dict[str, list[Recording]] = {}
-    keys = group_keys(recordings, group_by)
-    merged = _merged(dict(zip(recordings, keys, strict=True)), copies)
-    for recording, key in zip(recordings, keys, strict=True):
-        groups.setdefault(merged.get(key, key), []).append(recording)
+    groups, merged = _groups(recordings, group_by, copies)
     if len(groups) < len(shares):
         unit = group_by if group_by in ("file", "folder") else "group"
         raise DatasetError(
@@ -309,6 +325,18 @@ def _label(key: str) -> str:
     return key.removeprefix("\0") or "the top folder"
 
 
+def _groups(
+    recordings: Sequence[Recording], group_by: str, copies: Sequence[tuple[Recording, Recording]]
+) -> tuple[dict[str, list[Recording]], dict[str, str]]:
+    """Return the recordings by group, and the groups with copies by those that took them in."""
+    groups: dict[str, list[Recording]] = {}
+    keys = group_keys(recordings, group_by)
+    merged = _merged(dict(zip(recordings, keys, strict=True)), copies)
+    for recording, key in zip(recordings, keys, strict=True):
+        groups.setdefault(merged.get(key, key), []).append(recording)
+    return groups, merged
+
+
 def _merged(
     keys: Mapping[Recording, str], copies: Sequence[tuple[Recording, Recording]]
 ) -> dict[str, str]:
@@ -335,9 +363,16 @@ def _place(seed: int, role: Role, key: str) -> float:
 
 
 def group_keys(recordings: Sequence[Recording], group_by: str) -> list[str]:
-    """Return the name of the group of each recording; see `groups_of_names`."""
-    is_clean = recordings[0].role.endswith("clean")
-    return groups_of_names([recording.name for recording in recordings], group_by, is_clean)
+    """Return the name of the group of each recording; see `groups_of_names`.
+
+    Simulated rooms are groups of their own.
+    """
+    role = recordings[0].role
+    names = [recording.name for recording in recordings]
+    measured = [name for name in names if role != "room" or not name.startswith(SIMULATED)]
+    found = groups_of_names(measured, group_by, role.endswith("clean")) if measured else []
+    keys = dict(zip(measured, found, strict=True))
+    return [keys.get(name, name) for name in names]
 
 
 def groups_of_names(names: Sequence[str], group_by: str, is_clean: bool) -> list[str]:

@@ -719,7 +719,8 @@ def synthesize(kind: str, number: int, seed: int = 0, seconds: float | None = No
         kind: One of ``KINDS``.
         number: Number of the clip.
         seed: Seed of all clips.
-        seconds: Length in s; by default it is drawn from ``SHORTEST`` to ``LONGEST``.
+        seconds: Length in s; by default it is drawn from ``SHORTEST`` to ``LONGEST``. Clips that
+            are shorter than 2 s may hold no event, and be silent.
 
     Returns:
         A sound at ``SAMPLE_RATE`` with a peak of -12 to -1 dBFS.

@@ -110,6 +110,8 @@ class _Pauses:
     def levels(self) -> list[float] | None:
         """Return the levels in dBFS; None if the recording is too short or silent."""
         sums, squares = np.concatenate(self._sums, axis=2) / self._length
+        if not sums.size:
+            return None
         mean = sums.mean(axis=1, keepdims=True)  # of the whole sound, up to a part of a frame
         powers = np.where(squares > 0, squares - 2 * mean * sums + mean**2, 0.0)
         found = find_frames(powers[0])

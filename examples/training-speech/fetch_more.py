@@ -11,6 +11,7 @@ import argparse
 import subprocess
 import zlib
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -539,11 +540,13 @@ def string_words(words: list[AudioVector], sample_rate: int) -> list[AudioVector
 def convert(source: Source, paths: list[Path], folder: Path) -> None:
     """Write the recordings of a source as FLAC; those that were written before are kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    unique = len({path.stem for path in paths}) == len(paths)
+    parts = [path.with_suffix("").parts for path in paths]
+    # As many folders become part of the names as make them different.
+    levels = next(n for n in count(1) if len({part[-n:] for part in parts}) == len(parts))
     events: dict[int, list[AudioVector]] = {}
     voices: dict[tuple[str, int], list[AudioVector]] = {}
-    for path in paths:
-        name = path.stem if unique else f"{path.parent.name}-{path.stem}"
+    for path, names in zip(paths, parts, strict=True):
+        name = "-".join(names[-levels:])
         target = folder / f"{name}.flac"
         if target.exists():
             continue

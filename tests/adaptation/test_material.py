@@ -408,6 +408,21 @@ def test_pauses_at_the_end_of_clean_speech_are_not_compared_with(
         gather([], [noise], [silence], denoiser)
 
 
+def test_noise_with_digital_pauses_is_used(
+    denoiser: Denoiser, rng: np.random.Generator, audio_file: Callable[..., Path]
+) -> None:
+    """As a noise gate leaves it; and a file of a single sample is left out."""
+    sound = pink_noise(60, RATE, rng)
+    sound[(np.arange(sound.size) // (RATE // 2)) % 2 == 1] = 0
+    files = [audio_file("gated.wav", sound), audio_file("one.wav", np.full(1, 0.1))]
+    found = gather([], files, [], denoiser)
+    amount = found.seconds([*found.noise, *found.held_out_noise])
+    assert amount == pytest.approx(30, abs=3)
+    assert all(
+        np.isfinite(sound).all() for pair in held_out_mixtures(found, 4, 0) for sound in pair
+    )
+
+
 def test_a_passage_of_digital_silence_stays_silent(sines: Material) -> None:
     silent = replace(sines, held_out_speech=[[np.zeros(20000, np.float32)]])
     assert not np.any(passages(silent, 2, np.random.default_rng(0)))

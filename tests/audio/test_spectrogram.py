@@ -119,6 +119,12 @@ def test_without_phase_the_magnitudes_come_back(
     assert level_db(got - wanted) < level_db(wanted) - (10 if scale == Scale.MEL else 20)
 
 
+@pytest.mark.parametrize("scale", [Scale.MAGNITUDE, Scale.MEL])
+def test_sound_that_is_shorter_than_a_window_inverts_without_a_warning(scale: Scale) -> None:
+    made = spectrogram(np.ones(300, np.float32), RATE, scale=scale, phase=False)
+    assert invert(made).shape == (300,)
+
+
 def test_phase_makes_the_inverse_of_mel_better(speech: Callable[..., np.ndarray]) -> None:
     sound = speech(0.5, RATE)
     made = spectrogram(sound, RATE, n_fft=512, hop_length=128, scale=Scale.MEL)

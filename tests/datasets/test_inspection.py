@@ -94,6 +94,8 @@ def test_summarize_without_noise(copy: Callable[..., Path]) -> None:
     ("reason", "kind"),
     [
         ("is identical to clean file a.wav", "is identical"),
+        ("is a copy of test clean file anna/hello.wav", "is a copy"),
+        ("has no clean recording of the same name", "has no clean recording of the same name"),
         ("is silent from 2.00 s to 3.00 s", "is silent"),
         ("is silent, at least at 16000 Hz", "is silent"),
         ("is active for only 21% from 8.00 s to 8.27 s", "is active"),

@@ -138,14 +138,18 @@ def test_pairs_that_do_not_fit_are_left_out(
     audio_file("noisy/p0_000.flac", 0.1 * rng.standard_normal(RATE), RATE)
     audio_file("noisy/p9_000.flac", 0.1 * rng.standard_normal(RATE), RATE)
     (folders[1] / "p0_001.flac").unlink()
+    clean, _ = soundfile.read(folders[0] / "p0_002.wav")
+    audio_file("clean/p0_002.wav", 0 * clean, RATE)
     build(*folders, tmp_path / "data", Recipe(pairs=True, sample_rate=RATE))
     manifest = load_manifest(tmp_path / "data")
     assert {skip.file: skip.reason for skip in manifest.skipped} == {
         "p0_000.flac": "does not contain its clean recording",
         "p0_001.wav": "has no noisy recording of the same name",
+        "p0_002.wav": "is silent",
+        "p0_002.flac": "has a clean recording that is left out",
         "p9_000.flac": "has no clean recording of the same name",
     }
-    assert len(manifest.mixtures) == 10
+    assert len(manifest.mixtures) == 9
     for path in folders[1].iterdir():
         audio_file(f"noisy/{path.name}", 0.1 * rng.standard_normal(RATE), RATE)
     with pytest.raises(DatasetError, match="no pair of clean recordings can be used: "):

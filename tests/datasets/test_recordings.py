@@ -1,3 +1,5 @@
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +80,17 @@ def test_nothing_left(
         audio_file(f"noise/{number}.wav", np.zeros(16000))
     with pytest.raises(DatasetError, match=r"none of the 5 noise .*0\.wav is silent.*\.\.\."):
         loaded(clean="clean", noise="noise")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+def test_names_that_are_no_text_are_refused(
+    audio_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The manifest is UTF-8."""
+    name = os.fsdecode(b"caf\xe9.wav")
+    Path(audio_file("noise/cafe.wav", np.ones(800))).rename(tmp_path / "noise" / name)
+    with pytest.raises(UsageError, match=r"caf\\udce9.wav.* is not UTF-8 text; rename it"):
+        find_recordings({"noise": tmp_path / "noise"})
 
 
 def test_find(audio_file: Callable[..., Path], tmp_path: Path) -> None:

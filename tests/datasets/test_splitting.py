@@ -244,6 +244,44 @@ def test_one_long_file_of_each_is_split_in_time_with_a_gap() -> None:
         split_into_sets(recordings, Recipe(ratio=0.5))
 
 
+def test_copies_are_not_split_in_time() -> None:
+    """The copy of a part that is trained on would be in another set."""
+    long = replace(fake("long.wav"), samples=100 * 16000)
+    excerpt = replace(fake("excerpt.wav"), samples=50 * 16000)
+    noise = fakes(range(60), "noise")
+    recipe = Recipe(ratio=0.5, valid_share=0.1)
+    recordings: dict[Role, list[Recording]] = {"clean": [long, excerpt], "noise": noise}
+    assert "split in time" in split_into_sets(recordings, recipe)[1][0]
+    with pytest.raises(DatasetError, match=r"1 file can be used.*copies of one recording count"):
+        split_into_sets(recordings, recipe, [(long, excerpt)])
+
+
+def test_copies_that_leave_few_groups_make_no_validation_set() -> None:
+    clean = fakes(range(16))
+    copies = [(clean[first], one) for first in (0, 8) for one in clean[first + 1 : first + 8]]
+    recordings: dict[Role, list[Recording]] = {"clean": clean, "noise": fakes(range(60), "noise")}
+    sets, notes = split_into_sets(recordings, Recipe(ratio=0.5), copies)
+    assert [len(part["clean"]) for part in sets.values()] == [8, 8]
+    assert any("no validation set is stored" in note for note in notes)
+
+
+def test_few_rooms_make_no_validation_set() -> None:
+    recordings = {role: fakes(range(60), role) for role in ("clean", "noise")}
+    recordings["room"] = fakes(range(2), "room")
+    sets, notes = split_into_sets(recordings, Recipe(ratio=0.5))
+    assert [len(part["room"]) for part in sets.values()] == [1, 1]
+    assert any("too few rooms" in note for note in notes)
+
+
+def test_simulated_rooms_are_no_folder() -> None:
+    rooms = [fake(f"hall/{number}.wav", "room") for number in range(5)]
+    rooms += [fake(f"synthetic/{number}", "room") for number in range(100)]
+    parts = split(rooms, THREE, 3, "folder").parts
+    assert all(any(room.name.startswith("syn") for room in part) for part in parts.values())
+    assert group_keys(rooms[:5], "folder") == [room.name for room in rooms[:5]]
+    assert len({*group_keys([fake("a/1", "room"), *rooms], "folder")}) == 102
+
+
 def test_too_few() -> None:
     halves = {"train": 0.8, "test": 0.2}
     with pytest.raises(DatasetError, match=r"clean recordings.*1 file can be used, and 2 sets"):

@@ -298,7 +298,7 @@ function showResult(recording) {
   const { result, id } = recording;
   const facts = [
     clock(result.seconds),
-    `${decimal(result.sample_rate / 1000, result.sample_rate % 1000 ? 2 : 0).replace(/0$/, "")} kHz`,
+    `${result.sample_rate / 1000} kHz`,
     channelsText(result.channels),
     size(recording.bytes),
     `cleaned in ${result.wall_seconds < 10 ? result.wall_seconds.toFixed(1) : Math.round(result.wall_seconds)} s`,
