@@ -86,6 +86,9 @@ class AxisRecurrent(AlongAxis):
         kind = {"gru": Gru, "lstm": keras.layers.LSTM}[cell]
         layer = kind(units, return_sequences=True, name="forward")
         self.recurrent = keras.layers.Bidirectional(layer, name="both") if bidirectional else layer
+        # Bidirectional copies the layer. While a model is loaded, Keras takes one layer for another
+        # that was recorded at the same address in memory, so this one must not be freed.
+        self._keep_alive = lambda: layer
 
     def build(self, input_shape: Any) -> None:
         self.recurrent.build((None, None, input_shape[-1]))

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from denoisecli.models.recurrence import AxisRecurrent, Gru
 
@@ -49,3 +50,16 @@ def test_gru_learns_as_that_of_keras(backwards: bool) -> None:
         found.append([total, *tape.gradient(total, [inputs, *weights])])
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_are_not_taken_for_others_while_a_model_is_loaded() -> None:
+    """Keras knows layers by their address, which was that of layers that had been freed."""
+    with ObjectSharingScope():
+        made = [AxisRecurrent("frequency", "gru", 4, True) for _ in range(100)]
+    layers = [
+        one
+        for each in made
+        for one in (each.recurrent.forward_layer, each.recurrent.backward_layer)
+    ]
+    assert len({id(layer) for layer in layers}) == 200
+    assert [layer.go_backwards for layer in layers] == 100 * [False, True]
