@@ -23,12 +23,12 @@ def require_number(value: object, name: str) -> None:
         raise UsageError(f"{name} must be a number, not {value!r}")
 
 
-def require_sample_rate(value: object) -> None:
-    """Raise UsageError if an argument is not a sample rate in Hz, or is below the lowest."""
+def require_sample_rate(value: object, highest: int = HIGHEST_INPUT_RATE) -> None:
+    """Raise UsageError if an argument is not a sample rate in Hz within the limits."""
     require_whole(value, "the sample rate", " of Hz")
-    if not LOWEST_SAMPLE_RATE <= value <= HIGHEST_INPUT_RATE:  # type: ignore[operator]
+    if not LOWEST_SAMPLE_RATE <= value <= highest:  # type: ignore[operator]
         raise UsageError(
-            f"the sample rate must be {LOWEST_SAMPLE_RATE} to {HIGHEST_INPUT_RATE} Hz, not {value}"
+            f"the sample rate must be {LOWEST_SAMPLE_RATE} to {highest} Hz, not {value}"
         )
 
 

@@ -99,12 +99,7 @@ class FileOptions:
         if not isinstance(self.raw, RawFormat | None):
             raise UsageError(f"raw must be a RawFormat, not {self.raw!r}")
         if self.sample_rate is not None:
-            require_sample_rate(self.sample_rate)
-            if self.sample_rate > HIGHEST_SAMPLE_RATE:
-                raise UsageError(
-                    f"the sample rate of the output must be at most {HIGHEST_SAMPLE_RATE} Hz, "
-                    f"not {self.sample_rate}"
-                )
+            require_sample_rate(self.sample_rate, HIGHEST_SAMPLE_RATE)
         if self.track is not None:
             require_whole(self.track, "the track")
         if self.loudness is not None:

@@ -352,7 +352,7 @@ def test_recordings_without_a_clean_sound(
     (tmp_path / "noisy" / "notes.txt").touch()
     shown = denoise(*options)
     assert "since they are not audio: notes.txt" in shown.stderr.replace("\n", " ")
-    assert "that of the recordings" in shown.stdout
+    assert "(the recordings)" in shown.stdout
     assert "estimated SNR" in shown.stdout
     fails(denoise("evaluate", *folders, "--recordings", tmp_path), 2, "cannot be combined")
     result = denoise("evaluate", "--recordings", tmp_path / "noisy", "--metrics", "si_sdr,stoi")
