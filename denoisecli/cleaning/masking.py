@@ -65,8 +65,7 @@ shorter ones less memory.
 CARRIED_SERIAL = replace(CARRIED, length=4.9)
 """The same on one core, where shorter blocks cost 1 to 3 % of the time and save 15 % of the memory.
 
-On several cores, two blocks are cleaned at a time, and shorter ones would cost 10 %. ONNX Runtime
-extends its memory in powers of two: `speech` at 48 kHz takes 141 MiB here and 150 MiB from 5 s on.
+On several cores, two blocks are cleaned at a time, and shorter ones would cost 10 %.
 """
 
 WHOLE = Blocks(length=48.0, before=16.0, after=16.0, lead_in=LEAD_IN)

@@ -307,7 +307,9 @@ def clean(
     if keep_noise == _PIPE:
         raise UsageError("--keep-noise takes a file or a folder, not a pipe")
     if keep_noise and _PIPE in (*sources, output) and not Path(keep_noise).suffix:
-        raise UsageError(f"with a pipe, --keep-noise takes a file such as noise.wav: {keep_noise}")
+        raise UsageError(
+            f"with a pipe, --keep-noise takes a file such as noise.wav, not {keep_noise}"
+        )
     if _PIPE not in (*sources, output):
         pages = _Pages(plot, report)
         _clean_files(sources, output, keep_noise, suffix, pages, denoiser, files, batch)

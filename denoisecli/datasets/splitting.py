@@ -328,7 +328,7 @@ def _label(key: str) -> str:
 def _groups(
     recordings: Sequence[Recording], group_by: str, copies: Sequence[tuple[Recording, Recording]]
 ) -> tuple[dict[str, list[Recording]], dict[str, str]]:
-    """Return the recordings by group, and the groups with copies by those that took them in."""
+    """Return the recordings by group, and for each group with copies the one it is merged into."""
     groups: dict[str, list[Recording]] = {}
     keys = group_keys(recordings, group_by)
     merged = _merged(dict(zip(recordings, keys, strict=True)), copies)

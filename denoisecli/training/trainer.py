@@ -290,7 +290,7 @@ class Trainer:
         if (given := name_of_start(folder)) != (known := self.state.init_from):
             began = f"with the weights of {known}" if known else "with new weights"
             self.observer.on_message(
-                f"warning: this run began {began}, so that --init-from {given} has no effect; "
+                f"warning: this run began {began}, so --init-from {given} has no effect; "
                 "--fresh starts over"
             )
 

@@ -7,11 +7,11 @@ identity, because the layer before their sum with the input has zero weights: un
 the new model does what MODEL does.
 """
 
-import argparse
 from pathlib import Path
 
 import keras
 import numpy as np
+from widen import main, write_start
 
 from denoisecli.errors import UsageError
 from denoisecli.models.folder import ModelFolder
@@ -36,15 +36,11 @@ def deepen(model: ModelFolder, spec_path: Path, target: ModelFolder) -> None:
     for layer in (layer for layer in network.layers if layer.weights):
         block, _, part = layer.name.partition("_")
         if block not in added:
-            layer.set_weights(
-                sources[f"{names.get(block, block)}_{part}".rstrip("_")].get_weights()
-            )
+            source = layer.name.replace(block, names.get(block, block), 1)
+            layer.set_weights(sources[source].get_weights())
         elif part == "dense":
             layer.set_weights([np.zeros_like(array) for array in layer.get_weights()])
-    target.path.mkdir(parents=True)
-    difference = target.write_network(network)
-    figures = {"validation": {}, "test": {}, "onnx_difference": difference}
-    target.write_metrics(model.read_metrics().model_copy(update=figures))
+    write_start(network, model, target)
 
 
 def inserted(old: Spec, new: Spec) -> tuple[int, int]:
@@ -62,15 +58,5 @@ def inserted(old: Spec, new: Spec) -> tuple[int, int]:
     raise UsageError(f"{new.name} is not {old.name} with more recurrent blocks in one place")
 
 
-def main() -> None:
-    """Deepen a model."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("spec", type=Path)
-    parser.add_argument("folder", type=Path)
-    options = parser.parse_args()
-    deepen(ModelFolder(options.model), options.spec, ModelFolder(options.folder))
-
-
 if __name__ == "__main__":
-    main()
+    main(deepen, __doc__)

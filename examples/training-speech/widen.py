@@ -10,7 +10,10 @@ what MODEL does.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+
+import keras
 
 from denoisecli.models.folder import ModelFolder
 from denoisecli.models.registry import build_model
@@ -25,21 +28,26 @@ def widen(model: ModelFolder, spec_path: Path, target: ModelFolder) -> None:
     first = network.get_layer("down0_0_convolution")
     scale = (spec.stft.n_fft / model.spec.stft.n_fft) ** -spec.features.compression
     first.set_weights([scale * first.get_weights()[0], *first.get_weights()[1:]])
+    write_start(network, model, target)
+
+
+def write_start(network: keras.Model, model: ModelFolder, target: ModelFolder) -> None:
+    """Write a network that begins with the weights of a model, without the scores of that model."""
     target.path.mkdir(parents=True)
     difference = target.write_network(network)
     figures = {"validation": {}, "test": {}, "onnx_difference": difference}
     target.write_metrics(model.read_metrics().model_copy(update=figures))
 
 
-def main() -> None:
-    """Widen a model."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(begin: Callable[[ModelFolder, Path, ModelFolder], None], description: str | None) -> None:
+    """Read the arguments of the command and begin a model."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("model", type=Path)
     parser.add_argument("spec", type=Path)
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
-    widen(ModelFolder(options.model), options.spec, ModelFolder(options.folder))
+    begin(ModelFolder(options.model), options.spec, ModelFolder(options.folder))
 
 
 if __name__ == "__main__":
-    main()
+    main(widen, __doc__)

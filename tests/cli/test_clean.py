@@ -333,7 +333,7 @@ def test_noise_is_not_written_to_a_pipe(
     result = denoise("clean", source, "-o", "out.wav", "--keep-noise", "-", "--model", halving)
     fails(result, 2, "--keep-noise takes a file or a folder, not a pipe")
     result = denoise("clean", "-", "-o", "out.wav", "--keep-noise", "noise", "--model", halving)
-    fails(result, 2, "with a pipe, --keep-noise takes a file such as noise.wav: noise")
+    fails(result, 2, "with a pipe, --keep-noise takes a file such as noise.wav, not noise")
     assert not (tmp_path / "out.wav").exists()
 
 

@@ -27,8 +27,8 @@ def load(name: str) -> ModuleType:
     return module
 
 
-noises, whispers, fetching, averaging, deepening = map(
-    load, ("make_noises", "make_whispers", "fetch_more", "average", "deepen")
+noises, whispers, fetching, averaging, _, deepening = map(
+    load, ("make_noises", "make_whispers", "fetch_more", "average", "widen", "deepen")
 )
 
 

@@ -756,12 +756,12 @@ class TestStartFromAnotherModel:
         trainer = trainer_of(spec_of(), tiny_dataset, tmp_path)
         trainer.check_start(PRETRAINED / "speech")
         assert (
-            "this run began with new weights, so that --init-from speech has no effect"
+            "this run began with new weights, so --init-from speech has no effect"
             in (trainer.observer.messages[-1])
         )
         trainer.state.init_from = "speech"
         trainer.check_start(tmp_path / "other")
-        assert "with the weights of speech, so that --init-from" in trainer.observer.messages[-1]
+        assert "with the weights of speech, so --init-from" in trainer.observer.messages[-1]
         count = len(trainer.observer.messages)
         trainer.check_start(PRETRAINED / "speech")
         assert len(trainer.observer.messages) == count
