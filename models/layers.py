@@ -218,6 +218,8 @@ class CropLike(Traits, keras.layers.Layer):
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         x, reference = inputs
+        if graph.divisible:  # its strides along time are 1
+            return Map(graph, first=graph.slice(x.first, 2, 0, self.output.shape[1]))
         ends = graph.slice(graph.add("Shape", reference.first), 0, 2, 4)
         cropped = graph.add("Slice", x.first, graph.integers(0, 0), ends, graph.integers(2, 3))
         return Map(graph, first=cropped)
@@ -408,7 +410,10 @@ class BoundedMask(Traits, keras.layers.Layer):
     def _expanded_nodes(self, graph: Graph, logits: str, channels_last: bool) -> str:
         if self.ratio == 1:
             return graph.add("Sigmoid", logits)
-        attenuation = graph.add("Softplus", graph.add("Neg", logits))
+        # The operator Softplus would take three times as long.
+        exponential = graph.add("Exp", graph.add("Neg", graph.add("Abs", logits)))
+        attenuation = graph.add("Log", graph.add("Add", exponential, graph.constant(1)))
+        attenuation = graph.add("Add", attenuation, graph.add("Relu", graph.add("Neg", logits)))
         below = graph.add("Relu", graph.add("Add", attenuation, graph.constant(self.threshold)))
         slopes = [-slope for slope in self.slopes(self.output.shape[1])]
         if not channels_last:

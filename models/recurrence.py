@@ -129,9 +129,10 @@ class AxisRecurrent(AlongAxis):
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         (x,) = inputs
-        carries_state = self._carries_state(x.reach)
+        carries_state = graph.divisible and self._carries_state(x.reach)
         if carries_state:
             graph.second_stage = len(graph.nodes)
+            x = graph.right_frames(x)
         order = _TO_SEQUENCES[self.axis]
         shape = graph.add("Gather", graph.add("Shape", x.last), graph.integers(*order[:3]))
         bands, channels = self.input.shape[1], self.input.shape[-1]
@@ -148,14 +149,16 @@ class AxisRecurrent(AlongAxis):
             y = _scan_gru(graph, rows, self._directions)
         elif carries_state:
             weights, options = self._onnx_arguments(graph)
-            y = self._stateful_gru(graph, int(x.reach.past), rows, shape, weights, options)
+            y = self._stateful_gru(graph, x, rows, shape, weights, options)
         else:
             weights, options = self._onnx_arguments(graph)
             y = graph.add(self.cell.upper(), rows, *weights, **options)
             # (steps, directions, rows, units)
             y = graph.add("Transpose", y, perm=[0, 2, 1, 3])
         y = graph.add("Reshape", y, graph.add("Concat", shape, size, axis=0))
-        return Map(graph, last=graph.add("Transpose", y, perm=np.argsort(order).tolist()))
+        output = Map(graph, last=graph.add("Transpose", y, perm=np.argsort(order).tolist()))
+        output.cropped = x.cropped
+        return output
 
     @property
     def _directions(self) -> list[Any]:
@@ -210,7 +213,7 @@ class AxisRecurrent(AlongAxis):
     def _stateful_gru(
         self,
         graph: Graph,
-        past: int,
+        x: Map,
         rows: str,
         shape: str,
         weights: list[str],
@@ -220,15 +223,14 @@ class AxisRecurrent(AlongAxis):
 
         Args:
             graph: Graph that the nodes are appended to.
-            past: Number of frames at the start of a block whose input is wrong, because the input
-                depends on frames of the earlier block; they are skipped.
+            x: Input of the layer.
             rows: Name of the input (steps, rows, channels).
             shape: Name of the vector (steps, batch, bands).
             weights: Names of the weights of the operator.
             options: Attributes of the operator.
 
         Returns:
-            Name of the output (steps, 1, rows, units), zero where the input was wrong.
+            Name of the output (steps, 1, rows, units).
         """
         index = len(graph.outputs)
         one = np.ones(1, np.int64)
@@ -242,14 +244,11 @@ class AxisRecurrent(AlongAxis):
         state_shape = graph.add("Concat", graph.slice(shape, 0, 1, 3), units, axis=0)
         state = graph.add("Expand", state, state_shape)
         state = graph.add("Reshape", state, graph.integers(1, -1, self.units))
-        wrong = graph.integers(past)
-        skip = graph.add("Mul", graph.add("Sub", graph.integers(1), begins), wrong)
-        end, axis = graph.integers(np.iinfo(np.int64).max), graph.integers(0)
-        right = graph.add("Slice", rows, skip, end, axis)
-        y = graph.add("GRU", right, *weights, "", state, **options)
+        y = graph.add("GRU", rows, *weights, "", state, **options)
 
-        last = graph.add("Add", keep, wrong)
-        last = graph.add("Sub", last, graph.add("Add", skip, graph.integers(1)))
+        # Frame of the output before that of `keep`; only in the first block it has all frames.
+        last = graph.add("Mul", begins, graph.integers(x.cropped[0]))
+        last = graph.add("Sub", graph.add("Add", keep, last), graph.integers(1))
         # After the last block of a recording, `keep` may lie beyond the end; the state is unused.
         final = graph.add("Sub", graph.slice(graph.add("Shape", y), 0, 0, 1), graph.integers(1))
         last = graph.add("Max", graph.add("Min", last, final), graph.integers(0))
@@ -258,8 +257,7 @@ class AxisRecurrent(AlongAxis):
         graph.outputs.append(
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *sizes[1:]])
         )
-        pads = graph.add("Concat", skip, graph.integers(0, 0, 0, 0, 0, 0, 0), axis=0)
-        return graph.add("Pad", y, pads)
+        return y
 
 
 def _scan_gru(graph: Graph, rows: str, directions: Sequence[Any]) -> str:

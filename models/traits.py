@@ -91,6 +91,8 @@ def write_layers(network: keras.Model, graph: Graph) -> dict[int, Map]:
                 output = traits.stream_nodes(graph, *inputs)
             else:
                 output = traits.onnx_nodes(graph, *inputs)
+            at_starts, at_ends = zip(*(x.cropped for x in (output, *inputs)), strict=True)
+            output.cropped = max(at_starts), max(at_ends)
         output.reach = reaches[id(layer.output)]
         if id(layer.output) in shared:
             graph.foldable.pop(output.name, None)
@@ -246,7 +248,7 @@ class TransposedConvolution(KerasTraits):
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         self.require(activation="linear", padding="same", dilation_rate=(1, 1))
-        (x,) = inputs
+        x = graph.right_frames(*inputs)  # the others need not be processed at more frequencies
         layer, kernel = self.layer, self.layer.kernel.numpy()
         sizes = graph.ordered(*zip(kernel.shape[:2], layer.strides, strict=True))
         y = graph.linear(
@@ -260,7 +262,9 @@ class TransposedConvolution(KerasTraits):
             pads=_halves([max(size - stride, 0) for size, stride in sizes]),
             output_padding=[max(stride - size, 0) for size, stride in sizes],
         )
-        return Map(graph, first=y)
+        output = Map(graph, first=y)
+        output.cropped = x.cropped
+        return output
 
     def reach(self, inputs: Reach) -> Reach:
         size, stride = self.layer.kernel_size[1], self.layer.strides[1]
@@ -396,24 +400,18 @@ class Add(KerasTraits):
     """Add of two maps."""
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
-        x, y = inputs
+        x, y = graph.aligned(*inputs)
         if x.channels_last and y.channels_last:
             return Map(graph, last=graph.add("Add", x.last, y.last))
         return Map(graph, first=graph.add("Add", x.first, y.first))
-
-    def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
-        return self.onnx_nodes(graph, *graph.aligned(*inputs))
 
 
 class Concatenate(KerasTraits):
     """Concatenate along the channels."""
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
-        names = [x.first for x in inputs]
+        names = [x.first for x in graph.aligned(*inputs)]
         return Map(graph, first=graph.merged(names) or graph.add("Concat", *names, axis=1))
-
-    def stream_nodes(self, graph: StreamGraph, *inputs: Map) -> Map:
-        return self.onnx_nodes(graph, *graph.aligned(*inputs))
 
 
 class Identity(KerasTraits):

@@ -36,6 +36,32 @@ def test_the_program_of_the_page(
 
 
 @pytest.mark.parametrize("name", model_names())
+def test_blocks_give_the_mask_of_the_whole_recording(name: str, rng: np.random.Generator) -> None:
+    """With the inputs of the page; no block returns a frame twice, or one that is wrong."""
+    session = onnxruntime.InferenceSession(find_model(name).onnx_path)
+    metadata = session.get_modelmeta().custom_metadata_map
+    past, future = int(metadata["past_frames"]), int(metadata["future_frames"])
+    bins, frames, length = session.get_inputs()[0].shape[1], 200, 80
+    spectrum = rng.normal(size=(1, bins, frames, 2)).astype(np.float32)
+    inputs = {value.name for value in session.get_overridable_initializers()}
+    assert all(f"`{name}`" in PAGE for name in inputs if not name.startswith("state"))
+    keep = length - past - future
+    pieces, state = [], {}
+    for start in range(0, frames - past - future, keep):
+        is_last = start + length >= frames
+        flags = {"begins": int(start == 0), "ends": int(is_last), "keep": keep}
+        block = {"spectrum": spectrum[:, :, start : start + length], **state}
+        block |= {name: np.array([flag]) for name, flag in flags.items() if name in inputs}
+        names = [value.name for value in session.get_outputs()]
+        outputs = dict(zip(names, session.run(names, block), strict=True))
+        pieces.append(outputs.pop("mask"))
+        state = {name.removeprefix("next_"): value for name, value in outputs.items()}
+        assert f"`{next(iter(state))}`" in PAGE
+    whole = session.run(["mask"], {"spectrum": spectrum})[0]
+    np.testing.assert_allclose(np.concatenate(pieces, axis=2), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", model_names())
 def test_metadata_of_the_bundled_models(name: str) -> None:
     """The page lists all of them, and they are those of the spec."""
     model = find_model(name)

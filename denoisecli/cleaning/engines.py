@@ -55,16 +55,16 @@ class MaskEngine(Protocol):
 
     @property
     def reach(self) -> tuple[int, int] | None:
-        """Number of frames at the start and at the end of a block whose mask is wrong.
+        """Number of frames at the start and at the end of a block that the mask lacks.
 
-        They are wrong if the recording continues there. None if the network carries no state.
+        It lacks them if the recording continues there. None if the network carries no state.
         """
 
     def submit(self, arrays: Arrays, state: State) -> "Future[Arrays]":
         """Start to compute the mask of a block.
 
         Args:
-            arrays: "spectrum", and, if ``reach`` is not None, "keep" and "begins".
+            arrays: "spectrum", and, if ``reach`` is not None, "keep", "begins" and "ends".
             state: State of the channel, which is replaced by that after the block.
 
         Returns:
@@ -294,6 +294,11 @@ def _open_session(
     # For inputs of one shape only: planned memory is added to that of the first run, and blocks are
     # large.
     options.enable_mem_pattern = plan_memory
+    if not plan_memory:
+        # A reused array keeps its size for a smaller one. With these two options, a block of 5 s
+        # takes 15 MiB less and no more time.
+        options.enable_mem_reuse = False
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     try:
         return onnxruntime.InferenceSession(
             path,

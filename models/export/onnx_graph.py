@@ -10,17 +10,25 @@ from onnx import helper, numpy_helper
 
 from denoisecli.models.reach import Reach
 
+_END = np.iinfo(np.int64).max
+
 OPSET = 20
 IR_VERSION = 9
 
 
 class Graph:
-    """An ONNX graph that grows node by node."""
+    """An ONNX graph that grows node by node.
+
+    Args:
+        divisible: Whether the graph can process a recording block by block. Then it has the inputs
+            ``begins`` and ``ends`` of `onnx_network`.
+    """
 
     frequency_axis = 2
     """Axis of the frequencies in `Map.first`; time is the other one of axes 2 and 3."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, divisible: bool = False) -> None:
+        self.divisible = divisible
         self._numbers = count()  # of names
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
@@ -28,6 +36,7 @@ class Graph:
         """Output of a linear node -> its weight, its bias, the output axis of the weight."""
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
+        self._crops: dict[tuple[str, tuple[int, int]], Map] = {}
         self.second_stage = 0
         """Index of the node that the second stage begins with; see `onnx_stages`."""
 
@@ -76,6 +85,36 @@ class Graph:
     def ordered(self, frequency: Any, time: Any) -> list[Any]:
         """Return values for frequency and time in the order of the axes of `Map.first`."""
         return [frequency, time] if self.frequency_axis == 2 else [time, frequency]
+
+    def right_frames(self, x: "Map") -> "Map":
+        """Return a map without the frames that are wrong because the recording continues there."""
+        if not self.divisible:
+            return x
+        return self._cropped(x, (max(int(x.reach.past), 0), max(int(x.reach.future), 0)))
+
+    def aligned(self, *maps: "Map") -> "list[Map]":
+        """Return the maps with the same frames: those that all of them have."""
+        starts, ends = zip(*(x.cropped for x in maps), strict=True)
+        return [self._cropped(x, (max(starts), max(ends))) for x in maps]
+
+    def _cropped(self, x: "Map", frames: tuple[int, int]) -> "Map":
+        """Return a map without so many of its first and last frames; see `Map.cropped`."""
+        if frames == x.cropped:
+            return x
+        if (x.name, frames) not in self._crops:
+            at_start, at_end = (n - done for n, done in zip(frames, x.cropped, strict=True))
+            start = self._chosen("begins", at_start, 0) if at_start else self.integers(0)
+            end = self._chosen("ends", -at_end, _END) if at_end else self.integers(_END)
+            axis = 2 if x.channels_last else 3
+            y = x.elementwise("Slice", start, end, self.integers(axis))
+            y.reach, y.shape, y.cropped = x.reach, x.shape, frames
+            self._crops[x.name, frames] = y
+        return self._crops[x.name, frames]
+
+    def _chosen(self, flag: str, *values: int) -> str:
+        """Return the name of the value that the input ``begins`` or ``ends`` is the index of."""
+        index = self.input(flag, np.ones(1, np.int64), [1])
+        return self.add("Gather", self.integers(*values), index)
 
     def linear(
         self, operator: str, x: str, weight: np.ndarray, bias: Any, axis: int, **options: Any
@@ -173,6 +212,9 @@ class Map:
         """Frames of the spectrum that a frame of the map depends on."""
         self.shape = (0, 0)
         """Number of frequency bands and of channels."""
+        self.cropped = (0, 0)
+        """Number of frames that the map lacks at the start of a block that is not the first one of
+        a recording, and at the end of one that is not the last one."""
         self.padding = (0, 0)
         """Zeros that the next convolution of a stream has to add below and above the bands."""
 

@@ -12,15 +12,17 @@ recording block by block, and the result is exactly that for the whole recording
 inputs, whose defaults mean "this block is the whole recording":
 
 - ``begins``: 0 if the recording has an earlier block, otherwise 1
+- ``ends``: 0 if the recording has a later block, otherwise 1; a causal network does not need it
 - ``keep``: the frame of this block that the next block begins with
 - ``state_0``, ``state_1``, ...: states of the GRUs at the start of the block, which the run for the
   earlier block returned as ``next_state_0``, ``next_state_1``, ...
 
-The first frames of a mask are wrong if the recording has an earlier block, and the last frames are
-wrong if it has a later one. Their numbers are in the metadata ``past_frames`` and
-``future_frames``, and blocks have to overlap by them; the GRUs skip the wrong frames of their
-input. The metadata ``second_stage`` is the index of the node where the last of these GRUs begins:
-two threads can work on two blocks, one after the other in the network.
+If the recording has an earlier block, the mask lacks the first frames of the block, which would be
+wrong; if it has a later one, the mask lacks the last frames. Their numbers are in the metadata
+``past_frames`` and ``future_frames``, and blocks have to overlap by them. Inside, every map loses
+its wrong frames where that saves time. The metadata ``second_stage`` is the index of the node where
+the last of these GRUs begins: two threads can work on two blocks, one after the other in the
+network.
 
 The other metadata are those of `metadata.network_metadata`.
 """
@@ -63,15 +65,16 @@ def export_onnx(network: keras.Model, path: Path) -> float:
     Raises:
         ModelError: A layer cannot be exported, or the graph computes something else.
     """
-    graph = Graph()
-    maps, reaches = write_layers(network, graph), reaches_of(network)
-    mask = network.outputs[0]
-    graph.add("Identity", maps[id(mask)].last, output="mask")
-    model = graph.model([_value("spectrum", network.inputs[0].shape)], [_value("mask", mask.shape)])
+    mask, reaches = network.outputs[0], reaches_of(network)
     reach = reaches[id(mask)]
     blocks_align = all(each.stride == 1 for each in reaches.values())
+    divisible = blocks_align and math.isfinite(reach.past) and math.isfinite(reach.future)
+    graph = Graph(divisible=divisible)
+    output = graph.right_frames(write_layers(network, graph)[id(mask)])
+    graph.add("Identity", output.last, output="mask")
+    model = graph.model([_value("spectrum", network.inputs[0].shape)], [_value("mask", mask.shape)])
     metadata = network_metadata(network.spec) if isinstance(network, MaskNetwork) else {}
-    if blocks_align and math.isfinite(reach.past) and math.isfinite(reach.future):
+    if divisible:
         metadata |= {
             "past_frames": str(reach.past),
             "future_frames": str(reach.future),

@@ -115,7 +115,7 @@ def test_batch_normalization_is_folded(tmp_path: Path) -> None:
         layers.BatchNormalization(),
     )
     assert differences(network, path) < 1e-3
-    assert set(operators(path)) - {"Shape", "Slice", "Concat", "Reshape"} == {
+    assert set(operators(path)) - {"Shape", "Slice", "Gather", "Concat", "Reshape"} == {
         "Conv",
         "ConvTranspose",
         "Gemm",
