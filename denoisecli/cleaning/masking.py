@@ -62,8 +62,8 @@ Neighbouring blocks of `speech` share 0.6 s, which are computed twice: longer bl
 shorter ones less memory.
 """
 
-CARRIED_SERIAL = replace(CARRIED, length=4.9)
-"""The same on one core, where shorter blocks cost 1 % of the time and save 15 % of the memory.
+CARRIED_SERIAL = replace(CARRIED, length=6.5)
+"""The same on one core, where shorter blocks cost 1 % of the time and save 12 % of the memory.
 
 On several cores, two blocks are cleaned at a time, and shorter ones would cost 10 %.
 """
