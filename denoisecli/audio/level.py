@@ -38,7 +38,8 @@ class LevelMeter:
         self.timesteps += block.shape[1]
         precise = block.astype(np.float64)
         self._sums = self._sums + precise.sum(axis=1)
-        self._energies = self._energies + [np.dot(channel, channel) for channel in precise]
+        # np.dot would start threads of BLAS, which wait for work without rest.
+        self._energies = self._energies + np.einsum("cn,cn->c", precise, precise)
 
     @property
     def powers(self) -> Float[np.ndarray, "channels"]:

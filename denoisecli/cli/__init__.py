@@ -14,12 +14,14 @@ only by the functions that need them, so that help and errors come at once.
 
 import sys
 
+from denoisecli.system.blas import use_one_thread
 from denoisecli.system.early_exit import exit_on_signals
 
 
 def main() -> None:
     """Run the `denoise` script."""
     exit_on_signals()  # importing the program and the command takes a while
+    use_one_thread()
     if sys.platform == "win32":
         from colorama import just_fix_windows_console
 

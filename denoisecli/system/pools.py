@@ -1,9 +1,10 @@
 """Run functions in this process, in worker processes, or on a Dask cluster.
 
 There is one policy for worker processes. They are spawned, because libraries with threads do not
-survive a fork; a script that uses them needs ``if __name__ == "__main__":``. Ctrl-C is left to the
-parent. When the parent stops with an exception, or ends in whatever way, the workers give up what
-they are doing: ``SystemExit`` is raised in their tasks, so that they remove temporary files.
+survive a fork; a script that uses them needs ``if __name__ == "__main__":``. They use one thread
+for BLAS. Ctrl-C is left to the parent. When the parent stops with an exception, or ends in whatever
+way, the workers give up what they are doing: ``SystemExit`` is raised in their tasks, so that they
+remove temporary files.
 """
 
 import _thread
@@ -22,6 +23,7 @@ from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
 from denoisecli.errors import DenoiseError, UsageError
+from denoisecli.system.blas import one_thread_in_children
 from denoisecli.system.extras import require
 from denoisecli.system.interrupts import ctrl_c_delayed
 
@@ -97,7 +99,8 @@ def process_pool(
         initargs=(reading, initializer, initargs),
     )
     try:
-        yield pool
+        with one_thread_in_children():
+            yield pool
     except BaseException:
         writing.close()  # the workers read the end of the pipe, as they do when this process dies
         raise
