@@ -55,17 +55,11 @@ LEAD_IN = 2.0
 0.14 dB; 4 or 8 s raise it no further."""
 
 
-CARRIED = Blocks(length=9.0, lead_in=LEAD_IN)
+CARRIED = Blocks(length=6.5, lead_in=LEAD_IN)
 """For files, with a network that carries its state.
 
-Neighbouring blocks of `speech` share 0.6 s, which are computed twice: longer blocks take less time,
-shorter ones less memory.
-"""
-
-CARRIED_SERIAL = replace(CARRIED, length=6.5)
-"""The same on one core, where shorter blocks cost 1 % of the time and save 12 % of the memory.
-
-On several cores, two blocks are cleaned at a time, and shorter ones would cost 10 %.
+Neighbouring blocks of `speech` share 0.6 s, of which a part is computed twice: longer blocks take
+1 to 2 % less time, shorter ones less memory.
 """
 
 WHOLE = Blocks(length=48.0, before=16.0, after=16.0, lead_in=LEAD_IN)
@@ -124,16 +118,15 @@ class _Masked:
     first: int
 
 
-def blocks_of_files(spec: Spec, *, carries: bool, serial: bool = False) -> Blocks:
+def blocks_of_files(spec: Spec, *, carries: bool) -> Blocks:
     """Return how to divide a file into blocks.
 
     Args:
         spec: Spec of the model.
         carries: Whether the network carries its state from block to block.
-        serial: Whether one block is cleaned at a time.
     """
     if carries:
-        return CARRIED_SERIAL if serial else CARRIED
+        return CARRIED
     memory = spec.attention_bytes(WHOLE.before + WHOLE.length + WHOLE.after)
     share = math.sqrt(min(1, MAX_ATTENTION_BYTES / memory)) if memory else 1
     return replace(
@@ -176,7 +169,7 @@ class Masking:
         """Return how to divide a file, or live sound, into blocks."""
         if live:
             return HOPS if self.carries and self.spec.causal else LIVE
-        return blocks_of_files(self.spec, carries=self.carries, serial=not self.ahead)
+        return blocks_of_files(self.spec, carries=self.carries)
 
     @property
     def overlap(self) -> tuple[int, int] | None:

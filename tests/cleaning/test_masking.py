@@ -15,7 +15,6 @@ from denoisecli.cleaning import masking
 from denoisecli.cleaning.engines import OnnxEngine
 from denoisecli.cleaning.masking import (
     CARRIED,
-    CARRIED_SERIAL,
     MAX_ATTENTION_BYTES,
     WHOLE,
     Blocks,
@@ -252,14 +251,6 @@ def test_files_have_a_lead_in_and_live_sound_has_none(carrying: Carrying) -> Non
     chosen = Masking(spec, engine)
     assert chosen.blocks(live=False).lead_in == masking.LEAD_IN > 0
     assert chosen.blocks(live=True).lead_in == 0
-
-
-def test_blocks_are_shorter_where_only_one_is_cleaned_at_a_time(carrying: Carrying) -> None:
-    spec, folder, engine = carrying
-    blocks = Masking(spec, engine).blocks(live=False)
-    assert blocks == (CARRIED if engine.ahead else CARRIED_SERIAL)
-    assert Masking(spec, OnnxEngine(folder, threads=1)).blocks(live=False) == CARRIED_SERIAL
-    assert CARRIED_SERIAL.length < CARRIED.length
 
 
 def test_a_state_is_needed(carrying: Carrying, noise: Callable[..., np.ndarray]) -> None:
