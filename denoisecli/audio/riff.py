@@ -308,10 +308,17 @@ def write_aiff_length(path: Path, frames: int, channels: int) -> None:
 
 
 class _View(io.RawIOBase):
-    """A file that is not read as it is stored."""
+    """A file that is not read as it is stored.
+
+    A damaged header can lead libsndfile to any position; those outside the file count as its ends.
+    """
 
     def __init__(self, path: Path) -> None:
         self._raw = path.open("rb")
+        self._size = path.stat().st_size
+
+    def _move(self, position: int) -> int:
+        return self._raw.seek(min(max(position, 0), self._size))
 
     def close(self) -> None:
         """Close the file."""
@@ -333,7 +340,8 @@ class Patched(_View):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position."""
-        return self._raw.seek(offset, whence)
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._raw.tell(), io.SEEK_END: self._size}
+        return self._move(base[whence] + offset)
 
     def readinto(self, buffer: Any) -> int:  # any writable buffer, such as that of cffi
         """Fill the buffer and return the number of bytes."""
@@ -364,7 +372,7 @@ class FileSlice(_View):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position."""
         base = {io.SEEK_SET: self._start, io.SEEK_CUR: self._raw.tell(), io.SEEK_END: self._end}
-        return self._raw.seek(max(base[whence] + offset, self._start)) - self._start
+        return self._move(max(base[whence] + offset, self._start)) - self._start
 
     def readinto(self, buffer: Any) -> int:  # any writable buffer, such as that of cffi
         """Fill the buffer and return the number of bytes."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from denoisecli.audio.riff import sound_layout, walk_chunks
+from denoisecli.audio.riff import FileSlice, Patched, sound_layout, walk_chunks
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,20 @@ def test_chunks_are_found_up_to_bytes_that_are_none(tmp_path, container, names):
     assert [chunk.name for chunk in chunks] == names
     assert chunks[-1].end == size
     assert sound_layout(path).trailing == 100
+
+
+@pytest.mark.parametrize("whence", [0, 1, 2])
+@pytest.mark.parametrize("offset", [-(2**70), -(2**62), -11, 11, 2**62, 2**70])
+def test_positions_outside_a_file_are_its_ends(tmp_path, offset, whence):
+    """Damaged headers lead there, where an exception would be printed by the callback."""
+    path = tmp_path / "x"
+    path.write_bytes(b"0123456789")
+    views = {FileSlice(path, 2, 8): b"234567", Patched(path, {1: b"x"}): b"0x23456789"}
+    for view, whole in views.items():
+        with view:
+            view.seek(3)
+            view.seek(offset, whence)
+            assert view.read(100) == (whole if offset < 0 else b"")
 
 
 def test_size_beyond_any_file(tmp_path):
