@@ -200,10 +200,10 @@ def sound_layout(path: Path) -> SoundLayout | None:
 
 def _chunk_begins(raw: io.BufferedIOBase, position: int, is_aiff: bool, file_size: int) -> bool:
     """Return whether a chunk is at a position: a whole one, or one of a known name that is cut."""
+    if position + 8 > file_size:  # by far, if a size of 64 bits is damaged
+        return False
     raw.seek(position)
     header = raw.read(8)
-    if len(header) < 8:
-        return False
     name, size = struct.unpack(">4sI" if is_aiff else "<4sI", header)
     is_whole = position + 8 + size <= file_size
     return name in KNOWN_CHUNKS or (is_whole and name.replace(b" ", b"").isalnum())

@@ -42,12 +42,14 @@ def test_positions_outside_a_file_are_its_ends(tmp_path, offset, whence):
             assert view.read(100) == (whole if offset < 0 else b"")
 
 
-def test_size_beyond_any_file(tmp_path):
-    path = tmp_path / "x.w64"
-    soundfile.write(path, np.zeros(1000), 8000)
+@pytest.mark.parametrize("container", ["W64", "RF64"])
+@pytest.mark.parametrize("size", [2**64 - 1, 2**64 - 10**6, 2**63, 2**62])
+def test_size_beyond_any_file(tmp_path, container, size):
+    path = tmp_path / "x"
+    soundfile.write(path, np.zeros(1000), 8000, "PCM_16", format=container)
     content = bytearray(path.read_bytes())
     at = sound_layout(path).size_at
-    content[at : at + 8] = struct.pack("<Q", 2**64 - 1)
+    content[at : at + 8] = struct.pack("<Q", size)
     path.write_bytes(content)
     layout = sound_layout(path)
     assert layout.stated > layout.available == 2000
