@@ -329,10 +329,11 @@ def is_complete(case: Case, target: Path) -> bool:
     # Encoders of lossy sources and outputs pad the sound.
     exact = case.lossless and case.target in LOSSLESS and "ADPCM" not in info.subtype
     slack = 0 if exact else max(6000, 6000 * rate // case.sample_rate)
+    least = expected
     if case.damage == "cut" and case.suffix in MEDIA:  # containers round the length
-        expected -= (case.sound.shape[1] // 10 + 1200) * rate // case.sample_rate
+        least -= (case.sound.shape[1] // 10 + 1200) * rate // case.sample_rate
     length = sound.shape[1]
-    if length < max(expected, 1) - (1 if rate != case.sample_rate else 0) - (slack > 0) * 2:
+    if length < max(least, 1) - (1 if rate != case.sample_rate else 0) - (slack > 0) * 2:
         return False
     if length > max(expected, 1) + 1 + slack:
         return False

@@ -40,6 +40,12 @@ from denoisecli.types import AudioBlock, AudioChannels
 BLOCK_FRAMES = 2**16
 """Default samples per channel in a block: 1.4 s at 48 kHz."""
 
+LARGEST_SAMPLE = 1e10
+"""Largest magnitude of a sample, ten times full scale of integers of 32 bits.
+
+What is above is damage, and spectra and powers of it would overflow.
+"""
+
 _OWN = ("wav", "aiff", "au", "caf", "w64", "flac")  # libsndfile fails where these are damaged
 _UNSUPPORTED = (4, 18)  # libsndfile's codes for ALAC in CAF from FFmpeg, and FLAC of 20 bits
 _MP3 = "MPEG_LAYER_III"
@@ -326,9 +332,9 @@ class AudioReader:
             where = str(self.info.path)
             require_finite(block, self.info.sample_rate, where=where, start=position)
             return block
-        finite = np.isfinite(block)
-        self.replaced += int(finite.size - np.count_nonzero(finite))
-        return np.where(finite, block, np.float32(0))
+        valid = np.abs(block) <= LARGEST_SAMPLE
+        self.replaced += int(valid.size - np.count_nonzero(valid))
+        return np.where(valid, block, np.float32(0))
 
     def _report_cut_off(self, available: int) -> None:
         rate = self.info.sample_rate
@@ -430,7 +436,7 @@ def _mask(path: Path, file: SequentialFile | ChainedFile | MediaFile) -> int:
 def require_finite(
     audio: AudioChannels, sample_rate: int, *, where: str = "the audio", start: int = 0
 ) -> None:
-    """Raise AudioError if there are NaN or infinite samples.
+    """Raise AudioError if there are samples that are NaN, infinite or above `LARGEST_SAMPLE`.
 
     Args:
         audio: Samples, shape (channels, timesteps).
@@ -441,13 +447,14 @@ def require_finite(
     Raises:
         AudioError: Names the time in seconds and the channel of the first such sample.
     """
-    finite = np.isfinite(audio)
-    if not finite.all():
-        channel, timestep = np.argwhere(~finite)[np.argmin(np.nonzero(~finite)[1])]
-        seconds = (start + timestep) / sample_rate
-        raise AudioError(
-            f"{where} has a NaN or infinite sample at {seconds:.3f} s, channel {channel + 1}"
-        )
+    if audio.size == 0 or (audio.min() >= -LARGEST_SAMPLE and audio.max() <= LARGEST_SAMPLE):
+        return
+    invalid = ~(np.abs(audio) <= LARGEST_SAMPLE)
+    channel, timestep = np.argwhere(invalid)[np.argmin(np.nonzero(invalid)[1])]
+    value = audio[channel, timestep]
+    kind = f"sample of {value:.3g}" if np.isfinite(value) else "NaN or infinite sample"
+    seconds = (start + timestep) / sample_rate
+    raise AudioError(f"{where} has a {kind} at {seconds:.3f} s, channel {channel + 1}")
 
 
 @contextmanager

@@ -167,7 +167,9 @@ RawSubtype = Annotated[
     _pipes(help="Sample format of headerless PCM, such as PCM_16 or FLOAT (default: PCM_16)."),
 ]
 
-ReplaceNan = Annotated[bool, _faults("--replace-nan", help="Set NaN and infinite samples to zero.")]
+ReplaceNan = Annotated[
+    bool, _faults("--replace-nan", help="Set NaN, infinite and absurdly large samples to zero.")
+]
 KeepReadable = Annotated[
     bool,
     _faults(

@@ -176,13 +176,22 @@ def stopped_by_hangup(stop: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def ctrl_c_delayed() -> Iterator[None]:
-    """Deliver Ctrl-C only after the block; processes that the block starts never receive it."""
+def signals_delayed() -> Iterator[None]:
+    """Deliver the signals that end the program only after the block.
+
+    Processes that the block starts receive them after they have called `deliver_signals`.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, DEFAULTS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def deliver_signals() -> None:
+    """Deliver the signals again that `signals_delayed` held back from this process."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, DEFAULTS)

@@ -25,7 +25,7 @@ from typing import Any, ParamSpec, TypeVar
 from denoisecli.errors import DenoiseError, UsageError
 from denoisecli.system.blas import one_thread_in_children
 from denoisecli.system.extras import require
-from denoisecli.system.interrupts import ctrl_c_delayed
+from denoisecli.system.interrupts import deliver_signals, signals_delayed
 
 CLUSTER_AHEAD = 32
 """Number of tasks that a cluster is given at a time: their results have to fit into memory."""
@@ -67,8 +67,9 @@ class _Pool(ProcessPoolExecutor):
         **kwargs: _Arguments.kwargs,
     ) -> "Future[_Result]":
         try:
-            # A process that is still starting would die of Ctrl-C with a traceback.
-            with ctrl_c_delayed():
+            # A process that is still starting, or whose parent is stopped before it has told it
+            # what to do, would end with a traceback.
+            with signals_delayed():
                 return super().submit(partial(_run_task, function), *args, **kwargs)
         except BrokenProcessPool as error:
             raise WorkerDied from error
@@ -219,6 +220,7 @@ def _start_worker(
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _give_up)
+    deliver_signals()
     threading.Thread(target=_stop_with_parent, args=(parent,), daemon=True).start()
     if initializer is not None:
         initializer(*initargs)

@@ -298,6 +298,7 @@ def test_float64_is_taken(half: Path, speech: Callable[..., np.ndarray]) -> None
         (np.zeros((2, 2, 50), np.float32), r"not \(2, 2, 50\)"),
         (np.array([0, 0, np.nan, 0], np.float32), "NaN or infinite sample at 0.000 s, channel 1"),
         (np.array([[0.0], [np.inf]]), "channel 2"),
+        (np.array([0, -1e11, 0], np.float32), r"sample of -1e\+11 at 0\.000 s"),
         (np.zeros((50, 2)), r"would be 50 channels; .* pass audio\.T"),
         (np.zeros((1000, 2)), r"would be 1000 channels; .* pass audio\.T"),
     ],

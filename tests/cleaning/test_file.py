@@ -308,7 +308,7 @@ def test_nan_is_replaced_on_request(
     tmp_path: Path,
 ) -> None:
     sound = np.stack([speech(1, 16000)] * 2)
-    sound[1, 5000:5010] = [np.nan, np.inf] * 5
+    sound[1, 5000:5010] = [np.nan, np.inf, -np.inf, 1e11, -3e38] * 2
     path = audio_file("x.wav", sound, 16000, "FLOAT")
     with pytest.raises(AudioError, match=r"NaN or infinite sample at 0\.3"):
         half.clean_file(path, tmp_path / "y.wav")

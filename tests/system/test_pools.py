@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -164,3 +164,26 @@ def test_cluster_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     message = r"a cluster needs Dask: pip install \"denoisecli\[cluster\]\""
     with pytest.raises(UsageError, match=message), cluster("x"):
         pass
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no masks")
+def test_signals_wait_until_a_worker_is_started_and_reach_it_then() -> None:
+    """A worker whose parent dies before it has read what to do would print a traceback."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    while_started = []
+    submit = ProcessPoolExecutor.submit
+
+    def watched(*args, **options):
+        while_started.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        return submit(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ProcessPoolExecutor, "submit", watched)
+        with process_pool(1) as pool:
+            assert result_of(pool.submit(blocked_signals)) == blocked
+    assert {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} <= while_started[0]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked
+
+
+def blocked_signals() -> set[int]:
+    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
