@@ -2,7 +2,9 @@
 
 import errno
 import io
+import select
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,20 +60,33 @@ class ByteSink(Protocol):
         """Send buffered bytes."""
 
 
+_WAIT_SECONDS = 0.1
+"""Time in s after which a stream that sends nothing is asked to stop, if it should."""
+
+
 class UntilStopped:
     """A stream of bytes that ends when an event is set.
 
     Args:
-        stream: The stream.
+        stream: The stream, of which nothing has been read yet. On Windows, and if it has no
+            descriptor, the event is not seen while the stream is waited for.
         stop: The event.
     """
 
     def __init__(self, stream: ByteSource, stop: Event) -> None:
-        self._stream, self._stop = stream, stop
+        # Without its buffer, which would wait until it is full.
+        self._stream: ByteSource = getattr(stream, "raw", stream)
+        self._stop = stop
+        self._descriptor = -1
+        if isinstance(self._stream, io.FileIO) and sys.platform != "win32":
+            self._descriptor = self._stream.fileno()
 
     def read(self, size: int, /) -> bytes | None:
         """Return up to ``size`` bytes, none at the end."""
-        return b"" if self._stop.is_set() else self._stream.read(size)
+        while not self._stop.is_set():
+            if self._descriptor < 0 or select.select([self._descriptor], [], [], _WAIT_SECONDS)[0]:
+                return self._stream.read(size)
+        return b""
 
 
 @dataclass(frozen=True)
