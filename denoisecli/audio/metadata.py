@@ -253,8 +253,8 @@ def missing_tags(source: Mapping[str, str], target: Path) -> list[str]:
 
 
 def not_kept(container: str, names: list[str]) -> str:
-    """Return a warning that names metadata which a format has no place for."""
-    return f"not kept, because {container} files cannot store it: {join_names(names)}"
+    """Return a warning that names metadata which a file does not get."""
+    return f"not kept in the {container} file: {join_names(names)}"
 
 
 def channel_mask_comment(source: Path | bytes) -> int:

@@ -210,9 +210,9 @@ def test_frames_of_an_mp3_are_copied(identity, sound, tmp_path):
     for suffix in ("flac", "ogg"):
         warnings = identity.clean_file(path, tmp_path / f"out.{suffix}").warnings
         container = suffix.upper()
-        assert warnings == (f"not kept, because {container} files cannot store it: chapters",)
+        assert warnings == (f"not kept in the {container} file: chapters",)
     (warning,) = identity.clean_file(path, tmp_path / "out.wav").warnings
-    assert warning.endswith("cannot store it: chapters, mood, pictures")
+    assert warning.endswith("file: chapters, mood, pictures")
     assert FLAC(tmp_path / "out.flac")["mood"] == ["calm"]
 
 

@@ -337,7 +337,7 @@ def test_tags_that_ffmpeg_does_not_copy(tmp_path, model_folder, audio_file, spee
     assert kept["tmpo"] == [120]
     assert not {name for name in kept if "gain" in name or "SMPB" in name}
     (warning,) = clean(model_folder, source, tmp_path / "clean.mov").warnings
-    assert warning.startswith("not kept, because MOV files cannot store it: ")
+    assert warning.startswith("not kept in the MOV file: ")
     assert "MYTAG" in warning
 
 
@@ -349,4 +349,4 @@ def test_chunks_of_a_wav_are_named(tmp_path, model_folder, audio_file, speech, s
     source.write_bytes(content[:4] + struct.pack("<I", len(content) - 8) + content[8:])
     (warning,) = clean(model_folder, source, tmp_path / f"clean.{suffix}").warnings
     upper = suffix.upper()
-    assert warning == f"not kept, because {upper} files cannot store it: bext, cue, iXML"
+    assert warning == f"not kept in the {upper} file: bext, cue, iXML"

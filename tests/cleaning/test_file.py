@@ -169,8 +169,7 @@ def test_metadata_that_the_noise_file_cannot_hold_is_named(
             path, tmp_path / f"y{kept}", noise_target=tmp_path / f"n{other}", overwrite=True
         )
         assert any(
-            warning.startswith(f"not kept, because {lost} files cannot store it: ")
-            for warning in result.warnings
+            warning.startswith(f"not kept in the {lost} file: ") for warning in result.warnings
         )
 
 

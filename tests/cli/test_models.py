@@ -91,7 +91,7 @@ def test_spec_shows_the_network() -> None:
     assert row.split()[1:] == ["Conv2D", "68", "62.5", "32", "2,304", "9.8"]
     assert "264,165 parameters, 356 million multiply-accumulates" in shown.stderr
     assert "depends on everything before it and 32 ms after it" in shown.stderr
-    assert "files are cleaned in blocks of 9 s, which take about " in shown.stderr
+    assert "files are cleaned in blocks of 6.5 s, which take about " in shown.stderr
 
 
 def test_spec_as_json() -> None:
