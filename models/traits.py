@@ -248,7 +248,7 @@ class TransposedConvolution(KerasTraits):
 
     def onnx_nodes(self, graph: Graph, *inputs: Map) -> Map:
         self.require(activation="linear", padding="same", dilation_rate=(1, 1))
-        x = graph.right_frames(*inputs)  # the others need not be processed at more frequencies
+        x = graph.right_frames(*inputs)  # wrong frames need not be upsampled
         layer, kernel = self.layer, self.layer.kernel.numpy()
         sizes = graph.ordered(*zip(kernel.shape[:2], layer.strides, strict=True))
         y = graph.linear(

@@ -38,7 +38,7 @@ class LevelMeter:
         self.timesteps += block.shape[1]
         precise = block.astype(np.float64)
         self._sums = self._sums + precise.sum(axis=1)
-        # np.dot would start threads of BLAS, which wait for work without rest.
+        # np.dot would start threads of BLAS, which spin when they are idle.
         self._energies = self._energies + np.einsum("cn,cn->c", precise, precise)
 
     @property

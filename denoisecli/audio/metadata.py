@@ -253,7 +253,7 @@ def missing_tags(source: Mapping[str, str], target: Path) -> list[str]:
 
 
 def not_kept(container: str, names: list[str]) -> str:
-    """Return a warning that names metadata which a file does not get."""
+    """Return a warning about metadata that a file does not keep."""
     return f"not kept in the {container} file: {join_names(names)}"
 
 

@@ -61,20 +61,20 @@ class ByteSink(Protocol):
 
 
 _WAIT_SECONDS = 0.1
-"""Time in s after which a stream that sends nothing is asked to stop, if it should."""
+"""Interval in s at which the event is checked while a stream sends nothing."""
 
 
 class UntilStopped:
     """A stream of bytes that ends when an event is set.
 
     Args:
-        stream: The stream, of which nothing has been read yet. On Windows, and if it has no
-            descriptor, the event is not seen while the stream is waited for.
+        stream: The stream, from which nothing has been read yet. On Windows, and if it has no file
+            descriptor, the event is not checked while a read waits for data.
         stop: The event.
     """
 
     def __init__(self, stream: ByteSource, stop: Event) -> None:
-        # Without its buffer, which would wait until it is full.
+        # A buffered stream would wait until its buffer is full.
         self._stream: ByteSource = getattr(stream, "raw", stream)
         self._stop = stop
         self._descriptor = -1

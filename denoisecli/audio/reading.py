@@ -41,9 +41,10 @@ BLOCK_FRAMES = 2**16
 """Default samples per channel in a block: 1.4 s at 48 kHz."""
 
 LARGEST_SAMPLE = 1e10
-"""Largest magnitude of a sample, ten times full scale of integers of 32 bits.
+"""Largest magnitude of a valid sample.
 
-What is above is damage, and spectra and powers of it would overflow.
+It is above the full scale of 32-bit integers, which some programs store as floating-point numbers.
+Larger samples are damage, and their spectra and powers would overflow.
 """
 
 _OWN = ("wav", "aiff", "au", "caf", "w64", "flac")  # libsndfile fails where these are damaged
@@ -200,7 +201,7 @@ class AudioReader:
     Attributes:
         info: Facts from the header.
         warnings: Warnings about the file, all of whose sound can be read.
-        replaced: Number of NaN and infinite samples that were set to zero so far.
+        replaced: Number of invalid samples that were set to zero so far.
         problem: Why the recording is incomplete, set when all readable samples were read; only
             with ``keep_readable``, otherwise it is raised.
     """
@@ -254,7 +255,7 @@ class AudioReader:
         """Yield float32 samples (channels, timesteps) at the file's own sample rate.
 
         Raises:
-            AudioError: The recording is damaged or cut off, or has NaN or infinite samples.
+            AudioError: The recording is damaged or cut off, or has invalid samples.
         """
         # A file whose header contradicts its size is refused before any work is done.
         available = self._file.frames
@@ -330,7 +331,7 @@ class AudioReader:
     def _finite(self, block: AudioBlock, position: int) -> AudioBlock:
         if not self._replace_nan:
             where = str(self.info.path)
-            require_finite(block, self.info.sample_rate, where=where, start=position)
+            require_valid(block, self.info.sample_rate, where=where, start=position)
             return block
         valid = np.abs(block) <= LARGEST_SAMPLE
         self.replaced += int(valid.size - np.count_nonzero(valid))
@@ -372,7 +373,8 @@ def reader(
     Args:
         path: Audio file.
         block_frames: Samples per channel in a block; the last block may be shorter.
-        replace_nan: Set NaN and infinite samples to zero and count them, instead of raising.
+        replace_nan: Set samples that are NaN, infinite or above `LARGEST_SAMPLE` to zero and count
+            them, instead of raising.
         keep_readable: Read what can be read of a damaged or cut-off file and set ``problem``,
             instead of raising.
         track: Number of the audio track of a media file, from 1 on (default: the one that is
@@ -433,7 +435,7 @@ def _mask(path: Path, file: SequentialFile | ChainedFile | MediaFile) -> int:
     return stated or default_mask(file.channels)
 
 
-def require_finite(
+def require_valid(
     audio: AudioChannels, sample_rate: int, *, where: str = "the audio", start: int = 0
 ) -> None:
     """Raise AudioError if there are samples that are NaN, infinite or above `LARGEST_SAMPLE`.

@@ -310,7 +310,7 @@ def write_aiff_length(path: Path, frames: int, channels: int) -> None:
 class _View(io.RawIOBase):
     """A file that is not read as it is stored.
 
-    A damaged header can lead libsndfile to any position; those outside the file count as its ends.
+    A damaged header can make libsndfile seek to any position; it is limited to the file.
     """
 
     def __init__(self, path: Path) -> None:

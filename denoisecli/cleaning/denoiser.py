@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from denoisecli.audio.pipe import ByteSink, ByteSource
-from denoisecli.audio.reading import require_finite
+from denoisecli.audio.reading import require_valid
 from denoisecli.cleaning.checks import (
     require_flag,
     require_number,
@@ -211,7 +211,7 @@ class Denoiser:
             )
         require_sample_rate(sample_rate)
         channels = np.atleast_2d(audio).astype(np.float32, copy=False)
-        require_finite(channels, sample_rate)
+        require_valid(channels, sample_rate)
         denoiser = self._at(sample_rate)
         blocks = denoiser._own_masking().blocks(live=False)
         stream = denoiser.stream(sample_rate, len(channels), blocks=blocks)

@@ -61,7 +61,8 @@ class FileOptions:
         clip: Treatment of samples beyond full scale: "clamp" sets them to full scale and counts
             them, if the target stores integers or is lossy; "rescale" scales the whole recording
             down to fit; "none" keeps them, which only floating-point targets allow.
-        replace_nan: Set NaN and infinite samples to zero and count them, instead of failing.
+        replace_nan: Set samples that are NaN, infinite or above 1e10 to zero and count them,
+            instead of failing.
         keep_readable: Clean what can be read of a damaged or cut-off file, with a warning, instead
             of failing.
         raw: Format of a source pipe without a header; a target pipe has no header either then.
@@ -140,7 +141,7 @@ class CleanResult:
         rms_in_dbfs: Level of the input in dBFS; -inf for digital silence.
         rms_out_dbfs: Level of the output in dBFS.
         clipped_samples: Number of samples beyond full scale that were clamped.
-        replaced_samples: Number of NaN and infinite samples that were set to zero.
+        replaced_samples: Number of samples that `FileOptions.replace_nan` set to zero.
         gain: Factor that the output was scaled with, to stay within full scale or for its loudness.
         warnings: Warnings about the result.
         loudness_lufs: Integrated loudness of the output in LUFS, if it was changed.
@@ -464,7 +465,9 @@ def _warnings(
     if recording.problem is not None:
         warnings.append(recording.problem)
     if recording.replaced:
-        warnings.append(f"{_samples(recording.replaced)} NaN or infinite and set to zero")
+        warnings.append(
+            f"{_samples(recording.replaced)} NaN, infinite or above 1e10, and set to zero"
+        )
     if clipped:
         advice = "" if options.normalizes else "; --clip rescale scales the recording down instead"
         warnings.append(f"{_samples(clipped)} beyond full scale and clamped{advice}")

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Shaped
 
-from denoisecli.audio.reading import require_finite
+from denoisecli.audio.reading import require_valid
 from denoisecli.cleaning.checks import require_sample_rate, require_whole
 from denoisecli.cleaning.conditioning import Conditioner
 from denoisecli.cleaning.engines import FrameEngine
@@ -105,7 +105,7 @@ class DenoiseStream:
         Raises:
             UsageError: The block is not an array or has another shape, the samples are not
                 floating-point numbers, or the stream has ended.
-            AudioError: There are NaN or infinite samples.
+            AudioError: There are samples that are NaN, infinite or above 1e10.
         """
         if not isinstance(block, np.ndarray):
             raise UsageError(f"a block must be a NumPy array, not {type(block).__name__}")
@@ -117,7 +117,7 @@ class DenoiseStream:
                 f"timesteps), not {block.shape}"
             )
         copy = np.array(block, np.float32, order="C")
-        require_finite(copy, self._sample_rate, where="the stream", start=self._taken)
+        require_valid(copy, self._sample_rate, where="the stream", start=self._taken)
         self._taken += copy.shape[1]
         return self._join(self.pieces(copy))
 

@@ -1,9 +1,10 @@
 """One thread for BLAS, the library behind the matrix products of NumPy and SciPy.
 
-Between two calls, the further threads of OpenBLAS wait without rest, and so take the time of a core
-from the network and from other processes. What is multiplied here is small.
+Idle threads of OpenBLAS spin for a while, which takes CPU time from the network and from other
+processes. The matrices here are small, so that one thread is enough.
 
-It imports next to nothing, so that the `denoise` script can call it before NumPy is imported.
+This module imports next to nothing, so that the `denoise` script can call it before NumPy is
+imported.
 """
 
 import os
@@ -14,16 +15,16 @@ _VARIABLE = "OPENBLAS_NUM_THREADS"
 
 
 def use_one_thread() -> None:
-    """Let this process, if it has not imported NumPy yet, and its children use one thread.
+    """Let BLAS use one thread in this process and its children; NumPy must not be imported yet.
 
-    A number that the user has set is kept.
+    A number of threads that the user has set is kept.
     """
     os.environ.setdefault(_VARIABLE, "1")
 
 
 @contextmanager
 def one_thread_in_children() -> Iterator[None]:
-    """Let the processes that are started in the block use one thread, likewise."""
+    """Let BLAS use one thread in processes that are started in the block, in the same way."""
     if _VARIABLE in os.environ:
         yield
         return

@@ -87,18 +87,18 @@ class Graph:
         return [frequency, time] if self.frequency_axis == 2 else [time, frequency]
 
     def right_frames(self, x: "Map") -> "Map":
-        """Return a map without the frames that are wrong because the recording continues there."""
+        """Return a map without the frames that lack context in a block of a recording."""
         if not self.divisible:
             return x
         return self._cropped(x, (max(int(x.reach.past), 0), max(int(x.reach.future), 0)))
 
     def aligned(self, *maps: "Map") -> "list[Map]":
-        """Return the maps with the same frames: those that all of them have."""
+        """Return the maps reduced to the frames that all of them have."""
         starts, ends = zip(*(x.cropped for x in maps), strict=True)
         return [self._cropped(x, (max(starts), max(ends))) for x in maps]
 
     def _cropped(self, x: "Map", frames: tuple[int, int]) -> "Map":
-        """Return a map without so many of its first and last frames; see `Map.cropped`."""
+        """Return a map that lacks these numbers of frames; see `Map.cropped`."""
         if frames == x.cropped:
             return x
         if (x.name, frames) not in self._crops:
@@ -112,7 +112,7 @@ class Graph:
         return self._crops[x.name, frames]
 
     def _chosen(self, flag: str, *values: int) -> str:
-        """Return the name of the value that the input ``begins`` or ``ends`` is the index of."""
+        """Return the name of the value at the index that is the input ``begins`` or ``ends``."""
         index = self.input(flag, np.ones(1, np.int64), [1])
         return self.add("Gather", self.integers(*values), index)
 

@@ -19,9 +19,9 @@ inputs, whose defaults mean "this block is the whole recording":
 
 If the recording has an earlier block, the mask lacks the first frames of the block, which would be
 wrong; if it has a later one, the mask lacks the last frames. Their numbers are in the metadata
-``past_frames`` and ``future_frames``, and blocks have to overlap by them. Inside, every map loses
-its wrong frames where that saves time. The metadata ``second_stage`` is the index of the node where
-the last of these GRUs begins: two threads can work on two blocks, one after the other in the
+``past_frames`` and ``future_frames``, and blocks have to overlap by them. Inside the graph, such
+frames are cut off where that saves time. The metadata ``second_stage`` is the index of the node
+where the last of these GRUs begins: two threads can work on two blocks, one after the other in the
 network.
 
 The other metadata are those of `metadata.network_metadata`.
