@@ -1,13 +1,14 @@
 """Adapt a model to ten noises, and measure what that brings on another minute of each.
 
-    python -m benchmarks.adapting CLEAN [--babble VOICES] [--model MODEL] [--minutes 5]
-        [--only NAME ...] [--unrelated CLEAN NOISY] [--folder FOLDER]
+    python -m benchmarks.adapting CLEAN [--babble VOICES] [--noises FOLDER] [--model MODEL]
+        [--minutes 5] [--only NAME ...] [--unrelated CLEAN NOISY] [--folder FOLDER]
 
 CLEAN is a folder of clean speech at 48 kHz by speakers that no training has heard. The noises are
 synthesized: two minutes of each, of which the first is adapted to and the second is mixed with
 CLEAN at 0, 5 and 10 dB in turn. `babble` is made of the recordings in VOICES, and left out without
-it. --unrelated also measures every adapted model on pairs of recordings that have nothing to do
-with the noise (above 16 kHz: `speech` leaves others to another model). --folder keeps the models.
+it. --noises takes recordings of at least two minutes each instead, of which the first two are used.
+--unrelated also measures every adapted model on pairs of recordings that have nothing to do with
+the noise (above 16 kHz: `speech` leaves others to another model). --folder keeps the models.
 """
 
 import argparse
@@ -196,6 +197,18 @@ NOISES: dict[str, Callable[[Rng], np.ndarray]] = {
 }
 
 
+def recorded(path: Path) -> Callable[[Rng], np.ndarray]:
+    """Return a function that reads the first two minutes of a recording of noise."""
+
+    def read(rng: Rng) -> np.ndarray:
+        sound, _ = read_mono(path, RATE)
+        if sound.size < TIMESTEPS:
+            raise SystemExit(f"{path} has {sound.size / RATE:.0f} s; {SECONDS} s are needed")
+        return sound[:TIMESTEPS]
+
+    return read
+
+
 def mixtures(clean: Path, noise: np.ndarray, folder: Path) -> Iterator[Pair]:
     """Write mixtures of recordings with noise, and return them."""
     rng = np.random.default_rng(99)
@@ -216,6 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.adapting", description=__doc__)
     parser.add_argument("clean", type=Path)
     parser.add_argument("--babble", type=Path)
+    parser.add_argument("--noises", type=Path)
     parser.add_argument("--model", default="speech")
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--only", nargs="*")
@@ -226,6 +240,8 @@ def main() -> None:
     noises = dict(NOISES)
     if options.babble:
         noises["babble"] = lambda rng: babble(rng, options.babble)
+    if options.noises:
+        noises = {path.stem: recorded(path) for path in find_audio(options.noises)}
     keep = TemporaryDirectory() if options.folder is None else nullcontext(options.folder)
     rows = []
     with keep as kept:

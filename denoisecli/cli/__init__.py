@@ -8,8 +8,8 @@
   ``measuring``, ``models``: commands
 
 It may import every other room; no room imports it. A command is imported when it is used, and
-TensorFlow, librosa and matplotlib are imported
-only by the functions that need them, so that help and errors come at once.
+TensorFlow, librosa and matplotlib are imported only by the functions that need them, so that help
+and errors come at once.
 """
 
 import sys
