@@ -68,6 +68,7 @@ def plot_files(
     max_frequency: float | None = None,
     width: float = 10.0,
     dpi: int = 150,
+    titles: Sequence[str] | None = None,
     overwrite: bool = False,
     on_progress: Callable[[float, float], object] = lambda done, total: None,
 ) -> None:
@@ -88,6 +89,7 @@ def plot_files(
         max_frequency: Upper end of the frequency axis in Hz; None is half the highest sample rate.
         width: Width of the picture in inches.
         dpi: Pixels per inch.
+        titles: Title of every file; None takes the names of the files.
         overwrite: Replace an existing ``output``.
         on_progress: Function called with the number of files done, fractions included, and the
             number of all files.
@@ -107,7 +109,7 @@ def plot_files(
     _check_options(start, duration, dynamic_range, max_frequency)
     _check_size(width, height, dpi)
     panels: list[Panel] = []
-    for file, title in zip(files, _titles(files), strict=True):
+    for file, title in zip(files, titles or _names(files), strict=True):
         panel = load_panel(
             file,
             title,
@@ -165,13 +167,13 @@ def _check_size(width: float, height: float, dpi: int) -> None:
             )
 
 
-def _titles(files: Sequence[Path]) -> list[str]:
+def _names(files: Sequence[Path]) -> list[str]:
     """Return file names with as many of their folders as it takes to distinguish them."""
     for depth in range(1, 1 + max(len(file.parts) for file in files)):
-        titles = [str(Path(*file.parts[-depth:])) for file in files]
-        if len(set(titles)) == len(set(files)):
+        names = [str(Path(*file.parts[-depth:])) for file in files]
+        if len(set(names)) == len(set(files)):
             break
-    return titles
+    return names
 
 
 def draw(

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _PIPE = "-"
 _AUTO = "auto"
-_LONGEST_STEM = 50  # of the names of temporary files
 
 _model = partial(typer.Option, rich_help_panel="Model")
 _output = partial(typer.Option, rich_help_panel="Output")
@@ -451,9 +450,7 @@ def _noisy_copies(
     with displays.progress("copying", unit="files") as on_progress:
         for number, job in enumerate(jobs):
             on_progress(number, len(jobs))
-            copy = Path(
-                tempfile.mkdtemp(dir=folder), f"{job.source.stem[:_LONGEST_STEM]} (before).w64"
-            )
+            copy = Path(tempfile.mkdtemp(dir=folder), "before.w64")
             # An error stops only this recording, when it is cleaned.
             with suppress(AudioError, UsageError):
                 copy_middle(
@@ -489,9 +486,13 @@ def _plot(
 
     clean = job.target
     if (track := _clean_track(job, files)) is not None:
-        clean = folder / f"{job.target.stem[:_LONGEST_STEM]} (after).w64"
+        clean = folder / "after.w64"
         copy_middle(job.target, clean, seconds=math.inf, track=track)
-    plot_files([before.get(job, job.source), clean], picture, overwrite=batch.overwrite)
+    titles = [job.source.name, job.target.name]
+    if titles[0] == titles[1]:
+        titles = [f"{titles[0]} before", f"{titles[1]} after"]
+    noisy = before.get(job, job.source)
+    plot_files([noisy, clean], picture, titles=titles, overwrite=batch.overwrite)
 
 
 def _write_report(

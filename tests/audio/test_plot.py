@@ -188,6 +188,11 @@ def test_files_of_one_name_are_distinguished_by_their_folders(
     assert titles == [names, ["noisy/a.wav", "clean/a.wav"]]
 
 
+def test_titles_replace_the_names_of_the_files(drawn: list[Figure], recording: Path) -> None:
+    plot_files([recording, recording], Path("figure.png"), titles=["before", "after"])
+    assert [axes.get_title("left") for axes in drawn[0].axes[:-1]] == ["before", "after"]
+
+
 def test_a_folder_stands_for_the_recordings_in_it(
     audio_file: Callable[..., Path], drawn: list[Figure], recording: Path, tmp_path: Path
 ) -> None:

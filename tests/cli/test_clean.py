@@ -315,7 +315,8 @@ def test_the_picture_shows_what_was_read(
         sound = sound[:-5000]
     drawn: list[np.ndarray] = []
 
-    def plot_files(files: list[Path], output: Path, **_: Any) -> None:
+    def plot_files(files: list[Path], output: Path, titles: list[str], **_: Any) -> None:
+        assert titles == ["in.wav before", "in.wav after"]
         drawn.extend(soundfile.read(file)[0] for file in files)
 
     monkeypatch.setattr("denoisecli.audio.plot.plot_files", plot_files)
