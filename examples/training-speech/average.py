@@ -2,8 +2,9 @@
 
     python examples/training-speech/average.py FIRST SECOND SHARE FOLDER
 
-SHARE, from 0 to 1, is the weight of the first model. All other files in the new FOLDER are copied
-from the second model, except for the figures that were measured on its weights.
+SHARE is the weight of the first model, from 0 to 1, or below 0 to go beyond the second model. All
+other files in the new FOLDER are copied from the second model, except for the figures that were
+measured on its weights.
 """
 
 import argparse
