@@ -6,9 +6,9 @@
 CLEAN is a folder of clean speech at 48 kHz by speakers that no training has heard. The noises are
 synthesized: two minutes of each, of which the first is adapted to and the second is mixed with
 CLEAN at 0, 5 and 10 dB in turn. `babble` is made of the recordings in VOICES, and left out without
-it. --noises takes recordings of at least two minutes each instead, of which the first two are used.
---unrelated also measures every adapted model on pairs of recordings that have nothing to do with
-the noise (above 16 kHz: `speech` leaves others to another model). --folder keeps the models.
+it. --noises takes recordings instead, and uses the first two minutes of each. --unrelated also
+measures every adapted model on pairs of recordings that have nothing to do with the noise (above 16
+kHz: `speech` leaves others to another model). --folder keeps the models.
 """
 
 import argparse
